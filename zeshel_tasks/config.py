@@ -1,0 +1,371 @@
+"""Every setting of every stage: defined here, once, and validated when constructed.
+
+Each stage has one frozen model. The command line, the YAML file, the DAG's trigger form and
+``docs/hyperparameters.md`` are all generated from these models. Hyper-parameters keep the names of
+BLINK's own flags.
+
+A recipe is built from a preset and any number of overrides::
+
+    recipe = build_recipe("recommended", {"bert_model": "/models/bert", "train_biencoder.learning_rate": 2e-5})
+
+A key is ``stage.setting`` for one stage, or a bare setting name for every stage that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zeshel_tasks.errors import ConfigError
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+Preset = Literal["blink", "recommended", "smoke"]
+TypeOptimization = Literal["all", "additional_layers", "top_layer", "top4_layers", "all_encoder_layers"]
+Precision = Literal["fp32", "bf16"]
+RECALL_AT = (1, 4, 8, 16, 32, 64)
+
+ZESHEL_ON_GOOGLE_DRIVE = "https://drive.google.com/uc?export=download&id=1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO"
+
+
+def setting(
+    default: Any, description: str, *, affects_result: bool = True, shared: bool = False, **constraints: Any
+) -> Any:
+    """One setting.
+
+    Args:
+        default: value where neither preset nor user says otherwise.
+        description: shown by ``--help``, the trigger form and the docs.
+        affects_result: ``False`` keeps the setting out of the fingerprint, so changing it reuses what exists.
+        shared: the trigger form shows it once, for all stages that have it.
+        constraints: pydantic's own (``ge``, ``le``, ``gt``, ...).
+    """
+    return Field(
+        default,
+        description=description,
+        json_schema_extra={"affects_result": affects_result, "shared": shared},
+        **constraints,
+    )
+
+
+class StageConfig(BaseModel):
+    """Base of the stages' settings: frozen, no unknown names, no infinities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """The settings that change what the stage computes."""
+        return {
+            name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if setting_flag(field, "affects_result")
+        }
+
+
+class DownloadConfig(StageConfig):
+    """Where the data set comes from."""
+
+    source: str = setting(
+        ZESHEL_ON_GOOGLE_DRIVE,
+        "The archive (.tar.bz2, .tar.gz, .tar.xz, .tar): http(s) or s3 address, or a local path.",
+        affects_result=False,  # the content's identity decides, wherever it lies
+        min_length=1,
+    )
+    sha256: str | None = setting(
+        None, "Expected SHA-256 of the archive, in hexadecimal.", affects_result=False, pattern=r"^[0-9a-fA-F]{64}$"
+    )
+    max_download_gb: float = setting(8.0, "Refuse an archive larger than this.", affects_result=False, gt=0, le=10_000)
+    max_unpacked_gb: float = setting(
+        32.0, "Refuse an archive that unpacks to more than this.", affects_result=False, gt=0, le=10_000
+    )
+    timeout_seconds: float = setting(
+        60.0, "Give up on a server that sends nothing for this long.", affects_result=False, gt=0, le=3600
+    )
+
+
+class ConvertConfig(StageConfig):
+    """From ZESHEL's files to BLINK's."""
+
+    context_tokens: int = setting(
+        128, "White-space tokens of context kept on each side of a mention.", ge=1, le=100_000
+    )
+    max_mentions_per_world: int | None = setting(
+        None, "Keep at most this many mentions of a world, a seeded random subset; none keeps all.", ge=1
+    )
+    subset_seed: int = setting(52313, "Seed of that subset.", ge=0, le=2**32 - 1)
+    on_bad_mention: Literal["fail", "skip"] = setting(
+        "fail", "A broken mention stops the stage, or is counted, logged and left out."
+    )
+    max_bad_share: float = setting(
+        0.01, "With skip: stop after all if more than this share of a split's mentions is broken.", ge=0, le=1
+    )
+
+
+class ComputeConfig(StageConfig):
+    """What every stage that runs a model has."""
+
+    precision: Precision = setting("fp32", "fp32, or bf16 autocast (weights stay fp32).", shared=True)
+    device: str = setting(
+        "auto", "auto, cpu, cuda or cuda:N.", shared=True, affects_result=False, pattern=r"^(auto|cpu|cuda(:\d+)?)$"
+    )
+    print_interval: float = setting(
+        15.0, "Seconds between progress lines.", shared=True, affects_result=False, gt=0, le=3600
+    )
+
+
+class EncoderConfig(ComputeConfig):
+    """What both trainings have: the encoder's shape, the optimizer and the pace."""
+
+    bert_model: str = setting(
+        "bert-large-uncased",
+        "The pretrained BERT: hub name, local directory or s3 address.",
+        shared=True,
+        affects_result=False,  # the content's identity decides, wherever it lies
+        min_length=1,
+    )
+    learning_rate: float = setting(1e-5, "Peak learning rate.", gt=0, le=1)
+    num_train_epochs: int = setting(5, "Passes over the training mentions; 0 keeps the start weights.", ge=0, le=1000)
+    train_batch_size: int = setting(128, "Mentions in a training step.", ge=1, le=100_000)
+    eval_batch_size: int = setting(64, "Mentions in a validation batch.", ge=1, le=100_000)
+    gradient_accumulation_steps: int = setting(
+        1, "A training step is computed in this many parts, to save memory.", ge=1, le=10_000
+    )
+    max_context_length: int = setting(
+        128, "Tokens of a mention in its context, markers included.", shared=True, ge=8, le=512
+    )
+    max_cand_length: int = setting(128, "Tokens of a candidate's title and description.", shared=True, ge=8, le=512)
+    type_optimization: TypeOptimization = setting("all_encoder_layers", "Which parameters are trained.")
+    warmup_proportion: float = setting(0.1, "Share of the steps in which the learning rate rises.", ge=0, le=1)
+    max_grad_norm: float = setting(1.0, "Gradients are clipped to this norm.", gt=0)
+    weight_decay: float = setting(0.01, "AdamW's weight decay; never on biases and LayerNorm.", ge=0, le=1)
+    seed: int = setting(52313, "Seed of initial weights, dropout and shuffling.", shared=True, ge=0, le=2**32 - 1)
+    shuffle: bool = setting(True, "Shuffle the training mentions anew each epoch.")
+    pull_from_layer: int = setting(-1, "Which layer's output is used; -1 is the last.", ge=-100, le=100)
+    out_dim: int = setting(1, "Output dimension of the linear layer that add_linear puts on top.", ge=1, le=65_536)
+    add_linear: bool = setting(False, "Put dropout and a linear layer on the pooled output.")
+    lowercase: bool = setting(True, "Lower-case text before tokenizing.", shared=True)
+    data_parallel: bool = setting(True, "Use all GPUs of the machine, one process each.", affects_result=False)
+    eval_interval: int = setting(
+        0, "Also validate every so many steps (for the curve; epochs decide); 0 only at the end of an epoch.",
+        affects_result=False, ge=0,
+    )  # fmt: skip
+    checkpoint_minutes: float = setting(
+        10.0, "Minutes between checkpoints within an epoch.", affects_result=False, gt=0, le=1440
+    )
+
+    @model_validator(mode="after")
+    def _parts_are_not_larger_than_the_batch(self) -> Self:
+        if self.gradient_accumulation_steps > self.train_batch_size:
+            raise ValueError(
+                f"gradient_accumulation_steps: expected at most train_batch_size ({self.train_batch_size}), "
+                f"got {self.gradient_accumulation_steps}"
+            )
+        return self
+
+
+class TrainBiencoderConfig(EncoderConfig):
+    """Two towers, in-batch negatives."""
+
+    biencoder_weights: str | None = setting(
+        None,
+        "Start from these weights: BLINK's pytorch_model.bin of a bi-encoder; a local path or s3 address.",
+        affects_result=False,
+    )
+    mask_duplicate_golds: bool = setting(
+        True, "In a batch, another mention's gold entity is not a negative of a mention with the same gold."
+    )
+
+
+class EvalBiencoderConfig(ComputeConfig):
+    """Retrieve candidates and measure recall."""
+
+    top_k: int = setting(64, "Candidates retrieved for each mention.", ge=1, le=10_000)
+    encode_batch_size: int = setting(256, "Candidates encoded at once.", affects_result=False, ge=1, le=100_000)
+    eval_batch_size: int = setting(64, "Mentions encoded and searched at once.", affects_result=False, ge=1, le=100_000)
+    candidate_form: Literal["title_and_text", "blink_eval"] = setting(
+        "title_and_text",
+        "How a candidate is written: as in training, or text[:256] without a title as BLINK's evaluation does.",
+    )
+
+
+class TrainCrossencoderConfig(EncoderConfig):
+    """One tower over mention and candidate, trained to pick the gold among the retrieved."""
+
+    learning_rate: float = setting(2e-5, "Peak learning rate; see docs for why not the recipe's 1e-03.", gt=0, le=1)
+    train_batch_size: int = setting(2, "Mentions (each with all its candidates) in a training step.", ge=1, le=10_000)
+    eval_batch_size: int = setting(2, "Mentions (each with all its candidates) scored at once.", ge=1, le=10_000)
+    max_seq_length: int = setting(256, "Tokens of mention and candidate together.", ge=16, le=512)
+    add_linear: bool = setting(True, "The score is a linear layer on the pooled output; must be true.")
+    crossencoder_weights: str | None = setting(
+        None,
+        "Start from these weights: BLINK's pytorch_model.bin of a cross-encoder; a local path or s3 address.",
+        affects_result=False,
+    )
+
+    @model_validator(mode="after")
+    def _one_score(self) -> Self:
+        if not self.add_linear or self.out_dim != 1:
+            raise ValueError("add_linear, out_dim: a cross-encoder scores by add_linear=true with out_dim=1")
+        if self.max_seq_length <= self.max_context_length:
+            raise ValueError(
+                f"max_seq_length: expected more than max_context_length ({self.max_context_length}), "
+                f"got {self.max_seq_length}"
+            )
+        return self
+
+
+class EvalCrossencoderConfig(ComputeConfig):
+    """Re-rank the candidates and measure accuracy."""
+
+    eval_batch_size: int = setting(
+        2, "Mentions (each with all its candidates) scored at once.", affects_result=False, ge=1, le=10_000
+    )
+
+
+class ReportConfig(StageConfig):
+    """What the report shows."""
+
+    num_mistakes: int = setting(50, "How many of the most confident mistakes are shown.", ge=0, le=1000)
+
+
+class Recipe(BaseModel):
+    """The settings of all stages of one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Preset = "recommended"
+    download: DownloadConfig = DownloadConfig()
+    convert: ConvertConfig = ConvertConfig()
+    train_biencoder: TrainBiencoderConfig = TrainBiencoderConfig()
+    eval_biencoder: EvalBiencoderConfig = EvalBiencoderConfig()
+    train_crossencoder: TrainCrossencoderConfig = TrainCrossencoderConfig()
+    eval_crossencoder: EvalCrossencoderConfig = EvalCrossencoderConfig()
+    report: ReportConfig = ReportConfig()
+
+
+STAGE_CONFIGS: dict[str, type[StageConfig]] = {
+    name: field.annotation  # type: ignore[misc]  # every field but `preset` is a StageConfig
+    for name, field in Recipe.model_fields.items()
+    if name != "preset"
+}
+
+PRESETS: dict[Preset, dict[str, Any]] = {
+    # The numbers of the recipe as given (BLINK's zeshel example), its quirks that are settings included.
+    "blink": {
+        "train_biencoder.shuffle": False,
+        "train_biencoder.mask_duplicate_golds": False,
+        "train_crossencoder.shuffle": False,
+        "train_crossencoder.learning_rate": 1e-3,
+    },
+    # What we would train: all parameters (markers and pooler included), bf16, the literature's learning rate.
+    "recommended": {
+        "type_optimization": "all",
+        "precision": "bf16",
+    },
+    # Minutes on 2 CPU cores: proves the plumbing and visibly learns, no more.
+    "smoke": {
+        "precision": "fp32",
+        "type_optimization": "all",
+        "convert.max_mentions_per_world": 200,
+        "max_context_length": 64,
+        "max_cand_length": 64,
+        "eval_biencoder.top_k": 16,
+        "train_biencoder.learning_rate": 1e-4,
+        "train_biencoder.num_train_epochs": 2,
+        "train_biencoder.train_batch_size": 64,
+        "train_crossencoder.max_seq_length": 128,
+        "train_crossencoder.learning_rate": 1e-4,
+        "train_crossencoder.num_train_epochs": 1,
+        "train_crossencoder.train_batch_size": 4,
+        "train_crossencoder.eval_batch_size": 8,
+        "eval_crossencoder.eval_batch_size": 8,
+    },
+}
+
+
+def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> Recipe:
+    """The preset with the overrides laid over it, later ones winning.
+
+    Args:
+        preset: a name from :data:`PRESETS`.
+        overrides: ``{"stage.setting": value}``, ``{"setting": value}`` or ``{"stage": {"setting": value}}``.
+            Strings are converted as pydantic does (``"1e-5"``, ``"False"``); ``"none"`` is none.
+
+    Raises:
+        ConfigError: unknown preset, stage or setting, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+    values: dict[str, dict[str, Any]] = {stage: {} for stage in STAGE_CONFIGS}
+    for layer in (PRESETS[preset], *overrides):
+        for stage, name, value in _addressed(layer):
+            values[stage][name] = None if isinstance(value, str) and value.lower() in ("none", "null") else value
+    try:
+        return Recipe.model_validate({"preset": preset, **values})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_problems(error))) from error
+
+
+def read_config_file(path: str, text: str) -> tuple[str | None, dict[str, Any]]:
+    """Preset (if named) and overrides from the text of a YAML file; ``path`` is for messages.
+
+    Raises:
+        ConfigError: not YAML, or not a mapping of names.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML, got {error}") from error
+    if content is None:
+        return None, {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path}: expected a mapping of setting names, got {type(content).__name__}")
+    preset = content.pop("preset", None)
+    if preset is not None and not isinstance(preset, str):
+        raise ConfigError(f"{path}: preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+    return preset, content
+
+
+def setting_flag(field: Any, flag: str) -> bool:
+    """``affects_result`` or ``shared`` of a pydantic field made by :func:`setting`."""
+    return bool(field.json_schema_extra[flag])
+
+
+def _addressed(layer: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yields (stage, setting, value); general keys first, so that a stage's own key wins within one layer."""
+    flat: list[tuple[str, Any]] = []
+    for key, value in layer.items():
+        if key in STAGE_CONFIGS:
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{key}: expected a mapping of this stage's settings, got {value!r}")
+            flat += [(f"{key}.{name}", item) for name, item in value.items()]
+        else:
+            flat.append((key, value))
+    for key, value in sorted(flat, key=lambda pair: "." in pair[0]):
+        stage, _, name = key.rpartition(".")
+        stages = [stage] if stage else [s for s, model in STAGE_CONFIGS.items() if name in model.model_fields]
+        if stage and stage not in STAGE_CONFIGS:
+            raise ConfigError(f"{key}: expected a stage among {', '.join(STAGE_CONFIGS)}, got {stage!r}")
+        if not stages or name not in STAGE_CONFIGS[stages[0]].model_fields:
+            raise ConfigError(f"{key}: no such setting{_did_you_mean(name, stages)}")
+        for found in stages:
+            yield found, name, value
+
+
+def _did_you_mean(name: str, stages: list[str]) -> str:
+    import difflib
+
+    known = {field for stage in stages or STAGE_CONFIGS for field in STAGE_CONFIGS[stage].model_fields}
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(problem["input"], dict | BaseModel) else f"; got {problem['input']!r}"
+        yield f"{where}: {message}{got}"

@@ -1,0 +1,90 @@
+"""Every error a user can meet, and the exit code by which a container tells its operator what to do.
+
+    ZeshelError
+    ├── ConfigError              2   a setting is wrong: a retry cannot help
+    ├── DataError                3   the input is wrong: a retry cannot help
+    │   └── CorruptArtifact      3   a stored object differs from what its manifest promises
+    └── TryAgain                75   a retry can help (EX_TEMPFAIL of sysexits.h)
+        ├── StoreUnavailable    75   the object store or the download server does not answer
+        └── Preempted           75   told to stop; a checkpoint was saved first
+
+Anything else that escapes a stage is a crash (exit code 1): the operator retries it.
+"""
+
+EXIT_OK = 0
+EXIT_CRASH = 1
+EXIT_CONFIG = 2
+EXIT_DATA = 3
+EXIT_TRY_AGAIN = 75
+
+
+class ZeshelError(Exception):
+    """Base of all errors that carry a message for the user and an exit code for the operator."""
+
+    exit_code = EXIT_CRASH
+
+
+class ConfigError(ZeshelError):
+    """A setting is unknown, of the wrong type or out of range; the message names setting, expected and got."""
+
+    exit_code = EXIT_CONFIG
+
+
+class DataError(ZeshelError):
+    """The input data is broken.
+
+    Args:
+        problem: what is wrong, in a few words.
+        file: the file as the user knows it (``mentions/train.json``).
+        line: 1-based line number.
+        field: the JSON field.
+        expected: what a correct input has there.
+        got: what this one has; long values are shortened.
+    """
+
+    exit_code = EXIT_DATA
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        field: str | None = None,
+        expected: object = None,
+        got: object = None,
+    ) -> None:
+        where = ":".join(str(part) for part in (file, line) if part is not None)
+        message = f"{where}: {problem}" if where else problem
+        if field is not None:
+            message += f" (field {field!r})"
+        if expected is not None:
+            message += f"; expected {_shorten(expected)}"
+        if got is not None:
+            message += f"; got {_shorten(got)}"
+        super().__init__(message)
+        self.problem, self.file, self.line, self.field = problem, file, line, field
+        self.expected, self.got = expected, got
+
+
+class CorruptArtifact(DataError):
+    """A stored object differs in size or SHA-256 from its manifest: it is never used."""
+
+
+class TryAgain(ZeshelError):
+    """Something outside this process failed for now; the same command may succeed later."""
+
+    exit_code = EXIT_TRY_AGAIN
+
+
+class StoreUnavailable(TryAgain):
+    """The store did not answer, or answered with a server error, after all retries."""
+
+
+class Preempted(TryAgain):
+    """The process was told to stop; what it had trained is in a checkpoint that the next attempt finds."""
+
+
+def _shorten(value: object, limit: int = 120) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
