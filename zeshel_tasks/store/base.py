@@ -1,0 +1,43 @@
+"""What a store can do; artifacts and runs are built on these few operations alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+
+class Store(Protocol):
+    """Named byte strings below one root. Keys are relative, with ``/`` between their parts.
+
+    Every method raises :class:`~zeshel_tasks.errors.StoreUnavailable` when the store does not answer after
+    all retries, and :class:`~zeshel_tasks.errors.ConfigError` when it refuses (credentials, bucket, permission).
+    """
+
+    @property
+    def address(self) -> str:
+        """The root as the user gave it."""
+
+    def get(self, key: str) -> bytes | None:
+        """The whole object (meant for small ones), or None where there is none."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Writes a small object; readers see all of it or nothing."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Writes the object unless one is there; False means that another writer was first."""
+
+    def upload(self, path: Path, key: str) -> None:
+        """Stores a finished local file; the caller does not change the file afterwards."""
+
+    def local_copy(self, key: str, destination: Path) -> Path | None:
+        """A local file with the object's bytes: ``destination``, or the object itself where it is local already.
+
+        None where there is no such object.
+        """
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys that start with ``prefix``, in lexical order."""
+
+    def delete(self, key: str) -> None:
+        """Removes the object if it is there."""

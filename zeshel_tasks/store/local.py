@@ -1,0 +1,121 @@
+"""A store in a local (or shared, POSIX) directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zeshel_tasks.errors import ConfigError, StoreUnavailable
+
+_UNFINISHED = ".unfinished-"
+
+
+class LocalStore:
+    """Objects are files. A file appears under its name only when it is whole and on the disk."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.expanduser().absolute()
+
+    @property
+    def address(self) -> str:
+        return str(self._root)
+
+    def get(self, key: str) -> bytes | None:
+        with _translated(self._path(key)):
+            try:
+                return self._path(key).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def put(self, key: str, data: bytes) -> None:
+        with _translated(self._path(key)), self._unfinished(key) as part:
+            _write_through(part, data)
+            part.replace(self._path(key))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        with _translated(self._path(key)), self._unfinished(key) as part:
+            _write_through(part, data)
+            try:
+                # A hard link is created atomically and never over an existing name, also on NFS.
+                os.link(part, self._path(key))
+            except FileExistsError:
+                return False
+            return True
+
+    def upload(self, path: Path, key: str) -> None:
+        with _translated(self._path(key)), self._unfinished(key) as part:
+            try:
+                os.link(path, part)  # free on the same file system
+            except OSError:
+                shutil.copyfile(path, part)
+            _sync(part)
+            part.replace(self._path(key))
+
+    def local_copy(self, key: str, destination: Path) -> Path | None:  # noqa: ARG002  (the object is local already)
+        path = self._path(key)
+        return path if path.is_file() else None
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        folder = self._path(prefix.rpartition("/")[0])
+        found = (path.relative_to(self._root).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+        return (key for key in found if key.startswith(prefix) and _UNFINISHED not in key)
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with _translated(path):
+            path.unlink(missing_ok=True)
+        self._remove_empty_folders(path.parent)
+
+    def _remove_empty_folders(self, folder: Path) -> None:
+        while folder != self._root:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty, or another process was first
+                return
+            folder = folder.parent
+
+    def _path(self, key: str) -> Path:
+        if key.startswith("/") or ".." in key.split("/"):
+            raise ConfigError(f"store key: expected a relative path without '..', got {key!r}")
+        return self._root / key
+
+    @contextmanager
+    def _unfinished(self, key: str) -> Iterator[Path]:
+        path = self._path(key)
+        part = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
+        for _ in range(5):  # a concurrent delete may remove the folder again
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.parent.is_dir():
+                break
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise ConfigError(f"{path}: expected a directory that this process may write, got: {error}") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(f"{path}: expected a directory for the store, got: {error}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error}") from error

@@ -1,0 +1,112 @@
+"""Runs: an address, and under it one small record a stage that says which artifact the run uses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from zeshel_tasks.errors import ConfigError, CorruptArtifact
+from zeshel_tasks.store.artifacts import Artifact, Manifest, artifact_folder, read_manifest
+from zeshel_tasks.store.base import Store
+from zeshel_tasks.store.local import LocalStore
+from zeshel_tasks.store.s3 import S3Store, split_s3_address
+
+
+class RunRecord(BaseModel):
+    """Which artifact a stage of this run made or reused. ``wall_seconds`` is what it took in this run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    stage: str
+    artifact: str
+    fingerprint: str
+    reused: bool
+    recorded_at: str
+    wall_seconds: float
+
+
+class Run:
+    """One run of the recipe in a store."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store, self.run_id = store, run_id
+        self._folder = f"runs/{run_id}"
+
+    @property
+    def address(self) -> str:
+        return f"{self.store.address}/{self._folder}"
+
+    def record(self, name: str) -> RunRecord | None:
+        """The record of the stage ``name`` (``eval-biencoder-test``), or None where it did not finish."""
+        key = self._record_key(name)
+        data = self.store.get(key)
+        try:
+            return None if data is None else RunRecord.model_validate_json(data)
+        except ValidationError as error:
+            raise CorruptArtifact(
+                "unreadable run record", file=f"{self.store.address}/{key}", got=str(error)
+            ) from error
+
+    def manifest(self, name: str) -> Manifest | None:
+        """The committed manifest that the stage ``name`` of this run made or reused, or None."""
+        record = self.record(name)
+        return None if record is None else read_manifest(self.store, record.artifact)
+
+    def artifact(self, name: str, cache: Path) -> Artifact:
+        """The artifact of the stage ``name``, for reading.
+
+        Raises:
+            ConfigError: the stage has not finished in this run.
+        """
+        record = self.record(name)
+        manifest = None if record is None else read_manifest(self.store, record.artifact)
+        if record is None or manifest is None:
+            raise ConfigError(f"{self.address}: expected a finished stage {name}, got none: run it first")
+        return Artifact(self.store, record.artifact, manifest, cache)
+
+    def write_record(self, name: str, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
+        """Notes that the stage ``name`` of this run is what ``manifest`` describes."""
+        record = RunRecord(
+            stage=name,
+            artifact=artifact_folder(manifest.stage, manifest.fingerprint),
+            fingerprint=manifest.fingerprint,
+            reused=reused,
+            recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            wall_seconds=round(wall_seconds, 3),
+        )
+        self.store.put(self._record_key(name), record.model_dump_json().encode())
+
+    def publish(self, name: str, path: Path) -> None:
+        """Puts a copy of a file into the run's own folder, where people look for it."""
+        self.store.upload(path, f"{self._folder}/{name}")
+
+    def _record_key(self, name: str) -> str:
+        return f"{self._folder}/stages/{name}.json"
+
+
+def open_store(address: str) -> Store:
+    """The store at ``s3://bucket/prefix`` or in a local directory.
+
+    Raises:
+        ConfigError: any other scheme.
+    """
+    if address.startswith("s3://"):
+        return S3Store(*split_s3_address(address))
+    if address.startswith("file://"):
+        return LocalStore(Path(address.removeprefix("file://")))
+    if "://" in address or not address:
+        raise ConfigError(f"expected a local directory or s3://bucket/prefix, got {address!r}")
+    return LocalStore(Path(address))
+
+
+def open_run(address: str) -> Run:
+    """The run at ``<store>/runs/<run id>``.
+
+    Any other address is a store of its own that holds the single run ``default``.
+    """
+    parent, _, run_id = address.rstrip("/").rpartition("/")
+    root, _, folder = parent.rpartition("/")
+    if folder == "runs" and run_id:
+        return Run(open_store(root or ("/" if parent.startswith("/") else ".")), run_id)
+    return Run(open_store(address.rstrip("/") or address), "default")

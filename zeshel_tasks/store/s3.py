@@ -1,0 +1,199 @@
+"""A store in an S3-compatible bucket. Endpoint, region and credentials come from boto3's standard settings."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+from zeshel_tasks.errors import ConfigError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+# 16 MiB parts: a 10,000-part upload reaches 160 GB, and 8 parts in flight stay at 128 MiB of memory.
+_TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=8)
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+_REFUSED = {
+    "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
+    "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "301",
+}  # fmt: skip
+_NO_CONDITIONAL_WRITES = {"NotImplemented", "501", "InvalidArgument", "400", "BadRequest", "InvalidRequest"}
+
+
+@functools.cache
+def s3_client() -> S3Client:
+    """The process's S3 client (thread-safe). Retries 10 times with backoff on errors that may pass."""
+    with translated("s3"):
+        session = boto3.session.Session()
+        checksums = "when_required" if _custom_endpoint() else "when_supported"
+        # Some S3-compatible stores refuse the CRC32 trailers that boto3 sends to AWS by default.
+        config = Config(
+            retries={"mode": "standard", "max_attempts": 10},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=16,
+            request_checksum_calculation=os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", checksums).lower(),  # type: ignore[arg-type]
+            response_checksum_validation=os.environ.get("AWS_RESPONSE_CHECKSUM_VALIDATION", checksums).lower(),  # type: ignore[arg-type]
+        )
+        return session.client("s3", config=config)
+
+
+def split_s3_address(address: str) -> tuple[str, str]:
+    """(bucket, key) of ``s3://bucket/key``; the key may be empty.
+
+    Raises:
+        ConfigError: another scheme, or no bucket.
+    """
+    scheme, _, rest = address.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise ConfigError(f"expected an address like s3://bucket/prefix, got {address!r}")
+    return bucket, key.strip("/")
+
+
+def object_tags(address: str) -> dict[str, str]:
+    """ETags of the object at ``address`` or, if it is a prefix, of all objects below it, by key."""
+    bucket, key = split_s3_address(address)
+    with translated(address):
+        pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        objects = [item for page in pages for item in page.get("Contents", [])]
+    return {item["Key"]: item["ETag"] for item in objects if item["Key"] == key or item["Key"].startswith(f"{key}/")}
+
+
+class S3Store:
+    """Objects below ``s3://bucket/prefix``."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self._bucket, self._prefix = bucket, prefix.strip("/")
+
+    @property
+    def address(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def get(self, key: str) -> bytes | None:
+        with translated(self._where(key)):
+            try:
+                return s3_client().get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+
+    def put(self, key: str, data: bytes) -> None:
+        with translated(self._where(key)):
+            s3_client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        if self._conditional_writes:
+            return self._put_conditionally(key, data)
+        if self.get(key) is not None:
+            return False
+        self.put(key, data)
+        return self.get(key) == data
+
+    def upload(self, path: Path, key: str) -> None:
+        with translated(self._where(key)):
+            s3_client().upload_file(str(path), self._bucket, self._key(key), Config=_TRANSFER)
+
+    def local_copy(self, key: str, destination: Path) -> Path | None:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with translated(self._where(key)):
+            try:
+                s3_client().download_file(self._bucket, self._key(key), str(destination), Config=_TRANSFER)
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+        return destination
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        cut = len(self._prefix) + 1 if self._prefix else 0
+        with translated(self._where(prefix)):
+            pages = s3_client().get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._key(prefix)):
+                yield from (item["Key"][cut:] for item in page.get("Contents", []))
+
+    def delete(self, key: str) -> None:
+        with translated(self._where(key)):
+            s3_client().delete_object(Bucket=self._bucket, Key=self._key(key))
+
+    @functools.cached_property
+    def _conditional_writes(self) -> bool:
+        """Whether the server honours If-None-Match: some refuse the header, some accept and ignore it."""
+        probe = f".conditional-write-probe-{uuid.uuid4().hex}"
+        try:
+            with translated(self._where(probe)):
+                supported = self._put_conditionally(probe, b"") and not self._put_conditionally(probe, b"")
+        except ConfigError as error:
+            if not (isinstance(error.__cause__, ClientError) and _code(error.__cause__) in _NO_CONDITIONAL_WRITES):
+                raise
+            supported = False
+        self.delete(probe)
+        if not supported:
+            log.warning("%s has no conditional writes: two attempts racing to commit are told apart late", self.address)
+        return supported
+
+    def _put_conditionally(self, key: str, data: bytes) -> bool:
+        with translated(self._where(key)):
+            for _ in range(10):
+                try:
+                    s3_client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
+                    return True
+                except ClientError as error:
+                    if _code(error) in ("PreconditionFailed", "412"):
+                        return False
+                    if _code(error) not in ("ConditionalRequestConflict", "409"):
+                        raise
+        raise StoreUnavailable(f"{self._where(key)}: ten conflicting writes in a row")
+
+    def _key(self, key: str) -> str:
+        return f"{self._prefix}/{key}" if self._prefix else key
+
+    def _where(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._key(key)}"
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turns boto3's exceptions into ours: refused -> ConfigError, anything else -> StoreUnavailable."""
+    try:
+        yield
+    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError) as error:
+        raise ConfigError(f"{where}: {error} (set the AWS environment variables that boto3 reads)") from error
+    except ClientError as error:
+        message = f"{where}: the store answered {_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
+        refused = _code(error) in _REFUSED | _NO_CONDITIONAL_WRITES
+        raise (ConfigError if refused else StoreUnavailable)(message) from error
+    except (BotoCoreError, S3UploadFailedError) as error:
+        raise StoreUnavailable(f"{where}: {error}") from error
+    except ValueError as error:  # botocore's word for a malformed endpoint
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _custom_endpoint() -> bool:
+    return bool(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))
