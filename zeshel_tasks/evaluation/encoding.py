@@ -1,0 +1,62 @@
+"""Token tables to vectors, streamed: nothing but one batch is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+
+from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.models.batches import token_batch
+from zeshel_tasks.models.encoder import Encoder
+
+Vectors = npt.NDArray[np.float32]
+_SORTED_BATCHES = 64
+
+
+def encode_rows(encoder: Encoder, rows: TokenTable, pad: int, accelerator: Accelerator) -> torch.Tensor:
+    """Vectors of some rows: float32 [rows, dimension] on the accelerator's device."""
+    with torch.inference_mode(), accelerator.autocast():
+        vectors: torch.Tensor = encoder(*token_batch(rows, pad, accelerator.device))
+    return vectors.float()
+
+
+def encode_table(
+    encoder: Encoder,
+    table: TokenTable,
+    batch_size: int,
+    pad: int,
+    accelerator: Accelerator,
+    path: Path,
+    counted: Callable[[int], None],
+) -> Vectors:
+    """Encodes a whole table into a memory-mapped ``.npy`` file.
+
+    Args:
+        encoder: in eval mode, on the accelerator's device.
+        table: int32 [rows, max_length].
+        batch_size: rows encoded at once.
+        pad: id of [PAD].
+        accelerator: device and precision.
+        path: the file, float32 [rows, dimension].
+        counted: called with the number of rows after each batch.
+    """
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(table), encoder.dimension))
+    for rows in _by_length(table, batch_size, pad):
+        out[rows] = encode_rows(encoder, table[rows], pad, accelerator).cpu().numpy()
+        counted(len(rows))
+    out.flush()
+    return out
+
+
+def _by_length(table: TokenTable, batch_size: int, pad: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Batches of rows of like length, from one stretch of the table after the other: little padding, near reads."""
+    stretch = batch_size * _SORTED_BATCHES
+    for start in range(0, len(table), stretch):
+        lengths = (table[start : start + stretch] != pad).sum(1)
+        order = start + np.argsort(lengths, kind="stable")
+        yield from (order[i : i + batch_size] for i in range(0, len(order), batch_size))

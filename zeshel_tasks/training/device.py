@@ -1,0 +1,31 @@
+"""Device and precision, by accelerate."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+from accelerate import Accelerator
+
+from zeshel_tasks.config import ComputeConfig
+from zeshel_tasks.errors import ConfigError
+
+
+def build_accelerator(config: ComputeConfig) -> Accelerator:
+    """Where and in which precision this process computes.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device: expected a machine with a GPU for {config.device!r}, got none")
+    if ":" in config.device:
+        torch.cuda.set_device(torch.device(config.device))
+    return Accelerator(cpu=config.device == "cpu", mixed_precision="bf16" if config.precision == "bf16" else "no")
+
+
+def device_name(device: torch.device) -> str:
+    """``cuda: NVIDIA H100`` or ``cpu: x86_64, 8 threads``."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"{device.type}: {platform.machine()}, {torch.get_num_threads()} threads"

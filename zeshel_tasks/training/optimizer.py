@@ -1,0 +1,65 @@
+"""Which parameters are trained, how they are grouped, and the learning rate of each step."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import nn
+
+from zeshel_tasks.config import EncoderConfig, TypeOptimization
+from zeshel_tasks.errors import ConfigError
+
+_LAYER = re.compile(r"bert_model\.encoder\.layer\.(\d+)\.")
+_NO_DECAY = ("bias", "LayerNorm.weight")
+
+
+def choose_trained(model: nn.Module, type_optimization: TypeOptimization) -> list[str]:
+    """Freezes every parameter that ``type_optimization`` (BLINK's words) leaves out.
+
+    Returns:
+        Names of the trained parameters.
+
+    Raises:
+        ConfigError: nothing would be trained.
+    """
+    last_layer = max(
+        (int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.search(name))), default=0
+    )
+    trained = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(_is_trained(name, type_optimization, last_layer))
+        if parameter.requires_grad:
+            trained.append(name)
+    if not trained:
+        raise ConfigError(f"type_optimization: expected something to train, got {type_optimization!r} of this model")
+    return trained
+
+
+def build_optimizer(model: nn.Module, config: EncoderConfig) -> torch.optim.AdamW:
+    """AdamW over the trained parameters; biases and LayerNorm weights do not decay."""
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (kept if name.endswith(_NO_DECAY) else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, eps=1e-6)
+
+
+def learning_rate_at(step: int, total_steps: int, config: EncoderConfig) -> float:
+    """Learning rate of a step (from 0): linear warm-up, then linear decay to 0 after the last one."""
+    warmup = int(total_steps * config.warmup_proportion)
+    if step < warmup:
+        return config.learning_rate * step / warmup
+    return config.learning_rate * (total_steps - step) / max(1, total_steps - warmup)
+
+
+def _is_trained(name: str, type_optimization: TypeOptimization, last_layer: int) -> bool:
+    if "additional_linear" in name or type_optimization == "all":
+        return True
+    found = _LAYER.search(name)
+    if found is None:
+        return False
+    layers = {"additional_layers": 0, "top_layer": 1, "top4_layers": 4, "all_encoder_layers": last_layer + 1}
+    return int(found[1]) > last_layer - layers[type_optimization]
