@@ -1,0 +1,208 @@
+"""Made-up results in the shape of a real run."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from zeshel_tasks.config import build_recipe
+from zeshel_tasks.report.content import ReportContent
+
+CUTOFFS = (1, 4, 8, 16, 32, 64)
+ZESHEL = {
+    "test": ("forgotten_realms", "lego", "star_trek", "yugioh"),
+    "valid": ("coronation_street", "elder_scrolls", "ice_hockey", "muppets"),
+    "train": (
+        *("american_football", "doctor_who", "fallout", "final_fantasy"),
+        *("military", "pro_wrestling", "starwars", "world_of_warcraft"),
+    ),
+}
+SENTENCE = (
+    "the captain of the second expedition left the harbour before dawn , although the harbour master had warned him "
+    "that the northern passage was closed until the end of the month and that no pilot would go with him "
+)
+
+
+@pytest.fixture(scope="session")
+def build_content() -> Callable[..., ReportContent]:
+    """Makes the content of a report; see :func:`example_content`."""
+    return example_content
+
+
+def example_content(
+    worlds: dict[str, tuple[str, ...]] = ZESHEL, points: int = 1900, num_mistakes: int = 6, **changes: Any
+) -> ReportContent:
+    """A complete run; ``changes`` replace whole fields."""
+    dice = random.Random(7)
+    hardness = {"train": 0.7, "valid": 1.0, "test": 1.25}
+    recall = {split: _recall(names, hardness[split], dice) for split, names in worlds.items()}
+    values: dict[str, Any] = {
+        "run_address": "s3://models/zeshel/runs/manual__2025-11-23T06:08:00",
+        "preset": "recommended",
+        "created_at": "2025-11-23T14:02:11+00:00",
+        "package_version": "0.1.0",
+        "stages": _stages(),
+        "recall": recall,
+        "accuracy": {split: _accuracy(recall[split], dice) for split in worlds if split != "train"},
+        "training": {"train-biencoder": _training(0.9, 0.93), "train-crossencoder": _training(0.7, 0.76, dropped=5120)},
+        "curves": {name: _curve(points, dice) for name in ("train-biencoder", "train-crossencoder")},
+        "convert": _convert(recall),
+        "configuration": _configuration(),
+        "provenance": _provenance(),
+        "mistakes": [_mistake(number, dice) for number in range(num_mistakes)],
+    }
+    return ReportContent.model_validate({**values, **changes})
+
+
+def _recall(names: tuple[str, ...], hardness: float, dice: random.Random) -> dict[str, Any]:
+    worlds = {}
+    for name in names:
+        start = dice.uniform(0.35, 0.6)
+        rates = {str(k): round(1 - hardness * (1 - start) * k**-0.42, 4) for k in CUTOFFS}
+        worlds[name] = {
+            "mentions": dice.randrange(600, 4000),
+            "entities": dice.randrange(9000, 105000),
+            "recall": rates,
+        }
+    mentions = sum(world["mentions"] for world in worlds.values())
+    micro, macro = {}, {}
+    for k in map(str, CUTOFFS):
+        micro[k] = sum(world["recall"][k] * world["mentions"] for world in worlds.values()) / mentions
+        macro[k] = sum(world["recall"][k] for world in worlds.values()) / len(worlds)
+    entities = sum(world["entities"] for world in worlds.values())
+    return {"mentions": mentions, "entities": entities, "recall": {"micro": micro, "macro": macro}, "worlds": worlds}
+
+
+def _accuracy(recall: dict[str, Any], dice: random.Random) -> dict[str, Any]:
+    worlds = {
+        name: _group(world["mentions"], round(world["mentions"] * world["recall"]["64"]), dice)
+        for name, world in recall["worlds"].items()
+    }
+    mentions = recall["mentions"]
+    retrieved = sum(group["retrieved"] for group in worlds.values())
+    shares = {"HIGH_OVERLAP": 0.08, "AMBIGUOUS_SUBSTRING": 0.09, "MULTIPLE_CATEGORIES": 0.26, "LOW_OVERLAP": 0.57}
+    categories = {name: _group(int(mentions * share), int(retrieved * share), dice) for name, share in shares.items()}
+    right = sum(group["unnormalized_accuracy"] * group["mentions"] for group in worlds.values())
+    mean = {
+        kind: sum(group[kind] for group in worlds.values()) / len(worlds)
+        for kind in ("normalized_accuracy", "unnormalized_accuracy")
+    }
+    return {
+        "mentions": mentions,
+        "retrieved": retrieved,
+        "normalized_accuracy": {"micro": right / retrieved, "macro": mean["normalized_accuracy"]},
+        "unnormalized_accuracy": {"micro": right / mentions, "macro": mean["unnormalized_accuracy"]},
+        "worlds": worlds,
+        "categories": categories,
+    }
+
+
+def _group(mentions: int, retrieved: int, dice: random.Random) -> dict[str, Any]:
+    normalized = dice.uniform(0.62, 0.82)
+    return {
+        "mentions": mentions,
+        "retrieved": retrieved,
+        "normalized_accuracy": normalized,
+        "unnormalized_accuracy": normalized * retrieved / mentions,
+    }
+
+
+def _training(first: float, last: float, dropped: int | None = None) -> dict[str, Any]:
+    epochs = [
+        {"epoch": epoch, "train_loss": 1.9 / epoch, "valid_accuracy": first + (last - first) * math.sin(epoch / 2.6)}
+        for epoch in range(1, 6)
+    ]
+    metrics = {"best_epoch": 4, "valid_accuracy": last, "epochs": epochs, "steps": 1925, "mentions": 49275}
+    return {**metrics, "mentions_per_second": 183.4, "dropped_mentions": dropped}
+
+
+def _curve(points: int, dice: random.Random) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    for step in range(1, points + 1):
+        loss = 0.35 + 2.6 * math.exp(-step * 5 / points) + dice.gauss(0, 0.07)
+        epoch = step * 5 / points
+        lines.append({"step": step, "epoch": epoch, "loss": max(0.01, loss), "learning_rate": 1e-5})
+        if points >= 5 and step % (points // 5) == 0:
+            lines.append({"step": step, "epoch": epoch, "valid_accuracy": 0.93 - 0.3 * math.exp(-epoch)})
+    return lines
+
+
+def _stages() -> list[dict[str, Any]]:
+    rows = [
+        ("download", True, 341.2, None, "cpu"),
+        ("convert", True, 96.8, None, "cpu"),
+        ("train-biencoder", False, 9120.4, 41233.0, "NVIDIA H100"),
+        ("eval-biencoder-train", False, 1510.0, 9120.0, "NVIDIA H100"),
+        ("eval-biencoder-valid", False, 322.9, 8120.0, "NVIDIA H100"),
+        ("eval-biencoder-test", False, 298.1, 8090.0, "NVIDIA H100"),
+        ("train-crossencoder", False, 40210.0, 61244.0, "NVIDIA H100"),
+        ("eval-crossencoder-valid", False, 1180.0, 12010.0, "NVIDIA H100"),
+        ("eval-crossencoder-test", False, 1173.3, 12010.0, "NVIDIA H100"),
+    ]
+    return [
+        {
+            "name": name,
+            "reused": reused,
+            "wall_seconds": seconds,
+            "peak_memory_mb": 812.5 + len(name) * 371,
+            "peak_gpu_memory_mb": gpu,
+            "device": device,
+            "fingerprint": f"{index:02x}" * 32,
+            "started_at": f"2025-11-23T0{index}:12:31+00:00",
+        }
+        for index, (name, reused, seconds, gpu, device) in enumerate(rows)
+    ]
+
+
+def _convert(recall: dict[str, Any]) -> dict[str, Any]:
+    worlds = {
+        split: {
+            name: {"mentions": world["mentions"], "mentions_in_data_set": world["mentions"] + 2, "skipped": 2}
+            for name, world in metrics["worlds"].items()
+        }
+        for split, metrics in recall.items()
+    }
+    return {"mentions": {split: recall[split]["mentions"] for split in recall}, "worlds": worlds, "capped": False}
+
+
+def _configuration() -> dict[str, dict[str, Any]]:
+    recipe = build_recipe("recommended", {"train_biencoder.learning_rate": 3e-5, "bert_model": "bert-base-uncased"})
+    plain = recipe.model_dump(mode="json")
+    stages = ("download", "convert", "train-biencoder", "eval-biencoder", "train-crossencoder", "eval-crossencoder")
+    return {stage: plain[stage.replace("-", "_")] for stage in stages}
+
+
+def _provenance() -> dict[str, Any]:
+    gpu = {"cpu": "AMD EPYC 9454", "cores": 16, "memory_gb": 128, "gpu": "NVIDIA H100 80GB"}
+    plain = {"cpu": "Intel Xeon", "cores": 4, "memory_gb": 16, "gpu": None}
+    stages = [stage["name"] for stage in _stages()]
+    return {
+        "data_source": "https://example.org/data/zeshel.tar.bz2",
+        "data_identity": 'etag "5e1f-60a"',
+        "archive_sha256": "98d677c427d2f94723114b521bc6a9de0813db0c16446741451c635f24a64ffe",
+        "worlds": 16,
+        "documents": 492321,
+        "versions": {stage: {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"} for stage in stages},
+        "hardware": {stage: plain if stage in ("download", "convert") else gpu for stage in stages},
+    }
+
+
+def _mistake(number: int, dice: random.Random) -> dict[str, Any]:
+    return {
+        "split": "test",
+        "world": dice.choice(ZESHEL["test"]),
+        "category": dice.choice(("LOW_OVERLAP", "AMBIGUOUS_SUBSTRING")),
+        "mention": dice.choice(("harbour master", "the second expedition", "northern passage")),
+        "context_left": SENTENCE * 3,
+        "context_right": SENTENCE * 2,
+        "confidence": 0.9995 - number / 117,
+        "gold_title": f"Northern Passage ( novel {number} )",
+        "gold_text": f"Northern Passage is the {number}th novel of the series . " + SENTENCE * 5,
+        "gold_rank": None if number % 3 == 0 else number * 4 + 1,
+        "predicted_title": "Northern Passage",
+        "predicted_text": "The Northern Passage is a strait in the far north . " + SENTENCE * (number % 4),
+    }

@@ -1,0 +1,40 @@
+import pytest
+
+from zeshel_tasks.report.content import CurvePoint
+from zeshel_tasks.report.curves import MOST_POINTS, ThinPoint, thin_curve
+
+
+def _losses(*pairs: tuple[int, float]) -> list[CurvePoint]:
+    return [CurvePoint(step=step, epoch=step / 10, loss=loss) for step, loss in pairs]
+
+
+def test_a_short_curve_is_kept_point_by_point() -> None:
+    curve = thin_curve(_losses((1, 0.1), (2, 0.7)))
+    assert curve.loss == (ThinPoint(1, 0.1, 0.1, 0.1, 0.1), ThinPoint(2, 0.2, 0.7, 0.7, 0.7))
+    assert curve.valid_accuracy == ()
+
+
+@pytest.mark.parametrize("points", [0, 1, MOST_POINTS, MOST_POINTS + 1, 5000])
+def test_no_curve_is_longer_than_the_limit(points: int) -> None:
+    thin = thin_curve(_losses(*((step, 1.0) for step in range(points)))).loss
+    assert len(thin) <= MOST_POINTS
+    assert bool(thin) == bool(points)
+
+
+def test_thinning_keeps_mean_lowest_and_highest() -> None:
+    thin = thin_curve(_losses((1, 1.0), (2, 3.0), (3, 8.0), (4, 0.0)), most=2).loss
+    assert [(point.step, point.value, point.lowest, point.highest) for point in thin] == [
+        (1.5, 2.0, 1.0, 3.0),
+        (3.5, 4.0, 0.0, 8.0),
+    ]
+
+
+def test_after_a_resume_the_later_line_of_a_step_counts() -> None:
+    thin = thin_curve(_losses((1, 5.0), (2, 5.0), (3, 5.0), (2, 1.0), (3, 0.5))).loss
+    assert [(point.step, point.value) for point in thin] == [(1, 5.0), (2, 1.0), (3, 0.5)]
+
+
+def test_loss_and_validation_accuracy_of_the_same_step_are_apart() -> None:
+    points = [*_losses((10, 0.4)), CurvePoint(step=10, epoch=1.0, valid_accuracy=0.8)]
+    curve = thin_curve(points)
+    assert (curve.loss[0].value, curve.valid_accuracy[0].value) == (0.4, 0.8)

@@ -1,0 +1,48 @@
+from collections.abc import Callable
+
+import pytest
+
+from zeshel_tasks.report import formats
+
+
+@pytest.mark.parametrize("show", [formats.percent, formats.count, formats.decimal, formats.duration, formats.memory])
+def test_what_is_not_there_is_a_dash(show: Callable[[None], str]) -> None:
+    assert show(None) == "–"
+
+
+def test_a_rate_is_shown_in_percent() -> None:
+    assert formats.percent(0.82061) == "82.06%"
+    assert formats.percent(0.0) == "0.00%"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 0 s"), (3599.6, "1 h 0 min"), (4980, "1 h 23 min")],
+)
+def test_a_duration_has_its_two_largest_units(seconds: float, shown: str) -> None:
+    assert formats.duration(seconds) == shown
+
+
+def test_memory_from_a_gigabyte_on_is_in_gigabytes() -> None:
+    assert formats.memory(812.4) == "812 MB"
+    assert formats.memory(12595.2) == "12.3 GB"
+
+
+def test_times_are_shown_in_utc() -> None:
+    assert formats.moment("2025-11-23T14:02:11+02:00") == "2025-11-23 12:02 UTC"
+    assert formats.moment("2025-11-23T14:02:11") == "2025-11-23 14:02 UTC"
+
+
+def test_text_is_cut_between_words() -> None:
+    assert formats.beginning("one two three", 9) == "one two …"
+    assert formats.ending("one two three", 9) == "… three"
+    assert formats.beginning("one two", 7) == formats.ending("one two", 7) == "one two"
+
+
+def test_a_single_long_word_is_cut_all_the_same() -> None:
+    assert formats.beginning("x" * 50, 10) == "x" * 10 + " …"
+    assert formats.ending("x" * 50, 10) == "… " + "x" * 10
+
+
+def test_a_setting_without_a_value_says_none() -> None:
+    assert [formats.setting_value(value) for value in (None, True, 1e-05, "auto")] == ["none", "true", "1e-05", "auto"]

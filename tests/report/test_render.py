@@ -1,0 +1,268 @@
+import json
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zeshel_tasks.report.content import ReportContent
+from zeshel_tasks.report.render import MOST_TEXT, build_report
+
+BuildContent = Callable[..., ReportContent]
+WriteReport = Callable[[ReportContent], tuple[dict[str, Any], str]]
+
+ROOT = Path(__file__).parents[2]
+EVIL = "</style></title><script>alert(1)</script><img src=x onerror=alert(2)>\"' onload='x"
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page, as a browser would find them; unbalanced tags are an error."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open[-1:] != ["style"]:
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join("".join(self.text).split())
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> WriteReport:
+    def write(content: ReportContent) -> tuple[dict[str, Any], str]:
+        build_report(content, tmp_path / "deep" / "report")
+        folder = tmp_path / "deep" / "report"
+        return json.loads((folder / "metrics.json").read_text("utf-8")), (folder / "index.html").read_text("utf-8")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def unchanged_html(tmp_path_factory: pytest.TempPathFactory, build_content: BuildContent) -> str:
+    folder = tmp_path_factory.mktemp("report")
+    build_report(build_content(), folder)
+    return (folder / "index.html").read_text("utf-8")
+
+
+@pytest.fixture(scope="session")
+def unchanged(unchanged_html: str) -> Page:
+    return Page(unchanged_html)
+
+
+def _replace(model: Any, path: Sequence[Any], value: Any) -> Any:
+    """A copy of a frozen model with the value at ``path`` replaced."""
+    name, *rest = path
+    if isinstance(model, dict):
+        return {**model, name: _replace(model[name], rest, value) if rest else value}
+    if isinstance(model, tuple):
+        inner = _replace(model[name], rest, value) if rest else value
+        return (*model[:name], inner, *model[name + 1 :])
+    return model.model_copy(update={name: _replace(getattr(model, name), rest, value) if rest else value})
+
+
+def _at(metrics: Any, path: Sequence[Any]) -> Any:
+    for part in path:
+        metrics = metrics[part if isinstance(metrics, list) else str(part)]
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        (("recall", "test", "recall", "micro", 64), 0.123412, "12.34%"),
+        (("recall", "train", "recall", "macro", 8), 0.123412, "12.34%"),
+        (("recall", "test", "worlds", "lego", "recall", 16), 0.123412, "12.34%"),
+        (("recall", "test", "worlds", "lego", "entities"), 7654321, "7,654,321"),
+        (("accuracy", "test", "unnormalized_accuracy", "micro"), 0.123412, "12.34%"),
+        (("accuracy", "valid", "normalized_accuracy", "macro"), 0.123412, "12.34%"),
+        (("accuracy", "test", "worlds", "lego", "normalized_accuracy"), 0.123412, "12.34%"),
+        (("accuracy", "test", "categories", "LOW_OVERLAP", "retrieved"), 7654, "7,654"),
+        (("training", "train-biencoder", "epochs", 1, "train_loss"), 7.654321, "7.654"),
+        (("training", "train-crossencoder", "dropped_mentions"), 7654, "7,654"),
+        (("training", "train-crossencoder", "valid_unnormalized_accuracy"), 0.123412, "12.34%"),
+        (("convert", "worlds", "test", "lego", "skipped"), 7654, "7,654"),
+        (("stages", 2, "wall_seconds"), 7654.0, "2 h 8 min"),
+        (("stages", 2, "peak_gpu_memory_mb"), 765432.0, "747.5 GB"),
+        (("configuration", "train-biencoder", "warmup_proportion"), 0.7654, "0.7654"),
+        (("provenance", "documents"), 7654321, "7,654,321"),
+        (("mistakes", 0, "confidence"), 0.999912, "99.99%"),
+        (("mistakes", 0, "gold_rank"), 7654, "rank 7654"),
+    ],
+)
+def test_a_number_of_the_content_is_in_the_page_and_in_the_summary(
+    report: WriteReport, build_content: BuildContent, unchanged: Page, path: tuple[Any, ...], value: Any, shown: str
+) -> None:
+    content = build_content()
+    assert shown not in unchanged.words
+    metrics, page = report(_replace(content, path, value))
+    found = _at(metrics, path)
+    assert (found["value"] if path[0] == "configuration" else found) == value
+    assert shown in Page(page).words
+
+
+def test_text_of_the_data_never_becomes_markup(report: WriteReport, build_content: BuildContent) -> None:
+    mistake = build_content(num_mistakes=1).mistakes[0].model_dump()
+    texts = ("world", "category", "mention", "context_left", "context_right")
+    titles = ("gold_title", "gold_text", "predicted_title", "predicted_text")
+    content = build_content(
+        {"test": (EVIL,)},
+        run_address=EVIL,
+        mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), EVIL)}],
+        configuration={"download": {"source": EVIL}, EVIL: {EVIL: EVIL}},
+        provenance={
+            "data_source": EVIL,
+            "data_identity": EVIL,
+            "archive_sha256": EVIL,
+            "versions": {EVIL: {EVIL: EVIL}},
+        },
+        curves={EVIL: [{"step": 1, "epoch": 1, "loss": 1.0}]},
+        training={EVIL: {"steps": 1, "mentions": 1}},
+    )
+    page = Page(report(content)[1])
+    assert {"script", "img"}.isdisjoint(page.tags)
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert page.tags.count("style") == 1
+    assert page.words.count("<script>alert(1)</script>") >= len(texts) + len(titles)
+
+
+def test_the_page_refers_to_nothing_outside_itself(unchanged_html: str) -> None:
+    page = Page(unchanged_html)
+    loading = {"src", "href", "xlink:href", "srcset", "action", "poster", "data", "background"}
+    references = [value for _, name, value in page.attributes if name in loading]
+    assert references
+    assert all(value.startswith("#") for value in references)
+    assert {"script", "link", "iframe", "object", "embed", "base", "form"}.isdisjoint(page.tags)
+    assert not re.search(r"@import|url\((?!#)", unchanged_html)
+    policy = next(value for tag, _, value in page.attributes if tag == "meta" and "default-src" in value)
+    assert policy.startswith("default-src 'none';")
+
+
+def test_every_link_inside_the_page_has_its_target(unchanged: Page) -> None:
+    page = unchanged
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    links = {value.removeprefix("#") for _, name, value in page.attributes if name == "href"}
+    assert len(ids) == len(set(ids))
+    assert links <= set(ids)
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path, build_content: BuildContent) -> None:
+    for folder in ("first", "second"):
+        build_report(build_content(), tmp_path / folder)
+    for name in ("metrics.json", "index.html"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_the_page_adapts_to_dark_phone_and_paper(unchanged_html: str) -> None:
+    assert "prefers-color-scheme: dark" in unchanged_html
+    assert "@media print" in unchanged_html
+    assert 'name="viewport" content="width=device-width' in unchanged_html
+
+
+def test_a_run_that_only_began_still_has_a_report(report: WriteReport, build_content: BuildContent) -> None:
+    empty: dict[str, Any] = {"recall": {}, "accuracy": {}, "training": {}, "curves": {}, "configuration": {}}
+    nowhere = {"data_source": None, "data_identity": None, "archive_sha256": None}
+    metrics, html = report(build_content(stages=[], mistakes=[], convert=None, provenance=nowhere, **empty))
+    assert metrics["headline"]["unnormalized_accuracy"] == {"micro": None, "macro": None}
+    assert "svg" not in Page(html).tags
+    assert "The cross-encoder has not been evaluated" in html
+
+
+def test_a_run_without_mistakes_says_so(report: WriteReport, build_content: BuildContent) -> None:
+    assert "None: no mention was linked wrongly" in report(build_content(mistakes=[]))[1]
+
+
+def test_nothing_retrieved_is_shown_as_a_dash(report: WriteReport, build_content: BuildContent) -> None:
+    content = build_content({"test": ("lego",)})
+    content = _replace(content, ("accuracy", "test", "worlds", "lego", "normalized_accuracy"), None)
+    row = re.search(r'<th scope="row">lego</th>(?:(?!</tr>).)*?<span>–</span>', report(content)[1], re.S)
+    assert row
+
+
+def test_gold_that_was_not_retrieved_is_said(report: WriteReport, build_content: BuildContent) -> None:
+    content = _replace(build_content(num_mistakes=1), ("mistakes", 0, "gold_rank"), None)
+    assert "Gold · not retrieved" in Page(report(content)[1]).words
+
+
+@pytest.mark.parametrize("number", [1, 40])
+def test_every_world_has_its_row_however_many_there_are(
+    report: WriteReport, build_content: BuildContent, number: int
+) -> None:
+    names = tuple(f"world_{index:02}" for index in range(number))
+    html = report(build_content({"test": names}))[1]
+    assert all(html.count(f'<th scope="row">{name}</th>') == 3 for name in names)
+
+
+def test_a_subset_of_the_data_is_announced_at_the_top(
+    report: WriteReport, build_content: BuildContent, unchanged: Page
+) -> None:
+    assert "A subset of the data" not in unchanged.words
+    assert "A subset of the data" in report(_replace(build_content(), ("convert", "capped"), True))[1]
+
+
+def test_settings_that_depart_from_the_preset_are_listed(
+    report: WriteReport, build_content: BuildContent, unchanged: Page
+) -> None:
+    page = unchanged.words
+    assert "Where this run departs from the preset" in page
+    assert re.search(r"train-biencoder learning_rate ?3e-05 ?1e-05", page)
+    as_preset = Page(report(build_content(configuration={"eval-biencoder": {"top_k": 64}}))[1]).words
+    assert "Every setting is the preset’s." in as_preset
+
+
+def test_the_mention_is_marked_in_its_context(report: WriteReport, build_content: BuildContent) -> None:
+    content = build_content(num_mistakes=1)
+    content = _replace(content, ("mistakes", 0, "mention"), "the < sign")
+    assert "<mark>the &lt; sign</mark>" in report(content)[1]
+
+
+def test_a_very_long_text_is_shortened_and_says_so(report: WriteReport, build_content: BuildContent) -> None:
+    content = _replace(build_content(num_mistakes=1), ("mistakes", 0, "gold_text"), "word " * MOST_TEXT)
+    html = report(content)[1]
+    assert f"Shortened: {5 * MOST_TEXT:,} characters in all." in html
+    assert len(html) < len(report(build_content(num_mistakes=1))[1]) + 2 * MOST_TEXT
+
+
+def test_half_a_surrogate_pair_in_the_data_does_not_stop_the_report(
+    report: WriteReport, build_content: BuildContent
+) -> None:
+    metrics, html = report(_replace(build_content(num_mistakes=1), ("mistakes", 0, "gold_title"), "odd \ud800 title"))
+    assert metrics["mistakes"][0]["gold_title"] == "odd \ud800 title"
+    assert "odd ? title" in html
+
+
+def test_templates_and_styles_are_package_data() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "zeshel_tasks"
+    ]
+    package = ROOT / "zeshel_tasks"
+    others = [path for path in (package / "report").iterdir() if path.is_file() and path.suffix != ".py"]
+    assert others
+    assert all(any(fnmatch(str(path.relative_to(package)), pattern) for pattern in patterns) for path in others)

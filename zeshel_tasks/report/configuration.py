@@ -1,0 +1,44 @@
+"""Each stage's settings beside what its preset would have set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zeshel_tasks.config import SPLITS, STAGE_CONFIGS, build_recipe
+
+
+def compare_with_preset(
+    configuration: Mapping[str, Mapping[str, Any]], preset: str
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """``{stage: {setting: {"value", "preset_default", "differs"}}}``, settings in the order of their definition.
+
+    A setting that this version does not know has no default and does not count as different.
+
+    Raises:
+        ConfigError: unknown preset.
+    """
+    recipe = build_recipe(preset).model_dump(mode="json")
+    return {
+        stage: _compare(settings, recipe.get(_field_of_recipe(stage), {})) for stage, settings in configuration.items()
+    }
+
+
+def _field_of_recipe(stage: str) -> str:
+    """``eval_biencoder`` of ``eval-biencoder-test``."""
+    name = stage.replace("-", "_")
+    stem, _, last = name.rpartition("_")
+    return stem if name not in STAGE_CONFIGS and last in SPLITS else name
+
+
+def _compare(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    known = [name for name in defaults if name in settings]
+    unknown = sorted(set(settings) - set(defaults))
+    return {
+        name: {
+            "value": settings[name],
+            "preset_default": defaults.get(name),
+            "differs": name in defaults and settings[name] != defaults[name],
+        }
+        for name in (*known, *unknown)
+    }

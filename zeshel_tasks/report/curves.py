@@ -1,0 +1,56 @@
+"""A training curve of any length as a few hundred points: enough for the eye, and the page stays small."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from zeshel_tasks.report.content import CurvePoint
+
+MOST_POINTS = 300
+
+
+@dataclass(frozen=True)
+class ThinPoint:
+    """Consecutive points of a curve as one: their mean, and the lowest and highest value among them."""
+
+    step: float
+    epoch: float
+    value: float
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class ThinCurve:
+    """Loss and validation accuracy of one training, each at most :data:`MOST_POINTS` long, by step."""
+
+    loss: tuple[ThinPoint, ...]
+    valid_accuracy: tuple[ThinPoint, ...]
+
+
+def thin_curve(points: Sequence[CurvePoint], most: int = MOST_POINTS) -> ThinCurve:
+    """Means over equally many consecutive points.
+
+    A resumed training writes the steps after its checkpoint a second time: the later line of a step counts.
+    """
+    losses = {point.step: (point.epoch, point.loss) for point in points if point.loss is not None}
+    rates = {point.step: (point.epoch, point.valid_accuracy) for point in points if point.valid_accuracy is not None}
+    return ThinCurve(loss=_thin(losses, most), valid_accuracy=_thin(rates, most))
+
+
+def _thin(by_step: dict[int, tuple[float, float]], most: int) -> tuple[ThinPoint, ...]:
+    rows = [(step, *by_step[step]) for step in sorted(by_step)]
+    size = math.ceil(len(rows) / most) or 1
+    return tuple(_merge(rows[start : start + size]) for start in range(0, len(rows), size))
+
+
+def _merge(rows: Sequence[tuple[int, float, float]]) -> ThinPoint:
+    steps, epochs, values = zip(*rows, strict=True)
+    return ThinPoint(_mean(steps), _mean(epochs), _mean(values), min(values), max(values))
+
+
+def _mean(values: Iterable[float]) -> float:
+    kept = list(values)
+    return kept[0] if len(kept) == 1 else math.fsum(kept) / len(kept)

@@ -1,0 +1,83 @@
+"""Numbers, durations and texts as people read them; what is not there is a dash."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+DASH = "–"
+
+
+def percent(rate: float | None, decimals: int = 2) -> str:
+    """``0.82061`` -> ``82.06%``."""
+    return DASH if rate is None else f"{rate * 100:.{decimals}f}%"
+
+
+def count(number: int | None) -> str:
+    """``49275`` -> ``49,275``."""
+    return DASH if number is None else f"{number:,}"
+
+
+def decimal(number: float | None) -> str:
+    """Four significant digits."""
+    return DASH if number is None else f"{number:,.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    """``4980`` -> ``1 h 23 min``; the two largest units, tenths only below a minute."""
+    if seconds is None:
+        return DASH
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def memory(megabytes: float | None) -> str:
+    """``12595`` -> ``12.3 GB``."""
+    if megabytes is None:
+        return DASH
+    return f"{megabytes:,.0f} MB" if megabytes < 1024 else f"{megabytes / 1024:,.1f} GB"
+
+
+def moment(iso8601: str) -> str:
+    """Date and time in UTC; a time without a zone is taken as UTC.
+
+    Raises:
+        ValueError: not ISO 8601.
+    """
+    parsed = datetime.fromisoformat(iso8601)
+    aware = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    return f"{aware:%Y-%m-%d %H:%M} UTC"
+
+
+def setting_value(value: Any) -> str:
+    """A value of the configuration as YAML would have it: ``none`` is a value, not a gap."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def label(name: str) -> str:
+    """``HIGH_OVERLAP`` -> ``high overlap``."""
+    return name.replace("_", " ").lower() if name.isupper() else name
+
+
+def beginning(text: str, characters: int) -> str:
+    """At most so many characters, ended at a word, with an ellipsis if something is cut off."""
+    if len(text) <= characters:
+        return text
+    cut = text[:characters]
+    return f"{cut.rpartition(' ')[0] or cut} …"
+
+
+def ending(text: str, characters: int) -> str:
+    """As :func:`beginning`, from the other side."""
+    if len(text) <= characters:
+        return text
+    cut = text[-characters:]
+    return f"… {cut.partition(' ')[2] or cut}"

@@ -1,0 +1,162 @@
+"""The machine-readable summary of a run. The page is rendered from it, so it holds every number the page shows.
+
+``metrics.json``, schema version 1. Rates are fractions of 1, times are seconds, memory is MB; null is "not there"::
+
+    schema_version   1
+    run              address, preset, created_at, package_version, capped, wall_seconds (of the stages that ran)
+    headline         of the test split: mentions, top_k, and {micro, macro} each of recall_at_1, recall_at_top_k,
+                     normalized_accuracy, unnormalized_accuracy
+    recall           {split: metrics of eval-biencoder}
+    accuracy         {split: metrics of eval-crossencoder, and outcomes: shares of the mentions that are correct,
+                     wrong_candidate (gold retrieved, another preferred), not_retrieved}
+    training         {stage: metrics of the training}
+    curves           {stage: {loss, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned
+    convert          metrics of convert
+    stages           [{name, reused, wall_seconds, peak_memory_mb, peak_gpu_memory_mb, device, fingerprint, started_at}]
+    configuration    {stage: {setting: {value, preset_default, differs}}}
+    provenance       data_source, data_identity, archive_sha256, worlds, documents, and
+                     versions, hardware: [{stages: [...], values: {...}}]
+    mistakes         most confident first, without the entities' texts
+
+A change that would break a reader raises ``schema_version``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from zeshel_tasks.config import SPLITS
+from zeshel_tasks.report.configuration import compare_with_preset
+from zeshel_tasks.report.content import (
+    BiencoderMetrics,
+    ConvertMetrics,
+    CrossencoderMetrics,
+    Mistake,
+    Provenance,
+    ReportContent,
+)
+from zeshel_tasks.report.curves import thin_curve
+
+SCHEMA_VERSION = 1
+
+
+def metrics_json(content: ReportContent) -> dict[str, Any]:
+    """The summary as plain JSON data, in an order that depends on the content only.
+
+    Raises:
+        ConfigError: the content names an unknown preset.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": _run(content),
+        "headline": _headline(content),
+        "recall": {split: _recall(content.recall[split]) for split in SPLITS if split in content.recall},
+        "accuracy": {split: _accuracy(content.accuracy[split]) for split in SPLITS if split in content.accuracy},
+        "training": {stage: metrics.model_dump(mode="json") for stage, metrics in sorted(content.training.items())},
+        "curves": {stage: asdict(thin_curve(points)) for stage, points in sorted(content.curves.items())},
+        "convert": _convert(content.convert) if content.convert else None,
+        "stages": [stage.model_dump(mode="json") for stage in content.stages],
+        "configuration": compare_with_preset(content.configuration, content.preset),
+        "provenance": _provenance(content.provenance),
+        "mistakes": [_mistake(mistake) for mistake in most_confident_first(content)],
+    }
+
+
+def most_confident_first(content: ReportContent) -> list[Mistake]:
+    """The mistakes by falling confidence; those of unknown confidence last, equal ones in the order given."""
+    return sorted(content.mistakes, key=lambda mistake: 1.0 if mistake.confidence is None else -mistake.confidence)
+
+
+def _run(content: ReportContent) -> dict[str, Any]:
+    return {
+        "address": content.run_address,
+        "preset": content.preset,
+        "created_at": content.created_at,
+        "package_version": content.package_version,
+        "capped": content.convert.capped if content.convert else None,
+        "wall_seconds": sum(stage.wall_seconds for stage in content.stages if not stage.reused),
+    }
+
+
+def _headline(content: ReportContent) -> dict[str, Any]:
+    recall, accuracy = content.recall.get("test"), content.accuracy.get("test")
+    tested = accuracy or recall
+    top_k = max(recall.recall.micro, default=None) if recall else None
+    return {
+        "split": "test",
+        "mentions": tested.mentions if tested else None,
+        "top_k": top_k,
+        "recall_at_1": _recall_at(recall, 1),
+        "recall_at_top_k": _recall_at(recall, top_k),
+        "normalized_accuracy": _pair(accuracy.normalized_accuracy.model_dump() if accuracy else {}),
+        "unnormalized_accuracy": _pair(accuracy.unnormalized_accuracy.model_dump() if accuracy else {}),
+    }
+
+
+def _recall_at(metrics: BiencoderMetrics | None, k: int | None) -> dict[str, float | None]:
+    if metrics is None or k is None:
+        return _pair({})
+    return _pair({"micro": metrics.recall.micro.get(k), "macro": metrics.recall.macro.get(k)})
+
+
+def _pair(averages: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {"micro": averages.get("micro"), "macro": averages.get("macro")}
+
+
+def _recall(metrics: BiencoderMetrics) -> dict[str, Any]:
+    plain = metrics.model_dump(mode="json")
+    averages = {average: _by_k(recall) for average, recall in plain["recall"].items()}
+    worlds = {world: {**values, "recall": _by_k(values["recall"])} for world, values in sorted(plain["worlds"].items())}
+    return {**plain, "recall": averages, "worlds": worlds}
+
+
+def _by_k(recall: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {k: recall[k] for k in sorted(recall, key=int)}
+
+
+def _accuracy(metrics: CrossencoderMetrics) -> dict[str, Any]:
+    plain = metrics.model_dump(mode="json")
+    groups = {kind: dict(sorted(plain[kind].items())) for kind in ("worlds", "categories")}
+    return {**plain, **groups, "outcomes": _outcomes(metrics)}
+
+
+def _outcomes(metrics: CrossencoderMetrics) -> dict[str, float] | None:
+    correct = metrics.unnormalized_accuracy.micro
+    if correct is None or not metrics.mentions:
+        return None
+    retrieved = metrics.retrieved / metrics.mentions
+    # Rounding in a metric must not turn "none" into a negative share.
+    wrong = max(0.0, retrieved - correct)
+    return {"correct": correct, "wrong_candidate": wrong, "not_retrieved": 1 - retrieved}
+
+
+def _convert(metrics: ConvertMetrics) -> dict[str, Any]:
+    plain = metrics.model_dump(mode="json")
+    return {
+        "mentions": {split: plain["mentions"][split] for split in SPLITS if split in plain["mentions"]},
+        "worlds": {split: dict(sorted(plain["worlds"][split].items())) for split in SPLITS if split in plain["worlds"]},
+        "capped": plain["capped"],
+    }
+
+
+def _provenance(provenance: Provenance) -> dict[str, Any]:
+    plain = provenance.model_dump(mode="json")
+    return {**plain, "versions": _grouped(plain["versions"]), "hardware": _grouped(plain["hardware"])}
+
+
+def _grouped(by_stage: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Stages with equal values together, in the order of their first."""
+    groups: list[dict[str, Any]] = []
+    for stage, values in by_stage.items():
+        group = next((group for group in groups if group["values"] == values), None)
+        if group is None:
+            groups.append({"stages": [stage], "values": dict(sorted(values.items()))})
+        else:
+            group["stages"].append(stage)
+    return groups
+
+
+def _mistake(mistake: Mistake) -> dict[str, Any]:
+    return mistake.model_dump(mode="json", exclude={"gold_text", "predicted_text"})
