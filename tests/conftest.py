@@ -1,0 +1,122 @@
+"""Fixtures that several folders of tests share."""
+
+import logging
+import os
+import tarfile
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from zeshel_tasks.commands.pipeline import run_pipeline
+from zeshel_tasks.config import Recipe, build_recipe
+from zeshel_tasks.store import Run, open_run
+from zeshel_tasks.store.s3 import s3_client
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of BLINK's reference numbers; see tests/golden/README.md."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def raw_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden data set as an archive in ZESHEL's format."""
+    path = tmp_path_factory.mktemp("archive") / "zeshel.tar.bz2"
+    with tarfile.open(path, "w:bz2") as archive:
+        archive.add(GOLDEN / "raw", "zeshel")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_recipe(raw_archive: Path) -> Recipe:
+    """The whole recipe on the golden data set in seconds; more candidates are asked for than a world has entities."""
+    overrides = {
+        "source": str(raw_archive),
+        "bert_model": str(GOLDEN / "bert"),
+        "max_mentions_per_world": 6,
+        "max_context_length": 32,
+        "max_cand_length": 32,
+        "max_seq_length": 64,
+        "num_train_epochs": 1,
+        "train_biencoder.train_batch_size": 8,
+        "top_k": 100,
+    }
+    return build_recipe("smoke", overrides)
+
+
+@pytest.fixture(scope="session")
+def finished_run(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of :func:`small_recipe` with all stages done, in a local store."""
+    address = str(tmp_path_factory.mktemp("finished") / "store" / "runs" / "first")
+    run_pipeline(address, small_recipe)
+    return open_run(address)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Address of an S3 server on a free local port; ``boto3.client("s3")`` without arguments talks to it."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = make_server("127.0.0.1", 0, _OneAtATime(), threaded=True, request_handler=_KeepsConnections)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in _aws_environment(address).items():
+            environment.setenv(name, value)
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+            environment.delenv(name, raising=False)
+        # Both keep the environment of their first use.
+        boto3.DEFAULT_SESSION = None
+        s3_client.cache_clear()
+        yield address
+    boto3.DEFAULT_SESSION = None
+    s3_client.cache_clear()
+    server.shutdown()
+    thread.join()
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str) -> str:
+    """Name of a fresh, empty bucket."""
+    name = f"test-{uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+class _OneAtATime:
+    """moto looks for the object of If-None-Match first and writes later; a real server does both at once."""
+
+    def __init__(self) -> None:
+        self._moto, self._turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        with self._turn:
+            return list(self._moto(environ, start_response))
+
+
+class _KeepsConnections(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+
+def _aws_environment(address: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }

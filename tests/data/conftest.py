@@ -1,0 +1,25 @@
+"""A small data set that a test can break in one place."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.data.data_set_files import DataSetFiles, mention
+
+
+@pytest.fixture
+def data_set(tmp_path: Path) -> DataSetFiles:
+    return DataSetFiles(tmp_path / "zeshel")
+
+
+@pytest.fixture
+def many_mentions(data_set: DataSetFiles) -> Callable[[int], DataSetFiles]:
+    """The data set with so many mentions in the training world, all of them good."""
+
+    def make(count: int) -> DataSetFiles:
+        lines = [mention("aster", number % 3) | {"mention_id": f"m{number:04}"} for number in range(count)]
+        data_set.files["mentions/train.json"] = lines
+        return data_set
+
+    return make

@@ -1,0 +1,1 @@
+"""What bytes mean: ZESHEL files, BLINK format, mention and candidate tokens, sample worlds."""

@@ -1,0 +1,284 @@
+"""BLINK's format: writing it from the raw data set, and reading it back.
+
+``{split}.jsonl`` is byte for byte what BLINK's ``create_BLINK_zeshel_data.py`` writes. Beside it, line for line,
+``{split}.mentions.jsonl`` keeps what that format drops: ``mention_id``, ``category`` and both document ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import logging
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from zeshel_tasks.config import ConvertConfig, Split
+from zeshel_tasks.data.json_lines import BadLine, read_json_lines
+from zeshel_tasks.data.zeshel import MENTION_FILES, BadLines, Dataset, Document, Mention
+from zeshel_tasks.errors import DataError
+
+SIDE_FIELDS = ("mention_id", "category", "context_document_id", "label_document_id")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSummary:
+    """Mentions of one world in one split: written, found in the data set, and broken."""
+
+    mentions: int
+    mentions_in_data_set: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSummary:
+    """What was written for a split.
+
+    Attributes:
+        mentions: mentions written.
+        skipped: broken ones, those included whose world could not be read.
+        worlds: by world, sorted.
+        capped: a world had more good mentions than ``max_mentions_per_world``.
+    """
+
+    mentions: int
+    skipped: int
+    worlds: dict[str, WorldSummary]
+    capped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlinkMention:
+    """A mention in its context with its gold entity, as both files of a split tell it.
+
+    Attributes:
+        context_left: lower-cased tokens before the mention, separated by single spaces.
+        mention: lower-cased.
+        context_right: lower-cased.
+        label: text of the gold entity, case kept.
+        label_id: position of the gold entity in its world's documents, from 0.
+        label_title: case kept.
+    """
+
+    context_left: str
+    mention: str
+    context_right: str
+    label: str
+    label_id: int
+    label_title: str
+    world: str
+    mention_id: str
+    category: str
+    context_document_id: str
+    label_document_id: str
+
+
+class World:
+    """One world's documents, in memory, and the mentions among them."""
+
+    def __init__(self, name: str, documents: Iterable[Document]) -> None:
+        self.name = name
+        self._documents = {document.document_id: (index, document) for index, document in enumerate(documents)}
+
+    def check(self, mention: Mention, file: str) -> None:
+        """Whether the mention's documents exist and its span says its text; ``file`` is for messages.
+
+        The text is compared without case, as BLINK does.
+
+        Raises:
+            DataError: they do not.
+        """
+        error = partial(DataError, file=file, line=mention.line)
+        for field in ("context_document_id", "label_document_id"):
+            if getattr(mention, field) not in self._documents:
+                expected = f"a document of documents/{self.name}.json"
+                raise error("unknown document", field=field, expected=expected, got=getattr(mention, field))
+        tokens = self._tokens(mention)
+        start, end = mention.start_index, mention.end_index
+        if start > end:
+            raise error("reversed span", field="end_index", expected=f"start_index ({start}) or more", got=end)
+        if end >= len(tokens):
+            raise error("span out of range", field="end_index", expected=f"less than {len(tokens)} tokens", got=end)
+        found = " ".join(tokens[start : end + 1])
+        if found.lower() != mention.text.lower():
+            expected = f"{found!r}, tokens {start} to {end} of {mention.context_document_id}"
+            raise error("text differs from its tokens", field="text", expected=expected, got=repr(mention.text))
+
+    def convert(self, mention: Mention, context_tokens: int) -> dict[str, Any]:
+        """A checked mention as an object of BLINK's format, keys in BLINK's order."""
+        tokens = self._tokens(mention)
+        start, end = mention.start_index, mention.end_index + 1
+        label_id, label = self._documents[mention.label_document_id]
+        return {
+            "context_left": " ".join(tokens[max(0, start - context_tokens) : start]).lower(),
+            "context_right": " ".join(tokens[end : end + context_tokens]).lower(),
+            "mention": mention.text.lower(),
+            "label": label.text,
+            "label_id": label_id,
+            "label_title": label.title,
+            "world": self.name,
+        }
+
+    def _tokens(self, mention: Mention) -> list[str]:
+        """Tokens are what single spaces separate: two spaces in a row have an empty token between them."""
+        return self._documents[mention.context_document_id][1].text.split(" ")
+
+
+def convert_split(dataset: Dataset, split: Split, out_dir: Path, config: ConvertConfig) -> SplitSummary:
+    """Writes ``{split}.jsonl`` and ``{split}.mentions.jsonl`` into ``out_dir``.
+
+    In memory: one world's documents, and the split's mentions (a few hundred bytes each, no context). The converted
+    lines, which repeat the gold entity's whole text for each mention, wait on disk until all worlds are done.
+
+    Raises:
+        DataError: broken documents, a split without mentions; with ``on_bad_mention="fail"`` the first broken
+            mention, with ``"skip"`` more than ``max_bad_share`` of them.
+    """
+    bad = BadLines("left out")
+    on_bad = bad if config.on_bad_mention == "skip" else None
+    by_world = _group_by_world(dataset.mentions(split, on_bad))
+    lines = sum(len(mentions) for mentions in by_world.values()) + bad.count
+    out_dir.mkdir(parents=True, exist_ok=True)
+    worlds: dict[str, WorldSummary] = {}
+    kept: list[_Spooled] = []
+    with tempfile.TemporaryFile(dir=out_dir) as spool:
+        for name, mentions in sorted(by_world.items()):
+            chosen, worlds[name] = _convert_world(
+                World(name, dataset.documents(name)), mentions, split, config, on_bad, spool
+            )
+            kept += chosen
+        _check_enough_is_left(kept, bad, lines, split, config)
+        _write_in_file_order(kept, spool, split, out_dir)
+    capped = any(world.mentions + world.skipped < world.mentions_in_data_set for world in worlds.values())
+    return SplitSummary(len(kept), bad.count, worlds, capped)
+
+
+def convert_metrics(summaries: Mapping[Split, SplitSummary]) -> dict[str, Any]:
+    """The metrics of the ``convert`` stage, as its manifest holds them."""
+    return {
+        "mentions": {split: summary.mentions for split, summary in summaries.items()},
+        "skipped": {split: summary.skipped for split, summary in summaries.items()},
+        "worlds": {
+            split: {world: asdict(counts) for world, counts in summary.worlds.items()}
+            for split, summary in summaries.items()
+        },
+        "capped": any(summary.capped for summary in summaries.values()),
+    }
+
+
+def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
+    """The mentions of ``{split}.jsonl`` with their ids and categories from ``{split}.mentions.jsonl`` beside it.
+
+    Raises:
+        DataError: a file is missing or broken, or the two differ in length.
+    """
+    side = path.with_name(f"{path.stem}.mentions.jsonl")
+    blink, more = read_json_lines(path, path.name), read_json_lines(side, side.name)
+    for record in blink:
+        extra = next(more, None)
+        if extra is None:
+            raise DataError("too few lines", file=side.name, expected=f"as many as {path.name} has")
+        yield BlinkMention(
+            context_left=record.text("context_left"),
+            mention=record.text("mention"),
+            context_right=record.text("context_right"),
+            label=record.text("label"),
+            label_id=record.index("label_id"),
+            label_title=record.text("label_title"),
+            world=record.name("world"),
+            **{field: extra.name(field) for field in SIDE_FIELDS},
+        )
+    if (extra := next(more, None)) is not None:
+        raise extra.error("too many lines", expected=f"as many as {path.name} has")
+
+
+@dataclass(frozen=True, slots=True)
+class _Spooled:
+    mention: Mention
+    offset: int
+    size: int
+
+
+def _group_by_world(mentions: Iterable[Mention]) -> dict[str, list[Mention]]:
+    by_world: dict[str, list[Mention]] = defaultdict(list)
+    for mention in mentions:
+        by_world[mention.world].append(mention)
+    return by_world
+
+
+def _convert_world(
+    world: World,
+    mentions: list[Mention],
+    split: Split,
+    config: ConvertConfig,
+    on_bad: BadLine | None,
+    spool: IO[bytes],
+) -> tuple[list[_Spooled], WorldSummary]:
+    good = [mention for mention in mentions if _is_good(world, mention, split, on_bad)]
+    chosen = [
+        _spool(mention, world.convert(mention, config.context_tokens), spool)
+        for mention in _subset(good, split, config)
+    ]
+    return chosen, WorldSummary(len(chosen), len(mentions), len(mentions) - len(good))
+
+
+def _is_good(world: World, mention: Mention, split: Split, on_bad: BadLine | None) -> bool:
+    try:
+        world.check(mention, f"mentions/{MENTION_FILES[split]}")
+    except DataError as error:
+        if on_bad is None:
+            raise
+        on_bad(error)
+        return False
+    return True
+
+
+def _subset(mentions: list[Mention], split: Split, config: ConvertConfig) -> list[Mention]:
+    """A uniform subset in file order, the same on every machine and Python: the smallest seeded hashes."""
+    limit = config.max_mentions_per_world
+    if limit is None or len(mentions) <= limit:
+        return mentions
+
+    def rank(mention: Mention) -> bytes:
+        return hashlib.sha256(f"{config.subset_seed}/{split}/{mention.world}/{mention.mention_id}".encode()).digest()
+
+    log.info(
+        "kept %s of %s mentions of %s (max_mentions_per_world)", f"{limit:,}", f"{len(mentions):,}", mentions[0].world
+    )
+    return sorted(heapq.nsmallest(limit, mentions, key=rank), key=lambda mention: mention.line)
+
+
+def _spool(mention: Mention, converted: dict[str, Any], spool: IO[bytes]) -> _Spooled:
+    line = _json_line(converted)
+    offset = spool.tell()
+    spool.write(line)
+    return _Spooled(mention, offset, len(line))
+
+
+def _write_in_file_order(kept: list[_Spooled], spool: IO[bytes], split: Split, out_dir: Path) -> None:
+    with (out_dir / f"{split}.jsonl").open("wb") as blink, (out_dir / f"{split}.mentions.jsonl").open("wb") as side:
+        for item in sorted(kept, key=lambda item: item.mention.line):
+            spool.seek(item.offset)
+            blink.write(spool.read(item.size))
+            side.write(_json_line({field: getattr(item.mention, field) for field in SIDE_FIELDS}))
+
+
+def _json_line(values: dict[str, Any]) -> bytes:
+    return json.dumps(values).encode("ascii") + b"\n"
+
+
+def _check_enough_is_left(kept: list[_Spooled], bad: BadLines, lines: int, split: Split, config: ConvertConfig) -> None:
+    file = f"mentions/{MENTION_FILES[split]}"
+    if bad.count > config.max_bad_share * lines:
+        expected = f"at most {config.max_bad_share:.2%} (max_bad_share)"
+        got = f"{bad.count:,} of {lines:,}, {bad.count / lines:.2%}"
+        raise DataError(f"too many broken mentions, the first: {bad.first}", file=file, expected=expected, got=got)
+    if not kept:
+        raise DataError("no mentions", file=file, expected="at least one", got=f"{lines:,} lines, all broken")

@@ -1,0 +1,69 @@
+"""Retrieved candidates: for each mention, positions of entities in its world, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from zeshel_tasks.data.mention_table import MentionTable
+from zeshel_tasks.data.tokens import CandidateForm, Tokens, TokenTable, write_table
+from zeshel_tasks.data.zeshel import Document
+
+NO_CANDIDATE = -1
+"""Fills the row of a mention whose world has fewer entities than candidates were asked for."""
+
+
+@dataclass(frozen=True)
+class CandidateSets:
+    """The candidates of a split's mentions.
+
+    Attributes:
+        mentions: the mentions, in file order.
+        candidates: int32 [mentions, top_k], positions in the mention's world; :data:`NO_CANDIDATE` where there is none.
+        gold_rank: int32 [mentions], column of the gold; -1 where it was not retrieved.
+        tokens: by world, int32 [entities, max_cand_length].
+    """
+
+    mentions: MentionTable
+    candidates: npt.NDArray[np.int32]
+    gold_rank: npt.NDArray[np.int32]
+    tokens: Mapping[str, TokenTable]
+
+    @classmethod
+    def load(cls, folder: Path) -> CandidateSets:
+        """Opens the tables below ``folder``; all but ``gold_rank`` are memory-mapped."""
+        return cls(
+            mentions=MentionTable.load(folder / "mentions"),
+            candidates=np.load(folder / "candidates.npy", mmap_mode="r"),
+            gold_rank=np.load(folder / "gold_rank.npy"),
+            tokens={path.stem: np.load(path, mmap_mode="r") for path in (folder / "entities").glob("*.npy")},
+        )
+
+    @property
+    def retrieved(self) -> npt.NDArray[np.int64]:
+        """Positions of the mentions whose gold was retrieved."""
+        return np.flatnonzero(self.gold_rank >= 0)
+
+    def candidate_tokens(self, rows: npt.NDArray[np.int64]) -> TokenTable:
+        """Token ids of the candidates of some mentions: int32 [len(rows), top_k, max_cand_length].
+
+        A missing candidate gets the tokens of its world's first entity; its score is to be masked.
+        """
+        worlds = self.mentions.worlds
+        return np.stack(
+            [self.tokens[worlds[self.mentions.world[row]]][np.maximum(self.candidates[row], 0)] for row in rows]
+        )
+
+
+def tokenize_entities(
+    documents: Iterable[Document], count: int, tokens: Tokens, max_cand_length: int, form: CandidateForm, path: Path
+) -> TokenTable:
+    """Token table of a world's ``count`` entities, in file order, memory-mapped at ``path``."""
+    pairs = ((document.title, document.text) for document in documents)
+    return write_table(
+        path, count, max_cand_length, pairs, lambda batch: tokens.candidates(batch, max_cand_length, form)
+    )

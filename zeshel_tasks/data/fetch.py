@@ -1,0 +1,130 @@
+"""Fetching the archive of a data set from wherever it is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from zeshel_tasks.config import DownloadConfig
+from zeshel_tasks.data.google_drive import DOWNLOAD_ADDRESS, address_behind, drive_file
+from zeshel_tasks.data.http_source import HttpSource, http_client
+from zeshel_tasks.data.s3_source import S3Source
+from zeshel_tasks.data.transfer import Body, Fetched, Retry, Source, transfer
+from zeshel_tasks.errors import ConfigError, DataError
+
+_CHUNK = 2**20
+
+
+def fetch(
+    source: str,
+    destination: Path,
+    config: DownloadConfig,
+    *,
+    retry: Retry = Retry(),  # noqa: B008  # frozen
+    drive_address: str = DOWNLOAD_ADDRESS,
+) -> Fetched:
+    """Copies an archive into a file, in bounded memory.
+
+    Args:
+        source: http(s) or s3 address, a file on Google Drive, ``file://`` or a local path.
+        destination: the file; overwritten, and of no use if an error is raised.
+        config: size bound, timeout and expected SHA-256.
+        retry: how often a broken transfer is taken up again.
+        drive_address: where downloads from Google Drive start.
+
+    Raises:
+        ConfigError: the address is wrong, or its server refuses.
+        DataError: too large, another SHA-256 than expected, or a web page instead of a file.
+        StoreUnavailable: the server does not answer, or breaks off again and again.
+    """
+    with _opened(source, config, retry, drive_address) as opened:
+        fetched = transfer(opened, destination, int(config.max_download_gb * 1e9), retry)
+    if config.sha256 and fetched.sha256 != config.sha256.lower():
+        expected = f"SHA-256 {config.sha256.lower()}"
+        raise DataError("not the expected archive", file=opened.name, expected=expected, got=fetched.sha256)
+    return fetched
+
+
+def source_identity(
+    source: str,
+    config: DownloadConfig,
+    *,
+    retry: Retry = Retry(),  # noqa: B008  # frozen
+) -> str:
+    """What the fingerprint takes for the archive's content.
+
+    ``sha256:`` where it is configured or the file is local, ``etag:`` or ``last-modified:`` as the server tells,
+    ``address:`` where nothing tells more (Google Drive).
+
+    Raises:
+        ConfigError: the address is wrong.
+        StoreUnavailable: the server does not answer.
+    """
+    with _opened(source, config, retry, DOWNLOAD_ADDRESS) as opened:
+        if config.sha256:
+            return f"sha256:{config.sha256.lower()}"
+        return f"address:{source}" if _is_on_drive(source) else opened.identity()
+
+
+@contextmanager
+def _opened(source: str, config: DownloadConfig, retry: Retry, drive_address: str) -> Iterator[Source]:
+    scheme = _scheme(source)
+    if scheme in ("http", "https"):
+        with http_client(config.timeout_seconds) as client:
+            file = drive_file(source)
+            if file is None:
+                yield HttpSource(client, source, retry=retry)
+            else:
+                address, name = file.download_address(drive_address), f"Google Drive file {file.file_id}"
+                yield HttpSource(client, address, name=name, on_page=address_behind, retry=retry)
+    elif scheme == "s3":
+        yield S3Source(source)
+    elif scheme in ("file", ""):
+        yield LocalSource(source, _local_path(source))
+    else:
+        raise ConfigError(f"source: expected http://, https://, s3://, file:// or a local path, got {source!r}")
+
+
+class LocalSource:
+    """A file of this machine."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        if not path.is_file():
+            raise ConfigError(
+                f"source: expected a file, got {name!r}: {'a folder' if path.is_dir() else 'no such file'}"
+            )
+        self.name, self._path = name, path
+
+    @contextmanager
+    def open(self, start: int) -> Iterator[Body]:
+        """The file from ``start`` on."""
+        with self._path.open("rb") as file:
+            file.seek(start)
+            yield Body(start, self._path.stat().st_size, iter(lambda: file.read(_CHUNK), b""))
+
+    def identity(self) -> str:
+        """``sha256:...``; reads the whole file."""
+        with self._path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _scheme(source: str) -> str:
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
+    return found[1].lower() if found else ""
+
+
+def _is_on_drive(source: str) -> bool:
+    return _scheme(source) in ("http", "https") and drive_file(source) is not None
+
+
+def _local_path(source: str) -> Path:
+    if not _scheme(source):
+        return Path(source).expanduser()
+    parts = urlsplit(source)
+    if parts.netloc not in ("", "localhost"):
+        raise ConfigError(f"source: expected file:///path of this machine, got {source!r}")
+    return Path(unquote(parts.path))

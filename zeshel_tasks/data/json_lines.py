@@ -1,0 +1,135 @@
+"""Strict reading of JSON-lines files: every problem is a DataError that says where it is."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zeshel_tasks.errors import DataError
+
+# No page of any known data set comes near; without a bound, a file without line ends would fill the memory.
+MAX_LINE_BYTES = 256 * 2**20
+
+BadLine = Callable[[DataError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of a file: a JSON object and where it stood."""
+
+    values: dict[str, Any]
+    file: str
+    line: int
+
+    def text(self, field: str) -> str:
+        """A field that must be a string that UTF-8 can hold.
+
+        Raises:
+            DataError: missing, or anything else.
+        """
+        value = self._value(field, "a string")
+        if not isinstance(value, str):
+            raise self.error("wrong type", field=field, expected="a string", got=value)
+        if not value.isascii() and not _fits_utf8(value):
+            raise self.error("half of a surrogate pair", field=field, expected="valid Unicode", got=ascii(value))
+        return value
+
+    def name(self, field: str) -> str:
+        """A string that must not be empty.
+
+        Raises:
+            DataError: missing, empty, or anything else.
+        """
+        value = self.text(field)
+        if not value:
+            raise self.error("empty", field=field, expected="a non-empty string", got="''")
+        return value
+
+    def index(self, field: str) -> int:
+        """A field that must be a non-negative integer.
+
+        Raises:
+            DataError: missing, negative, or anything else (``true`` and ``1.0`` too).
+        """
+        value = self._value(field, "an integer")
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.error("wrong type", field=field, expected="an integer", got=value)
+        if value < 0:
+            raise self.error("negative index", field=field, expected="0 or more", got=value)
+        return value
+
+    def error(
+        self, problem: str, *, field: str | None = None, expected: object = None, got: object = None
+    ) -> DataError:
+        """The error to raise about this line."""
+        return DataError(problem, file=self.file, line=self.line, field=field, expected=expected, got=got)
+
+    def _value(self, field: str, expected: str) -> Any:
+        if field not in self.values:
+            raise self.error("missing field", field=field, expected=expected, got=f"fields {', '.join(self.values)}")
+        return self.values[field]
+
+
+def read_json_lines(path: Path, file: str, on_bad_line: BadLine | None = None) -> Iterator[Record]:
+    """The objects of a file, one at a time.
+
+    Args:
+        path: where the file is.
+        file: its name in messages, as the user knows it (``mentions/train.json``).
+        on_bad_line: gets the error of a line that cannot be read, and reading goes on; without it, the error is raised.
+
+    Raises:
+        DataError: no such file, an empty one, a byte order mark, or a bad line.
+    """
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        raise DataError("no such file", file=file) from None
+    with stream:
+        line = 0
+        for line, raw in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""), start=1):
+            if line == 1 and raw.startswith(codecs.BOM_UTF8):
+                raise DataError("byte order mark", file=file, line=1, expected="plain UTF-8", got=repr(raw[:3]))
+            if len(raw) > MAX_LINE_BYTES:
+                raise DataError("line too long", file=file, line=line, expected=f"at most {MAX_LINE_BYTES:,} bytes")
+            try:
+                record = Record(_parse(raw, file, line), file, line)
+            except DataError as error:
+                if on_bad_line is None:
+                    raise
+                on_bad_line(error)
+                continue
+            yield record
+        if line == 0:
+            raise DataError("empty file", file=file, expected="one JSON object a line")
+
+
+def _parse(raw: bytes, file: str, line: int) -> dict[str, Any]:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        got = f"byte 0x{raw[error.start]:02x} at position {error.start + 1} of the line"
+        raise DataError("not UTF-8", file=file, line=line, expected="UTF-8", got=got) from None
+    if not text.strip():
+        raise DataError("blank line", file=file, line=line, expected="a JSON object")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"broken JSON: {error}", file=file, line=line, expected="a JSON object", got=text.strip()
+        ) from None
+    if not isinstance(value, dict):
+        raise DataError("not an object", file=file, line=line, expected="a JSON object", got=value)
+    return value
+
+
+def _fits_utf8(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""Mentions and candidates as token ids, laid out as BLINK does.
+
+    mention    [CLS] left [unused0] mention [unused1] right [SEP]
+    candidate  [CLS] title [unused2] text [SEP]
+
+Source: BLINK (Wu et al., 2020, arXiv:1911.03814), zeshel example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from zeshel_tasks.errors import ConfigError
+
+TokenTable = npt.NDArray[np.int32]
+"""Token ids, int32 [rows, max_length], padded on the right; usually memory-mapped."""
+
+CandidateForm = Literal["title_and_text", "blink_eval"]
+
+MENTION_START, MENTION_END, TITLE_END = "[unused0]", "[unused1]", "[unused2]"
+BLINK_EVAL_CHARACTERS = 256
+_BATCH = 1024
+
+T = TypeVar("T")
+
+
+class Tokens:
+    """Turns texts into ids by one tokenizer of the BERT family.
+
+    Args:
+        tokenizer: a ``transformers`` tokenizer with the markers in its vocabulary.
+
+    Raises:
+        ConfigError: the vocabulary lacks a marker or a special token.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.pad, self.cls, self.sep = (self._id(t) for t in _special_tokens(tokenizer))
+        self.mention_start, self.mention_end, self.title_end = map(self._id, (MENTION_START, MENTION_END, TITLE_END))
+
+    def mentions(self, parts: Sequence[tuple[str, str, str]], max_length: int) -> TokenTable:
+        """Ids of (context_left, mention, context_right), each part tokenized on its own.
+
+        Returns:
+            int32 [len(parts), max_length].
+        """
+        left, middle, right = (self._ids(list(texts)) for texts in zip(*parts, strict=True))
+        table = np.full((len(parts), max_length), self.pad, dtype=np.int32)
+        for row, ids in zip(table, map(self._window(max_length), left, middle, right), strict=True):
+            row[: len(ids)] = ids
+        return table
+
+    def candidates(
+        self, entities: Sequence[tuple[str, str]], max_length: int, form: CandidateForm = "title_and_text"
+    ) -> TokenTable:
+        """Ids of (title, text) pairs.
+
+        Args:
+            entities: titles and descriptions; lower-cased here, as contexts are by ``convert``.
+            max_length: tokens kept, [CLS] and [SEP] included.
+            form: ``blink_eval`` is how BLINK's evaluation writes a candidate: ``text[:256]`` without a title.
+
+        Returns:
+            int32 [len(entities), max_length].
+        """
+        if form == "blink_eval":
+            bodies = self._ids([text[:BLINK_EVAL_CHARACTERS].lower() for _, text in entities])
+        else:
+            titles = self._ids([title.lower() for title, _ in entities])
+            texts = self._leading_ids([text for _, text in entities], max_length)
+            bodies = [[*title, self.title_end, *text] for title, text in zip(titles, texts, strict=True)]
+        table = np.full((len(entities), max_length), self.pad, dtype=np.int32)
+        for row, body in zip(table, bodies, strict=True):
+            ids = [self.cls, *body[: max_length - 2], self.sep]
+            row[: len(ids)] = ids
+        return table
+
+    def _leading_ids(self, texts: Sequence[str], needed: int) -> list[list[int]]:
+        """At least the first ``needed`` ids of each text, or all of them; long pages are not tokenized whole."""
+        heads = [" ".join(text.split(maxsplit=needed)[:needed]).lower() for text in texts]
+        ids = self._ids(heads)
+        for index, head in enumerate(heads):
+            if len(ids[index]) < needed and len(head) < len(texts[index]):  # words that vanish, such as control codes
+                ids[index] = self._ids([texts[index].lower()])[0]
+        return ids
+
+    def _window(self, max_length: int) -> Callable[[list[int], list[int], list[int]], list[int]]:
+        def window(left: list[int], mention: list[int], right: list[int]) -> list[int]:
+            # A mention longer than the window keeps its first tokens, between both markers.
+            marked = [self.mention_start, *mention[: max_length - 4], self.mention_end]
+            left_quota, right_quota = context_quotas(max_length, len(marked), len(left), len(right))
+            kept_left = left[len(left) - left_quota :] if left_quota < len(left) else left
+            return [self.cls, *kept_left, *marked, *right[:right_quota], self.sep]
+
+        return window
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        # Text from data never becomes a special token, whatever it spells.
+        encoded = self._tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False,
+            return_token_type_ids=False, verbose=False,
+        )  # fmt: skip
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def _id(self, token: str | None) -> int:
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        if token is None or token not in vocabulary:
+            raise ConfigError(
+                f"bert_model: expected a BERT vocabulary with [PAD] [CLS] [SEP] {MENTION_START} {MENTION_END} "
+                f"{TITLE_END}, got one without {token or 'a special token'}"
+            )
+        return vocabulary[token]
+
+
+def context_quotas(max_length: int, mention: int, left: int, right: int) -> tuple[int, int]:
+    """How many tokens of the left and of the right context fit around a mention.
+
+    Args:
+        max_length: the window, [CLS] and [SEP] included.
+        mention: tokens of the mention, both markers included.
+        left: tokens there are on the left.
+        right: tokens there are on the right.
+
+    Returns:
+        (left quota, right quota), never negative: half of the rest each, and what one side does not need goes to the
+        other.
+    """
+    left_quota = max(0, (max_length - mention) // 2 - 1)
+    right_quota = max(0, max_length - mention - left_quota - 2)
+    if left <= left_quota:
+        right_quota += left_quota - left
+    elif right <= right_quota:
+        left_quota += right_quota - right
+    return left_quota, right_quota
+
+
+def write_table(
+    path: Path, rows: int, max_length: int, items: Iterable[T], encode: Callable[[Sequence[T]], TokenTable]
+) -> TokenTable:
+    """Encodes ``items`` in batches into a memory-mapped ``.npy`` file of int32 [rows, max_length].
+
+    Raises:
+        ValueError: there are not exactly ``rows`` items.
+    """
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.int32, shape=(rows, max_length))
+    filled = 0
+    for batch in _batches(items):
+        table[filled : filled + len(batch)] = encode(batch)
+        filled += len(batch)
+    if filled != rows:
+        raise ValueError(f"{path.name}: expected {rows} rows, got {filled}")
+    table.flush()
+    return table
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch
+
+
+def _special_tokens(tokenizer: Any) -> tuple[str | None, str | None, str | None]:
+    return tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token

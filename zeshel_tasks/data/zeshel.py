@@ -1,0 +1,222 @@
+"""The raw data set in ZESHEL's format, read strictly and one world at a time.
+
+    documents/<world>.json         {"document_id", "title", "text"} a line: the entities of a world
+    mentions/<split>.json          {"mention_id", "context_document_id", "corpus", "start_index", "end_index",
+                                    "text", "label_document_id", "category"} a line
+
+Tokens are what single spaces separate; ``start_index`` and ``end_index`` count them from 0, both inclusive.
+Source: Logeswaran et al. 2019, "Zero-Shot Entity Linking by Reading Entity Descriptions".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from zeshel_tasks.config import SPLITS
+from zeshel_tasks.data.json_lines import BadLine, Record, read_json_lines
+from zeshel_tasks.errors import DataError
+
+RawSplit = Literal["train", "valid", "test", "heldout_train_seen", "heldout_train_unseen"]
+MENTION_FILES: dict[RawSplit, str] = {
+    "train": "train.json",
+    "valid": "val.json",
+    "test": "test.json",
+    "heldout_train_seen": "heldout_train_seen.json",
+    "heldout_train_unseen": "heldout_train_unseen.json",
+}
+SHOWN_BAD_LINES = 5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An entity of a world: its page."""
+
+    document_id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A span of a page that stands for an entity of the same world; ``line`` is where it was read, from 1."""
+
+    mention_id: str
+    context_document_id: str
+    world: str
+    start_index: int
+    end_index: int
+    text: str
+    label_document_id: str
+    category: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSummary:
+    """What a data set holds.
+
+    Attributes:
+        documents: world -> entities.
+        mentions: split -> world -> readable mentions; only the splits that exist.
+        bad_mentions: split -> mention lines that cannot be read; ``convert`` decides what becomes of them.
+    """
+
+    documents: dict[str, int]
+    mentions: dict[str, dict[str, int]]
+    bad_mentions: dict[str, int]
+
+
+class Dataset:
+    """A data set in a folder.
+
+    Args:
+        root: the folder that holds ``documents/`` and ``mentions/``.
+
+    Attributes:
+        worlds: names of the worlds, sorted.
+
+    Raises:
+        DataError: there is no ``documents/*.json``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        files = (path for path in (root / "documents").glob("*.json") if path.is_file())
+        self.worlds = tuple(sorted(path.stem for path in files if not path.name.startswith(".")))
+        if not self.worlds:
+            raise DataError("not a data set in ZESHEL's format", file=str(root), expected="documents/<world>.json")
+
+    def splits(self) -> tuple[RawSplit, ...]:
+        """The splits that exist; train, valid and test are always named, so that reading a missing one fails."""
+        return tuple(s for s, file in MENTION_FILES.items() if s in SPLITS or (self.root / "mentions" / file).is_file())
+
+    def documents(self, world: str) -> Iterator[Document]:
+        """The entities of a world, in file order: a document's position is its ``label_id``.
+
+        Raises:
+            DataError: a broken line, a missing or mistyped field, a ``document_id`` that occurs twice.
+        """
+        first_line: dict[str, int] = {}
+        for record in read_json_lines(self.root / "documents" / f"{world}.json", f"documents/{world}.json"):
+            document_id = record.name("document_id")
+            _check_new(record, "document_id", document_id, first_line)
+            yield Document(document_id, record.text("title"), record.text("text"))
+
+    def mentions(self, split: RawSplit, on_bad_line: BadLine | None = None) -> Iterator[Mention]:
+        """The mentions of a split, in file order.
+
+        Args:
+            split: which one.
+            on_bad_line: gets the error of each bad line, which is then left out; without it, the error is raised.
+
+        Raises:
+            DataError: no such file; a broken line, a missing or mistyped field, a ``mention_id`` that occurs twice,
+                a world that has no documents.
+        """
+        file = f"mentions/{MENTION_FILES[split]}"
+        first_line: dict[str, int] = {}
+        for record in read_json_lines(self.root / file, file, on_bad_line):
+            try:
+                mention = self._mention(record)
+                _check_new(record, "mention_id", mention.mention_id, first_line)
+            except DataError as error:
+                if on_bad_line is None:
+                    raise
+                on_bad_line(error)
+                continue
+            yield mention
+
+    def _mention(self, record: Record) -> Mention:
+        world = record.name("corpus")
+        if world not in self.worlds:
+            raise record.error("unknown world", field="corpus", expected=f"one of {', '.join(self.worlds)}", got=world)
+        return Mention(
+            mention_id=record.name("mention_id"),
+            context_document_id=record.name("context_document_id"),
+            world=world,
+            start_index=record.index("start_index"),
+            end_index=record.index("end_index"),
+            text=record.name("text"),
+            label_document_id=record.name("label_document_id"),
+            category=record.name("category"),
+            line=record.line,
+        )
+
+
+def check_dataset(root: Path) -> DatasetSummary:
+    """Reads all of a data set and counts it, holding the ids of one file in memory.
+
+    A mention line that cannot be read is counted and logged, not raised: whether it stops the run is a setting
+    of ``convert``, which reads it again.
+
+    Raises:
+        DataError: broken documents, a missing or empty file, a split without any readable mention, or a world that
+            occurs in two of train, valid and test.
+    """
+    dataset = Dataset(root)
+    documents = {world: sum(1 for _ in dataset.documents(world)) for world in dataset.worlds}
+    mentions: dict[str, dict[str, int]] = {}
+    bad_mentions: dict[str, int] = {}
+    for split in dataset.splits():
+        mentions[split], bad_mentions[split] = _count_mentions(dataset, split)
+    _check_worlds_are_disjoint(mentions)
+    return DatasetSummary(documents, mentions, bad_mentions)
+
+
+class BadLines:
+    """Counts bad lines and logs the first few.
+
+    Args:
+        verb: what becomes of them, in the log (``left out``).
+    """
+
+    def __init__(self, verb: str) -> None:
+        self.count = 0
+        self.first: DataError | None = None
+        self._verb = verb
+
+    def __call__(self, error: DataError) -> None:
+        """Takes one more."""
+        self.count += 1
+        self.first = self.first or error
+        if self.count <= SHOWN_BAD_LINES:
+            log.warning("%s: %s", self._verb, error)
+        if self.count == SHOWN_BAD_LINES:
+            log.warning("%s: further ones are counted and not logged", self._verb)
+
+
+def _count_mentions(dataset: Dataset, split: RawSplit) -> tuple[dict[str, int], int]:
+    bad = BadLines("bad mention")
+    worlds = Counter(mention.world for mention in dataset.mentions(split, bad))
+    if not worlds:
+        raise bad.first or DataError("no mentions", file=f"mentions/{MENTION_FILES[split]}")
+    return dict(sorted(worlds.items())), bad.count
+
+
+def _check_worlds_are_disjoint(mentions: dict[str, dict[str, int]]) -> None:
+    """Zero-shot means that no world of valid or test was trained on."""
+    split_of: dict[str, str] = {}
+    for split in SPLITS:
+        for world in mentions[split]:
+            first = split_of.setdefault(world, split)
+            if first != split:
+                raise DataError(
+                    "the same world in two splits",
+                    file=f"mentions/{MENTION_FILES[split]}",
+                    field="corpus",
+                    expected=f"no world of mentions/{MENTION_FILES[first]}",  # type: ignore[index]
+                    got=world,
+                )
+
+
+def _check_new(record: Record, field: str, value: str, first_line: dict[str, int]) -> None:
+    first = first_line.setdefault(value, record.line)
+    if first != record.line:
+        raise record.error("duplicate", field=field, expected="each id once", got=f"{value}, first on line {first}")
