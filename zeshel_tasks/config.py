@@ -257,7 +257,6 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     "blink": {
         "train_biencoder.shuffle": False,
         "train_biencoder.mask_duplicate_golds": False,
-        "train_crossencoder.shuffle": False,
         "train_crossencoder.learning_rate": 1e-3,
     },
     # What we would train: all parameters (markers and pooler included), bf16, the literature's learning rate.

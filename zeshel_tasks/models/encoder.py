@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from zeshel_tasks.errors import ConfigError
+
 _LINEAR_FILE = "additional_linear.safetensors"
 _DROPOUT = 0.1  # before the linear layer, as in BLINK
 
@@ -23,6 +25,9 @@ class Encoder(nn.Module):
         bert_model: the transformer, with a pooler.
         pull_from_layer: index of the layer whose [CLS] output is used; -1 is the last.
         out_dim: output dimension of the linear layer, or None for none.
+
+    Raises:
+        ConfigError: there is no such layer.
     """
 
     def __init__(self, bert_model: nn.Module, *, pull_from_layer: int = -1, out_dim: int | None = None) -> None:
@@ -33,6 +38,23 @@ class Encoder(nn.Module):
         if out_dim is not None:
             self.additional_linear = nn.Linear(int(self._config.hidden_size), out_dim)
             self.dropout = nn.Dropout(_DROPOUT)
+
+        layers = int(self._config.num_hidden_layers)
+        if not -layers - 1 <= pull_from_layer <= layers:
+            raise ConfigError(
+                f"pull_from_layer: expected {-layers - 1} to {layers} for a model of {layers} layers, "
+                f"got {pull_from_layer}"
+            )
+
+    def freeze_unused(self) -> None:
+        """Takes the parameters that the output does not depend on out of training."""
+        layers = int(self._config.num_hidden_layers)
+        used = self.pull_from_layer if self.pull_from_layer >= 0 else layers + 1 + self.pull_from_layer
+        unused = [*self.bert_model.encoder.layer[used:]]  # type: ignore[index, union-attr]
+        if self.additional_linear is None:
+            unused.append(self.bert_model.pooler)
+        for module in unused:
+            module.requires_grad_(False)
 
     @property
     def _config(self) -> Any:

@@ -108,7 +108,7 @@ class StoredFiles:
             entry = self._files.get(name)
             if entry is None:
                 raise CorruptArtifact("no such file was committed", file=self._where(name))
-            self._verified[name] = self._fetch(name, entry)
+            self._verified[name] = self._fetch(entry)
         return self._verified[name]
 
     def directory(self, prefix: str) -> Path:
@@ -122,24 +122,24 @@ class StoredFiles:
     def __contains__(self, name: str) -> bool:
         return name in self._files
 
-    def _fetch(self, name: str, entry: FileEntry) -> Path:
+    def _fetch(self, entry: FileEntry) -> Path:
         cached = self._cache / entry.key
         if cached.is_file() and _matches(cached, entry):
             return cached
         path = self.store.local_copy(f"{self._folder}/{entry.key}", cached)
         if path is None:
-            raise CorruptArtifact("missing from the store", file=self._where(name), expected=f"{entry.size} bytes")
+            raise CorruptArtifact("missing from the store", file=self._where(entry.key), expected=f"{entry.size} bytes")
         if not _matches(path, entry):
             raise CorruptArtifact(
                 "differs from what was committed",
-                file=self._where(name),
+                file=self._where(entry.key),
                 expected=f"{entry.size} bytes, sha256 {entry.sha256}",
                 got=f"{path.stat().st_size} bytes, sha256 {sha256_of(path)}",
             )
         return path
 
-    def _where(self, name: str) -> str:
-        return f"{self.store.address}/{self._folder}/{name}"
+    def _where(self, key: str) -> str:
+        return f"{self.store.address}/{self._folder}/{key}"
 
 
 class Artifact(StoredFiles):
@@ -177,12 +177,14 @@ class Attempt:
         manifest = Manifest.model_validate({**facts, "files": entries})
         if self._store.put_if_absent(f"{self._folder}/manifest.json", manifest.model_dump_json(indent=1).encode()):
             return manifest
-        log.info("another attempt committed %s first: using its result", self._folder)
-        for entry in entries.values():
-            self._store.delete(f"{self._folder}/{entry.key}")
         winner = read_manifest(self._store, self._folder)
         if winner is None:
             raise StoreUnavailable(f"{self._store.address}/{self._folder}: the manifest vanished while it was read")
+        if winner.files == entries:  # the answer to our own write got lost, and the client's retry was refused
+            return winner
+        log.info("another attempt committed %s first: using its result", self._folder)
+        for entry in entries.values():
+            self._store.delete(f"{self._folder}/{entry.key}")
         return winner
 
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from zeshel_tasks.errors import ConfigError
+
 
 class Store(Protocol):
-    """Named byte strings below one root. Keys are relative, with ``/`` between their parts.
+    """Named byte strings below one root. Keys are relative, with ``/`` between their parts (:func:`checked_key`).
 
     Every method raises :class:`~zeshel_tasks.errors.StoreUnavailable` when the store does not answer after
     all retries, and :class:`~zeshel_tasks.errors.ConfigError` when it refuses (credentials, bucket, permission).
@@ -41,3 +43,26 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Removes the object if it is there."""
+
+
+def checked_key(key: str) -> str:
+    """The key, if every store can have it: not absolute, and without empty, ``.`` or ``..`` parts.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        raise ConfigError(f"store key: expected a relative path without empty, '.' or '..' parts, got {key!r}")
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """The beginning of keys, if there can be such keys; it may be empty and may end anywhere in a part.
+
+    Raises:
+        ConfigError: no key begins so.
+    """
+    folder, slash, _ = prefix.rpartition("/")
+    if slash:
+        checked_key(folder)
+    return prefix

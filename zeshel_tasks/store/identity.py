@@ -17,9 +17,10 @@ def content_identity(address: str) -> str:
         ConfigError, StoreUnavailable: the store refuses or does not answer.
     """
     if address.startswith("s3://"):
-        from zeshel_tasks.store.s3 import object_tags
+        from zeshel_tasks.store.s3 import object_tags, split_s3_address
 
-        tags = object_tags(address)
+        _, root = split_s3_address(address)
+        tags = {key.removeprefix(root).strip("/"): tag for key, tag in object_tags(address).items()}
         if not tags:
             raise DataError("nothing at this address", file=address)
         return f"etag:{_digest(tags)}"

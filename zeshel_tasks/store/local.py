@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.store.base import checked_key, checked_prefix
 
 _UNFINISHED = ".unfinished-"
 
@@ -28,7 +29,7 @@ class LocalStore:
         with _translated(self._path(key)):
             try:
                 return self._path(key).read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
     def put(self, key: str, data: bytes) -> None:
@@ -49,7 +50,7 @@ class LocalStore:
     def upload(self, path: Path, key: str) -> None:
         with _translated(self._path(key)), self._unfinished(key) as part:
             try:
-                os.link(path, part)  # free on the same file system
+                os.link(path.resolve(), part)  # free on the same file system
             except OSError:
                 shutil.copyfile(path, part)
             _sync(part)
@@ -60,9 +61,12 @@ class LocalStore:
         return path if path.is_file() else None
 
     def keys(self, prefix: str) -> Iterator[str]:
-        folder = self._path(prefix.rpartition("/")[0])
-        found = (path.relative_to(self._root).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
-        return (key for key in found if key.startswith(prefix) and _UNFINISHED not in key)
+        folder = self._root / checked_prefix(prefix).rpartition("/")[0]
+        # os.walk passes over folders that vanish meanwhile, since another process deletes; rglob raises.
+        files = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+        finished = (path for path in files if not path.name.startswith(_UNFINISHED))
+        found = sorted(path.relative_to(self._root).as_posix() for path in finished)
+        return (key for key in found if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -79,9 +83,7 @@ class LocalStore:
             folder = folder.parent
 
     def _path(self, key: str) -> Path:
-        if key.startswith("/") or ".." in key.split("/"):
-            raise ConfigError(f"store key: expected a relative path without '..', got {key!r}")
-        return self._root / key
+        return self._root / checked_key(key)
 
     @contextmanager
     def _unfinished(self, key: str) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def open_store(address: str) -> Store:
         return S3Store(*split_s3_address(address))
     if address.startswith("file://"):
         return LocalStore(Path(address.removeprefix("file://")))
-    if "://" in address or not address:
+    # `s3://$BUCKET` with an empty variable has lost its slashes on the way here: no local directory is meant.
+    if "://" in address or re.match(r"(s3|file):", address) or not address:
         raise ConfigError(f"expected a local directory or s3://bucket/prefix, got {address!r}")
     return LocalStore(Path(address))
 
@@ -107,6 +109,6 @@ def open_run(address: str) -> Run:
     """
     parent, _, run_id = address.rstrip("/").rpartition("/")
     root, _, folder = parent.rpartition("/")
-    if folder == "runs" and run_id:
+    if folder == "runs" and run_id and not root.endswith(":/"):  # s3://runs is a bucket
         return Run(open_store(root or ("/" if parent.startswith("/") else ".")), run_id)
     return Run(open_store(address.rstrip("/") or address), "default")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
-from boto3.exceptions import S3UploadFailedError
+from boto3.exceptions import Boto3Error, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import (
@@ -20,11 +20,13 @@ from botocore.exceptions import (
     ClientError,
     NoCredentialsError,
     NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
 )
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.store.base import checked_key, checked_prefix
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -38,18 +40,22 @@ _REFUSED = {
     "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
     "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "301",
 }  # fmt: skip
+_conditional_writes: dict[tuple[S3Client, str], bool] = {}  # by bucket: asked, and said in the log, once a process
 _NO_CONDITIONAL_WRITES = {"NotImplemented", "501", "InvalidArgument", "400", "BadRequest", "InvalidRequest"}
 
 
 @functools.cache
 def s3_client() -> S3Client:
-    """The process's S3 client (thread-safe). Retries 10 times with backoff on errors that may pass."""
+    """The process's S3 client (thread-safe).
+
+    It retries with backoff what may pass: 10 times, or as AWS_MAX_ATTEMPTS says.
+    """
     with translated("s3"):
         session = boto3.session.Session()
         checksums = "when_required" if _custom_endpoint() else "when_supported"
         # Some S3-compatible stores refuse the CRC32 trailers that boto3 sends to AWS by default.
         config = Config(
-            retries={"mode": "standard", "max_attempts": 10},
+            retries={"mode": "standard", **({} if "AWS_MAX_ATTEMPTS" in os.environ else {"max_attempts": 10})},
             connect_timeout=10,
             read_timeout=60,
             max_pool_connections=16,
@@ -78,7 +84,8 @@ def object_tags(address: str) -> dict[str, str]:
     with translated(address):
         pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
         objects = [item for page in pages for item in page.get("Contents", [])]
-    return {item["Key"]: item["ETag"] for item in objects if item["Key"] == key or item["Key"].startswith(f"{key}/")}
+    below = f"{key}/" if key else ""
+    return {item["Key"]: item["ETag"] for item in objects if item["Key"] == key or item["Key"].startswith(below)}
 
 
 class S3Store:
@@ -105,7 +112,10 @@ class S3Store:
             s3_client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        if self._conditional_writes:
+        bucket = (s3_client(), self._bucket)
+        if bucket not in _conditional_writes:
+            _conditional_writes[bucket] = self._has_conditional_writes()
+        if _conditional_writes[bucket]:
             return self._put_conditionally(key, data)
         if self.get(key) is not None:
             return False
@@ -131,15 +141,14 @@ class S3Store:
         cut = len(self._prefix) + 1 if self._prefix else 0
         with translated(self._where(prefix)):
             pages = s3_client().get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._key(prefix)):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefixed(checked_prefix(prefix))):
                 yield from (item["Key"][cut:] for item in page.get("Contents", []))
 
     def delete(self, key: str) -> None:
         with translated(self._where(key)):
             s3_client().delete_object(Bucket=self._bucket, Key=self._key(key))
 
-    @functools.cached_property
-    def _conditional_writes(self) -> bool:
+    def _has_conditional_writes(self) -> bool:
         """Whether the server honours If-None-Match: some refuse the header, some accept and ignore it."""
         probe = f".conditional-write-probe-{uuid.uuid4().hex}"
         try:
@@ -168,10 +177,13 @@ class S3Store:
         raise StoreUnavailable(f"{self._where(key)}: ten conflicting writes in a row")
 
     def _key(self, key: str) -> str:
+        return self._prefixed(checked_key(key))
+
+    def _prefixed(self, key: str) -> str:
         return f"{self._prefix}/{key}" if self._prefix else key
 
     def _where(self, key: str) -> str:
-        return f"s3://{self._bucket}/{self._key(key)}"
+        return f"s3://{self._bucket}/{self._prefixed(key)}"
 
 
 @contextmanager
@@ -182,13 +194,21 @@ def translated(where: str) -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError) as error:
         raise ConfigError(f"{where}: {error} (set the AWS environment variables that boto3 reads)") from error
     except ClientError as error:
-        message = f"{where}: the store answered {_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
-        refused = _code(error) in _REFUSED | _NO_CONDITIONAL_WRITES
-        raise (ConfigError if refused else StoreUnavailable)(message) from error
-    except (BotoCoreError, S3UploadFailedError) as error:
-        raise StoreUnavailable(f"{where}: {error}") from error
-    except ValueError as error:  # botocore's word for a malformed endpoint
+        raise _answered(where, error) from error
+    except S3UploadFailedError as error:  # hides what the store answered
+        cause = error.__context__
+        answer = _answered(where, cause) if isinstance(cause, ClientError) else StoreUnavailable(f"{where}: {error}")
+        raise answer from error
+    except (ValueError, ParamValidationError) as error:  # botocore's words for a malformed endpoint or bucket name
         raise ConfigError(f"{where}: {error}") from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise StoreUnavailable(f"{where}: {error}") from error
+
+
+def _answered(where: str, error: ClientError) -> ConfigError | StoreUnavailable:
+    message = f"{where}: the store answered {_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
+    refused = _code(error) in _REFUSED | _NO_CONDITIONAL_WRITES
+    return ConfigError(message) if refused else StoreUnavailable(message)
 
 
 def _code(error: ClientError) -> str:

@@ -6,38 +6,19 @@ the whole batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
 
-from zeshel_tasks.data.mention_table import MentionTable
-from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.biencoder import BiencoderSettings, save_biencoder
 from zeshel_tasks.training.loop import Rows
 from zeshel_tasks.training.processes import gather_with_gradient, share_of
-
-
-@dataclass(frozen=True)
-class GoldPairs:
-    """A split's mentions and their gold entities.
-
-    Attributes:
-        mentions: the mentions.
-        golds: int32 [different golds, max_cand_length].
-        gold_row: int64 [mentions], the row of each mention's gold.
-    """
-
-    mentions: MentionTable
-    golds: TokenTable
-    gold_row: npt.NDArray[np.int64]
 
 
 class BiencoderObjective:
@@ -48,7 +29,6 @@ class BiencoderObjective:
         valid: pairs to validate on.
         settings: saved beside the weights.
         tokenizer: saved beside the weights.
-        pad: id of [PAD].
         accelerator: device and processes.
         eval_batch_size: mentions of a validation batch.
         mask_duplicate_golds: whether a candidate equal to a mention's gold is kept out of its negatives.
@@ -60,14 +40,13 @@ class BiencoderObjective:
         valid: GoldPairs,
         settings: BiencoderSettings,
         tokenizer: Any,
-        pad: int,
         accelerator: Accelerator,
         eval_batch_size: int,
         *,
         mask_duplicate_golds: bool,
     ) -> None:
         self._train, self._valid, self._settings, self._tokenizer = train, valid, settings, tokenizer
-        self._pad, self._accelerator = pad, accelerator
+        self._pad, self._accelerator = int(tokenizer.pad_token_id), accelerator
         self._eval_batch_size, self._mask_duplicate_golds = eval_batch_size, mask_duplicate_golds
         self.mentions = len(train.mentions)
 

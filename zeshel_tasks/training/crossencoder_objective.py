@@ -30,7 +30,6 @@ class CrossencoderObjective:
         valid: candidate sets to validate on.
         settings: saved beside the weights.
         tokenizer: saved beside the weights.
-        pad: id of [PAD].
         accelerator: device and processes.
         eval_batch_size: mentions of a validation batch.
     """
@@ -41,12 +40,12 @@ class CrossencoderObjective:
         valid: CandidateSets,
         settings: CrossencoderSettings,
         tokenizer: Any,
-        pad: int,
         accelerator: Accelerator,
         eval_batch_size: int,
     ) -> None:
         self._train, self._valid, self._settings, self._tokenizer = train, valid, settings, tokenizer
-        self._pad, self._accelerator, self._eval_batch_size = pad, accelerator, eval_batch_size
+        self._pad, self._accelerator = int(tokenizer.pad_token_id), accelerator
+        self._eval_batch_size = eval_batch_size
         self._trainable = train.retrieved
         self.mentions = len(self._trainable)
 

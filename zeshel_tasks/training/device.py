@@ -24,8 +24,9 @@ def build_accelerator(config: ComputeConfig) -> Accelerator:
     return Accelerator(cpu=config.device == "cpu", mixed_precision="bf16" if config.precision == "bf16" else "no")
 
 
-def device_name(device: torch.device) -> str:
-    """``cuda: NVIDIA H100`` or ``cpu: x86_64, 8 threads``."""
+def device_name(device: torch.device, processes: int = 1) -> str:
+    """``cuda: 4 x NVIDIA H100`` or ``cpu: x86_64, 8 threads``."""
+    times = f"{processes} x " if processes > 1 else ""
     if device.type == "cuda":
-        return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"{device.type}: {platform.machine()}, {torch.get_num_threads()} threads"
+        return f"cuda: {times}{torch.cuda.get_device_name(device)}"
+    return f"{device.type}: {times}{platform.machine()}, {torch.get_num_threads()} threads"

@@ -117,7 +117,8 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         total = torch.zeros((), device=self._accelerator.device)
-        for part in np.array_split(rows, min(self._config.gradient_accumulation_steps, len(rows))):
+        parts = min(self._config.gradient_accumulation_steps, max(1, len(rows) // self._accelerator.num_processes))
+        for part in np.array_split(rows, parts):
             loss = self._objective.loss(self._model, part) * (len(part) / len(rows))
             self._accelerator.backward(loss)
             total += loss.detach()
@@ -139,7 +140,9 @@ class Trainer:
 
     def _record_losses(self, rate: float) -> None:
         """One point of the curve: the mean of the losses since the last one."""
-        losses = torch.stack(self._losses).tolist()  # the device is waited for here, not at each step
+        mine = torch.stack(self._losses)
+        # The device is waited for here, and not at each step.
+        losses = self._accelerator.reduce(mine, reduction="mean").tolist()
         self._losses.clear()
         mean = sum(losses) / len(losses)
         if not math.isfinite(mean):

@@ -9,13 +9,14 @@ from torch import nn
 
 from zeshel_tasks.config import EncoderConfig, TypeOptimization
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.encoder import Encoder
 
 _LAYER = re.compile(r"bert_model\.encoder\.layer\.(\d+)\.")
 _NO_DECAY = ("bias", "LayerNorm.weight")
 
 
 def choose_trained(model: nn.Module, type_optimization: TypeOptimization) -> list[str]:
-    """Freezes every parameter that ``type_optimization`` (BLINK's words) leaves out.
+    """Freezes every parameter that ``type_optimization`` (BLINK's words) leaves out, or that the output ignores.
 
     Returns:
         Names of the trained parameters.
@@ -26,11 +27,12 @@ def choose_trained(model: nn.Module, type_optimization: TypeOptimization) -> lis
     last_layer = max(
         (int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.search(name))), default=0
     )
-    trained = []
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(_is_trained(name, type_optimization, last_layer))
-        if parameter.requires_grad:
-            trained.append(name)
+    for module in model.modules():
+        if isinstance(module, Encoder):
+            module.freeze_unused()
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not trained:
         raise ConfigError(f"type_optimization: expected something to train, got {type_optimization!r} of this model")
     return trained

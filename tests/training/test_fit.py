@@ -1,0 +1,154 @@
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from zeshel_tasks.errors import ConfigError, Preempted
+from zeshel_tasks.training import loop
+from zeshel_tasks.training.fit import Fit, fit
+from zeshel_tasks.training.launch import run_in_processes
+
+MakeFit = Callable[..., Fit]
+
+
+def weights(task: Fit) -> dict[str, torch.Tensor]:
+    towers = ("context_encoder", "candidate_encoder")
+    return {
+        f"{tower}.{name}": tensor
+        for tower in towers
+        for name, tensor in load_file(task.model / tower / "model.safetensors").items()
+    }
+
+
+def result(task: Fit) -> dict:
+    found = json.loads(task.result.read_text())
+    for varying in ("training_seconds", "mentions_per_second"):
+        del found["metrics"][varying]
+    return found
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM to this very process, as Kubernetes sends it, once ``steps`` more steps are done."""
+    left = [steps]
+    train_step = loop.Trainer._train_step
+
+    def counted(self: loop.Trainer, rows: loop.Rows) -> None:
+        train_step(self, rows)
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Trainer, "_train_step", counted)
+
+
+def test_training_learns_its_training_mentions(biencoder_fit: MakeFit) -> None:
+    task = biencoder_fit(num_train_epochs=6)
+    fit(task)
+    losses = [epoch["train_loss"] for epoch in result(task)["metrics"]["epochs"]]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_a_training_stopped_by_sigterm_ends_as_if_never_stopped(
+    biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, accumulation: int
+) -> None:
+    undisturbed = biencoder_fit("undisturbed", gradient_accumulation_steps=accumulation)
+    fit(undisturbed)
+    stopped = biencoder_fit("stopped", gradient_accumulation_steps=accumulation)
+    for steps in (3, 5, 2):  # within the first epoch, at its very end, within the second
+        with monkeypatch.context() as patch:
+            stop_after(steps, patch)
+            with pytest.raises(Preempted, match="the next attempt resumes there"):
+                fit(stopped)
+    fit(stopped)
+    assert result(stopped)["metrics"] == result(undisturbed)["metrics"]
+    assert result(stopped)["curve"] == result(undisturbed)["curve"]
+    ours, theirs = weights(stopped), weights(undisturbed)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(
+    biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    undisturbed, stopped = biencoder_fit("undisturbed"), biencoder_fit("stopped")
+    fit(undisturbed)
+    for steps in (3, 2):
+        with monkeypatch.context() as patch:
+            stop_after(steps, patch)
+            with pytest.raises(Preempted):
+                fit(stopped)
+    newest = sorted(Path(stopped.store).glob("checkpoints/*"))[-1]
+    (broken,) = newest.glob("attempts/*/optimizer.safetensors")
+    broken.write_bytes(broken.read_bytes()[:-7])
+    with caplog.at_level("INFO"):
+        fit(stopped)
+    assert "is broken, trying the one before" in caplog.text
+    assert "resuming at step 3" in caplog.text
+    assert result(stopped)["metrics"] == result(undisturbed)["metrics"]
+
+
+def test_the_best_epoch_is_kept_and_not_the_last(biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter([0.2, 0.5, 0.4])
+    monkeypatch.setattr(
+        "zeshel_tasks.training.biencoder_objective.BiencoderObjective.validate",
+        lambda self, model: {"valid_accuracy": next(accuracies)},
+    )
+    three = biencoder_fit("three", num_train_epochs=3)
+    fit(three)
+    assert result(three)["metrics"]["best_epoch"] == 2
+    assert result(three)["metrics"]["valid_accuracy"] == 0.5
+
+
+def test_zero_epochs_keep_the_start_weights(biencoder_fit: MakeFit) -> None:
+    task = biencoder_fit(num_train_epochs=0)
+    fit(task)
+    start = load_file(task.bert / "model.safetensors")
+    kept = load_file(task.model / "context_encoder" / "model.safetensors")
+    assert all(torch.equal(kept[name], start[name]) for name in start)
+    assert result(task)["metrics"]["best_epoch"] == 0
+
+
+def test_all_encoder_layers_leaves_embeddings_and_pooler_alone(biencoder_fit: MakeFit) -> None:
+    task = biencoder_fit(type_optimization="all_encoder_layers", num_train_epochs=1)
+    fit(task)
+    start, trained = load_file(task.bert / "model.safetensors"), weights(task)
+    changed = {name for name in start if not torch.equal(start[name], trained[f"context_encoder.{name}"])}
+    assert changed
+    assert all(name.startswith("encoder.layer.") for name in changed)
+
+
+def test_a_loss_that_is_not_a_number_names_the_learning_rate(biencoder_fit: MakeFit, tmp_path: Path) -> None:
+    task = biencoder_fit()
+    broken = shutil.copytree(task.bert, tmp_path / "bert")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["encoder.layer.0.output.dense.bias"][0] = float("nan")
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="loss became nan at step 1: lower learning_rate"):
+        fit(replace(task, bert=broken))
+
+
+def test_two_processes_compute_what_one_computes(biencoder_fit: MakeFit, golden: Path) -> None:
+    """Negatives are gathered across processes with their gradient: same loss, same weights (without dropout)."""
+    one = replace(biencoder_fit("one"), bert=golden / "bert")
+    two = replace(biencoder_fit("two"), bert=golden / "bert")
+    fit(one)
+    run_in_processes(fit, two, 2, two.out)
+    assert "2 x" in result(two)["device"]
+    for ours, theirs in zip(result(two)["curve"], result(one)["curve"], strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    ours, theirs = weights(two), weights(one)
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=1e-2)  # AdamW enlarges rounding
+
+
+def test_an_error_in_a_process_arrives_as_it_was_raised(biencoder_fit: MakeFit, tmp_path: Path) -> None:
+    task = replace(biencoder_fit(), bert=tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="expected a BERT model"):
+        run_in_processes(fit, task, 2, task.out)

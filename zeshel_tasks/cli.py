@@ -1,0 +1,191 @@
+"""``zeshel``: one subcommand for each stage, and a few for whole runs.
+
+    zeshel train-biencoder --run s3://bucket/zeshel/runs/r1 --preset recommended --learning_rate 2e-5
+    zeshel eval-biencoder --run s3://bucket/zeshel/runs/r1 --split test
+    zeshel pipeline --run out/runs/r1 --preset smoke --source data.tar.bz2 --bert_model models/bert
+    zeshel show --run out/runs/r1
+
+A stage takes its own settings; ``pipeline`` takes those of all stages, as ``--stage.setting`` or, for every stage
+that has it, ``--setting``. Dashes and underscores are the same. Exit codes are in ``errors.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from zeshel_tasks import __version__
+from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Recipe, StageConfig, build_recipe, read_config_file
+from zeshel_tasks.errors import EXIT_OK, ConfigError, ZeshelError
+from zeshel_tasks.logs import set_up_logs
+from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages.registry import STAGES
+
+log = logging.getLogger("zeshel_tasks.cli")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand and returns its exit code."""
+    set_up_logs()
+    try:
+        options = _parser().parse_args(_with_underscores(sys.argv[1:] if arguments is None else arguments))
+        options.command(options)
+    except ZeshelError as error:
+        for line in str(error).splitlines():
+            log.error("%s", line)
+        return error.exit_code
+    except BrokenPipeError:  # the reader has seen enough: `zeshel show ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="zeshel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"zeshel-tasks {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for name, known in STAGES.items():
+        model = STAGE_CONFIGS[known.settings]
+        stage = commands.add_parser(name, help=_first_line(model), description=_first_line(model))
+        _add_run_and_recipe(stage)
+        if known.splits:
+            stage.add_argument("--split", required=True, choices=known.splits)
+        _add_settings(stage, model, prefix="")
+        stage.set_defaults(command=_run_stage, stage=known)
+    _add_commands_on_runs(commands)
+    _add_commands_for_the_demo(commands)
+    return parser
+
+
+def _add_commands_on_runs(commands: Any) -> None:
+    pipeline = commands.add_parser("pipeline", help="run all stages in order on this machine, without Airflow")
+    _add_run_and_recipe(pipeline)
+    for stage, model in STAGE_CONFIGS.items():
+        _add_settings(pipeline, model, prefix=f"{stage}.")
+    everywhere = pipeline.add_argument_group("a setting of every stage that has it")
+    for name in sorted({name for model in STAGE_CONFIGS.values() for name in model.model_fields}):
+        everywhere.add_argument(f"--{name}", dest=f"setting:{name}", metavar="VALUE", help=argparse.SUPPRESS)
+    pipeline.set_defaults(command=_run_pipeline)
+
+    show = commands.add_parser("show", help="what a run did: stages, metrics, provenance")
+    _add_run(show)
+    show.add_argument("--json", action="store_true", help="everything, for programs")
+    show.set_defaults(command=_show)
+
+    export = commands.add_parser("export-blink", help="write a run's results as BLINK's own files")
+    _add_run(export)
+    export.add_argument("--out", required=True, type=Path, help="a new or empty directory")
+    export.set_defaults(command=_export)
+
+
+def _add_commands_for_the_demo(commands: Any) -> None:
+    worlds = commands.add_parser("make-sample-worlds", help="generate a small data set in ZESHEL's format")
+    worlds.add_argument("--out", required=True, type=Path, help="the archive to write (.tar.bz2)")
+    worlds.add_argument("--seed", type=int, default=7)
+    worlds.set_defaults(command=_make_sample_worlds)
+
+    bert = commands.add_parser("make-small-bert", help="build a small BERT from scratch for a data set")
+    bert.add_argument("--data", required=True, type=Path, help="archive in ZESHEL's format")
+    bert.add_argument("--out", required=True, type=Path, help="the model directory to write")
+    bert.add_argument("--seed", type=int, default=7)
+    bert.set_defaults(command=_make_small_bert)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", required=True, metavar="ADDRESS", help="<store>/runs/<run id>, local or s3://")
+
+
+def _add_run_and_recipe(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
+    parser.add_argument("--preset", choices=list(PRESETS), help="values for all that is not said (recommended)")
+    parser.add_argument("--config", metavar="FILE.yaml", type=Path, help="settings; flags win over it")
+
+
+def _add_settings(parser: argparse.ArgumentParser, model: type[StageConfig], *, prefix: str) -> None:
+    group = parser.add_argument_group(prefix.rstrip(".") or "settings", _first_line(model))
+    for name, field in model.model_fields.items():
+        # A bare switch means true, as BLINK's --data_parallel; a value is always welcome.
+        bare: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        text = (field.description or "").replace("%", "%%")
+        group.add_argument(f"--{prefix}{name}", dest=f"setting:{prefix}{name}", metavar="VALUE", help=text, **bare)
+
+
+def _recipe(options: argparse.Namespace, prefix: str = "") -> Recipe:
+    """Preset, then the file, then the flags."""
+    preset: str | None = None
+    from_file: dict[str, Any] = {}
+    if options.config is not None:
+        try:
+            preset, from_file = read_config_file(str(options.config), options.config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--config: expected a readable YAML file, got: {error}") from error
+    flags = {
+        prefix + name.removeprefix("setting:"): value
+        for name, value in vars(options).items()
+        if name.startswith("setting:") and value is not None
+    }
+    return build_recipe(options.preset or preset or "recommended", from_file, flags)
+
+
+def _run_stage(options: argparse.Namespace) -> None:
+    recipe = _recipe(options, prefix=f"{options.stage.settings}.")
+    run_stage(options.stage, options.run, recipe, getattr(options, "split", None))
+
+
+def _run_pipeline(options: argparse.Namespace) -> None:
+    from zeshel_tasks.commands.pipeline import run_pipeline
+
+    run_pipeline(options.run, _recipe(options))
+
+
+def _show(options: argparse.Namespace) -> None:
+    from zeshel_tasks.commands.show import show_run
+
+    show_run(options.run, as_json=options.json)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from zeshel_tasks.commands.export_blink import export_blink
+
+    export_blink(options.run, options.out)
+
+
+def _make_sample_worlds(options: argparse.Namespace) -> None:
+    from zeshel_tasks.data.sample_worlds import write_sample_worlds
+
+    write_sample_worlds(options.out, seed=options.seed)
+
+
+def _make_small_bert(options: argparse.Namespace) -> None:
+    from zeshel_tasks.models.small_bert import build_small_bert
+
+    build_small_bert(options.data, options.out, seed=options.seed)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as every other wrong setting is reported; flags are never guessed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see {self.prog} --help)")
+
+
+def _with_underscores(arguments: Sequence[str]) -> list[str]:
+    """``--top-k=8`` as ``--top_k=8``: settings have BLINK's underscores, fingers have habits."""
+    flags = (argument.partition("=") for argument in arguments)
+    return [(name.replace("-", "_").replace("__", "--", 1) if name.startswith("--") else name) + eq + value
+            for name, eq, value in flags]  # fmt: skip
+
+
+def _first_line(model: type[StageConfig]) -> str:
+    return (model.__doc__ or "").splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""``zeshel export-blink``: a run's results as the files that BLINK's own scripts read.
+
+train.jsonl valid.jsonl test.jsonl               the mentions
+biencoder/pytorch_model.bin                      keys context_encoder.* and cand_encoder.*
+crossencoder/pytorch_model.bin                   keys encoder.*
+top64_candidates/{train,valid,test}.t7           context_vecs, candidate_vecs, labels, worlds
+cand_pool_{split}.pt cand_enc_{split}.pt         {world index: tensor}
+worlds.json                                      names of the worlds, by index
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zeshel_tasks.config import SPLITS, Split
+from zeshel_tasks.data.mention_table import tokenize_mentions
+from zeshel_tasks.data.tokens import Tokens
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.biencoder import load_biencoder
+from zeshel_tasks.models.blink_weights import save_blink_weights
+from zeshel_tasks.models.crossencoder import load_crossencoder
+from zeshel_tasks.store import Artifact, StoredFiles, open_run
+from zeshel_tasks.store.artifacts import read_manifest
+
+log = logging.getLogger(__name__)
+
+
+def export_blink(run_address: str, out: Path) -> None:
+    """Writes the files into the new or empty directory ``out``.
+
+    The candidate sets repeat every candidate's tokens for every mention, as BLINK wants them: one split of them is in
+    memory at a time, mentions x top_k x max_cand_length x 8 bytes.
+
+    Raises:
+        ConfigError: ``out`` is not empty, or a stage has not finished.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out: expected a new or empty directory, got {out}")
+    run = open_run(run_address)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="zeshel-") as scratch:
+        cache = Path(scratch)
+        wanted = ("convert", "train-biencoder", "train-crossencoder", *(f"eval-biencoder-{split}" for split in SPLITS))
+        artifacts = {name: run.artifact(name, cache) for name in wanted}
+        _Export(artifacts, out, cache).write()
+    log.info("wrote BLINK's files to %s", out)
+
+
+class _Export:
+    def __init__(self, artifacts: dict[str, Artifact], out: Path, scratch: Path) -> None:
+        self._artifacts, self._out, self._scratch = artifacts, out, scratch
+        by_split = artifacts["convert"].manifest.metrics["worlds"]
+        self._worlds = [world for split in SPLITS for world in sorted(by_split[split])]
+
+    def write(self) -> None:
+        (self._out / "worlds.json").write_text(json.dumps(self._worlds, indent=1))
+        biencoder, settings, tokenizer = load_biencoder(self._artifacts["train-biencoder"].directory("model"))
+        crossencoder, _, _ = load_crossencoder(self._artifacts["train-crossencoder"].directory("model"))
+        for name, model in (("biencoder", biencoder), ("crossencoder", crossencoder)):
+            (self._out / name).mkdir()
+            save_blink_weights(model, self._out / name / "pytorch_model.bin")
+        for split in SPLITS:
+            self._write_split(split, Tokens(tokenizer), settings.max_context_length)
+
+    def _write_split(self, split: Split, tokens: Tokens, max_context_length: int) -> None:
+        convert = self._artifacts["convert"]
+        convert.path(f"{split}.mentions.jsonl")
+        jsonl = convert.path(f"{split}.jsonl")
+        shutil.copyfile(jsonl, self._out / jsonl.name)
+        evaluated = self._artifacts[f"eval-biencoder-{split}"]
+        pools = {world: self._encodings(evaluated, folder) for world, folder in self._folders(evaluated).items()}
+        for name, file in (("cand_pool", "tokens.npy"), ("cand_enc", "vectors.npy")):
+            tensors = {self._worlds.index(world): _tensor(files.path(file)) for world, files in pools.items()}
+            torch.save(tensors, self._out / f"{name}_{split}.pt")
+        table = tokenize_mentions(jsonl, tokens, max_context_length, self._scratch / f"mentions-{split}")
+        rank = np.load(evaluated.path("gold_rank.npy"))
+        candidates = np.load(evaluated.path("candidates.npy"), mmap_mode="r")
+        kept = np.flatnonzero(rank >= 0)  # BLINK drops the mentions whose gold was not retrieved
+        names = [table.worlds[world] for world in table.world[kept]]
+        pool = {world: np.load(files.path("tokens.npy"), mmap_mode="r") for world, files in pools.items()}
+        rows = [pool[world][np.maximum(candidates[row], 0)] for world, row in zip(names, kept, strict=True)]
+        target = self._out / f"top{candidates.shape[1]}_candidates"
+        target.mkdir(exist_ok=True)
+        torch.save(
+            {
+                "context_vecs": torch.from_numpy(table.contexts[kept].astype(np.int64)),
+                "candidate_vecs": torch.from_numpy(np.stack(rows).astype(np.int64)) if rows else torch.empty(0),
+                "labels": torch.from_numpy(rank[kept].astype(np.int64)),
+                "worlds": torch.tensor([self._worlds.index(name) for name in names]),
+            },
+            target / f"{split}.t7",
+        )
+
+    def _folders(self, evaluated: Artifact) -> dict[str, str]:
+        folders: dict[str, str] = json.loads(evaluated.path("encodings.json").read_text())
+        return folders
+
+    def _encodings(self, evaluated: Artifact, folder: str) -> StoredFiles:
+        manifest = read_manifest(evaluated.store, folder)
+        if manifest is None:
+            raise ConfigError(f"{evaluated.store.address}/{folder}: expected candidate encodings, got none")
+        return Artifact(evaluated.store, folder, manifest, self._scratch)
+
+
+def _tensor(path: Path) -> Any:
+    array = np.load(path)
+    return torch.from_numpy(array.astype(np.int64) if array.dtype == np.int32 else array)

@@ -1,0 +1,129 @@
+"""``zeshel show``: what ran, what was reused, metrics and provenance of a run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.stages.registry import RECIPE
+from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
+
+Finished = dict[str, tuple[RunRecord, Manifest]]
+
+_NAMES = [stage.name_for(split) for stage, split in RECIPE]
+
+
+def show_run(run_address: str, *, as_json: bool) -> None:
+    """Prints a run.
+
+    Raises:
+        ConfigError: no stage has finished there.
+    """
+    run = open_run(run_address)
+    finished = _finished(run)
+    if not finished:
+        raise ConfigError(f"--run: expected a run with finished stages, got none at {run.address}")
+    if as_json:
+        print(json.dumps(_as_json(run, finished), indent=2))
+        return
+    # A pipe or a pod's log has no width; the tables need 90 columns.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for table in (_stages_table(run, finished), _recall_table(finished), _accuracy_table(finished)):
+        if table.row_count:
+            console.print(table)
+    for line in _provenance(run, finished):
+        console.print(line, soft_wrap=True)
+
+
+def _finished(run: Run) -> Finished:
+    found = ((name, run.record(name), run.manifest(name)) for name in _NAMES)
+    return {name: (record, manifest) for name, record, manifest in found if record and manifest}
+
+
+def _as_json(run: Run, finished: Finished) -> dict[str, Any]:
+    return {
+        "run": run.address,
+        "stages": {
+            name: {**record.model_dump(), "manifest": manifest.model_dump()}
+            for name, (record, manifest) in finished.items()
+        },
+    }
+
+
+def _stages_table(run: Run, finished: Finished) -> Table:
+    table = Table(box=SIMPLE, title=f"run {run.address}", title_justify="left")
+    for column in ("stage", "state", "this run", "work", "peak memory", "artifact"):
+        table.add_column(
+            column, justify="right" if column in ("this run", "work", "peak memory") else "left", no_wrap=True
+        )
+    for name in _NAMES:
+        if name not in finished:
+            table.add_row(name, "not done")
+            continue
+        record, manifest = finished[name]
+        table.add_row(
+            name,
+            "reused" if record.reused else "ran",
+            f"{record.wall_seconds:,.1f} s",
+            f"{manifest.wall_seconds:,.1f} s",
+            f"{manifest.peak_memory_mb:,.0f} MB",
+            manifest.fingerprint[:12],
+        )
+    return table
+
+
+def _recall_table(finished: Finished) -> Table:
+    evaluated = [manifest.metrics for _, manifest in finished.values() if manifest.stage == "eval-biencoder"]
+    table = Table(box=SIMPLE, title="recall over all mentions", title_justify="left")
+    table.add_column("split")
+    table.add_column("mean over")
+    ks = list(evaluated[0]["recall"]["micro"]) if evaluated else []
+    for k in ks:
+        table.add_column(f"@{k}", justify="right")
+    for metrics in evaluated:
+        for mean, over in (("micro", "mentions"), ("macro", "worlds")):
+            table.add_row(metrics["split"], over, *(_percent(metrics["recall"][mean][k]) for k in ks))
+    return table
+
+
+def _accuracy_table(finished: Finished) -> Table:
+    table = Table(box=SIMPLE, title="accuracy after re-ranking", title_justify="left")
+    for column in ("split", "mean over", "normalized", "unnormalized", "mentions", "gold retrieved"):
+        table.add_column(column, justify="left" if column in ("split", "mean over") else "right")
+    for _, manifest in finished.values():
+        if manifest.stage != "eval-crossencoder":
+            continue
+        metrics = manifest.metrics
+        for mean, over in (("micro", "mentions"), ("macro", "worlds")):
+            rates = (_percent(metrics[rate][mean]) for rate in ("normalized_accuracy", "unnormalized_accuracy"))
+            table.add_row(metrics["split"], over, *rates, f"{metrics['mentions']:,}", f"{metrics['retrieved']:,}")
+    return table
+
+
+def _provenance(run: Run, finished: Finished) -> list[str]:
+    lines = []
+    if "download" in finished:
+        manifest = finished["download"][1]
+        lines.append(f"data    {manifest.config['source']}  sha256 {manifest.metrics['archive_sha256']}")
+    if "train-biencoder" in finished:
+        manifest = finished["train-biencoder"][1]
+        lines.append(f"model   {manifest.config['bert_model']}  {manifest.inputs['bert_model']}")
+        lines.append(f"device  {manifest.device}")
+        lines.append(f"made by zeshel-tasks {manifest.package_version}, " + _joined(manifest.versions))
+    if "report" in finished:
+        lines.append(f"report  {run.address}/report/index.html")
+    return lines
+
+
+def _joined(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"

@@ -1,0 +1,211 @@
+"""The contract of every stage: look up inputs, reuse by fingerprint, work, commit, record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from zeshel_tasks import __version__, machine
+from zeshel_tasks.config import Recipe, Split, StageConfig
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, artifact_folder, fingerprint, open_run
+from zeshel_tasks.store.artifacts import read_manifest
+
+log = logging.getLogger(__name__)
+
+Metrics = dict[str, Any]
+
+
+@dataclass
+class Job:
+    """What a stage works with.
+
+    Attributes:
+        run: the run it works for.
+        recipe: all settings of the run.
+        split: for the stages that have one.
+        inputs: artifacts of the stages before it, by name.
+        attempt: takes the files that the stage leaves.
+        folder: key prefix of the artifact in the making.
+        fingerprint: of the artifact in the making.
+        scratch: local directory, removed when the stage ends.
+        device: what it computed on, for the manifest.
+        peak_memory_mb: of a process that worked for it, if another did.
+        peak_gpu_memory_mb: likewise.
+        after_commit: called once the artifact is committed.
+    """
+
+    run: Run
+    recipe: Recipe
+    split: Split | None
+    inputs: Mapping[str, Artifact]
+    attempt: Attempt
+    folder: str
+    fingerprint: str
+    scratch: Path
+    device: str = "cpu"
+    peak_memory_mb: float = 0.0
+    peak_gpu_memory_mb: float | None = None
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+
+    def new_folder(self, name: str) -> Path:
+        """A new local directory below ``scratch``."""
+        path = self.scratch / name
+        path.mkdir(parents=True)
+        return path
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the recipe.
+
+    Attributes:
+        name: its subcommand (``eval-biencoder``); its module is named alike and has a function ``work(job)``.
+        inputs: names of the stages whose artifacts it reads; ``{split}`` stands for its own split.
+        outside: identities of what it reads from outside the store, given its settings.
+        splits: the splits it can run for; empty where it has none.
+        published: files that people look for in the run's own folder.
+    """
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    outside: Callable[[Any], dict[str, str]] = lambda _: {}
+    splits: tuple[Split, ...] = ()
+    published: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> str:
+        """Where its settings are in a :class:`~zeshel_tasks.config.Recipe`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def work(self) -> Callable[[Job], Metrics]:
+        """Does the work and returns the metrics; imported only when there is work, since torch takes seconds."""
+        work: Callable[[Job], Metrics] = import_module(f"zeshel_tasks.stages.{self.settings}").work
+        return work
+
+    def name_for(self, split: Split | None) -> str:
+        """Name in a run: ``eval-biencoder-test``.
+
+        Raises:
+            ConfigError: a split is missing, or the stage does not have this one.
+        """
+        if (split is None) == bool(self.splits) or (split is not None and split not in self.splits):
+            expected = f"--split {'|'.join(self.splits)}" if self.splits else "no --split"
+            raise ConfigError(f"{self.name}: expected {expected}, got {split or 'none'}")
+        return self.name if split is None else f"{self.name}-{split}"
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What decides an artifact, known before any work."""
+
+    stage: str
+    split: Split | None
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        value = fingerprint(self.stage, self.split, __version__, self.config, self.inputs)
+        object.__setattr__(self, "fingerprint", value)
+
+    @property
+    def folder(self) -> str:
+        return artifact_folder(self.stage, self.fingerprint)
+
+
+def run_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | None = None) -> Manifest:
+    """Runs a stage, or reuses what an earlier run of the same fingerprint left; either way the run records it."""
+    started = time.monotonic()
+    own_name, run = stage.name_for(split), open_run(run_address)
+    config: StageConfig = getattr(recipe, stage.settings)
+    with _scratch() as scratch:
+        wanted = [name.format(split=split) for name in stage.inputs]
+        inputs = {name: run.artifact(name, scratch / "cache") for name in wanted}
+        identities = {name: artifact.manifest.fingerprint for name, artifact in inputs.items()}
+        facts = _Facts(stage.name, split, config.fingerprint_fields(), identities | stage.outside(config))
+        manifest = read_manifest(run.store, facts.folder)
+        reused = manifest is not None
+        if manifest is None:
+            log.info("%s %s starts", own_name, facts.fingerprint[:12])
+            attempt = Attempt(run.store, facts.folder)
+            job = Job(run, recipe, split, inputs, attempt, facts.folder, facts.fingerprint, scratch)
+            manifest = _work_and_commit(stage.work, job, facts, config.model_dump())
+        for file in stage.published:
+            run.publish(file, Artifact(run.store, facts.folder, manifest, scratch / "cache").path(file))
+    seconds = time.monotonic() - started
+    run.write_record(own_name, manifest, reused=reused, wall_seconds=seconds)
+    log.info("%s %s %s", "reused" if reused else "committed", own_name, manifest.fingerprint[:12])
+    if not reused:
+        log.info("%s took %.1f s, peak memory %.0f MB", own_name, seconds, manifest.peak_memory_mb)
+    return manifest
+
+
+def derived_artifact(
+    job: Job, stage: str, config: dict[str, Any], inputs: dict[str, str], work: Callable[[Job], Metrics]
+) -> Artifact:
+    """An artifact of its own within a stage: made once, found again by later stages and attempts.
+
+    Args:
+        job: the stage's job; its device and inputs are handed on.
+        stage: folder name under ``artifacts/``.
+        config: what decides the content, besides ``inputs``.
+        inputs: identities of what it is made from.
+        work: makes it.
+    """
+    facts = _Facts(stage, None, config, inputs)
+    manifest = read_manifest(job.run.store, facts.folder)
+    if manifest is None:
+        attempt = Attempt(job.run.store, facts.folder)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=job.scratch))
+        part = Job(job.run, job.recipe, None, job.inputs, attempt, facts.folder, facts.fingerprint, scratch, job.device)
+        manifest = _work_and_commit(work, part, facts, config)
+    return Artifact(job.run.store, facts.folder, manifest, job.scratch / "cache")
+
+
+def _work_and_commit(work: Callable[[Job], Metrics], job: Job, facts: _Facts, config: dict[str, Any]) -> Manifest:
+    started_at, started = datetime.now(UTC), time.monotonic()
+    machine.reset_peak_memory()
+    metrics = work(job)
+    manifest = job.attempt.commit(
+        {
+            "stage": facts.stage,
+            "split": facts.split,
+            "fingerprint": facts.fingerprint,
+            "package_version": __version__,
+            "config": config,
+            "inputs": facts.inputs,
+            "metrics": metrics,
+            "started_at": started_at.isoformat(timespec="seconds"),
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_seconds": round(time.monotonic() - started, 3),
+            "peak_memory_mb": max(job.peak_memory_mb, machine.peak_memory_mb()),
+            "peak_gpu_memory_mb": job.peak_gpu_memory_mb or machine.peak_gpu_memory_mb(),
+            "device": job.device,
+            "versions": machine.versions(),
+            "hardware": machine.hardware(),
+        }
+    )
+    for clean_up in job.after_commit:
+        clean_up()
+    return manifest
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A directory for the stage's files on their way; ``ZESHEL_SCRATCH`` says where (a pod's scratch volume)."""
+    parent = os.environ.get("ZESHEL_SCRATCH")
+    if parent and not Path(parent).is_dir():
+        raise ConfigError(f"ZESHEL_SCRATCH: expected a directory, got {parent!r}")
+    with tempfile.TemporaryDirectory(prefix="zeshel-", dir=parent or None) as path:
+        yield Path(path)

@@ -1,0 +1,55 @@
+"""What several stages read from the artifacts before them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from zeshel_tasks.config import Split
+from zeshel_tasks.data.candidate_sets import CandidateSets, tokenize_entities
+from zeshel_tasks.data.mention_table import tokenize_mentions
+from zeshel_tasks.data.tokens import Tokens
+from zeshel_tasks.data.zeshel import Dataset, Document
+from zeshel_tasks.stages.contract import Job
+from zeshel_tasks.store import Artifact
+
+
+def split_file(job: Job, split: Split) -> Path:
+    """The split in BLINK's format, its side file beside it."""
+    convert = job.inputs["convert"]
+    convert.path(f"{split}.mentions.jsonl")
+    return convert.path(f"{split}.jsonl")
+
+
+def split_worlds(job: Job, split: Split) -> list[str]:
+    """The worlds that have mentions in the split."""
+    return sorted(job.inputs["convert"].manifest.metrics["worlds"][split])
+
+
+def world_documents(download: Artifact, world: str) -> Iterator[Document]:
+    """The entities of one world; only its file is fetched."""
+    return Dataset(download.path(f"documents/{world}.json").parents[1]).documents(world)
+
+
+def world_size(download: Artifact, world: str) -> int:
+    """How many entities a world has."""
+    return int(download.manifest.metrics["documents_by_world"][world])
+
+
+def candidate_sets(
+    job: Job, split: Split, tokens: Tokens, max_context_length: int, max_cand_length: int, folder: Path
+) -> CandidateSets:
+    """The split's mentions with the candidates that eval-biencoder retrieved for them.
+
+    Writes the tables into the new directory ``folder``, from where another process can load them.
+    """
+    tokenize_mentions(split_file(job, split), tokens, max_context_length, folder / "mentions")
+    (folder / "entities").mkdir()
+    for world in split_worlds(job, split):
+        documents, count = world_documents(job.inputs["download"], world), world_size(job.inputs["download"], world)
+        path = folder / "entities" / f"{world}.npy"
+        tokenize_entities(documents, count, tokens, max_cand_length, "title_and_text", path)
+    for name in ("candidates.npy", "gold_rank.npy"):
+        shutil.copyfile(job.inputs[f"eval-biencoder-{split}"].path(name), folder / name)
+    return CandidateSets.load(folder)

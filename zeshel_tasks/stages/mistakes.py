@@ -1,0 +1,58 @@
+"""The cross-encoder's most confident mistakes, with their contexts and both entities."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+from zeshel_tasks.config import Split
+from zeshel_tasks.data.blink_format import read_blink_mentions
+from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.stages.contract import Job
+from zeshel_tasks.stages.inputs import split_file, world_documents
+from zeshel_tasks.stages.json_lines import read_json_lines
+
+
+def most_confident_mistakes(job: Job, split: Split, count: int) -> list[dict[str, Any]]:
+    """The ``count`` wrong predictions of a split with the highest probability, that one first.
+
+    Returns:
+        Fields of :class:`zeshel_tasks.report.content.Mistake`.
+    """
+    predictions = read_json_lines(job.inputs[f"eval-crossencoder-{split}"].path("predictions.jsonl"))
+    wrong = [(row, prediction) for row, prediction in enumerate(predictions) if not prediction["correct"]]
+    wrong.sort(key=lambda item: -item[1]["confidence"])
+    chosen = dict(wrong[:count])
+    entities = _entities(job, chosen)
+    mistakes = {}
+    for row, mention in enumerate(read_blink_mentions(split_file(job, split))):
+        if row in chosen:
+            prediction = chosen[row]
+            gold, predicted = (entities[mention.world, prediction[key]] for key in ("label_id", "predicted_id"))
+            mistakes[row] = {
+                "split": split,
+                "world": mention.world,
+                "category": mention.category,
+                "mention": mention.mention,
+                "context_left": mention.context_left,
+                "context_right": mention.context_right,
+                "confidence": prediction["confidence"],
+                "gold_title": gold.title,
+                "gold_text": gold.text,
+                "gold_rank": prediction["gold_rank"],
+                "predicted_title": predicted.title,
+                "predicted_text": predicted.text,
+            }
+    return [mistakes[row] for row in chosen]
+
+
+def _entities(job: Job, predictions: dict[int, dict[str, Any]]) -> dict[tuple[str, int], Document]:
+    """The gold and predicted entities, by world and position; one world's file is read at a time."""
+    wanted: dict[str, set[int]] = {}
+    for prediction in predictions.values():
+        wanted.setdefault(prediction["world"], set()).update((prediction["label_id"], prediction["predicted_id"]))
+    found = {}
+    for world, positions in wanted.items():
+        documents = islice(world_documents(job.inputs["download"], world), max(positions) + 1)
+        found.update({(world, n): document for n, document in enumerate(documents) if n in positions})
+    return found

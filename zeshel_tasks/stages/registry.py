@@ -1,0 +1,74 @@
+"""The recipe as a graph: each stage, what it reads, and what decides that its work can be reused.
+
+Nothing here imports torch: a stage whose artifact exists ends before that.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zeshel_tasks.config import SPLITS, DownloadConfig, Split, TrainBiencoderConfig, TrainCrossencoderConfig
+from zeshel_tasks.stages.contract import Stage
+from zeshel_tasks.store.identity import content_identity
+
+
+def _data_identity(config: DownloadConfig) -> dict[str, str]:
+    from zeshel_tasks.data.fetch import source_identity
+
+    return {"source": source_identity(config.source, config)}
+
+
+def _bert_identity(bert_model: str) -> str:
+    """What tells this BERT from another one; a model on the hub is told by its name alone."""
+    if bert_model.startswith("s3://") or Path(bert_model).is_dir():
+        return content_identity(bert_model)
+    return f"hub:{bert_model}"
+
+
+def _biencoder_start(config: TrainBiencoderConfig) -> dict[str, str]:
+    return _start(config.bert_model, config.biencoder_weights)
+
+
+def _crossencoder_start(config: TrainCrossencoderConfig) -> dict[str, str]:
+    return _start(config.bert_model, config.crossencoder_weights)
+
+
+def _start(bert_model: str, weights: str | None) -> dict[str, str]:
+    identities = {"bert_model": _bert_identity(bert_model)}
+    return identities if weights is None else identities | {"weights": content_identity(weights)}
+
+
+_EVALUATIONS = (
+    "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
+    "eval-crossencoder-valid", "eval-crossencoder-test",
+)  # fmt: skip
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("download", outside=_data_identity),
+        Stage("convert", inputs=("download",)),
+        Stage("train-biencoder", inputs=("convert",), outside=_biencoder_start),
+        Stage("eval-biencoder", inputs=("download", "convert", "train-biencoder"), splits=SPLITS),
+        Stage(
+            "train-crossencoder",
+            inputs=("download", "convert", "eval-biencoder-train", "eval-biencoder-valid"),
+            outside=_crossencoder_start,
+        ),
+        Stage(
+            "eval-crossencoder",
+            inputs=("download", "convert", "eval-biencoder-{split}", "train-crossencoder"),
+            splits=("valid", "test"),
+        ),
+        Stage(
+            "report",
+            inputs=("download", "convert", "train-biencoder", "train-crossencoder", *_EVALUATIONS),
+            published=("report/index.html", "report/metrics.json"),
+        ),
+    )
+}
+
+RECIPE: tuple[tuple[Stage, Split | None], ...] = tuple(
+    (stage, split) for stage in STAGES.values() for split in stage.splits or (None,)
+)
+"""All stages of a run with their splits, in an order in which each finds its inputs."""

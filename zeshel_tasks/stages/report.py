@@ -1,0 +1,84 @@
+"""report: everything the run measured, as ``report/metrics.json`` and a self-contained ``report/index.html``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from zeshel_tasks import __version__
+from zeshel_tasks.report.content import Provenance, ReportContent, StageSummary
+from zeshel_tasks.report.render import build_report
+from zeshel_tasks.stages.contract import Job, Metrics
+from zeshel_tasks.stages.json_lines import read_json_lines
+from zeshel_tasks.stages.mistakes import most_confident_mistakes
+from zeshel_tasks.store import Manifest
+
+_TRAININGS = ("train-biencoder", "train-crossencoder")
+
+
+def work(job: Job) -> Metrics:
+    """Does the stage's work; returns the metrics of its manifest."""
+    manifests = {name: artifact.manifest for name, artifact in job.inputs.items()}
+    content = ReportContent.model_validate(
+        {
+            "run_address": job.run.address,
+            "preset": job.recipe.preset,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "package_version": __version__,
+            "stages": tuple(_summary(job, name, manifest) for name, manifest in manifests.items()),
+            "recall": _metrics_by_split(manifests, "eval-biencoder"),
+            "accuracy": _metrics_by_split(manifests, "eval-crossencoder"),
+            "training": {name: manifests[name].metrics for name in _TRAININGS},
+            "curves": {name: read_json_lines(job.inputs[name].path("curve.jsonl")) for name in _TRAININGS},
+            "convert": manifests["convert"].metrics,
+            "configuration": {name: manifest.config for name, manifest in manifests.items()},
+            "provenance": _provenance(manifests),
+            "mistakes": most_confident_mistakes(job, "test", job.recipe.report.num_mistakes),
+        }
+    )
+    folder = job.new_folder("report")
+    build_report(content, folder)
+    job.attempt.add_directory("report", folder)
+    return _headline(manifests)
+
+
+def _summary(job: Job, name: str, manifest: Manifest) -> StageSummary:
+    record = job.run.record(name)
+    return StageSummary(
+        name=name,
+        reused=record is not None and record.reused,
+        wall_seconds=manifest.wall_seconds,
+        peak_memory_mb=manifest.peak_memory_mb,
+        peak_gpu_memory_mb=manifest.peak_gpu_memory_mb,
+        device=manifest.device,
+        fingerprint=manifest.fingerprint,
+        started_at=manifest.started_at,
+    )
+
+
+def _metrics_by_split(manifests: dict[str, Manifest], stage: str) -> dict[str, Any]:
+    return {str(manifest.split): manifest.metrics for manifest in manifests.values() if manifest.stage == stage}
+
+
+def _provenance(manifests: dict[str, Manifest]) -> Provenance:
+    download = manifests["download"]
+    return Provenance(
+        data_source=download.config["source"],
+        data_identity=download.inputs["source"],
+        archive_sha256=download.metrics["archive_sha256"],
+        worlds=download.metrics["worlds"],
+        documents=download.metrics["documents"],
+        versions={name: manifest.versions for name, manifest in manifests.items()},
+        hardware={name: manifest.hardware for name, manifest in manifests.items()},
+    )
+
+
+def _headline(manifests: dict[str, Manifest]) -> Metrics:
+    """The few numbers that Airflow shows beside the report task."""
+    recall = manifests["eval-biencoder-test"].metrics["recall"]["micro"]
+    accuracy = manifests["eval-crossencoder-test"].metrics
+    return {
+        "test_recall": recall,
+        "test_normalized_accuracy": accuracy["normalized_accuracy"]["micro"],
+        "test_unnormalized_accuracy": accuracy["unnormalized_accuracy"]["micro"],
+    }

@@ -1,0 +1,60 @@
+"""train-crossencoder: pick the gold among the retrieved candidates, the best epoch by validation kept."""
+
+from __future__ import annotations
+
+import logging
+
+from accelerate import Accelerator
+from torch import nn
+
+from zeshel_tasks.config import Split, TrainCrossencoderConfig
+from zeshel_tasks.data.candidate_sets import CandidateSets
+from zeshel_tasks.errors import DataError
+from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.models.crossencoder import new_crossencoder
+from zeshel_tasks.stages.contract import Job, Metrics
+from zeshel_tasks.stages.inputs import candidate_sets
+from zeshel_tasks.stages.training import plan_training, start_tokens, train
+from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
+from zeshel_tasks.training.fit import Fit
+from zeshel_tasks.training.loop import Objective
+
+log = logging.getLogger(__name__)
+
+
+def work(job: Job) -> Metrics:
+    """Does the stage's work; returns the metrics of its manifest."""
+    config = job.recipe.train_crossencoder
+    task = plan_training(job, config, config.crossencoder_weights, build_objective)
+    tokens = start_tokens(task)
+
+    def prepare(split: Split) -> CandidateSets:
+        lengths = config.max_context_length, config.max_cand_length
+        return candidate_sets(job, split, tokens, *lengths, task.tables / split)
+
+    train_sets, _ = prepare("train"), prepare("valid")
+    dropped = len(train_sets.mentions) - len(train_sets.retrieved)
+    if config.num_train_epochs and not len(train_sets.retrieved):
+        raise DataError(
+            "nothing to train on: no train mention has its gold among its candidates",
+            expected="a bi-encoder that retrieves some",
+            got=f"{dropped} mentions without",
+        )
+    log.info("%d of %d train mentions are left out: gold not retrieved", dropped, len(train_sets.mentions))
+    return {**train(job, task), "dropped_mentions": dropped}
+
+
+def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:
+    """The cross-encoder at its start, and its objective over the prepared tables."""
+    config = task.config
+    assert isinstance(config, TrainCrossencoderConfig)
+    model, settings = new_crossencoder(task.bert, config)
+    tokenizer = load_tokenizer(task.bert, lowercase=config.lowercase)
+    return model, CrossencoderObjective(
+        CandidateSets.load(task.tables / "train"),
+        CandidateSets.load(task.tables / "valid"),
+        settings,
+        tokenizer,
+        accelerator,
+        config.eval_batch_size,
+    )

@@ -1,0 +1,43 @@
+"""What both training stages do: prepare, train in one process for each GPU, keep the best epoch's model."""
+
+from __future__ import annotations
+
+from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.data.tokens import Tokens
+from zeshel_tasks.models.bert import bert_directory, load_tokenizer
+from zeshel_tasks.models.blink_weights import weights_file
+from zeshel_tasks.stages.contract import Job, Metrics
+from zeshel_tasks.stages.json_lines import write_json_lines
+from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
+from zeshel_tasks.training.launch import processes_for, run_in_processes
+
+
+def plan_training(job: Job, config: EncoderConfig, weights: str | None, build: BuildObjective) -> Fit:
+    """Brings the start weights here and says where everything lies."""
+    return Fit(
+        build=build,
+        config=config,
+        bert=bert_directory(config.bert_model, job.scratch),
+        weights=None if weights is None else weights_file(weights, job.scratch),
+        tables=job.new_folder("tables"),
+        store=job.run.store.address,
+        checkpoints=f"{job.folder}/checkpoints",
+        out=job.new_folder("training"),
+    )
+
+
+def start_tokens(task: Fit) -> Tokens:
+    """The pretrained model's tokenizer."""
+    return Tokens(load_tokenizer(task.bert, lowercase=task.config.lowercase))
+
+
+def train(job: Job, task: Fit) -> Metrics:
+    """Trains, and adds ``model/`` and ``curve.jsonl`` to the artifact."""
+    run_in_processes(fit, task, processes_for(task.config), task.out)
+    result = FitResult.model_validate_json(task.result.read_text())
+    job.device = result.device
+    job.peak_memory_mb, job.peak_gpu_memory_mb = result.peak_memory_mb, result.peak_gpu_memory_mb
+    job.attempt.add_directory("model", task.model)
+    job.attempt.add("curve.jsonl", write_json_lines(task.out / "curve.jsonl", result.curve))
+    job.after_commit.append(task.checkpoint_store().remove)
+    return result.metrics

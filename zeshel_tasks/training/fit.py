@@ -1,0 +1,103 @@
+"""What each training process does: open the prepared tables, build the model, train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel
+from torch import nn
+
+from zeshel_tasks import machine
+from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.models.blink_weights import load_blink_weights
+from zeshel_tasks.store import open_store
+from zeshel_tasks.training.checkpoints import Checkpoints
+from zeshel_tasks.training.device import build_accelerator, device_name
+from zeshel_tasks.training.interrupt import on_sigterm
+from zeshel_tasks.training.loop import Objective, Trainer, learned_metrics
+
+BuildObjective = Callable[["Fit", Accelerator], tuple[nn.Module, Objective]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A training, described so that another process can do it.
+
+    Attributes:
+        build: makes model and objective; importable by name.
+        config: hyper-parameters.
+        bert: local directory of the pretrained BERT.
+        weights: local file of BLINK's weights to start from, if any.
+        tables: local directory with the prepared tables.
+        store: address of the store that keeps the checkpoints.
+        checkpoints: their key prefix in it.
+        out: local directory for ``model/`` (the best epoch) and ``result.json``.
+    """
+
+    build: BuildObjective
+    config: EncoderConfig
+    bert: Path
+    weights: Path | None
+    tables: Path
+    store: str
+    checkpoints: str
+    out: Path
+
+    @property
+    def model(self) -> Path:
+        """Where the best epoch's model directory is."""
+        return self.out / "model"
+
+    @property
+    def result(self) -> Path:
+        """Where the figures are."""
+        return self.out / "result.json"
+
+    def checkpoint_store(self, rank: int = 0) -> Checkpoints:
+        """The training's checkpoints, with a scratch directory of the process's own."""
+        return Checkpoints(open_store(self.store), self.checkpoints, self.out / f"checkpoints-{rank}")
+
+
+class FitResult(BaseModel):
+    """What a training leaves besides the model."""
+
+    metrics: dict[str, Any]
+    curve: list[dict[str, float]]
+    device: str
+    peak_memory_mb: float
+    peak_gpu_memory_mb: float | None
+
+
+def fit(task: Fit) -> None:
+    """Trains to the end, resuming where an earlier attempt stopped.
+
+    Raises:
+        Preempted: told to stop; a checkpoint was saved.
+        ConfigError, DataError: as :class:`~zeshel_tasks.training.loop.Trainer` and the start weights' loader raise.
+    """
+    machine.reset_peak_memory()
+    accelerator = build_accelerator(task.config)
+    torch.manual_seed(task.config.seed)
+    model, objective = task.build(task, accelerator)
+    if task.weights is not None:
+        load_blink_weights(model, task.weights)
+    if accelerator.process_index:
+        torch.manual_seed(task.config.seed + accelerator.process_index)  # each process its own dropout
+    checkpoints = task.checkpoint_store(accelerator.process_index)
+    with on_sigterm() as interrupt:
+        state = Trainer(model, objective, task.config, accelerator, checkpoints, task.model, interrupt).run()
+    if accelerator.is_main_process:
+        result = FitResult(
+            metrics=learned_metrics(state, objective.mentions, task.config),
+            curve=state.curve,
+            device=device_name(accelerator.device, accelerator.num_processes),
+            peak_memory_mb=machine.peak_memory_mb(),
+            peak_gpu_memory_mb=machine.peak_gpu_memory_mb(),
+        )
+        task.result.write_text(result.model_dump_json())
+    accelerator.wait_for_everyone()

@@ -1,0 +1,92 @@
+"""One process for each GPU of the machine; a single one stays in this process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
+
+from zeshel_tasks import errors
+from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.errors import ZeshelError
+from zeshel_tasks.logs import set_up_logs
+from zeshel_tasks.training.interrupt import on_sigterm
+
+log = logging.getLogger(__name__)
+
+
+def processes_for(config: EncoderConfig) -> int:
+    """How many processes train: all GPUs with ``data_parallel``, unless one device is named; else one."""
+    if not config.data_parallel or config.device not in ("auto", "cuda"):
+        return 1
+    return max(1, torch.cuda.device_count())
+
+
+def run_in_processes(function: Callable[[Any], None], argument: Any, processes: int, scratch: Path) -> None:
+    """Runs ``function(argument)`` in each of ``processes`` processes that torch.distributed connects.
+
+    Args:
+        function: importable by name.
+        argument: can be pickled.
+        processes: 1 runs it right here.
+        scratch: a local directory in which a process leaves its error.
+
+    Raises:
+        ZeshelError: as a process raised it; SIGTERM is handed on to all processes.
+        ProcessExitedException, ProcessRaisedException: a process crashed.
+    """
+    if processes == 1:
+        function(argument)
+        return
+    log.info("training with %d processes", processes)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
+    context = start_processes(  # type: ignore[no-untyped-call]
+        _process, (function, argument, address, scratch), nprocs=processes, join=False, start_method="spawn"
+    )
+    try:
+        with on_sigterm() as interrupt:
+            handed_on = False
+            while not context.join(timeout=1):
+                if interrupt.requested and not handed_on:
+                    handed_on = True
+                    for process in context.processes:
+                        process.terminate()
+    except (ProcessExitedException, ProcessRaisedException):
+        _raise_first_error(scratch)
+        raise
+
+
+def _process(rank: int, function: Callable[[Any], None], argument: Any, address: dict[str, str], scratch: Path) -> None:
+    os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank))
+    set_up_logs(logging.INFO if rank == 0 else logging.ERROR)
+    if not torch.cuda.is_available():
+        torch.set_num_threads(max(1, torch.get_num_threads() // int(address["WORLD_SIZE"])))
+    try:
+        function(argument)
+    except ZeshelError as error:
+        (scratch / f"error-{rank}.json").write_text(json.dumps([type(error).__name__, str(error)]))
+        raise
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _raise_first_error(scratch: Path) -> None:
+    for path in sorted(scratch.glob("error-*.json")):
+        name, message = json.loads(path.read_text())
+        kind: type[ZeshelError] = getattr(errors, name)
+        raise kind(message)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
