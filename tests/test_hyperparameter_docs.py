@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+
+from zeshel_tasks.commands.hyperparameter_docs import hyperparameters_page
+from zeshel_tasks.config import STAGE_CONFIGS
+
+COMMITTED = Path(__file__).parents[1] / "docs" / "hyperparameters.md"
+
+
+def row(stage: str, setting: str) -> list[str]:
+    section = hyperparameters_page().split(f"## {stage}\n")[1].split("\n## ")[0]
+    line = next(line for line in section.splitlines() if line.startswith(f"| `{setting}` |"))
+    return [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+def test_the_committed_page_is_what_config_says() -> None:
+    assert COMMITTED.read_text(encoding="utf-8") == hyperparameters_page(), "run `make docs`"
+
+
+def test_every_setting_of_every_stage_has_a_row() -> None:
+    for stage, model in STAGE_CONFIGS.items():
+        for name, field in model.model_fields.items():
+            assert row(stage.replace("_", "-"), name)[-1] == (field.description or "").replace("|", "\\|")
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting", "cells"),
+    [
+        ("train-biencoder", "shuffle", ["true or false", "`true`", "blink `false`", "redo"]),
+        ("train-crossencoder", "train_batch_size", ["integer, ≥ 1, ≤ 10000", "`2`", "smoke `4`", "redo"]),
+        ("train-biencoder", "biencoder_weights", ["text, or none", "none", "", "by content"]),
+        ("convert", "max_mentions_per_world", ["integer, ≥ 1, or none", "none", "smoke `200`", "redo"]),
+        ("train-biencoder", "max_grad_norm", ["number, > 0", "`1.0`", "", "redo"]),
+        ("eval-biencoder", "precision", ["`fp32`, `bf16`", "`fp32`", "recommended `bf16`", "redo"]),
+        ("eval-biencoder", "device", ["text like `^(auto\\|cpu\\|cuda(:\\d+)?)$`", "`auto`", "", "keep"]),
+    ],
+)
+def test_a_row_says_type_range_default_presets_and_reuse(stage: str, setting: str, cells: list[str]) -> None:
+    assert row(stage, setting)[1:5] == cells
