@@ -1,55 +1,104 @@
-"""One progress line every so many seconds: ``step 120/1925  6.2%  loss 0.413  1,840 mentions/s  eta 14m``."""
+"""Progress as log lines, one every so many seconds: a pod's log has no use for a bar that redraws itself."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
+Clock = Callable[[], float]
+
 
 class Progress:
-    """Counts work and says how far it is.
+    """Logs a line like ``step 120/1,925  6.2%  loss 0.413  1,840 mentions/s  eta 14m`` now and then.
 
     Args:
         what: first word of the line.
-        total: how many there are.
+        total: how many steps (or rows) there are.
         unit: what the rate counts, in the plural.
         interval: seconds between lines.
+        done: how many were done before; they do not count for the rate.
+        clock: seconds, as ``time.monotonic`` counts them.
     """
 
-    def __init__(self, what: str, total: int, unit: str, interval: float, *, done: int = 0) -> None:
-        self._what, self._total, self._unit, self._interval = what, total, unit, interval
-        self._done, self._items = done, 0
-        self._started = self._last = time.monotonic()
+    def __init__(
+        self, what: str, total: int, unit: str, interval: float, *, done: int = 0, clock: Clock = time.monotonic
+    ) -> None:
+        self._what, self._total, self._unit = what, total, unit
+        self._before, self._done, self._units = done, 0, 0
+        self._pace = _Pace(interval, clock)
 
-    def update(self, done: int = 1, *, items: int | None = None, note: str = "") -> None:
-        """Counts ``done`` more of the total, made of ``items`` units (as many as ``done`` where not given)."""
+    def update(self, done: int = 1, *, units: int | None = None, note: str = "") -> None:
+        """Counts ``done`` more of the total, made of ``units`` units (as many as ``done`` where not given)."""
         self._done += done
-        self._items += done if items is None else items
-        now = time.monotonic()
-        if now - self._last >= self._interval:
-            self._last = now
-            log.info("%s", self._line(now, done, note))
+        self._units += done if units is None else units
+        if self._pace.due():
+            log.info("%s", self._line(note))
 
     @property
     def rate(self) -> float:
         """Units per second since the start."""
-        return self._items / max(time.monotonic() - self._started, 1e-9)
+        return self._units / max(self._pace.elapsed(), 1e-9)
 
-    def _line(self, now: float, done: int, note: str) -> str:
-        elapsed = now - self._started
-        finished_here = max(self._items / elapsed, 1e-9)
-        units_a_step = self._items / max(self._done, done, 1)
-        left = (self._total - self._done) * units_a_step / finished_here
-        share = f"{self._done / max(self._total, 1):.1%}"
-        parts = [f"{self._what} {self._done:,}/{self._total:,}", share, note, f"{self.rate:,.0f} {self._unit}/s"]
-        return "  ".join([*filter(None, parts), f"eta {_duration(left)}"])
+    def _line(self, note: str) -> str:
+        done = self._before + self._done
+        left = (self._total - done) * self._pace.elapsed() / max(self._done, 1)
+        parts = [f"{self._what} {done:,}/{self._total:,}", f"{done / self._total:.1%}", note]
+        return "  ".join([*filter(None, parts), f"{self.rate:,.0f} {self._unit}/s", f"eta {_duration(left)}"])
+
+
+class ByteProgress:
+    """Logs a line like ``download 120 MB of 300 MB  40%  12 MB/s  eta 15s`` now and then.
+
+    Args:
+        verb: what is being done.
+        total: bytes in all, if known; may be set later.
+        interval: seconds between lines.
+        clock: seconds, as ``time.monotonic`` counts them.
+    """
+
+    def __init__(self, verb: str, total: int | None, interval: float = 15.0, clock: Clock = time.monotonic) -> None:
+        self.total = total
+        self._verb, self._pace = verb, _Pace(interval, clock)
+
+    def update(self, done: int) -> None:
+        """``done`` bytes of ``total`` so far."""
+        if self._pace.due():
+            log.info("%s", self._line(done, done / self._pace.elapsed()))
+
+    def _line(self, done: int, rate: float) -> str:
+        pace = f"{rate / 1e6:,.1f} MB/s"
+        if not self.total:
+            return f"{self._verb} {done / 1e6:,.0f} MB  {pace}"
+        share = f"{done / self.total:.0%}"
+        eta = f"  eta {_duration((self.total - done) / rate)}" if rate > 0 else ""
+        return f"{self._verb} {done / 1e6:,.0f} MB of {self.total / 1e6:,.0f} MB  {share}  {pace}{eta}"
+
+
+class _Pace:
+    """Says when the next line is due."""
+
+    def __init__(self, interval: float, clock: Clock) -> None:
+        self._interval, self._clock = interval, clock
+        self._started = self._last = self._now = clock()
+
+    def due(self) -> bool:
+        self._now = self._clock()
+        if self._now - self._last < self._interval:
+            return False
+        self._last = self._now
+        return True
+
+    def elapsed(self) -> float:
+        """Seconds from the start to the last call of :meth:`due`."""
+        return self._now - self._started
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 90:
+    if seconds < 120:
         return f"{seconds:.0f}s"
-    if seconds < 5400:
+    if seconds < 7200:
         return f"{seconds / 60:.0f}m"
     return f"{seconds / 3600:.1f}h"

@@ -11,8 +11,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from zeshel_tasks.data.progress import ByteProgress
 from zeshel_tasks.errors import DataError
+from zeshel_tasks.progress import ByteProgress
 
 MAX_MEMBERS = 100_000
 # A tar header's extension (long names) is read in one piece; a real one has a few hundred bytes.

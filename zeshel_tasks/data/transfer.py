@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
-from zeshel_tasks.data.progress import ByteProgress
 from zeshel_tasks.errors import DataError, StoreUnavailable
+from zeshel_tasks.progress import ByteProgress
 
 MAX_WAIT_SECONDS = 60.0
 # A transfer that got this much further has earned its tries back: large files over bad lines do arrive.

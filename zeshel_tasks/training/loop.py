@@ -133,7 +133,7 @@ class Trainer:
         every = max(1, self._total_steps // _CURVE_POINTS)
         if self._state.step % every == 0 or self._state.step % self._steps_an_epoch == 0:
             self._record_losses(rate)
-        self._progress.update(items=mentions, note=self._last_loss())
+        self._progress.update(units=mentions, note=self._last_loss())
         if self._config.eval_interval and self._state.step % self._config.eval_interval == 0:
             self._validate()
             self._model.train()

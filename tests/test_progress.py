@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zeshel_tasks.data.progress import ByteProgress
+from zeshel_tasks.progress import ByteProgress, Progress
 
 
 def lines(total: int | None, steps: list[tuple[float, int]], caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -36,3 +36,12 @@ def test_an_unknown_size_leaves_out_share_and_eta(caplog: pytest.LogCaptureFixtu
 
 def test_nothing_done_yet_has_no_eta(caplog: pytest.LogCaptureFixture) -> None:
     assert lines(10**9, [(20.0, 0)], caplog) == ["download 0 MB of 1,000 MB  0%  0.0 MB/s"]
+
+
+def test_steps_are_told_with_their_rate_in_units_and_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    clock: Iterator[float] = iter([0.0, 10.0, 20.0])
+    progress = Progress("step", 1925, "mentions", 15.0, done=100, clock=lambda: next(clock))
+    with caplog.at_level("INFO"):
+        progress.update(10, units=1280)
+        progress.update(10, units=1280, note="loss 0.413")
+    assert caplog.messages == ["step 120/1,925  6.2%  loss 0.413  128 mentions/s  eta 30m"]

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertTokenizer
+
+from zeshel_tasks.data.tokens import Tokens, context_quotas, write_table
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.bert import load_tokenizer
+
+GOLDEN_BERT = Path(__file__).parents[1] / "golden" / "bert"
+TOKENS = Tokens(load_tokenizer(GOLDEN_BERT, lowercase=True))
+words = st.lists(st.sampled_from(["the", "sword", "of", "東京", "65%", "…", "ve'", "\x00"]), max_size=40).map(" ".join)
+
+
+def unpadded(row: np.ndarray) -> list[int]:
+    return [int(token) for token in row if token != TOKENS.pad]
+
+
+@given(max_length=st.integers(8, 128), mention=st.integers(2, 60), left=st.integers(0, 200), right=st.integers(0, 200))
+def test_quotas_fill_the_window_and_never_exceed_it(max_length: int, mention: int, left: int, right: int) -> None:
+    mention = min(mention, max_length - 2)
+    quotas = context_quotas(max_length, mention, left, right)
+    assert min(quotas) >= 0
+    used = min(left, quotas[0]) + min(right, quotas[1]) + mention + 2
+    assert used <= max_length
+    if left + right >= max_length and mention <= max_length - 4:
+        assert used >= max_length - 1
+
+
+@given(left=words, mention=words, right=words, max_length=st.integers(8, 64))
+def test_a_mention_keeps_both_markers_and_fits_whatever_its_context(
+    left: str, mention: str, right: str, max_length: int
+) -> None:
+    (row,) = TOKENS.mentions([(left, mention, right)], max_length)
+    ids = unpadded(row)
+    assert len(row) == max_length
+    assert ids[0] == TOKENS.cls
+    assert ids[-1] == TOKENS.sep
+    assert ids.count(TOKENS.mention_start) == ids.count(TOKENS.mention_end) == 1
+
+
+def test_a_mention_longer_than_the_window_keeps_its_first_tokens_and_no_context() -> None:
+    (row,) = TOKENS.mentions([("left", "the " * 50, "right")], 16)
+    the = TOKENS.mentions([("", "the", "")], 16)[0][2]
+    assert list(row) == [TOKENS.cls, TOKENS.mention_start, *[the] * 12, TOKENS.mention_end, TOKENS.sep]
+
+
+def test_a_left_quota_of_zero_keeps_nothing_of_the_left_side() -> None:
+    (row,) = TOKENS.mentions([("sword " * 9, "the the the", "the")], 8)
+    assert list(row)[:2] == [TOKENS.cls, TOKENS.mention_start]
+
+
+@given(title=words, text=words, max_length=st.integers(8, 64))
+def test_a_candidate_is_title_marker_text_cut_to_length(title: str, text: str, max_length: int) -> None:
+    (row,) = TOKENS.candidates([(title, text)], max_length)
+    (whole,) = TOKENS.candidates([(title, text)], 512)
+    body = unpadded(whole)[1:-1]
+    assert unpadded(row) == [TOKENS.cls, *body[: max_length - 2], TOKENS.sep]
+    assert body.count(TOKENS.title_end) == 1
+
+
+def test_long_pages_get_the_ids_that_the_whole_text_would_get_even_if_words_vanish() -> None:
+    vanishing = "\x00 " * 100 + "sword of the sword"
+    (cut,) = TOKENS.candidates([("the", vanishing)], 8)
+    (clean,) = TOKENS.candidates([("the", "sword of the sword")], 8)
+    np.testing.assert_array_equal(cut, clean)
+
+
+def test_text_from_data_never_becomes_a_special_token() -> None:
+    (row,) = TOKENS.candidates([("[SEP] [CLS]", "[MASK] [PAD] x")], 64)
+    assert unpadded(row).count(TOKENS.sep) == 1
+    assert unpadded(row).count(TOKENS.cls) == 1
+
+
+def test_a_vocabulary_without_markers_is_refused_by_name(tmp_path: Path) -> None:
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "the"]))
+    with pytest.raises(ConfigError, match=r"got one without \[unused1\]"):
+        Tokens(BertTokenizer(str(vocabulary)))
+
+
+@pytest.mark.parametrize("given_rows", [2, 4])
+def test_a_table_with_another_number_of_rows_than_announced_is_an_error(tmp_path: Path, given_rows: int) -> None:
+    with pytest.raises(ValueError, match="3"):
+        write_table(tmp_path / "t.npy", 3, 8, range(given_rows), lambda batch: np.zeros((len(batch), 8), np.int32))

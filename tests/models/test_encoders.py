@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from zeshel_tasks.config import build_recipe
+from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.models.bert import bert_directory, load_bert, load_tokenizer
+from zeshel_tasks.models.biencoder import load_biencoder, new_biencoder, save_biencoder
+from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_weights
+from zeshel_tasks.models.crossencoder import load_crossencoder, new_crossencoder, pair_ids, save_crossencoder
+from zeshel_tasks.models.encoder import Encoder
+
+IDS = torch.tensor([[5, 20, 30, 6], [5, 40, 6, 0]])
+
+
+@pytest.mark.parametrize("settings", [{}, {"add_linear": True, "out_dim": 7}, {"pull_from_layer": 1}])
+def test_a_saved_biencoder_opens_with_transformers_and_encodes_as_before(
+    golden: Path, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    config = build_recipe("smoke", {f"train_biencoder.{k}": v for k, v in settings.items()}).train_biencoder
+    model, known = new_biencoder(golden / "bert", config)
+    save_biencoder(model, known, load_tokenizer(golden / "bert", lowercase=True), tmp_path)
+    again, known_again, _ = load_biencoder(tmp_path)
+    with torch.no_grad():
+        before, after = (m.eval()(IDS, IDS != 0, IDS, IDS != 0) for m in (model, again))
+    assert known_again == known
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
+    for tower in ("context_encoder", "candidate_encoder"):
+        assert AutoModel.from_pretrained(tmp_path / tower).config.hidden_size == 64
+        assert AutoTokenizer.from_pretrained(tmp_path / tower).tokenize("The") == ["the"]
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_a_saved_crossencoder_scores_as_before(golden: Path, tmp_path: Path) -> None:
+    model, known = new_crossencoder(golden / "bert", build_recipe("smoke").train_crossencoder)
+    save_crossencoder(model, known, load_tokenizer(golden / "bert", lowercase=True), tmp_path)
+    again, known_again, _ = load_crossencoder(tmp_path)
+    pairs = pair_ids(IDS, IDS[:, None].repeat(1, 3, 1), 128, 0)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(*pairs), again.eval()(*pairs))
+    assert known_again == known
+
+
+def test_a_pair_is_the_context_then_the_candidate_without_its_cls() -> None:
+    ids, mask, segments = pair_ids(IDS, torch.tensor([[[5, 7, 6, 0]], [[5, 8, 9, 6]]]), 128, 0)
+    assert ids[:, 0].tolist() == [[5, 20, 30, 6, 7, 6, 0], [5, 40, 6, 0, 8, 9, 6]]
+    assert mask[:, 0].tolist() == [[True] * 6 + [False], [True] * 3 + [False] + [True] * 3]
+    assert segments[:, 0].tolist() == [[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 1, 1, 1]]
+
+
+def test_pulling_from_a_layer_gives_that_layers_output_and_leaves_those_above_untrained(golden: Path) -> None:
+    bert = load_bert(golden / "bert").eval()
+    encoder = Encoder(bert, pull_from_layer=1).eval()
+    with torch.no_grad():
+        hidden = bert(IDS, attention_mask=IDS != 0, output_hidden_states=True).hidden_states
+        assert torch.equal(encoder(IDS, IDS != 0), hidden[1][:, 0])
+    encoder.freeze_unused()
+    frozen = {name.split(".")[3] for name, p in encoder.named_parameters() if "layer." in name and not p.requires_grad}
+    assert frozen == {"1"}
+
+
+def test_a_layer_that_is_not_there_is_refused(golden: Path) -> None:
+    with pytest.raises(ConfigError, match="pull_from_layer: expected -3 to 2 for a model of 2 layers, got 3"):
+        Encoder(load_bert(golden / "bert"), pull_from_layer=3)
+
+
+def test_blinks_weights_go_in_and_come_out_unchanged(golden: Path, tmp_path: Path) -> None:
+    model, _ = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
+    load_blink_weights(model, golden / "bi" / "pytorch_model.bin")
+    save_blink_weights(model, tmp_path / "out.bin")
+    ours, blinks = (torch.load(p, weights_only=True) for p in (tmp_path / "out.bin", golden / "bi/pytorch_model.bin"))
+    assert set(ours) == {name for name in blinks if "position_ids" not in name}
+    assert all(torch.equal(ours[name], blinks[name]) for name in ours)
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("code from a weight file ran",)
+
+
+@pytest.mark.parametrize("content", ["hostile", "garbage", "other"])
+def test_a_file_that_is_no_weight_file_is_refused(
+    golden: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    if content == "hostile":
+        torch.save({"x": Hostile()}, path)
+    elif content == "garbage":
+        path.write_bytes(b"not a weight file")
+    else:
+        torch.save({"x": torch.zeros(1)}, path)
+    model, _ = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
+    with pytest.raises(DataError, match=r"pytorch_model\.bin"):
+        load_blink_weights(model, path)
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_a_bert_model_that_is_no_model_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"expected a directory with config\.json"):
+        bert_directory(str(tmp_path / "empty"), tmp_path)
+    with pytest.raises(ConfigError, match="a hub name, a local directory or an s3 address"):
+        bert_directory("not a/valid/hub name", tmp_path)
+
+
+def test_bert_is_opened_without_case_only_where_it_should_be(golden: Path) -> None:
+    assert load_tokenizer(golden / "bert", lowercase=True).tokenize("The") == ["the"]
+    assert load_tokenizer(golden / "bert", lowercase=False).tokenize("The") != ["the"]

@@ -1,0 +1,98 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn import functional as F
+
+from zeshel_tasks.config import build_recipe
+from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
+from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.models.biencoder import Biencoder, new_biencoder
+from zeshel_tasks.models.crossencoder import new_crossencoder
+from zeshel_tasks.training.biencoder_objective import BiencoderObjective
+from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
+
+
+@pytest.fixture
+def pairs(pair_tables: Path) -> GoldPairs:
+    return GoldPairs.load(pair_tables / "train")
+
+
+def biencoder_objective(pairs: GoldPairs, golden: Path, *, masked: bool) -> tuple[Biencoder, BiencoderObjective]:
+    model, settings = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
+    tokenizer = load_tokenizer(golden / "bert", lowercase=True)
+    arguments = (settings, tokenizer, Accelerator(cpu=True), 16)
+    return model.eval(), BiencoderObjective(pairs, pairs, *arguments, mask_duplicate_golds=masked)
+
+
+def test_biencoder_loss_is_cross_entropy_over_the_batchs_golds(pairs: GoldPairs, golden: Path) -> None:
+    rows = np.arange(6)
+    model, objective = biencoder_objective(pairs, golden, masked=False)
+    contexts, golds = (
+        torch.from_numpy(np.array(t)).long() for t in (pairs.mentions.contexts[rows], pairs.golds[pairs.gold_row[rows]])
+    )
+    with torch.no_grad():
+        scores = model.context_encoder(contexts, contexts != 0) @ model.cand_encoder(golds, golds != 0).T
+        assert objective.loss(model, rows).item() == pytest.approx(
+            F.cross_entropy(scores, torch.arange(6)).item(), abs=1e-5
+        )
+
+
+def test_a_gold_shared_by_two_mentions_is_no_negative_of_either(pairs: GoldPairs, golden: Path) -> None:
+    shared = replace(pairs, gold_row=np.zeros(len(pairs.mentions), dtype=np.int64))
+    model, objective = biencoder_objective(shared, golden, masked=True)
+    with torch.no_grad():
+        assert objective.loss(model, np.arange(4)).item() == pytest.approx(0, abs=1e-6)
+    _, unmasked = biencoder_objective(shared, golden, masked=False)
+    with torch.no_grad():
+        assert unmasked.loss(model, np.arange(4)).item() == pytest.approx(np.log(4), abs=1e-3)
+
+
+def candidate_sets(pairs: GoldPairs, top_k: int = 3) -> CandidateSets:
+    count = len(pairs.mentions)
+    generator = np.random.default_rng(0)
+    return CandidateSets(
+        mentions=pairs.mentions,
+        candidates=generator.integers(0, len(pairs.golds), (count, top_k)).astype(np.int32),
+        gold_rank=generator.integers(-1, top_k - 1, count).astype(np.int32),
+        tokens=dict.fromkeys(pairs.mentions.worlds, pairs.golds),
+    )
+
+
+def crossencoder_objective(sets: CandidateSets, golden: Path) -> tuple[torch.nn.Module, CrossencoderObjective]:
+    model, settings = new_crossencoder(golden / "bert", build_recipe("smoke").train_crossencoder)
+    tokenizer = load_tokenizer(golden / "bert", lowercase=True)
+    return model.eval(), CrossencoderObjective(sets, sets, settings, tokenizer, Accelerator(cpu=True), 7)
+
+
+def test_crossencoder_trains_only_on_mentions_whose_gold_was_retrieved(pairs: GoldPairs, golden: Path) -> None:
+    sets = candidate_sets(pairs)
+    model, objective = crossencoder_objective(sets, golden)
+    assert objective.mentions == int((sets.gold_rank >= 0).sum())
+    with torch.no_grad():
+        assert torch.isfinite(objective.loss(model, np.arange(objective.mentions)))
+
+
+def test_a_missing_candidate_gets_no_probability(pairs: GoldPairs, golden: Path) -> None:
+    full = candidate_sets(pairs, top_k=2)
+    holes = np.full((len(full.mentions), 1), NO_CANDIDATE, dtype=np.int32)
+    padded = replace(full, candidates=np.concatenate([full.candidates, holes], axis=1))
+    model, with_holes = crossencoder_objective(padded, golden)
+    _, without = crossencoder_objective(full, golden)
+    with torch.no_grad():
+        losses = [objective.loss(model, np.arange(5)).item() for objective in (with_holes, without)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_validation_says_accuracy_of_the_retrieved_and_of_all(pairs: GoldPairs, golden: Path) -> None:
+    sets = candidate_sets(pairs)
+    model, objective = crossencoder_objective(sets, golden)
+    with torch.no_grad():
+        figures = objective.validate(model)
+    retrieved = len(sets.retrieved)
+    correct = round(figures["valid_accuracy"] * retrieved)
+    assert figures["valid_unnormalized_accuracy"] == pytest.approx(correct / len(sets.mentions))
