@@ -1,0 +1,39 @@
+# make demo [DATA=<archive>] [MODEL=<directory or hub name>] [EXIT=1]
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint docs clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## The virtual environment .venv, with everything at the pinned versions
+
+# torch by itself first: where an index offers several builds of the pinned version, nothing else has a say in it.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected Python 3.11 or newer, got " + sys.version)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,airflow,test]'
+	touch $@
+
+demo: $(INSTALLED) ## The whole recipe on a real Airflow; DATA=archive MODEL=bert EXIT=1
+	$(BIN)/python -m zeshel_tasks.orchestration.demo \
+		$(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)') $(if $(filter-out 0,$(EXIT)),--exit)
+
+test: $(INSTALLED) ## All tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(INSTALLED) ## docs/hyperparameters.md, generated from config.py
+	$(BIN)/python -m zeshel_tasks.commands.hyperparameter_docs docs/hyperparameters.md
+
+clean: ## Removes what demo and tests made; keeps .venv
+	rm -rf .demo .airflow build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

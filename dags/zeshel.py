@@ -1,0 +1,44 @@
+"""### Retrain the zero-shot entity linker
+
+Download ZESHEL, train a bi-encoder, retrieve candidates for train, valid and test at the same time, train a
+cross-encoder on them, evaluate both, report. *Trigger* opens a form with every setting; what is left empty is
+as the preset says.
+
+#### When a task fails
+
+Open its log: the last lines are the stage's own error, repeated in the exception below them.
+
+| the exception says | exit code | retried | what to do |
+|---|---|---|---|
+| bad configuration | 2 | no | trigger a new run with the named setting corrected |
+| bad input data | 3 | no | mend the named file or object, then clear the task |
+| asks to be tried again | 75 | yes | nothing; if retries run out, bring the store or the server back and clear it |
+| ended by signal 9 | - | yes | out of memory, most likely: smaller batches or more memory |
+| crashed, or no manifest | other | yes | read the traceback; clear the task once the cause is gone |
+
+**Resume**: clear the failed task (*Clear task*, downstream included). A stage that is done is not done again: it finds
+its committed artifact and says `reused`. A training goes on from its last checkpoint. A *new* run with the
+same settings reuses all that is unchanged, too.
+
+**Where things are**: the run is at `<store>/runs/<run id>`; each task's XCom `return_value` and its asset event hold
+the metrics. `zeshel show --run <that address>` prints what ran, what was reused, and where each artifact lies.
+"""
+
+from airflow.sdk import DAG, chain
+
+from zeshel_tasks.orchestration.factory import dag_arguments, task_maker
+from zeshel_tasks.orchestration.settings import read_deployment
+
+deployment = read_deployment()
+stage = task_maker(deployment)
+
+with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
+    download = stage("download")
+    convert = stage("convert")
+    train_biencoder = stage("train-biencoder")
+    candidates = [stage("eval-biencoder", split) for split in ("train", "valid", "test")]
+    train_crossencoder = stage("train-crossencoder")
+    accuracy = [stage("eval-crossencoder", split) for split in ("valid", "test")]
+    report = stage("report")
+
+    chain(download, convert, train_biencoder, candidates, train_crossencoder, accuracy, report)

@@ -1,0 +1,39 @@
+"""Airflow under test keeps its files in a folder of its own, decided before the first import of it."""
+
+import importlib.util
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_deployment_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own ZESHEL_* variables do not decide what is tested."""
+    for name in [name for name in os.environ if name.startswith("ZESHEL_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def load_dag_file(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
+    """``load_dag_file(ZESHEL_RETRIES="1")`` imports dags/zeshel.py afresh under these variables."""
+
+    def load(**variables: str) -> ModuleType:
+        for name, value in {"ZESHEL_STORE": "/data/zeshel", **variables}.items():
+            monkeypatch.setenv(name, value)
+        spec = importlib.util.spec_from_file_location("zeshel_dag_file", ROOT / "dags" / "zeshel.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

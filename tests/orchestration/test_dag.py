@@ -1,0 +1,107 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.orchestration.params import param_schemas
+
+ROOT = Path(__file__).parents[2]
+EVALS = {f"eval-biencoder-{split}" for split in ("train", "valid", "test")}
+CROSS_EVALS = {f"eval-crossencoder-{split}" for split in ("valid", "test")}
+LoadDagFile = Callable[..., ModuleType]
+
+BLOCKED_IMPORT = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "transformers", "numpy", "accelerate", "kubernetes", "matplotlib", "boto3"}:
+            raise ImportError(f"the scheduler's image has no {name}")
+sys.meta_path.insert(0, Blocker())
+sys.path.insert(0, "dags")
+import zeshel
+print(len(zeshel.report.dag.task_ids))
+"""
+
+
+def test_the_dag_is_the_recipe_with_its_evals_side_by_side(load_dag_file: LoadDagFile) -> None:
+    dag = load_dag_file().report.dag
+    assert dag.dag_id == "zeshel"
+    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
+        "download": {"convert"},
+        "convert": {"train-biencoder"},
+        "train-biencoder": EVALS,
+        **{name: {"train-crossencoder"} for name in EVALS},
+        "train-crossencoder": CROSS_EVALS,
+        **{name: {"report"} for name in CROSS_EVALS},
+        "report": set(),
+    }
+
+
+def test_the_scheduler_needs_none_of_the_training_libraries_to_import_the_dag() -> None:
+    env = {**os.environ, "ZESHEL_STORE": "/data"}
+    done = subprocess.run([sys.executable, "-c", BLOCKED_IMPORT], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == "10", done.stderr
+
+
+def test_it_runs_by_hand_only_until_a_schedule_is_set(load_dag_file: LoadDagFile) -> None:
+    dag = load_dag_file().report.dag
+    assert dag.schedule is None
+    assert not dag.catchup
+    assert dag.max_active_runs == 1
+    assert load_dag_file(ZESHEL_SCHEDULE="0 3 * * 0").report.dag.schedule == "0 3 * * 0"
+
+
+def test_every_task_retries_with_growing_pauses(load_dag_file: LoadDagFile) -> None:
+    dag = load_dag_file(
+        ZESHEL_RETRIES="4", ZESHEL_RETRY_DELAY_SECONDS="7", ZESHEL_OWNER="me", ZESHEL_POOL="gpu"
+    ).report.dag
+    for task in dag.tasks:
+        assert (task.retries, task.retry_delay) == (4, timedelta(seconds=7))
+        assert task.retry_exponential_backoff == 2
+        assert task.max_retry_delay == timedelta(minutes=30)
+        assert (task.owner, task.pool) == ("me", "gpu")
+
+
+def test_the_dag_and_each_task_tell_an_operator_what_to_do(load_dag_file: LoadDagFile) -> None:
+    dag = load_dag_file().report.dag
+    for needed in ("| 2 |", "| 3 |", "| 75 |", "Clear task", "zeshel show"):
+        assert needed in dag.doc_md
+    assert all(len(task.doc_md) > 50 for task in dag.tasks)
+    assert {"zeshel", "entity-linking"} <= dag.tags
+
+
+def test_the_trigger_form_is_the_generated_one(load_dag_file: LoadDagFile) -> None:
+    dag = load_dag_file(ZESHEL_DEFAULTS='{"preset": "blink"}').report.dag
+    assert list(dag.params) == list(param_schemas())
+    assert dag.params["preset"] == "blink"
+
+
+def test_each_task_announces_its_asset(load_dag_file: LoadDagFile) -> None:
+    for task in load_dag_file().report.dag.tasks:
+        assert [asset.name for asset in task.outlets] == [f"zeshel-{task.task_id}"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ({"ZESHEL_STORE": ""}, "ZESHEL_STORE"),
+        ({"ZESHEL_RUNNER": "kubernetes"}, "helm chart"),
+        ({"ZESHEL_DEFAULTS": '{"gpus": "many"}'}, "gpus"),
+    ],
+)
+def test_a_wrong_deployment_is_an_import_error_that_says_why(
+    load_dag_file: LoadDagFile, variables: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        load_dag_file(**variables)
+
+
+def test_a_wrong_schedule_is_an_import_error(load_dag_file: LoadDagFile) -> None:
+    with pytest.raises(ConfigError, match="ZESHEL_SCHEDULE"):
+        load_dag_file(ZESHEL_SCHEDULE="every now and then")

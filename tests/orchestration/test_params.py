@@ -1,0 +1,150 @@
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import ParamValidationError
+
+from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, setting_flag
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.orchestration.params import dag_params, param_schemas, recipe_overrides, run_config_of
+
+SETTINGS = [
+    (stage, name, field) for stage, model in STAGE_CONFIGS.items() for name, field in model.model_fields.items()
+]
+BOUNDS = {
+    "ge": "minimum",
+    "gt": "exclusiveMinimum",
+    "le": "maximum",
+    "lt": "exclusiveMaximum",
+    "min_length": "minLength",
+}
+
+
+def key_of(stage: str, name: str, field: Any) -> str:
+    return name if setting_flag(field, "shared") else f"{stage}.{name}"
+
+
+@pytest.mark.parametrize(("stage", "name", "field"), SETTINGS, ids=[f"{s}.{n}" for s, n, _ in SETTINGS])
+def test_every_setting_is_in_the_form_with_its_bounds(stage: str, name: str, field: Any) -> None:
+    schema = param_schemas()[key_of(stage, name, field)]
+    assert schema["title"] == name
+    assert field.description in schema["description_md"]
+    assert "null" in schema["type"]
+    for constraint in field.metadata:
+        for theirs, ours in BOUNDS.items():
+            if hasattr(constraint, theirs):
+                assert schema[ours] == getattr(constraint, theirs)
+        if getattr(constraint, "pattern", None):
+            assert schema["pattern"] == constraint.pattern
+
+
+def test_the_form_has_nothing_else_but_preset_gpus_and_image() -> None:
+    assert param_schemas().keys() - {key_of(*setting) for setting in SETTINGS} == {"preset", "gpus", "image"}
+
+
+def test_each_stage_has_a_section_and_shared_settings_appear_once() -> None:
+    sections = {schema.get("section") for schema in param_schemas().values()}
+    assert sections == {None, "Shared by the stages", *(s.replace("_", " ").capitalize() for s in STAGE_CONFIGS)}
+    assert param_schemas()["bert_model"]["section"] == "Shared by the stages"
+
+
+def test_descriptions_say_what_each_preset_makes_of_a_setting() -> None:
+    text = param_schemas()["train_crossencoder.learning_rate"]["description_md"]
+    assert "blink **0.001**, recommended **0.00002**, smoke **0.0001**" in text
+    assert "Default: **false**" in param_schemas()["train_biencoder.add_linear"]["description_md"]
+
+
+def test_all_defaults_are_valid_and_mean_the_recommended_preset() -> None:
+    values = {name: param.resolve() for name, param in dag_params().items()}
+    assert values.pop("preset") == "recommended"
+    assert set(values.values()) == {None}
+
+
+GOOD = [
+    ("preset", "blink"),
+    ("gpus", 0),
+    ("image", "registry:5000/zeshel/tasks@sha256:00"),
+    ("train_biencoder.learning_rate", 2e-5),
+    ("train_biencoder.learning_rate", 1),
+    ("train_biencoder.shuffle", False),
+    ("train_biencoder.pull_from_layer", -3),
+    ("convert.max_mentions_per_world", None),
+    ("convert.on_bad_mention", "skip"),
+    ("device", "cuda:1"),
+    ("download.sha256", "a" * 64),
+]
+BAD = [
+    ("preset", "fast"),
+    ("preset", None),
+    ("gpus", -1),
+    ("gpus", 1.5),
+    ("image", "a b"),
+    ("train_biencoder.learning_rate", 0),
+    ("train_biencoder.learning_rate", 1.01),
+    ("train_biencoder.learning_rate", "2e-5"),
+    ("train_biencoder.train_batch_size", 0),
+    ("train_biencoder.train_batch_size", 1.5),
+    ("train_biencoder.train_batch_size", True),
+    ("train_biencoder.shuffle", "true"),
+    ("train_biencoder.shuffle", 1),
+    ("train_biencoder.type_optimization", "some"),
+    ("convert.max_bad_share", 1.5),
+    ("max_context_length", 1024),
+    ("device", "gpu"),
+    ("download.sha256", "xyz"),
+    ("download.source", ""),
+    ("bert_model", 3),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), GOOD)
+def test_a_good_value_is_taken(name: str, value: Any) -> None:
+    assert dag_params()[name].resolve(value) == value
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ParamValidationError):
+        dag_params()[name].resolve(value)
+
+
+def test_a_deployment_may_change_the_defaults() -> None:
+    params = dag_params({"preset": "smoke", "bert_model": "s3://models/bert"})
+    assert params["preset"].resolve() == "smoke"
+    assert params["bert_model"].resolve() == "s3://models/bert"
+
+
+@pytest.mark.parametrize("defaults", [{"learning_rat": 1}, {"preset": "x"}, {"gpus": -1}, {"download.sha256": "x"}])
+def test_a_deployments_wrong_default_is_an_error_that_names_it(defaults: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(defaults))):
+        dag_params(defaults)
+
+
+def test_overrides_go_to_the_stages_that_have_the_setting() -> None:
+    overrides = recipe_overrides({"preset": "smoke", "bert_model": "m", "train_biencoder.seed": None, "gpus": 2})
+    assert overrides["train_biencoder"] == overrides["train_crossencoder"] == {"bert_model": "m"}
+    assert overrides["download"] == overrides["eval_biencoder"] == overrides["report"] == {}
+
+
+@pytest.mark.parametrize(
+    ("params", "complaint"),
+    [
+        ({"train_biencoder.learning_rat": 1e-5}, "did you mean 'learning_rate'"),
+        ({"learning_rate": 1e-5}, "use stage.setting"),
+        ({"train_biencoder.gradient_accumulation_steps": 1000}, "at most train_batch_size"),
+        ({"preset": "recommended", "train_crossencoder.max_seq_length": 64}, "more than max_context_length"),
+        ({"gpus": -1}, "gpus"),
+    ],
+)
+def test_what_the_form_cannot_see_stops_the_first_stage(params: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        recipe_overrides(params)
+
+
+def test_presets_are_explained() -> None:
+    text = param_schemas()["preset"]["description_md"]
+    assert all(f"**{name}**" in text for name in PRESETS)
+
+
+def test_run_settings_are_not_part_of_the_recipe() -> None:
+    config = run_config_of({"gpus": 2, "image": None, "bert_model": "x"})
+    assert (config.gpus, config.image) == (2, None)

@@ -1,0 +1,63 @@
+import pytest
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.orchestration.settings import path_safe, read_deployment, run_address
+
+AIRFLOW_RUN_ID = "manual__2026-01-01T00:00:00.123456+00:00"
+
+
+def test_the_environment_decides_the_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"STORE": "s3://b/p", "SCHEDULE": "@weekly", "RETRIES": "5", "DEFAULTS": '{"top": 1}'}.items():
+        monkeypatch.setenv(f"ZESHEL_{name}", value)
+    deployment = read_deployment()
+    assert (deployment.store, deployment.schedule, deployment.retries) == ("s3://b/p", "@weekly", 5)
+    assert deployment.defaults == {"top": 1}
+    assert deployment.runner == "process"
+
+
+def test_an_empty_schedule_means_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZESHEL_STORE", "/data")
+    monkeypatch.setenv("ZESHEL_SCHEDULE", "")
+    assert read_deployment().schedule is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({}, ["ZESHEL_STORE", "not set"]),
+        ({"STORE": ""}, ["ZESHEL_STORE", "not set"]),
+        ({"STORE": "/d", "RUNNER": "docker"}, ["ZESHEL_RUNNER", "'process' or 'kubernetes'", "'docker'"]),
+        ({"STORE": "/d", "RETRIES": "-1"}, ["ZESHEL_RETRIES", "greater than or equal to 0", "-1"]),
+        ({"STORE": "/d", "DEFAULTS": "{oops"}, ["ZESHEL_DEFAULTS", "JSON"]),
+        (
+            {"STORE": "/d", "RETRIES": "x", "POOL": "p", "GRACE_SECONDS": "y"},
+            ["ZESHEL_RETRIES", "ZESHEL_GRACE_SECONDS"],
+        ),
+    ],
+)
+def test_a_wrong_variable_is_named_with_what_was_expected_and_got(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], named: list[str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"ZESHEL_{name}", value)
+    with pytest.raises(ConfigError) as caught:
+        read_deployment()
+    for part in named:
+        assert part in str(caught.value)
+
+
+def test_a_run_id_that_is_safe_is_kept_as_it_is() -> None:
+    assert run_address("s3://bucket/p/", "demo-1") == "s3://bucket/p/runs/demo-1"
+
+
+@pytest.mark.parametrize("run_id", [AIRFLOW_RUN_ID, "../../etc", "..", ".hidden", "a b", "ü", "x" * 250, "a\nb", "a/b"])
+def test_any_other_run_id_becomes_one_harmless_path_component(run_id: str) -> None:
+    name = path_safe(run_id)
+    assert name.isascii()
+    assert not set(name) & set("/\\:+ \n%?#")
+    assert not name.startswith(".")
+    assert len(name) < 255
+
+
+def test_two_run_ids_never_share_a_folder() -> None:
+    assert len({path_safe(run_id) for run_id in ("a:b", "a+b", "a-b", "a/b", "a::b")}) == 5

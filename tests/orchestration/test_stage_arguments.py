@@ -1,0 +1,97 @@
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from zeshel_tasks.errors import EXIT_CONFIG
+from zeshel_tasks.orchestration._stage import Stage, command_line, failure, finish
+
+HOSTILE = ["a b", "$(touch /tmp/owned)", "; rm -rf /", "'\"`", "--preset=smoke", "-h", "line\nbreak", "ünïcode", "*"]
+
+
+def test_a_stage_is_named_as_its_record_in_a_run() -> None:
+    assert Stage("eval-biencoder", "test").name == "eval-biencoder-test"
+    assert Stage("train-biencoder").name == "train-biencoder"
+
+
+def test_only_what_differs_from_the_preset_and_concerns_the_stage_is_passed() -> None:
+    params = {
+        "preset": "smoke",
+        "bert_model": "m",
+        "lowercase": False,
+        "train_biencoder.learning_rate": 2e-5,
+        "train_biencoder.shuffle": True,
+        "train_biencoder.seed": None,
+        "eval_biencoder.top_k": 8,
+        "gpus": 1,
+    }
+    assert command_line(Stage("train-biencoder"), "s3://b/runs/r", params) == [
+        "train-biencoder",
+        "--run=s3://b/runs/r",
+        "--preset=smoke",
+        "--bert_model=m",
+        "--lowercase=false",
+        "--learning_rate=2e-05",
+        "--shuffle=true",
+    ]
+    assert command_line(Stage("eval-biencoder", "valid"), "/r", params)[2:] == [
+        "--preset=smoke",
+        "--split=valid",
+        "--top_k=8",
+    ]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_hostile_string_stays_one_argument(value: str) -> None:
+    arguments = command_line(Stage("download"), "/r", {"preset": "smoke", "download.source": value})
+    assert arguments == ["download", "--run=/r", "--preset=smoke", f"--source={value}"]
+
+
+def test_the_command_line_takes_a_hostile_string_for_what_it_is() -> None:
+    """By way of sha256, which refuses them all and says what it got."""
+    for value in ("a b", "$(id)", "'\"`", "--preset=smoke", "-h", "ünïcode"):
+        argument = command_line(Stage("download"), "/r", {"preset": "smoke", "download.source": value})[-1]
+        command = [
+            sys.executable,
+            "-m",
+            "zeshel_tasks.cli",
+            "download",
+            "--run=/r",
+            argument.replace("source", "sha256", 1),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == EXIT_CONFIG
+        assert f"got {value!r}" in done.stdout
+
+
+def test_params_that_make_no_recipe_fail_the_task_without_a_retry() -> None:
+    with pytest.raises(AirflowFailException, match=r"download: bad configuration.*\n.*no such setting"):
+        command_line(Stage("download"), "/r", {"train_biencoder.epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "retried", "words"),
+    [
+        (2, False, "bad configuration (exit code 2), not retried"),
+        (3, False, "bad input data (exit code 3), not retried"),
+        (75, True, "asks to be tried again"),
+        (1, True, "crashed (exit code 1)"),
+        (-9, True, "signal 9; often this means out of memory"),
+        (137, True, "signal 9; often this means out of memory"),
+        (-15, True, "signal 15"),
+    ],
+)
+def test_an_exit_code_decides_about_retries(exit_code: int, retried: bool, words: str) -> None:
+    error = failure(Stage("convert"), exit_code, ["mentions/val.json:3: broken"])
+    assert isinstance(error, AirflowException)
+    assert isinstance(error, AirflowFailException) is not retried
+    assert words in str(error)
+    assert "mentions/val.json:3: broken" in str(error)
+
+
+def test_exit_code_0_without_a_manifest_is_not_success(tmp_path: Any) -> None:
+    with pytest.raises(AirflowException, match="no manifest is committed") as caught:
+        finish(Stage("convert"), f"{tmp_path}/runs/r", 0, ["bye"], {})
+    assert not isinstance(caught.value, AirflowFailException)

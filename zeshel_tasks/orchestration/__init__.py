@@ -1,0 +1,1 @@
+"""What only Airflow needs: a deployment's settings, the trigger form, operators, the local demo."""

@@ -1,0 +1,121 @@
+"""What both runners share: a stage's name and command line, and what its end means to Airflow.
+
+An operator runs :func:`command_line` in its own way (a child process, a pod), then calls :func:`finish`. That is
+the only place that lets a task turn green, and it asks the store, not the process: the manifest is the truth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from zeshel_tasks.config import Split
+from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK, EXIT_TRY_AGAIN, ZeshelError
+from zeshel_tasks.orchestration.params import DEFAULT_PRESET, recipe_overrides
+
+NO_RETRY = {EXIT_CONFIG: "bad configuration", EXIT_DATA: "bad input data"}
+SIGKILL = 9
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One task of the DAG: a stage, of one split where it has splits.
+
+    Args:
+        command: the stage's name on the command line (``eval-biencoder``).
+        split: ``train``, ``valid``, ``test``, or None.
+    """
+
+    command: str
+    split: Split | None = None
+
+    @property
+    def name(self) -> str:
+        """Task id, and the name of the stage's record in a run (``eval-biencoder-test``)."""
+        return f"{self.command}-{self.split}" if self.split else self.command
+
+    @property
+    def config_name(self) -> str:
+        """The stage's name in ``config.py``."""
+        return self.command.replace("-", "_")
+
+    @property
+    def asset(self) -> Asset:
+        """What the task produces: each event carries the metrics, and other DAGs can be scheduled on it."""
+        return Asset(name=f"zeshel-{self.name}", group="zeshel")
+
+
+def command_line(stage: Stage, run: str, params: Mapping[str, Any]) -> list[str]:
+    """The arguments of ``zeshel`` for this stage: a list, never a shell string.
+
+    Each setting is one argument ``--name=value``, so that a value with spaces, quotes or a leading dash stays
+    what it is.
+
+    Raises:
+        AirflowFailException: the Params are not a valid recipe; no retry helps.
+    """
+    try:
+        overrides = recipe_overrides(params)[stage.config_name]
+    except ZeshelError as error:
+        raise AirflowFailException(f"{stage.name}: bad configuration, not retried:\n{error}") from error
+    arguments = [stage.command, f"--run={run}", f"--preset={params.get('preset') or DEFAULT_PRESET}"]
+    if stage.split:
+        arguments.append(f"--split={stage.split}")
+    return arguments + [f"--{name}={_text(value)}" for name, value in overrides.items()]
+
+
+def finish(stage: Stage, run: str, exit_code: int, last_lines: Sequence[str], context: Any) -> dict[str, Any]:
+    """Judges a stage that ended: its metrics if it is done, an exception otherwise.
+
+    Args:
+        stage: which one.
+        run: the run's address.
+        exit_code: as in :mod:`zeshel_tasks.errors`; negative for a signal.
+        last_lines: what the stage said last, its errors if there were any; shown in the exception.
+        context: of the task instance; the asset's event gets the metrics as its extra.
+
+    Raises:
+        AirflowFailException: exit code 2 or 3; Airflow does not retry.
+        AirflowException: any other failure, and exit code 0 without a committed manifest; Airflow retries.
+    """
+    if exit_code != EXIT_OK:
+        raise failure(stage, exit_code, last_lines)
+    from zeshel_tasks.store import open_run  # not at import: boto3 is heavy, and the DAG processor does not need it
+
+    manifest = open_run(run).manifest(stage.name)
+    if manifest is None:
+        problem = f"{stage.name}: ended with exit code 0, but no manifest is committed at {run}"
+        raise AirflowException(_with_lines(f"{problem}; expected one, so this task is not done", last_lines))
+    event = context["outlet_events"][stage.asset]
+    event.extra = {"run": run, "fingerprint": manifest.fingerprint, "metrics": manifest.metrics}
+    return dict(manifest.metrics)
+
+
+def failure(stage: Stage, exit_code: int, last_lines: Sequence[str]) -> AirflowException:
+    """The exception that tells Airflow what to do, and a person why."""
+    if exit_code in NO_RETRY:
+        problem = f"{stage.name}: {NO_RETRY[exit_code]} (exit code {exit_code}), not retried"
+        return AirflowFailException(_with_lines(problem, last_lines))
+    if exit_code == EXIT_TRY_AGAIN:
+        problem = f"{stage.name}: asks to be tried again (exit code {exit_code})"
+    elif exit_code < 0 or exit_code == 128 + SIGKILL:
+        number = -exit_code if exit_code < 0 else SIGKILL
+        problem = f"{stage.name}: ended by signal {number}"
+        problem += "; often this means out of memory: try smaller batches or more memory" if number == SIGKILL else ""
+    else:
+        problem = f"{stage.name}: crashed (exit code {exit_code})"
+    return AirflowException(_with_lines(problem, last_lines))
+
+
+def _with_lines(problem: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"{problem}:" if lines else problem, *lines])
+
+
+def _text(value: Any) -> str:
+    """A JSON value as the command line takes it: strings as they are, true and false in lower case."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,1 @@
+"""`make demo`: a real Airflow on this machine that runs the whole recipe once, before your eyes."""

@@ -1,0 +1,144 @@
+"""The part of Airflow's REST API that the demo and the tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+
+class AirflowRefused(Exception):
+    """The API server answered with an error; the message has its status and reason."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"HTTP {status}: {reason}")
+        self.status, self.reason = status, reason
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """One task of a run. ``state`` is None before it is scheduled; times are None before they happened."""
+
+    task_id: str
+    state: str | None
+    try_number: int
+    started: datetime | None
+    ended: datetime | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the current attempt has taken."""
+        if self.started is None:
+            return None
+        return ((self.ended or datetime.now(UTC)) - self.started).total_seconds()
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of a task's log; ``level`` in lower case."""
+
+    level: str
+    text: str
+
+
+class AirflowClient:
+    """Logs in by user name and password when needed.
+
+    Args:
+        url: of the API server, without a path.
+    """
+
+    def __init__(self, url: str, username: str, password: str) -> None:
+        self._login = {"username": username, "password": password}
+        self._http = httpx.Client(base_url=url, timeout=60.0, trust_env=False)
+
+    def close(self) -> None:
+        """Closes the connections; the client can not be used after."""
+        self._http.close()
+
+    def health(self) -> dict[str, Any]:
+        """Status of each component; no login needed."""
+        return dict(self._call("GET", "/api/v2/monitor/health"))
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Whether the DAG has been read."""
+        try:
+            self._call("GET", f"/api/v2/dags/{dag_id}/details")
+        except AirflowRefused as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    def import_errors(self) -> list[str]:
+        """Stack traces of DAG files that could not be imported."""
+        return [error["stack_trace"] for error in self._call("GET", "/api/v2/importErrors")["import_errors"]]
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any], run_id: str | None = None) -> str:
+        """Starts a run; its id.
+
+        Raises:
+            AirflowRefused: 400 if ``conf`` does not fit the DAG's Params.
+        """
+        body = {"logical_date": None, "conf": dict(conf), "dag_run_id": run_id}
+        return str(self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """queued, running, success or failed."""
+        return str(self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def fail_unfinished_runs(self) -> list[str]:
+        """Marks every queued or running run as failed; their ids."""
+        query = {"state": ["queued", "running"], "limit": 100}
+        runs = self._call("GET", "/api/v2/dags/~/dagRuns", params=query)["dag_runs"]
+        for run in runs:
+            address = f"/api/v2/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}"
+            self._call("PATCH", address, json={"state": "failed"})
+        return [run["dag_run_id"] for run in runs]
+
+    def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
+        """The tasks of a run, those that began first coming first."""
+        found = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        states = [
+            TaskState(t["task_id"], t["state"], t["try_number"], _time(t["start_date"]), _time(t["end_date"]))
+            for t in found
+        ]
+        return sorted(states, key=lambda task: task.started or datetime.max.replace(tzinfo=UTC))
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[LogLine]:
+        """The log of one attempt, as far as it is written."""
+        address = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        content = self._call("GET", address, params={"full_content": True})["content"]
+        return [LogLine(line.get("level", "info"), line["event"]) for line in content if isinstance(line, dict)]
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """What a task returned."""
+        address = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self._call("GET", address, params={"deserialize": False, "stringify": False})["value"]
+
+    def asset_events(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Events of the assets that a run's tasks updated."""
+        query = {"source_dag_id": dag_id, "source_run_id": run_id}
+        return list(self._call("GET", "/api/v2/assets/events", params=query)["asset_events"])
+
+    def _call(self, method: str, path: str, **kwargs: Any) -> Any:
+        answer = self._http.request(method, path, **kwargs)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            token = self._http.post("/auth/token", json=self._login)
+            _check(token)
+            self._http.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+            answer = self._http.request(method, path, **kwargs)
+        _check(answer)
+        return answer.json()
+
+
+def _check(answer: httpx.Response) -> None:
+    if answer.is_error:
+        raise AirflowRefused(answer.status_code, answer.text)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,95 @@
+"""Makes the DAG's arguments and its tasks from the deployment's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from airflow.sdk import BaseOperator, CronTriggerTimetable
+from airflow.sdk.exceptions import AirflowTimetableInvalid
+
+from zeshel_tasks.config import Split
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.orchestration._stage import Stage
+from zeshel_tasks.orchestration.params import dag_params
+from zeshel_tasks.orchestration.process_operator import StageProcessOperator
+from zeshel_tasks.orchestration.settings import Deployment
+
+DOCS = {
+    "download": "Downloads the archive, unpacks it safely and checks that it is a ZESHEL data set. Wrong address, "
+    "checksum or content: exit code 3 or 2. Server down: 75.",
+    "convert": "Writes the mentions with their contexts in BLINK's format. A broken mention stops it with file, line "
+    "and field, unless `convert.on_bad_mention` is `skip`.",
+    "train-biencoder": "Trains the two towers and keeps the best epoch. A retry goes on from the last checkpoint. Out "
+    "of memory: lower `train_biencoder.train_batch_size` or raise `gradient_accumulation_steps`.",
+    "eval-biencoder": "Encodes each world's entities, retrieves the top candidates for every mention of the split and "
+    "measures recall@k. The candidates are the cross-encoder's input.",
+    "train-crossencoder": "Trains the re-ranker on the candidates of train and keeps the best epoch on valid. A "
+    "retry goes on from the last checkpoint.",
+    "eval-crossencoder": "Re-ranks the split's candidates and measures normalized and unnormalized accuracy.",
+    "report": "Writes `report/metrics.json` and `report/index.html` from the other stages' manifests.",
+}
+
+
+class TaskMaker(Protocol):
+    """Makes the task of a stage in the DAG that is being written."""
+
+    def __call__(self, command: str, split: Split | None = None) -> BaseOperator: ...
+
+
+def dag_arguments(deployment: Deployment) -> dict[str, Any]:
+    """Arguments of ``DAG(...)`` that are not about the recipe.
+
+    Raises:
+        ConfigError: the deployment's defaults do not make a valid form, or its schedule is none.
+    """
+    return {
+        "schedule": _checked(deployment.schedule),
+        "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+        "catchup": False,
+        "max_active_runs": deployment.max_active_runs,
+        "params": dag_params(deployment.defaults),
+        "tags": ["zeshel", "entity-linking"],
+        "default_args": {
+            "owner": deployment.owner,
+            "pool": deployment.pool,
+            "retries": deployment.retries,
+            "retry_delay": timedelta(seconds=deployment.retry_delay_seconds),
+            "retry_exponential_backoff": 2,
+            "max_retry_delay": timedelta(seconds=deployment.max_retry_delay_seconds),
+        },
+    }
+
+
+def _checked(schedule: str | None) -> str | None:
+    """Airflow itself would only complain when the DAG is serialized, in words that do not name the setting."""
+    if schedule is not None:
+        try:
+            CronTriggerTimetable(schedule, timezone="UTC").validate()
+        except AirflowTimetableInvalid as error:
+            raise ConfigError(
+                f"ZESHEL_SCHEDULE: expected a cron expression or @daily etc., got {schedule!r}"
+            ) from error
+    return schedule
+
+
+def task_maker(deployment: Deployment) -> TaskMaker:
+    """``stage_task("eval-biencoder", "test")`` makes that stage's task, run by the deployment's runner."""
+    operator = _operator(deployment)
+
+    def stage_task(command: str, split: Split | None = None) -> BaseOperator:
+        return operator(Stage(command, split), doc_md=DOCS[command])
+
+    return stage_task
+
+
+def _operator(deployment: Deployment) -> Callable[..., BaseOperator]:
+    """The one place that knows which runners there are."""
+    if deployment.runner == "process":
+        return lambda stage, **kwargs: StageProcessOperator(
+            stage=stage, store=deployment.store, grace_seconds=deployment.grace_seconds, **kwargs
+        )
+    raise ConfigError(
+        "ZESHEL_RUNNER: expected process; got kubernetes, whose operator and images come with the helm chart"
+    )

@@ -1,0 +1,159 @@
+"""The DAG's trigger form, generated from ``config.py``: no hyper-parameter is written down here.
+
+A Param is named as in a config file: ``train_biencoder.learning_rate``, or the bare name of a setting that
+stages share (``bert_model``). Its default is null, "as the preset says". The JSON schema carries the
+setting's own bounds, so that the form and the REST API refuse a value before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from airflow.sdk import Param
+from pydantic import ValidationError
+
+from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, build_recipe, setting_flag
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.orchestration.settings import RunConfig
+
+DEFAULT_PRESET: Preset = "recommended"
+UNSET = "as the preset says"
+NO_EXPONENTS = " In this form write 0.00002, not 2e-5."  # seen in a browser: its number field drops the "e-"
+SHARED_SECTION = "Shared by the stages"
+_PRESET_DOC = {
+    "blink": "the recipe's numbers as given",
+    "recommended": "what we would train",
+    "smoke": "minutes on two CPU cores, to see that everything works",
+}
+
+
+def dag_params(defaults: Mapping[str, Any] | None = None) -> dict[str, Param]:
+    """Every Param of the DAG, with a deployment's own ``defaults`` in place of ours.
+
+    Raises:
+        ConfigError: ``defaults`` has an unknown name or a value that the form would refuse.
+    """
+    schemas = param_schemas()
+    defaults = dict(defaults or {})
+    if unknown := sorted(defaults.keys() - schemas.keys()):
+        raise ConfigError(f"ZESHEL_DEFAULTS: expected names of the trigger form, got {', '.join(unknown)}")
+    params = {}
+    for name, schema in schemas.items():
+        default = defaults.get(name, DEFAULT_PRESET if name == "preset" else None)
+        params[name] = Param(default, schema=schema)
+    recipe_overrides(defaults)
+    return params
+
+
+@cache
+def param_schemas() -> dict[str, dict[str, Any]]:
+    """JSON schema of each Param by its name, in the order of the form."""
+    schemas = {"preset": _preset_schema()}
+    for name, schema in RunConfig.model_json_schema()["properties"].items():
+        schemas[name] = _optional(schema, title=name, description=schema["description"])
+    shared = {key: value for stage in STAGE_CONFIGS for key, value in _stage_schemas(stage) if "." not in key}
+    own = {key: value for stage in STAGE_CONFIGS for key, value in _stage_schemas(stage) if "." in key}
+    return schemas | shared | own
+
+
+def recipe_overrides(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What a run changes, by stage: ``{"train_biencoder": {"learning_rate": 2e-5}}``; nulls are left out.
+
+    Raises:
+        ConfigError: an unknown name, or values that do not go together; the whole recipe is checked, so a run
+            stops at its first stage and not hours later.
+    """
+    not_of_the_recipe = {"preset", *RunConfig.model_fields}
+    given = {name: value for name, value in params.items() if value is not None and name not in not_of_the_recipe}
+    run_config_of(params)
+    build_recipe(params.get("preset") or DEFAULT_PRESET, given)
+    by_stage: dict[str, dict[str, Any]] = {stage: {} for stage in STAGE_CONFIGS}
+    for name in param_schemas():  # shared names come first, so that a stage's own value wins
+        stage, _, setting = name.rpartition(".")
+        if name in given:
+            for found in [stage] if stage else [s for s, m in STAGE_CONFIGS.items() if setting in m.model_fields]:
+                by_stage[found][setting] = given[name]
+    if unknown := sorted(given.keys() - param_schemas().keys()):
+        raise ConfigError(f"{', '.join(unknown)}: expected names of the trigger form; use stage.setting")
+    return by_stage
+
+
+def run_config_of(params: Mapping[str, Any]) -> RunConfig:
+    """The part of ``params`` that is not about the recipe.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    try:
+        return RunConfig(**{name: params.get(name) for name in RunConfig.model_fields})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"{problem['loc'][0]}: {problem['msg']}; got {problem['input']!r}") from error
+
+
+def _preset_schema() -> dict[str, Any]:
+    lines = [f"- **{name}**: {_PRESET_DOC[name]}" for name in PRESETS]
+    return {
+        "type": "string",
+        "enum": list(PRESETS),
+        "title": "preset",
+        "description_md": "The values of all settings that are left empty below.\n\n" + "\n".join(lines),
+    }
+
+
+def _stage_schemas(stage: str) -> list[tuple[str, dict[str, Any]]]:
+    """(Param name, schema) of each setting of a stage."""
+    model = STAGE_CONFIGS[stage]
+    properties = model.model_json_schema()["properties"]
+    found = []
+    for name, field in model.model_fields.items():
+        shared = setting_flag(field, "shared")
+        schema = _optional(properties[name], title=name, description=_description(stage, name, field.description or ""))
+        schema["section"] = SHARED_SECTION if shared else _section(stage)
+        found.append((name if shared else f"{stage}.{name}", schema))
+    return found
+
+
+def _section(stage: str) -> str:
+    """``train_biencoder`` -> ``Train biencoder``."""
+    return stage.replace("_", " ").capitalize()
+
+
+def _description(stage: str, name: str, text: str) -> str:
+    """The setting's own description, and what each preset makes of it."""
+    values = {preset: _shown(getattr(getattr(_recipe(preset), stage), name)) for preset in PRESETS}
+    if len(set(values.values())) == 1:
+        return f"{text} Default: **{values[DEFAULT_PRESET]}**."
+    hint = NO_EXPONENTS if any(value.startswith("0.000") for value in values.values()) else ""
+    return f"{text} Presets: " + ", ".join(f"{preset} **{value}**" for preset, value in values.items()) + f".{hint}"
+
+
+@cache
+def _recipe(preset: str) -> Recipe:
+    return build_recipe(preset)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.10f}".rstrip("0").rstrip(".")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else str(value)
+
+
+def _optional(schema: Mapping[str, Any], *, title: str, description: str) -> dict[str, Any]:
+    """A setting's JSON schema, with null added to what it takes."""
+    core = next((part for part in schema.get("anyOf", []) if part.get("type") != "null"), schema)
+    kept = ("type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+    result = {key: core[key] for key in (*kept, "minLength", "maxLength") if key in core}
+    if result["type"] == "boolean":
+        # A plain boolean is drawn as a switch, which cannot show "not set"; `string` first makes Airflow's form
+        # draw a list of choices, and the enum still takes nothing but true, false and null.
+        result |= {"type": ["string", "boolean", "null"], "enum": [True, False]}
+    else:
+        result["type"] = [result["type"], "null"]
+    if "enum" in result:
+        result |= {"enum": [*result["enum"], None], "values_display": {"null": UNSET}}
+    return result | {"title": title, "description_md": description}

@@ -1,0 +1,95 @@
+"""The runner for one machine: a stage is a child process of its Airflow task."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException
+
+from zeshel_tasks.orchestration._child import ChildProcess
+from zeshel_tasks.orchestration._stage import Stage, command_line, failure, finish
+from zeshel_tasks.orchestration.params import run_config_of
+from zeshel_tasks.orchestration.settings import run_address
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+LAST_LINES = 20
+
+
+class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
+    """Runs ``zeshel <stage>`` and is green only if the stage's manifest is committed.
+
+    Args:
+        stage: what to run.
+        store: root address of runs and artifacts.
+        grace_seconds: what the stage gets to save a checkpoint when the task is stopped.
+        program: what comes before the stage's own arguments.
+    """
+
+    ui_color = "#dbe9f6"
+    program: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "zeshel_tasks.cli")
+
+    def __init__(self, *, stage: Stage, store: str, grace_seconds: float, **kwargs: Any) -> None:
+        super().__init__(task_id=stage.name, outlets=[stage.asset], **kwargs)
+        self.stage, self.store, self.grace_seconds = stage, store, grace_seconds
+        self._child: ChildProcess | None = None
+        self._stopped = False
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """The stage's metrics (Airflow pushes them as XCom).
+
+        Raises:
+            AirflowFailException, AirflowException: as :func:`_stage.finish` says.
+        """
+        run = run_address(self.store, context["run_id"])
+        arguments = command_line(self.stage, run, context["params"])
+        exit_code, last_lines = self._run(arguments, _child_environment(context["params"]))
+        if self._stopped and exit_code != 0:
+            raise AirflowException(f"the task was stopped. {failure(self.stage, exit_code, last_lines)}")
+        return finish(self.stage, run, exit_code, last_lines, context)
+
+    def on_kill(self) -> None:
+        """Airflow calls this on SIGTERM, inside :meth:`execute`: stopping the child makes that one go on and raise."""
+        self._stopped = True
+        if self._child is not None:
+            self._child.terminate()
+
+    def _run(self, arguments: list[str], env: Mapping[str, str]) -> tuple[int, list[str]]:
+        """Exit code, and the last errors or, where there were none, the last lines of any kind."""
+        self.log.info("zeshel %s", " ".join(arguments))
+        if self._stopped:
+            raise AirflowException(f"{self.stage.name}: the task was stopped before the stage began")
+        self._child = child = ChildProcess([*self.program, *arguments], env, self.grace_seconds)
+        errors: deque[str] = deque(maxlen=LAST_LINES)
+        lines: deque[str] = deque(maxlen=LAST_LINES)
+        try:
+            if self._stopped:  # SIGTERM came while the child was being started
+                child.terminate()
+            level = "INFO"
+            for line in child.lines():
+                level, text = _split_level(line, level)
+                getattr(self.log, level.lower())("%s", text)
+                (errors if level == "ERROR" else lines).append(text)
+            return child.wait(), list(errors or lines)
+        finally:  # also when Airflow's timeout or an interrupt comes out of the loop
+            child.close()
+
+
+def _split_level(line: str, previous: str) -> tuple[str, str]:
+    """Level and text of a line. One without a level goes on with what was said before (a traceback, say)."""
+    level, colon, text = line.partition(": ")
+    return (level, text) if colon and level in LEVELS else (previous, line)
+
+
+def _child_environment(params: Mapping[str, Any]) -> dict[str, str]:
+    """Ours, without Airflow's own settings (secrets among them), and with the run's choice of GPUs."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
+    gpus = run_config_of(params).gpus
+    if gpus is not None:
+        visible = env.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:gpus])
+    return env | {"PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,97 @@
+"""What a deployment decides, from environment variables ``ZESHEL_*``; and what a person decides for one run.
+
+The chart (or ``make demo``) writes the variables; hyper-parameters are not among them, they are Params of the
+DAG (:mod:`zeshel_tasks.orchestration.params`). ``ZESHEL_DEFAULTS`` changes the Params' defaults, so that a
+scheduled run, which nobody fills a form for, is configurable too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from zeshel_tasks.errors import ConfigError
+
+Runner = Literal["process", "kubernetes"]
+ENV_PREFIX = "ZESHEL_"
+MAX_RUN_NAME = 200
+
+
+class Deployment(BaseSettings):
+    """The environment variables that the DAG reads; the name of each is the field's with ``ZESHEL_`` before it."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
+
+    store: str = Field(min_length=1, description="Root of all runs and artifacts: s3://bucket/prefix or a directory.")
+    runner: Runner = Field("process", description="What runs a stage: a child process, or a pod.")
+    schedule: str | None = Field(None, description="Cron expression or @daily etc.; empty: only by hand.")
+    defaults: dict[str, Any] = Field({}, description="Defaults of the trigger form, as JSON.")
+    owner: str = Field("zeshel", min_length=1, description="Shown as the owner of the DAG's tasks.")
+    pool: str = Field("default_pool", min_length=1, description="The Airflow pool that stages take a slot of.")
+    max_active_runs: int = Field(1, ge=1, le=1000, description="Runs at the same time.")
+    retries: int = Field(3, ge=0, le=100, description="Retries of a stage that crashed or asked to be tried again.")
+    retry_delay_seconds: float = Field(30.0, gt=0, le=86_400, description="Before the first retry; then it doubles.")
+    max_retry_delay_seconds: float = Field(1800.0, gt=0, le=86_400, description="It does not grow beyond this.")
+    grace_seconds: float = Field(
+        60.0, ge=0, le=3600, description="Process runner: what a stage gets to save a checkpoint when stopped."
+    )
+
+
+class RunConfig(BaseModel):
+    """What a person decides for one run besides the recipe's settings; none of it changes a result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpus: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="GPUs for each stage that runs a model; 0 trains on the CPU. Empty: all that are there.",
+    )
+    image: str | None = Field(
+        None,
+        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]*$",
+        max_length=500,
+        description="Container image of the stages; only the kubernetes runner uses it. Empty: the deployment's.",
+    )
+
+
+def read_deployment() -> Deployment:
+    """The deployment's settings from the environment.
+
+    Raises:
+        ConfigError: a variable is missing or wrong; all of them are named.
+    """
+    try:
+        return Deployment()  # type: ignore[call-arg]  # `store` comes from the environment
+    except ValidationError as error:
+        raise ConfigError("\n".join(_problem(item) for item in error.errors())) from error
+    except SettingsError as error:  # a variable that is to hold JSON does not
+        raise ConfigError(f"{ENV_PREFIX}DEFAULTS: expected a JSON object, got text that is not JSON") from error
+
+
+def run_address(store: str, run_id: str) -> str:
+    """Where the DAG run ``run_id`` keeps what it made: ``<store>/runs/<name>``."""
+    return f"{store.rstrip('/')}/runs/{path_safe(run_id)}"
+
+
+def path_safe(run_id: str) -> str:
+    """``run_id`` as one path component that is safe in any file system and any object store.
+
+    Airflow's own ids have colons and plus signs. Where something had to be replaced, a hash keeps two ids apart.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", run_id)[:MAX_RUN_NAME]
+    if name == run_id and not name.startswith("."):
+        return name
+    return f"{name.strip('.-') or 'run'}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
+
+
+def _problem(item: Any) -> str:
+    variable = ENV_PREFIX + str(item["loc"][0]).upper()
+    if item["type"] == "missing":
+        return f"{variable}: expected {Deployment.model_fields[str(item['loc'][0])].description}; it is not set"
+    return f"{variable}: {item['msg']}; got {item['input']!r}"
