@@ -58,12 +58,15 @@ class LocalStore:
 
     def local_copy(self, key: str, destination: Path) -> Path | None:  # noqa: ARG002  (the object is local already)
         path = self._path(key)
-        return path if path.is_file() else None
+        with _translated(path):
+            return path if path.is_file() else None
 
     def keys(self, prefix: str) -> Iterator[str]:
         folder = self._root / checked_prefix(prefix).rpartition("/")[0]
-        # os.walk passes over folders that vanish meanwhile, since another process deletes; rglob raises.
-        files = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+        with _translated(folder):
+            files = [
+                Path(place, name) for place, _, names in os.walk(folder, onerror=_pass_over_missing) for name in names
+            ]
         finished = (path for path in files if not path.name.startswith(_UNFINISHED))
         found = sorted(path.relative_to(self._root).as_posix() for path in finished)
         return (key for key in found if key.startswith(prefix))
@@ -97,6 +100,12 @@ class LocalStore:
             yield part
         finally:
             part.unlink(missing_ok=True)
+
+
+def _pass_over_missing(error: OSError) -> None:
+    """Folders vanish while they are listed, since other processes delete; any other failure is one."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -85,7 +85,8 @@ def object_tags(address: str) -> dict[str, str]:
         pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
         objects = [item for page in pages for item in page.get("Contents", [])]
     below = f"{key}/" if key else ""
-    return {item["Key"]: item["ETag"] for item in objects if item["Key"] == key or item["Key"].startswith(below)}
+    tags = {item["Key"]: item["ETag"] for item in objects if not item["Key"].endswith("/")}
+    return {found: tag for found, tag in tags.items() if found == key or found.startswith(below)}
 
 
 class S3Store:
@@ -142,7 +143,8 @@ class S3Store:
         with translated(self._where(prefix)):
             pages = s3_client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefixed(checked_prefix(prefix))):
-                yield from (item["Key"][cut:] for item in page.get("Contents", []))
+                # A key that ends in / is a folder that a console drew, and holds nothing.
+                yield from (item["Key"][cut:] for item in page.get("Contents", []) if not item["Key"].endswith("/"))
 
     def delete(self, key: str) -> None:
         with translated(self._where(key)):

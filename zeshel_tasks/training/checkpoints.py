@@ -114,8 +114,10 @@ class Checkpoints:
             raise CorruptArtifact("unreadable checkpoint", file=f"{folder}/checkpoint.json", got=str(error)) from error
         files = StoredFiles(self._store, folder, checkpoint.files, self._scratch / "restored")
         paths = {name: files.path(name) for name in checkpoint.files}  # all verified before anything is changed
-        model.load_state_dict(load_file(paths["model.safetensors"]))
-        _load_optimizer(optimizer, load_file(paths["optimizer.safetensors"]))
+        weights, moments = load_file(paths["model.safetensors"]), load_file(paths["optimizer.safetensors"])
+        _check_shapes(weights, moments, model, optimizer, folder)
+        model.load_state_dict(weights)
+        _load_optimizer(optimizer, moments)
         _restore_random_states(load_file(paths["random.safetensors"]))
         for name, path in paths.items():
             if name.startswith("best/"):
@@ -151,6 +153,29 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torc
         index, _, name = key.partition(".")
         states.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _check_shapes(
+    weights: Mapping[str, torch.Tensor],
+    moments: Mapping[str, torch.Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    folder: str,
+) -> None:
+    """A checkpoint of other code under the same version would else fail in the middle of a step.
+
+    Raises:
+        CorruptArtifact: the checkpoint does not fit this model and optimizer.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    fits = {name: tensor.shape for name, tensor in weights.items()} == {
+        name: tensor.shape for name, tensor in model.state_dict().items()
+    }
+    for key, tensor in moments.items():
+        index, _, name = key.partition(".")
+        fits &= int(index) < len(parameters) and (name == "step" or tensor.shape == parameters[int(index)].shape)
+    if not fits:
+        raise CorruptArtifact("weights or optimizer of another model", file=folder)
 
 
 def _random_states() -> dict[str, torch.Tensor]:
