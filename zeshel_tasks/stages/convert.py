@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from zeshel_tasks.config import SPLITS
-from zeshel_tasks.data.blink_format import convert_split
+from zeshel_tasks.data.blink_format import convert_metrics, convert_split
 from zeshel_tasks.data.zeshel import Dataset
 from zeshel_tasks.stages.contract import Job, Metrics
 from zeshel_tasks.store import Artifact
@@ -19,15 +18,7 @@ def work(job: Job) -> Metrics:
     summaries = {split: convert_split(dataset, split, out, job.recipe.convert) for split in SPLITS}
     for path in sorted(out.glob("*.jsonl")):
         job.attempt.add(path.name, path)
-    return {
-        "mentions": {split: summary.mentions for split, summary in summaries.items()},
-        "skipped": {split: summary.skipped for split, summary in summaries.items()},
-        "worlds": {
-            split: {world: asdict(figures) for world, figures in summary.worlds.items()}
-            for split, summary in summaries.items()
-        },
-        "capped": any(summary.capped for summary in summaries.values()),
-    }
+    return convert_metrics(summaries)
 
 
 def _fetched(download: Artifact) -> Path:
