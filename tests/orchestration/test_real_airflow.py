@@ -13,7 +13,6 @@ import pytest
 from zeshel_tasks.orchestration.demo.client import AirflowRefused
 from zeshel_tasks.orchestration.demo.local_airflow import AirflowFailed, LocalAirflow
 from zeshel_tasks.orchestration.demo.processes import end_processes_of_home
-from zeshel_tasks.orchestration.demo.results import accuracy_table, recall_table, report_address
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.store import open_run
 
@@ -78,11 +77,7 @@ def test_all_stages_run_green_side_by_side_with_metrics_and_are_reused(
     events = {event["source_task_id"]: event["extra"] for event in airflow.client.asset_events(DAG, "first")}
     assert events.keys() == first.keys()
     assert events["report"]["run"] == run.address
-    assert recall_table(run).row_count == 6
-    assert accuracy_table(run).row_count == 4
-    page = report_address(run)
-    assert page is not None
-    assert Path(page).is_file()
+    assert Path(run.address, "report", "index.html").is_file()
 
     second = finished(airflow, params, "second")
     assert set(second.values()) == {"success"}, failures(airflow, "second")

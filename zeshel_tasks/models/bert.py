@@ -14,15 +14,10 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils.tqdm import disable_progress_bars
 from transformers import AutoModel, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.store import S3Store, open_store
-
-disable_progress_bar()  # a bar that redraws itself fills a pod's log
-disable_progress_bars()
 
 _MODEL_FILES = ["*.json", "*.txt", "*.safetensors"]
 _PICKLED_WEIGHTS = "pytorch_model.bin"  # read with weights_only=True, and only where there is no safetensors file

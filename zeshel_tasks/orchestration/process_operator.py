@@ -92,4 +92,5 @@ def _child_environment(params: Mapping[str, Any]) -> dict[str, str]:
     if gpus is not None:
         visible = env.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
         env["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:gpus])
-    return env | {"PYTHONUNBUFFERED": "1"}
+    # Tasks that run side by side share the machine's cores: threads that wait by spinning would slow the others down.
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | env | {"PYTHONUNBUFFERED": "1"}

@@ -24,10 +24,8 @@ from rich.console import Console
 
 from zeshel_tasks.orchestration.demo.client import AirflowRefused
 from zeshel_tasks.orchestration.demo.local_airflow import AirflowFailed, LocalAirflow
-from zeshel_tasks.orchestration.demo.results import accuracy_table, recall_table, report_address, stage_table
 from zeshel_tasks.orchestration.demo.watch import failed_lines, watch
 from zeshel_tasks.orchestration.settings import run_address
-from zeshel_tasks.store import open_run
 
 DAG_ID = "zeshel"
 ZESHEL = [sys.executable, "-m", "zeshel_tasks.cli"]
@@ -89,10 +87,8 @@ def _made_once(target: Path, command: list[str]) -> str:
 
 def _show_end(console: Console, airflow: LocalAirflow, run_id: str, address: str, state: str) -> None:
     tasks = airflow.client.task_states(DAG_ID, run_id)
-    run = open_run(address)
     if state == "success":
-        console.print(stage_table(run, [task.task_id for task in tasks]), recall_table(run), accuracy_table(run))
-        console.print(f"report: {report_address(run)}", soft_wrap=True)
+        subprocess.run([*ZESHEL, "show", "--run", address], check=True)
     for task in tasks:
         if task.state == "failed":
             console.print(f"{task.task_id} failed; the end of its log:", style="bold red")

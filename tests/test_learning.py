@@ -1,0 +1,38 @@
+"""The smoke preset on the sample worlds, as the demo runs it: it must learn to link in worlds it has never seen."""
+
+from pathlib import Path
+
+import pytest
+
+from zeshel_tasks.commands.pipeline import run_pipeline
+from zeshel_tasks.config import build_recipe
+from zeshel_tasks.data.sample_worlds import write_sample_worlds
+from zeshel_tasks.models.small_bert import build_small_bert
+from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages.registry import STAGES
+from zeshel_tasks.store import Manifest, open_run
+
+
+def manifest(run: str, name: str) -> Manifest:
+    found = open_run(run).manifest(name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_the_demo_learns_to_link_to_entities_of_unseen_worlds(tmp_path: Path) -> None:
+    archive, bert = tmp_path / "worlds.tar.bz2", tmp_path / "bert"
+    write_sample_worlds(archive)
+    build_small_bert(archive, bert)
+    inputs = {"source": str(archive), "bert_model": str(bert)}
+    trained, untrained = f"{tmp_path}/runs/trained", f"{tmp_path}/runs/untrained"
+    run_pipeline(trained, build_recipe("smoke", inputs))
+    without_training = build_recipe("smoke", inputs, {"num_train_epochs": 0})
+    for name, split in (("download", None), ("convert", None), ("train-biencoder", None), ("eval-biencoder", "test")):
+        run_stage(STAGES[name], untrained, without_training, split)
+
+    recall = manifest(trained, "eval-biencoder-test").metrics["recall"]["micro"]
+    recall_untrained = manifest(untrained, "eval-biencoder-test").metrics["recall"]["micro"]
+    accuracy = manifest(trained, "eval-crossencoder-test").metrics["unnormalized_accuracy"]["micro"]
+    assert recall["8"] >= 3 * recall_untrained["8"], (recall, recall_untrained)
+    assert accuracy > recall["1"] + 0.05, (accuracy, recall)
