@@ -49,7 +49,7 @@ def test_each_stage_has_a_section_and_shared_settings_appear_once() -> None:
 
 def test_descriptions_say_what_each_preset_makes_of_a_setting() -> None:
     text = param_schemas()["train_crossencoder.learning_rate"]["description_md"]
-    assert "blink **0.001**, recommended **0.00002**, smoke **0.0001**" in text
+    assert "blink **0.001**, recommended **0.00002**, smoke **0.0002**" in text
     assert "Default: **false**" in param_schemas()["train_biencoder.add_linear"]["description_md"]
 
 

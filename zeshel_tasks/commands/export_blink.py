@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from zeshel_tasks.config import SPLITS, Split
+from zeshel_tasks.data.candidate_sets import NO_CANDIDATE
 from zeshel_tasks.data.mention_table import tokenize_mentions
-from zeshel_tasks.data.tokens import Tokens
+from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.models.blink_weights import save_blink_weights
@@ -45,12 +47,14 @@ def export_blink(run_address: str, out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out: expected a new or empty directory, got {out}")
     run = open_run(run_address)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="zeshel-") as scratch:
-        cache = Path(scratch)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{out.name}-", dir=out.parent) as scratch:
+        cache, unfinished = Path(scratch), Path(scratch) / "unfinished"
+        unfinished.mkdir()
         wanted = ("convert", "train-biencoder", "train-crossencoder", *(f"eval-biencoder-{split}" for split in SPLITS))
         artifacts = {name: run.artifact(name, cache) for name in wanted}
-        _Export(artifacts, out, cache).write()
+        _Export(artifacts, unfinished, cache).write()
+        unfinished.replace(out)
     log.info("wrote BLINK's files to %s", out)
 
 
@@ -58,7 +62,7 @@ class _Export:
     def __init__(self, artifacts: dict[str, Artifact], out: Path, scratch: Path) -> None:
         self._artifacts, self._out, self._scratch = artifacts, out, scratch
         by_split = artifacts["convert"].manifest.metrics["worlds"]
-        self._worlds = [world for split in SPLITS for world in sorted(by_split[split])]
+        self._worlds = list(dict.fromkeys(world for split in SPLITS for world in sorted(by_split[split])))
 
     def write(self) -> None:
         (self._out / "worlds.json").write_text(json.dumps(self._worlds, indent=1))
@@ -86,7 +90,7 @@ class _Export:
         kept = np.flatnonzero(rank >= 0)  # BLINK drops the mentions whose gold was not retrieved
         names = [table.worlds[world] for world in table.world[kept]]
         pool = {world: np.load(files.path("tokens.npy"), mmap_mode="r") for world, files in pools.items()}
-        rows = [pool[world][np.maximum(candidates[row], 0)] for world, row in zip(names, kept, strict=True)]
+        rows = [_candidate_rows(pool[world], candidates[row]) for world, row in zip(names, kept, strict=True)]
         target = self._out / f"top{candidates.shape[1]}_candidates"
         target.mkdir(exist_ok=True)
         torch.save(
@@ -108,6 +112,11 @@ class _Export:
         if manifest is None:
             raise ConfigError(f"{evaluated.store.address}/{folder}: expected candidate encodings, got none")
         return Artifact(evaluated.store, folder, manifest, self._scratch)
+
+
+def _candidate_rows(pool: TokenTable, candidates: npt.NDArray[np.int32]) -> TokenTable:
+    """Tokens of a mention's candidates; padding where its world has fewer entities."""
+    return np.where(candidates[:, None] == NO_CANDIDATE, 0, pool[np.maximum(candidates, 0)])
 
 
 def _tensor(path: Path) -> Any:

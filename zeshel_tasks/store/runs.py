@@ -79,8 +79,8 @@ class Run:
         self.store.put(self._record_key(name), record.model_dump_json().encode())
 
     def publish(self, name: str, path: Path) -> None:
-        """Puts a copy of a file into the run's own folder, where people look for it."""
-        self.store.upload(path, f"{self._folder}/{name}")
+        """Puts a copy of a small file into the run's own folder, where people look for it."""
+        self.store.put(f"{self._folder}/{name}", path.read_bytes())
 
     def _record_key(self, name: str) -> str:
         return f"{self._folder}/stages/{name}.json"

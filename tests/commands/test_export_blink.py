@@ -1,0 +1,139 @@
+"""``zeshel export-blink``: files as BLINK writes them, and their way back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.finished import manifest_of, record_of
+from zeshel_tasks.commands.export_blink import export_blink
+from zeshel_tasks.commands.pipeline import run_pipeline
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.store import Run, open_run
+
+WORLDS = {
+    "train": ["aster", "brine", "cinder", "dapple"],
+    "valid": ["ember", "fjord"],
+    "test": ["grove", "harbor"],
+}
+LENGTH, TOP_K, ENTITIES = 32, 100, 80
+
+
+@pytest.fixture(scope="module")
+def exported(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "blink"
+    export_blink(finished_run.address, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def run_from_exported_weights(exported: Path, finished_run: Run, small_recipe: Recipe) -> Run:
+    """The recipe without any training, from the exported weights."""
+    starts = {
+        "train_biencoder": {"biencoder_weights": str(exported / "biencoder" / "pytorch_model.bin")},
+        "train_crossencoder": {"crossencoder_weights": str(exported / "crossencoder" / "pytorch_model.bin")},
+    }
+    updates = {
+        stage: getattr(small_recipe, stage).model_copy(update={**weights, "num_train_epochs": 0})
+        for stage, weights in starts.items()
+    }
+    address = finished_run.address.replace("first", "imported")
+    run_pipeline(address, small_recipe.model_copy(update=updates))
+    return open_run(address)
+
+
+def read(path: Path) -> Any:
+    return torch.load(path, weights_only=True)
+
+
+def names_and_shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items() if not name.endswith("position_ids")}
+
+
+@pytest.mark.parametrize(("ours", "blinks"), [("biencoder", "bi"), ("crossencoder", "cross")])
+def test_weights_have_blinks_names_and_shapes(exported: Path, golden: Path, ours: str, blinks: str) -> None:
+    weights = read(exported / ours / "pytorch_model.bin")
+    assert names_and_shapes(weights) == names_and_shapes(read(golden / blinks / "pytorch_model.bin"))
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+
+
+def test_worlds_are_listed_by_index(exported: Path) -> None:
+    assert json.loads((exported / "worlds.json").read_text()) == [*WORLDS["train"], *WORLDS["valid"], *WORLDS["test"]]
+
+
+@pytest.mark.parametrize("split", WORLDS)
+def test_mentions_are_those_of_convert(exported: Path, finished_run: Run, split: str, tmp_path: Path) -> None:
+    converted = finished_run.artifact("convert", tmp_path).path(f"{split}.jsonl")
+    assert (exported / f"{split}.jsonl").read_bytes() == converted.read_bytes()
+
+
+@pytest.mark.parametrize("split", WORLDS)
+def test_candidate_pools_and_encodings_are_by_world(exported: Path, golden: Path, split: str) -> None:
+    pools, encodings = (read(exported / f"{name}_{split}.pt") for name in ("cand_pool", "cand_enc"))
+    blinks_pools, blinks_encodings = (read(golden / f"{name}_{split}.pt") for name in ("cand_pool", "cand_enc"))
+    assert pools.keys() == encodings.keys() == blinks_pools.keys()
+    for world in pools:
+        assert pools[world].shape == (ENTITIES, LENGTH)
+        assert pools[world].dtype == blinks_pools[world].dtype
+        assert encodings[world].shape == blinks_encodings[world].shape
+        assert encodings[world].dtype == blinks_encodings[world].dtype
+
+
+@pytest.mark.parametrize("split", WORLDS)
+def test_candidate_sets_have_blinks_form(exported: Path, golden: Path, split: str) -> None:
+    ours = read(exported / f"top{TOP_K}_candidates" / f"{split}.t7")
+    blinks = read(golden / "top16_candidates" / f"{split}.t7")
+    assert {name: (tensor.dtype, tensor.ndim) for name, tensor in ours.items()} == {
+        name: (tensor.dtype, tensor.ndim) for name, tensor in blinks.items()
+    }
+    mentions = 6 * len(WORLDS[split])
+    assert ours["context_vecs"].shape == (mentions, LENGTH)
+    assert ours["candidate_vecs"].shape == (mentions, TOP_K, LENGTH)
+
+
+@pytest.mark.parametrize("split", WORLDS)
+def test_the_label_of_a_candidate_set_is_the_column_of_the_gold(exported: Path, split: str) -> None:
+    sets, pools = read(exported / f"top{TOP_K}_candidates" / f"{split}.t7"), read(exported / f"cand_pool_{split}.pt")
+    worlds = json.loads((exported / "worlds.json").read_text())
+    lines = [json.loads(line) for line in (exported / f"{split}.jsonl").read_text().splitlines()]
+    assert len(lines) == len(sets["labels"]), "all golds are among the candidates: there are more than entities"
+    for row, line in enumerate(lines):
+        assert worlds[sets["worlds"][row]] == line["world"]
+        gold = pools[int(sets["worlds"][row])][line["label_id"]]
+        np.testing.assert_array_equal(sets["candidate_vecs"][row, sets["labels"][row]].numpy(), gold.numpy())
+
+
+def test_the_exported_weights_give_the_same_recall(finished_run: Run, run_from_exported_weights: Run) -> None:
+    for split in WORLDS:
+        name = f"eval-biencoder-{split}"
+        again = run_from_exported_weights
+        assert record_of(again, name).reused is False
+        assert manifest_of(again, name).metrics["recall"] == manifest_of(finished_run, name).metrics["recall"]
+
+
+def test_the_exported_weights_give_the_same_accuracy(finished_run: Run, run_from_exported_weights: Run) -> None:
+    for name in ("eval-crossencoder-valid", "eval-crossencoder-test"):
+        again = manifest_of(run_from_exported_weights, name)
+        assert again.fingerprint != manifest_of(finished_run, name).fingerprint
+        assert again.metrics == manifest_of(finished_run, name).metrics
+
+
+def test_no_training_keeps_the_start_weights_and_says_so(run_from_exported_weights: Run) -> None:
+    metrics = manifest_of(run_from_exported_weights, "train-biencoder").metrics
+    assert (metrics["best_epoch"], metrics["steps"]) == (0, 0)
+
+
+def test_a_directory_with_something_in_it_is_left_alone(finished_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    with pytest.raises(ConfigError, match="--out: expected a new or empty directory"):
+        export_blink(finished_run.address, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a finished stage convert"):
+        export_blink(str(tmp_path / "runs" / "r1"), tmp_path / "out")

@@ -1,0 +1,95 @@
+"""``zeshel show``: what ran, what was reused, metrics and provenance."""
+
+import json
+
+import pytest
+
+from tests.finished import manifest_of
+from zeshel_tasks.commands.pipeline import run_pipeline
+from zeshel_tasks.commands.show import show_run
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages.registry import RECIPE
+from zeshel_tasks.store import Run, open_run
+
+NAMES = [stage.name_for(split) for stage, split in RECIPE]
+
+
+@pytest.fixture(scope="module")
+def mixed_run(finished_run: Run, small_recipe: Recipe) -> Run:
+    """All is reused but the report."""
+    recipe = small_recipe.model_copy(update={"report": small_recipe.report.model_copy(update={"num_mistakes": 2})})
+    address = finished_run.address.replace("first", "mixed")
+    run_pipeline(address, recipe)
+    return open_run(address)
+
+
+def shown(run: Run, capsys: pytest.CaptureFixture[str]) -> str:
+    show_run(run.address, as_json=False)
+    return capsys.readouterr().out
+
+
+def row_of(name: str, text: str) -> list[str]:
+    return next(line.split() for line in text.splitlines() if line.split()[:1] == [name])
+
+
+def test_the_json_has_every_record_and_manifest(mixed_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    show_run(mixed_run.address, as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["run"] == mixed_run.address
+    assert list(shown["stages"]) == NAMES
+    assert {name: stage["reused"] for name, stage in shown["stages"].items()} == {
+        name: name != "report" for name in NAMES
+    }
+    for name, stage in shown["stages"].items():
+        assert stage["manifest"] == json.loads(manifest_of(mixed_run, name).model_dump_json())
+        assert stage["fingerprint"] == stage["manifest"]["fingerprint"]
+
+
+def test_each_stage_is_told_as_run_or_reused(
+    finished_run: Run, mixed_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(mixed_run, capsys)
+    assert {name: row_of(name, text)[1] for name in NAMES} == {
+        name: "ran" if name == "report" else "reused" for name in NAMES
+    }
+    assert {row_of(name, shown(finished_run, capsys))[1] for name in NAMES} == {"ran"}
+
+
+def test_the_text_has_the_metrics_of_every_split(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(finished_run, capsys)
+    for split in ("train", "valid", "test"):
+        recall = manifest_of(finished_run, f"eval-biencoder-{split}").metrics["recall"]["micro"]
+        row = " ".join(f"{value:.2%}" for value in recall.values())
+        assert f"{split} mentions {row}" in " ".join(text.split())
+    for split in ("valid", "test"):
+        metrics = manifest_of(finished_run, f"eval-crossencoder-{split}").metrics
+        row = f"{metrics['normalized_accuracy']['micro']:.2%} {metrics['unnormalized_accuracy']['micro']:.2%} "
+        row += f"{metrics['mentions']} {metrics['retrieved']}"
+        assert f"{split} mentions {row}" in " ".join(text.split())
+
+
+def test_the_text_tells_where_results_come_from(
+    finished_run: Run, small_recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = shown(finished_run, capsys)
+    assert small_recipe.download.source in text
+    assert manifest_of(finished_run, "download").metrics["archive_sha256"] in text
+    assert small_recipe.train_biencoder.bert_model in text
+    assert f"{finished_run.address}/report/index.html" in text
+
+
+def test_of_an_unfinished_run_what_is_done_is_shown(
+    small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = str(tmp_path_factory.mktemp("unfinished") / "runs" / "r1")
+    run_stage(RECIPE[0][0], address, small_recipe)
+    text = shown(open_run(address), capsys)
+    assert row_of("download", text)[1] == "ran"
+    assert row_of("report", text) == ["report", "not", "done"]
+
+
+def test_a_run_in_which_nothing_finished_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with pytest.raises(ConfigError, match="expected a run with finished stages, got none at "):
+        show_run(str(tmp_path_factory.mktemp("empty") / "runs" / "r1"), as_json=True)

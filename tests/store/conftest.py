@@ -1,0 +1,71 @@
+"""Both stores, and S3 settings that a test can change."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
+from zeshel_tasks.store import LocalStore, S3Store, Store
+from zeshel_tasks.store.s3 import s3_client
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of each kind."""
+    if request.param == "local":
+        return LocalStore(tmp_path / "store")
+    return S3Store(request.getfixturevalue("bucket"), "some/prefix")
+
+
+@pytest.fixture
+def aws_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Sets environment variables for the next S3 client; without retries, so that failures come at once."""
+
+    def forget_clients() -> None:
+        boto3.DEFAULT_SESSION = None
+        s3_client.cache_clear()
+
+    forget_clients()
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    yield monkeypatch
+    forget_clients()
+
+
+@pytest.fixture
+def behind_proxy(
+    s3_endpoint: str, bucket: str, aws_environment: pytest.MonkeyPatch
+) -> Iterator[Callable[[Callable[[Request, Forward], Answer]], S3Store]]:
+    """Puts a proxy that answers as the test says between a store and its server."""
+    with ExitStack() as proxies:
+
+        def make(answer: Callable[[Request, Forward], Answer]) -> S3Store:
+            aws_environment.setenv("AWS_ENDPOINT_URL", proxies.enter_context(s3_proxy(s3_endpoint, answer)))
+            return S3Store(bucket, "some/prefix")
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def manifest_facts() -> dict[str, Any]:
+    """All of a manifest's fields but its files."""
+    return {
+        "stage": "train-biencoder",
+        "split": None,
+        "fingerprint": "f" * 64,
+        "package_version": "1.2.3",
+        "config": {"learning_rate": 1e-5, "seed": 7},
+        "inputs": {"convert": "c" * 64},
+        "metrics": {"valid_accuracy": 0.5, "epochs": [{"epoch": 1}]},
+        "started_at": "2026-01-02T03:04:05+00:00",
+        "finished_at": "2026-01-02T03:05:05+00:00",
+        "wall_seconds": 60.125,
+        "peak_memory_mb": 512.5,
+        "peak_gpu_memory_mb": None,
+        "device": "cpu",
+        "versions": {"python": "3.11.9"},
+        "hardware": {"cpus": 2, "gpus": []},
+    }

@@ -1,0 +1,90 @@
+"""A server between the S3 client and moto that can refuse, forget headers and lose answers."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+_OF_ONE_CONNECTION = ("connection", "transfer-encoding", "content-length", "expect", "date", "server")
+
+
+class Request(NamedTuple):
+    """What the client asks; ``headers`` have lower-case names and may be changed before it is forwarded."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Answer(NamedTuple):
+    """What the client gets. A ``cut`` one announces more bytes than it sends."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    cut: bool = False
+
+
+Forward = Callable[[Request], Answer]
+
+
+def refusal(status: int, code: str) -> Answer:
+    """S3's own form of an error."""
+    text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>said by the test</Message></Error>"
+    return Answer(status, {"Content-Type": "application/xml"}, text.encode())
+
+
+@contextmanager
+def s3_proxy(behind: str, answer: Callable[[Request, Forward], Answer]) -> Iterator[str]:
+    """The address of a proxy before the server ``behind``; each request is answered by ``answer``."""
+
+    def forward(request: Request) -> Answer:
+        connection = http.client.HTTPConnection(urlsplit(behind).netloc, timeout=30)
+        headers = {name: value for name, value in request.headers.items() if name not in ("connection", "expect")}
+        connection.request(request.method, request.path, request.body, headers)
+        got = connection.getresponse()
+        body = got.read()
+        kept = {name: value for name, value in got.getheaders() if name.lower() not in _OF_ONE_CONNECTION}
+        if request.method == "HEAD":
+            kept["Content-Length"] = got.getheader("Content-Length", "0")
+        connection.close()
+        return Answer(got.status, kept, body)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            self.send(answer(Request(self.command, self.path, headers, body), forward))
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
+
+        def send(self, got: Answer) -> None:
+            self.send_response(got.status)
+            length = str(len(got.body) + (1000 if got.cut else 0))
+            for name, value in ({"Content-Length": length} | got.headers).items():
+                self.send_header(name, value)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(got.body)
+            self.close_connection = True
+
+        def log_message(self, *args: object) -> None:
+            """Keeps the tests' output readable."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

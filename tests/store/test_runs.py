@@ -1,0 +1,216 @@
+"""Run addresses, run records, and the identity of content outside the store."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.finished import record_of
+from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError
+from zeshel_tasks.store import Attempt, Manifest, Run, Store, open_run, open_store
+from zeshel_tasks.store.artifacts import artifact_folder
+from zeshel_tasks.store.identity import content_identity
+
+
+@pytest.fixture
+def manifest(store: Store, manifest_facts: dict[str, Any], tmp_path: Path) -> Manifest:
+    """Of an artifact that is committed in the store."""
+    (tmp_path / "result").write_bytes(b"result")
+    attempt = Attempt(store, artifact_folder(manifest_facts["stage"], manifest_facts["fingerprint"]))
+    attempt.add("result", tmp_path / "result")
+    return attempt.commit(manifest_facts)
+
+
+@pytest.mark.parametrize(
+    ("address", "store", "run_id"),
+    [
+        ("/data/runs/r1", "/data", "r1"),
+        ("/data/runs/r1/", "/data", "r1"),
+        ("/runs/r1", "/", "r1"),
+        ("/data/deep/runs/runs", "/data/deep", "runs"),
+        ("/data/zeshel", "/data/zeshel", "default"),
+        ("/data/zeshel/", "/data/zeshel", "default"),
+        ("/data/runs", "/data/runs", "default"),
+        ("file:///data/runs/r1", "/data", "r1"),
+        ("s3://bucket/a/b/runs/r1", "s3://bucket/a/b", "r1"),
+        ("s3://bucket/runs/r1/", "s3://bucket", "r1"),
+        ("s3://bucket/prefix", "s3://bucket/prefix", "default"),
+        ("s3://bucket", "s3://bucket", "default"),
+        ("s3://runs/r1", "s3://runs/r1", "default"),
+        (
+            "s3://bucket/runs/manual__2026-01-02T03:04:05.678+00:00_Xy",
+            "s3://bucket",
+            "manual__2026-01-02T03:04:05.678+00:00_Xy",
+        ),
+    ],
+)
+def test_an_address_names_a_store_and_a_run(address: str, store: str, run_id: str) -> None:
+    run = open_run(address)
+    assert (run.store.address, run.run_id) == (store, run_id)
+
+
+def test_an_address_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_run("out/runs/r1").address == f"{tmp_path}/out/runs/r1"
+    assert open_run("runs/r1").address == f"{tmp_path}/runs/r1"
+    assert open_run("out").address == f"{tmp_path}/out/runs/default"
+    assert open_run(".").address == f"{tmp_path}/runs/default"
+
+
+def test_a_relative_address_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = open_run("runs/r1")
+    monkeypatch.chdir("/")
+    run.store.put("key", b"x")
+    assert (tmp_path / "key").read_bytes() == b"x"
+
+
+def test_the_address_of_a_run_opens_it_again() -> None:
+    for address in ("/data/runs/r1", "s3://bucket/a/runs/r1", "/data/plain", "s3://runs/r1"):
+        run = open_run(address)
+        assert open_run(run.address).address == run.address
+
+
+@pytest.mark.parametrize("address", ["", "http://host/runs/r1", "gs://bucket/runs/r1", "s3://", "s3:///runs/r1",
+                                     "s3:/bucket/runs/r1", "file:"])  # fmt: skip
+def test_an_address_of_no_store_is_refused(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"expected (a local directory or|an address like) s3://bucket/prefix"):
+        open_run(address)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_says_which_artifact_a_stage_uses(store: Store, manifest: Manifest) -> None:
+    run = Run(store, "r1")
+    run.write_record("train-biencoder", manifest, reused=True, wall_seconds=1.23456)
+    record = open_run(run.address).record("train-biencoder")
+    assert record is not None
+    assert record.stage == "train-biencoder"
+    assert record.artifact == f"artifacts/train-biencoder/{manifest.fingerprint}"
+    assert record.fingerprint == manifest.fingerprint
+    assert record.reused is True
+    assert record.wall_seconds == 1.235
+    assert run.manifest("train-biencoder") == manifest
+
+
+def test_a_stage_that_did_not_finish_has_no_record(store: Store, tmp_path: Path) -> None:
+    run = Run(store, "r1")
+    assert run.record("download") is None
+    assert run.manifest("download") is None
+    with pytest.raises(ConfigError, match="expected a finished stage download, got none: run it first"):
+        run.artifact("download", tmp_path / "cache")
+
+
+def test_a_record_whose_artifact_is_gone_does_not_count(store: Store, manifest: Manifest, tmp_path: Path) -> None:
+    run = Run(store, "r1")
+    run.write_record("train-biencoder", manifest, reused=False, wall_seconds=1)
+    store.delete(f"artifacts/train-biencoder/{manifest.fingerprint}/manifest.json")
+    assert run.manifest("train-biencoder") is None
+    with pytest.raises(ConfigError, match="run it first"):
+        run.artifact("train-biencoder", tmp_path / "cache")
+
+
+def test_the_runs_of_a_store_share_artifacts_and_keep_their_records(
+    store: Store, manifest: Manifest, tmp_path: Path
+) -> None:
+    first, second = Run(store, "r1"), Run(store, "r2")
+    first.write_record("train-biencoder", manifest, reused=False, wall_seconds=60)
+    assert second.record("train-biencoder") is None
+    second.write_record("train-biencoder", manifest, reused=True, wall_seconds=1)
+    assert record_of(first, "train-biencoder").reused is False
+    for run in (first, second):
+        assert run.artifact("train-biencoder", tmp_path / run.run_id).path("result").read_bytes() == b"result"
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"not json", b'{"stage": "x", "unknown": 1}'])
+def test_an_unreadable_record_is_refused_by_name(store: Store, content: bytes) -> None:
+    store.put("runs/r1/stages/download.json", content)
+    with pytest.raises(CorruptArtifact, match="unreadable run record") as raised:
+        Run(store, "r1").record("download")
+    assert f"{store.address}/runs/r1/stages/download.json" in str(raised.value)
+
+
+def test_a_published_file_lies_in_the_runs_own_folder(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_bytes(b"<html>")
+    Run(store, "r1").publish("report/index.html", tmp_path / "index.html")
+    assert store.get("runs/r1/report/index.html") == b"<html>"
+
+
+@pytest.fixture(params=["local", "s3"])
+def content(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Callable[[str, bytes], None]]:
+    """An address, and a function that writes a file below it."""
+    if request.param == "local":
+
+        def write(name: str, data: bytes) -> None:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(data)
+
+        return str(tmp_path), write
+    bucket = request.getfixturevalue("bucket")
+
+    def put(name: str, data: bytes) -> None:
+        boto3.client("s3").put_object(Bucket=bucket, Key=name, Body=data)
+
+    return f"s3://{bucket}", put
+
+
+Content = tuple[str, Callable[[str, bytes], None]]
+
+
+def test_equal_content_has_one_identity_wherever_it_lies(content: Content) -> None:
+    address, write = content
+    for folder in ("one", "two/deep"):
+        write(f"{folder}/config.json", b"{}")
+        write(f"{folder}/sub/weights", b"w")
+    assert content_identity(f"{address}/one") == content_identity(f"{address}/two/deep")
+    assert content_identity(f"{address}/one/config.json") == content_identity(f"{address}/two/deep/config.json")
+    assert content_identity(f"{address}/one/") == content_identity(f"{address}/one")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("m/config.json", b"[]"), ("m/new", b""), ("m/sub/weights", b"v")], ids=["bytes", "file", "deep"]
+)
+def test_other_content_has_another_identity(content: Content, name: str, data: bytes) -> None:
+    address, write = content
+    write("m/config.json", b"{}")
+    write("m/sub/weights", b"w")
+    before = content_identity(f"{address}/m")
+    write(name, data)
+    assert content_identity(f"{address}/m") != before
+
+
+def test_swapped_files_have_another_identity(content: Content) -> None:
+    address, write = content
+    for folder, (first, second) in {"one": (b"a", b"b"), "two": (b"b", b"a")}.items():
+        write(f"{folder}/context", first)
+        write(f"{folder}/candidate", second)
+    assert content_identity(f"{address}/one") != content_identity(f"{address}/two")
+
+
+def test_neighbours_whose_names_begin_alike_do_not_count(content: Content) -> None:
+    address, write = content
+    write("model/config.json", b"{}")
+    before = content_identity(f"{address}/model")
+    write("model-large/config.json", b"[]")
+    assert content_identity(f"{address}/model") == before
+
+
+def test_a_whole_store_has_an_identity(content: Content) -> None:
+    address, write = content
+    write("config.json", b"{}")
+    assert content_identity(address) != content_identity(f"{address}/config.json")
+
+
+def test_an_address_with_nothing_there_is_broken_input(content: Content) -> None:
+    address, _ = content
+    with pytest.raises(DataError, match="nothing at this address") as raised:
+        content_identity(f"{address}/nothing")
+    assert f"{address}/nothing" in str(raised.value)
+
+
+def test_every_address_of_a_store_opens(tmp_path: Path) -> None:
+    assert open_store(f"file://{tmp_path}").address == str(tmp_path)
+    assert open_store(str(tmp_path)).address == str(tmp_path)
+    assert open_store("s3://bucket/prefix/").address == "s3://bucket/prefix"

@@ -1,0 +1,238 @@
+"""What only an S3 server can do to us."""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.store.s3_proxy import Answer, Forward, Request, refusal
+from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.store import S3Store
+from zeshel_tasks.store.s3 import object_tags, s3_client, split_s3_address
+
+Behind = Callable[[Callable[[Request, Forward], Answer]], S3Store]
+
+
+def every_use_raises(
+    error: type[Exception], match: str, store: S3Store, folder: Path, *, but: Collection[str] = ()
+) -> None:
+    path = folder / "file"
+    path.write_bytes(b"x")
+    uses: dict[str, Callable[[], object]] = {
+        "get": lambda: store.get("key"),
+        "put": lambda: store.put("key", b"x"),
+        "put_if_absent": lambda: store.put_if_absent("key", b"x"),
+        "upload": lambda: store.upload(path, "key"),
+        "local_copy": lambda: store.local_copy("key", folder / "copy"),
+        "keys": lambda: list(store.keys("")),
+        "delete": lambda: store.delete("key"),
+    }
+    for name, use in uses.items():
+        if name not in but:
+            with pytest.raises(error, match=match):
+                use()
+
+
+def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What our code said; libraries talk too where another test raised the level."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("zeshel_tasks")]
+
+
+def forgets_conditions(request: Request, forward: Forward) -> Answer:
+    request.headers.pop("if-none-match", None)
+    return forward(request)
+
+
+def refuses_conditions(request: Request, forward: Forward) -> Answer:
+    return refusal(501, "NotImplemented") if "if-none-match" in request.headers else forward(request)
+
+
+def calls_conditions_invalid(request: Request, forward: Forward) -> Answer:
+    return refusal(400, "InvalidArgument") if "if-none-match" in request.headers else forward(request)
+
+
+@pytest.mark.parametrize("server", [forgets_conditions, refuses_conditions, calls_conditions_invalid])
+def test_without_conditional_writes_an_existing_object_is_kept_all_the_same_and_the_log_says_so_once(
+    behind_proxy: Behind, caplog: pytest.LogCaptureFixture, server: Callable[[Request, Forward], Answer]
+) -> None:
+    store = behind_proxy(server)
+    same_bucket = S3Store(store.address.removeprefix("s3://").partition("/")[0], "another/prefix")
+    with caplog.at_level(logging.WARNING, logger="zeshel_tasks"):
+        assert store.put_if_absent("key", b"first") is True
+        assert store.put_if_absent("key", b"second") is False
+        assert same_bucket.put_if_absent("key", b"other") is True
+    assert store.get("key") == b"first"
+    assert list(store.keys("")) == ["key"], "the probe is removed"
+    assert own_messages(caplog) == [
+        f"{store.address} has no conditional writes: two attempts racing to commit are told apart late"
+    ]
+
+
+def test_of_racing_writers_without_conditional_writes_the_last_one_knows_that_it_won(behind_proxy: Behind) -> None:
+    store, won = behind_proxy(forgets_conditions), {}
+    store.put_if_absent("probe", b"")
+
+    def attempt(name: bytes) -> None:
+        won[name] = store.put_if_absent("key", name)
+
+    threads = [threading.Thread(target=attempt, args=(name,)) for name in (b"one", b"two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stored = store.get("key")
+    assert stored is not None
+    assert won[stored] is True
+
+
+def test_with_conditional_writes_the_log_says_nothing(
+    bucket: str, aws_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = S3Store(bucket, "")
+    assert store.put_if_absent("key", b"first") is True
+    assert own_messages(caplog) == []
+    assert list(store.keys("")) == ["key"]
+
+
+def test_a_conflict_of_conditional_writes_is_tried_again(behind_proxy: Behind) -> None:
+    conflicts = [refusal(409, "ConditionalRequestConflict")] * 2
+
+    def server(request: Request, forward: Forward) -> Answer:
+        conditional_write_of_key = "if-none-match" in request.headers and request.path.endswith("/key")
+        return conflicts.pop() if conditional_write_of_key and conflicts else forward(request)
+
+    assert behind_proxy(server).put_if_absent("key", b"x") is True
+    assert not conflicts
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "AccessDenied"])
+def test_refused_credentials_are_a_wrong_setting(behind_proxy: Behind, tmp_path: Path, code: str) -> None:
+    store = behind_proxy(lambda request, forward: refusal(403, code))
+    every_use_raises(ConfigError, rf"^s3://test-\w+/some/prefix.*the store answered (403|{code})", store, tmp_path)
+
+
+def test_a_bucket_that_does_not_exist_is_a_wrong_setting(s3_endpoint: str, tmp_path: Path) -> None:
+    store = S3Store("no-such-bucket", "prefix")
+    # A download first asks for the object's size, and that answer cannot tell a missing bucket from a missing object.
+    every_use_raises(ConfigError, "s3://no-such-bucket/.*NoSuchBucket", store, tmp_path, but=["local_copy"])
+
+
+def test_a_bucket_name_that_cannot_be_is_a_wrong_setting(s3_endpoint: str, tmp_path: Path) -> None:
+    every_use_raises(
+        ConfigError, "(?s)s3://no bucket!/.*Invalid bucket name", S3Store("no bucket!", "prefix"), tmp_path
+    )
+
+
+def test_missing_credentials_are_a_wrong_setting(bucket: str, aws_environment: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        aws_environment.delenv(name)
+    with pytest.raises(ConfigError, match="set the AWS environment variables"):
+        S3Store(bucket, "").get("key")
+
+
+def test_an_endpoint_that_is_no_address_is_a_wrong_setting(aws_environment: pytest.MonkeyPatch) -> None:
+    aws_environment.setenv("AWS_ENDPOINT_URL", "not an address")
+    with pytest.raises(ConfigError, match="not an address"):
+        S3Store("bucket", "").get("key")
+
+
+def test_a_server_that_is_gone_is_worth_another_try(aws_environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    aws_environment.setenv("AWS_ENDPOINT_URL", address)
+    every_use_raises(StoreUnavailable, f"s3://bucket/prefix.*{address}", S3Store("bucket", "prefix"), tmp_path)
+
+
+def test_a_server_in_trouble_is_worth_another_try(behind_proxy: Behind, tmp_path: Path) -> None:
+    store = behind_proxy(lambda request, forward: refusal(503, "SlowDown"))
+    every_use_raises(StoreUnavailable, "the store answered (SlowDown|503)", store, tmp_path)
+
+
+def test_a_download_that_breaks_off_again_and_again_is_worth_another_try(behind_proxy: Behind, tmp_path: Path) -> None:
+    def server(request: Request, forward: Forward) -> Answer:
+        answer = forward(request)
+        return answer._replace(cut=True) if request.method == "GET" else answer
+
+    store = behind_proxy(server)
+    store.put("key", b"x" * 1000)
+    with pytest.raises(StoreUnavailable, match="some/prefix/key"):
+        store.local_copy("key", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    with pytest.raises(StoreUnavailable, match="some/prefix/key"):
+        store.get("key")
+
+
+def test_the_client_tries_ten_times_again_unless_told_otherwise(aws_environment: pytest.MonkeyPatch) -> None:
+    aws_environment.delenv("AWS_MAX_ATTEMPTS")
+    assert vars(s3_client().meta.config)["retries"] == {"mode": "standard", "total_max_attempts": 11}
+    s3_client.cache_clear()
+    aws_environment.setenv("AWS_MAX_ATTEMPTS", "3")
+    assert vars(s3_client().meta.config)["retries"] == {"mode": "standard", "total_max_attempts": 3}
+
+
+def test_no_trailing_checksums_are_sent_to_a_server_that_is_not_amazons(behind_proxy: Behind) -> None:
+    seen = []
+
+    def server(request: Request, forward: Forward) -> Answer:
+        seen.append(request.headers)
+        return forward(request)
+
+    behind_proxy(server).put("key", b"x")
+    assert not [name for headers in seen for name in headers if name.startswith(("x-amz-trailer", "x-amz-checksum"))]
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("s3://bucket", ("bucket", "")),
+        ("s3://bucket/", ("bucket", "")),
+        ("s3://bucket/a/b.txt", ("bucket", "a/b.txt")),
+        ("s3://bucket/a/b/", ("bucket", "a/b")),
+        ("s3://bucket//a", ("bucket", "a")),
+    ],
+)
+def test_an_address_has_a_bucket_and_a_key(address: str, expected: tuple[str, str]) -> None:
+    assert split_s3_address(address) == expected
+
+
+@pytest.mark.parametrize("address", ["", "bucket/key", "s3://", "s3:///key", "http://bucket/key", "S3//bucket"])
+def test_another_address_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match="expected an address like s3://bucket/prefix"):
+        split_s3_address(address)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "address"), [("", "s3://bucket"), ("a", "s3://bucket/a"), ("/a/b/", "s3://bucket/a/b")]
+)
+def test_a_store_knows_its_address(prefix: str, address: str) -> None:
+    assert S3Store("bucket", prefix).address == address
+
+
+def test_stores_of_one_bucket_are_kept_apart_by_their_prefix(bucket: str) -> None:
+    S3Store(bucket, "a").put("key", b"a")
+    S3Store(bucket, "ab").put("key", b"ab")
+    assert S3Store(bucket, "a").get("key") == b"a"
+    assert list(S3Store(bucket, "a").keys("")) == ["key"]
+    assert list(S3Store(bucket, "").keys("")) == ["a/key", "ab/key"]
+
+
+def test_the_tags_of_a_prefix_are_those_of_all_objects_below_it_and_no_others(bucket: str) -> None:
+    client = boto3.client("s3")
+    for key in ("model/config.json", "model/sub/x", "model-2/config.json"):
+        client.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    assert set(object_tags(f"s3://{bucket}/model")) == {"model/config.json", "model/sub/x"}
+    assert set(object_tags(f"s3://{bucket}/model/config.json")) == {"model/config.json"}
+    assert len(object_tags(f"s3://{bucket}")) == 3
+    assert object_tags(f"s3://{bucket}/nothing") == {}
+
+
+def test_a_folder_that_a_console_drew_is_no_object(bucket: str) -> None:
+    for key in ("model/", "model/sub/", "model/config.json"):
+        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"")
+    assert list(S3Store(bucket, "model").keys("")) == ["config.json"]
+    assert set(object_tags(f"s3://{bucket}/model")) == {"model/config.json"}

@@ -1,0 +1,292 @@
+"""Presets, overrides, and errors that say what was expected."""
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Recipe, build_recipe, read_config_file, setting_flag
+from zeshel_tasks.errors import ConfigError
+
+SETTINGS = sorted({name for model in STAGE_CONFIGS.values() for name in model.model_fields})
+
+
+def refused(*overrides: dict[str, Any], preset: str = "recommended") -> str:
+    with pytest.raises(ConfigError) as raised:
+        build_recipe(preset, *overrides)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_builds_and_knows_its_name(preset: str) -> None:
+    assert build_recipe(preset).preset == preset
+
+
+def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
+    assert refused(preset="blnik") == "preset: expected one of blink, recommended, smoke, got 'blnik'"
+
+
+def test_the_blink_preset_has_the_numbers_of_the_recipe_as_given() -> None:
+    recipe = build_recipe("blink")
+    expected = {
+        "learning_rate": 1e-05,
+        "num_train_epochs": 5,
+        "max_context_length": 128,
+        "max_cand_length": 128,
+        "train_batch_size": 128,
+        "eval_batch_size": 64,
+        "bert_model": "bert-large-uncased",
+        "type_optimization": "all_encoder_layers",
+        "data_parallel": True,
+        "shuffle": False,
+        "precision": "fp32",
+    }
+    assert {name: getattr(recipe.train_biencoder, name) for name in expected} == expected
+    expected = {
+        "learning_rate": 1e-03,
+        "num_train_epochs": 5,
+        "train_batch_size": 2,
+        "eval_batch_size": 2,
+        "type_optimization": "all_encoder_layers",
+        "add_linear": True,
+        "max_context_length": 128,
+        "max_cand_length": 128,
+        "bert_model": "bert-large-uncased",
+    }
+    assert {name: getattr(recipe.train_crossencoder, name) for name in expected} == expected
+    assert recipe.eval_biencoder.top_k == 64
+    assert recipe.convert.context_tokens == 128
+    assert recipe.convert.max_mentions_per_world is None
+    assert "1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO" in recipe.download.source
+
+
+def test_the_recommended_cross_encoder_trains_at_the_literatures_rate() -> None:
+    recipe = build_recipe("recommended")
+    assert recipe.train_crossencoder.learning_rate == 2e-05
+    assert recipe.train_biencoder.type_optimization == recipe.train_crossencoder.type_optimization == "all"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"train_biencoder.num_train_epochs": 7},
+        {"train_biencoder": {"num_train_epochs": 7}},
+        {"train_biencoder.num_train_epochs": "7"},
+    ],
+)
+def test_a_stages_setting_is_set_for_that_stage_alone(override: dict[str, Any]) -> None:
+    recipe = build_recipe("blink", override)
+    assert (recipe.train_biencoder.num_train_epochs, recipe.train_crossencoder.num_train_epochs) == (7, 5)
+
+
+def test_a_bare_setting_is_set_for_every_stage_that_has_it() -> None:
+    recipe = build_recipe("blink", {"eval_batch_size": 9})
+    stages = (recipe.train_biencoder, recipe.eval_biencoder, recipe.train_crossencoder, recipe.eval_crossencoder)
+    assert [stage.eval_batch_size for stage in stages] == [9, 9, 9, 9]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"seed": 1, "train_biencoder.seed": 2},
+        {"train_biencoder.seed": 2, "seed": 1},
+        {"train_biencoder": {"seed": 2}, "seed": 1},
+    ],
+)
+def test_in_one_layer_a_stages_own_setting_wins_over_a_bare_one(layer: dict[str, Any]) -> None:
+    recipe = build_recipe("blink", layer)
+    assert (recipe.train_biencoder.seed, recipe.train_crossencoder.seed) == (2, 1)
+
+
+def test_a_later_layer_wins_over_an_earlier_one_and_over_the_preset() -> None:
+    assert build_recipe("smoke").eval_biencoder.top_k == 16
+    assert build_recipe("smoke", {"top_k": 3}).eval_biencoder.top_k == 3
+    assert build_recipe("smoke", {"eval_biencoder.top_k": 3}, {"top_k": 4}).eval_biencoder.top_k == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("False", False), ("false", False), ("0", False), ("True", True), ("yes", True)]
+)
+def test_a_written_boolean_means_what_it_says(text: str, value: bool) -> None:
+    assert build_recipe("recommended", {"shuffle": text}).train_biencoder.shuffle is value
+
+
+def test_numbers_may_be_written_as_text() -> None:
+    recipe = build_recipe("blink", {"train_biencoder.learning_rate": "3e-4", "top_k": "12"})
+    assert (recipe.train_biencoder.learning_rate, recipe.eval_biencoder.top_k) == (3e-4, 12)
+
+
+@pytest.mark.parametrize("nothing", ["none", "None", "null", None])
+def test_none_takes_a_setting_back(nothing: str | None) -> None:
+    assert build_recipe("smoke", {"max_mentions_per_world": nothing}).convert.max_mentions_per_world is None
+
+
+def test_none_where_a_value_is_needed_is_refused() -> None:
+    assert refused({"top_k": "none"}).startswith("eval_biencoder.top_k: Input should be a valid integer; got None")
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("learning_rat", "learning_rate"),
+        ("train_biencoder.num_epochs", "num_train_epochs"),
+        ("convert.context_token", "context_tokens"),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(key: str, suggestion: str) -> None:
+    assert refused({key: 1}) == f"{key}: no such setting; did you mean {suggestion!r}?"
+
+
+def test_a_suggestion_comes_from_the_stage_that_was_named() -> None:
+    assert refused({"download.learning_rate": 1}) == "download.learning_rate: no such setting"
+
+
+def test_an_unknown_stage_is_refused_with_those_that_exist() -> None:
+    message = refused({"train_biencodr.seed": 1})
+    assert message.startswith("train_biencodr.seed: expected a stage among download, convert, train_biencoder,")
+
+
+def test_a_stage_takes_a_mapping() -> None:
+    assert refused({"download": 3}) == "download: expected a mapping of this stage's settings, got 3"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ({"train_biencoder.learning_rate": 0}, ["train_biencoder.learning_rate", "greater than 0", "got 0"]),
+        ({"train_biencoder.learning_rate": "nan"}, ["train_biencoder.learning_rate", "finite", "got 'nan'"]),
+        ({"max_grad_norm": "inf"}, ["train_biencoder.max_grad_norm", "train_crossencoder.max_grad_norm", "finite"]),
+        ({"top_k": 0}, ["eval_biencoder.top_k", "greater than or equal to 1", "got 0"]),
+        ({"top_k": 1.5}, ["eval_biencoder.top_k", "integer", "got 1.5"]),
+        ({"shuffle": "maybe"}, ["train_biencoder.shuffle", "boolean", "got 'maybe'"]),
+        ({"type_optimization": "all_layers"}, ["type_optimization", "'all_encoder_layers'", "got 'all_layers'"]),
+        ({"sha256": "abc"}, ["download.sha256", "pattern", "got 'abc'"]),
+        ({"device": "tpu"}, ["device", "got 'tpu'"]),
+        ({"source": ""}, ["download.source", "at least 1 character"]),
+        ({"source": ["a"]}, ["download.source", "string", "got ['a']"]),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_setting_expected_and_got(
+    override: dict[str, Any], words: list[str]
+) -> None:
+    message = refused(override)
+    assert [word for word in words if word not in message] == []
+
+
+def test_all_problems_are_told_at_once() -> None:
+    assert len(refused({"top_k": 0, "report.num_mistakes": -1}).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            {"train_biencoder.gradient_accumulation_steps": 8, "train_biencoder.train_batch_size": 4},
+            "train_biencoder: gradient_accumulation_steps: expected at most train_batch_size (4), got 8",
+        ),
+        ({"train_crossencoder.add_linear": False}, "add_linear"),
+        ({"train_crossencoder.out_dim": 2}, "out_dim"),
+        ({"max_seq_length": 128}, "max_seq_length: expected more than max_context_length (128), got 128"),
+    ],
+)
+def test_settings_that_contradict_one_another_are_refused(override: dict[str, Any], words: str) -> None:
+    assert words in refused(override)
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        build_recipe().train_biencoder.seed = 1
+
+
+@pytest.mark.parametrize("model", STAGE_CONFIGS.values())
+def test_what_cannot_change_the_result_stays_out_of_the_fingerprint(model: Any) -> None:
+    kept_out = {name for name, field in model.model_fields.items() if not setting_flag(field, "affects_result")}
+    fields = model().fingerprint_fields()
+    assert set(fields) == set(model.model_fields) - kept_out
+    assert fields == {name: getattr(model(), name) for name in fields}
+
+
+def test_addresses_pace_and_place_stay_out_of_the_fingerprint() -> None:
+    kept_out = {
+        name
+        for model in STAGE_CONFIGS.values()
+        for name, field in model.model_fields.items()
+        if not setting_flag(field, "affects_result")
+    }
+    assert kept_out == {
+        "source", "sha256", "max_download_gb", "max_unpacked_gb", "timeout_seconds",
+        "device", "print_interval", "bert_model", "biencoder_weights", "crossencoder_weights",
+        "data_parallel", "eval_interval", "checkpoint_minutes", "encode_batch_size", "eval_batch_size",
+    }  # fmt: skip
+    assert "eval_batch_size" in build_recipe().train_biencoder.fingerprint_fields(), "in-batch accuracy depends on it"
+
+
+@pytest.mark.parametrize("model", STAGE_CONFIGS.values())
+def test_every_setting_is_described(model: Any) -> None:
+    assert model.__doc__
+    assert [name for name, field in model.model_fields.items() if not field.description] == []
+
+
+def test_a_yaml_file_has_a_preset_and_overrides() -> None:
+    text = "preset: blink\ntop_k: 8\ntrain_biencoder:\n  learning_rate: 1.0e-4\n  shuffle: yes\n"
+    preset, overrides = read_config_file("r.yaml", text)
+    recipe = build_recipe(preset or "", overrides)
+    assert (recipe.preset, recipe.eval_biencoder.top_k) == ("blink", 8)
+    assert (recipe.train_biencoder.learning_rate, recipe.train_biencoder.shuffle) == (1e-4, True)
+
+
+def test_a_rate_that_yaml_takes_for_text_is_a_number_all_the_same() -> None:
+    _, overrides = read_config_file("r.yaml", "learning_rate: 1e-4")
+    assert build_recipe("blink", overrides).train_biencoder.learning_rate == 1e-4
+
+
+def test_an_empty_yaml_file_changes_nothing() -> None:
+    assert read_config_file("r.yaml", "# nothing\n") == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [1", "r.yaml: expected YAML, got "),
+        ("- top_k", "r.yaml: expected a mapping of setting names, got list"),
+        ("just text", "r.yaml: expected a mapping of setting names, got str"),
+        ("1: 2", "r.yaml: expected a mapping of setting names"),
+        ("preset: [blink]", "r.yaml: preset: expected one of blink, recommended, smoke, got ['blink']"),
+        ("a: !!python/object/apply:os.system ['true']", "r.yaml: expected YAML, got "),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused_by_name(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read_config_file("r.yaml", text)
+    assert str(raised.value).startswith(words)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+names = st.sampled_from(SETTINGS) | st.text(max_size=12)
+keys = names | st.tuples(st.sampled_from(list(STAGE_CONFIGS)) | st.text(max_size=5), names).map(".".join)
+stages = st.dictionaries(st.sampled_from(list(STAGE_CONFIGS)), st.dictionaries(names, values, max_size=3), max_size=3)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(list(PRESETS)), st.dictionaries(keys, values, max_size=4), stages)
+def test_any_overrides_make_a_recipe_or_are_refused(
+    preset: str, flat: dict[str, Any], nested: dict[str, dict[str, Any]]
+) -> None:
+    with contextlib.suppress(ConfigError):
+        recipe = build_recipe(preset, flat, nested)
+        assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60) | st.sampled_from(["a: &x [*x]", "{", "? [a]\n: b", "\x00", "a: 2026-01-01", "a: 1:2:3"]))
+def test_any_text_is_a_configuration_or_is_refused(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        _, overrides = read_config_file("r.yaml", text)
+        assert isinstance(build_recipe("smoke", overrides), Recipe)
