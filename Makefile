@@ -1,4 +1,4 @@
-# make demo [DATA=<archive>] [MODEL=<directory or hub name>] [EXIT=1]
+# make demo [DATA=<archive>] [MODEL=<directory or hub name>] [PARAMS='<key>=<value> ...'] [EXIT=1]
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,9 +20,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,airflow,test]'
 	touch $@
 
-demo: $(INSTALLED) ## The whole recipe on a real Airflow; DATA=archive MODEL=bert EXIT=1
+demo: $(INSTALLED) ## The whole recipe on a real Airflow; DATA=archive MODEL=bert PARAMS='key=value' EXIT=1
 	$(BIN)/python -m zeshel_tasks.orchestration.demo \
-		$(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)') $(if $(filter-out 0,$(EXIT)),--exit)
+		$(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)') $(foreach param,$(PARAMS),--param '$(param)') \
+		$(if $(filter-out 0,$(EXIT)),--exit)
 
 test: $(INSTALLED) ## All tests
 	$(BIN)/python -m pytest

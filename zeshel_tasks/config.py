@@ -268,7 +268,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     "smoke": {
         "precision": "fp32",
         "type_optimization": "all",
-        "convert.max_mentions_per_world": 200,
+        "convert.max_mentions_per_world": 100,
         "max_context_length": 64,
         "max_cand_length": 64,
         "eval_biencoder.top_k": 16,

@@ -68,7 +68,7 @@ def test_the_archive_has_a_file_for_each_world_and_each_split(files: dict[str, R
 def test_a_split_mentions_only_its_own_worlds_and_each_of_them(files: dict[str, Rows]) -> None:
     for split, worlds in SAMPLE_WORLDS.items():
         counts = Counter(row["corpus"] for row in files[f"mentions/{split}.json"])
-        assert counts == dict.fromkeys(worlds, 200)
+        assert counts == dict.fromkeys(worlds, 100)
 
 
 def test_sizes_are_as_asked(tmp_path: Path) -> None:

@@ -18,23 +18,18 @@ from zeshel_tasks.data.sample_worlds.world import make_entities
 
 SAMPLE_WORLDS: dict[str, tuple[str, ...]] = {
     "train": (
-        "amberfell",
-        "brackwater",
-        "cinder_coast",
-        "dunmarrow",
-        "elderwick",
-        "frostmere",
-        "gull_islands",
-        "hollow_march",
+        "amberfell", "brackwater", "cinder_coast", "dunmarrow", "elderwick", "frostmere", "gull_islands",
+        "hollow_march", "isle_of_ferns", "jasper_vale", "kettle_moor", "lantern_hills", "mossgate", "nettle_fen",
+        "oxbow", "pilgrim_downs",
     ),
-    "val": ("ironvale", "kestrel_bay"),
-    "test": ("larkspur_reach", "mistral_heath"),
-}
+    "val": ("ironvale", "kestrel_bay", "quarry_town", "rookery"),
+    "test": ("larkspur_reach", "mistral_heath", "saltmarsh", "thistledown"),
+}  # fmt: skip
 """Names of the worlds, by ZESHEL's names of the splits."""
 
 
 def write_sample_worlds(
-    archive: Path, seed: int = 7, *, entities_per_world: int = 200, mentions_per_world: int = 200
+    archive: Path, seed: int = 7, *, entities_per_world: int = 200, mentions_per_world: int = 100
 ) -> None:
     """Writes the archive; the same arguments give the same bytes.
 
