@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, tokenize_entities
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens
-from zeshel_tasks.evaluation.encoding import encode_rows, encode_table
+from zeshel_tasks.evaluation.encoding import Vectors, encode_rows, encode_table
 from zeshel_tasks.evaluation.measures import recall_metrics
 from zeshel_tasks.evaluation.retrieval import top_k
 from zeshel_tasks.models.biencoder import load_biencoder
@@ -22,6 +23,36 @@ from zeshel_tasks.store import Artifact, artifact_folder
 from zeshel_tasks.training.device import build_accelerator, device_name
 
 log = logging.getLogger(__name__)
+
+Rows = npt.NDArray[np.int64]
+
+
+class _Found:
+    """The retrieved candidates of a split, in memory-mapped files of [mentions, top_k].
+
+    Attributes:
+        gold_rank: int32 [mentions], column of the gold; -1 where it was not retrieved.
+    """
+
+    def __init__(self, folder: Path, mentions: int, top_k: int) -> None:
+        self._folder, shape = folder, (mentions, top_k)
+        self._candidates = np.lib.format.open_memmap(folder / "candidates.npy", "w+", np.int32, shape)
+        self._scores = np.lib.format.open_memmap(folder / "scores.npy", "w+", np.float32, shape)
+        self.gold_rank = np.full(mentions, -1, dtype=np.int32)
+
+    def put(self, rows: Rows, scores: Vectors, positions: Rows, label: npt.NDArray[np.int32]) -> None:
+        """Candidates and scores of some mentions, best first; ``label`` is where each mention's gold is."""
+        self._candidates[rows], self._scores[rows] = NO_CANDIDATE, -np.inf
+        columns = slice(positions.shape[1])
+        self._candidates[rows, columns], self._scores[rows, columns] = positions, scores
+        hit = positions == label[:, None]
+        self.gold_rank[rows] = np.where(hit.any(1), hit.argmax(1), -1)
+
+    def save(self) -> None:
+        """Writes everything to the files."""
+        np.save(self._folder / "gold_rank.npy", self.gold_rank)
+        self._candidates.flush()
+        self._scores.flush()
 
 
 class _Retriever:
@@ -50,20 +81,16 @@ class _Retriever:
         }
         return derived_artifact(self._job, "candidate-encodings", config, inputs, lambda job: self._encode(job, world))
 
-    def search(self, table: MentionTable, rows: Any, vectors: Any, counted: Progress) -> tuple[Any, Any]:
-        """Candidates and scores of the mentions ``rows``, both [len(rows), top_k]."""
-        found = np.full((len(rows), self._config.top_k), NO_CANDIDATE, dtype=np.int32)
-        scores = np.full((len(rows), self._config.top_k), -np.inf, dtype=np.float32)
+    def search(self, table: MentionTable, rows: Rows, vectors: Vectors, found: _Found, counted: Progress) -> None:
+        """Retrieves for the mentions ``rows``, all of one world; no more than a batch is in memory."""
         for start in range(0, len(rows), self._config.eval_batch_size):
-            batch = slice(start, start + self._config.eval_batch_size)
+            batch = rows[start : start + self._config.eval_batch_size]
             queries = encode_rows(
-                self._model.context_encoder, table.contexts[rows[batch]], self._tokens.pad, self._accelerator
+                self._model.context_encoder, table.contexts[batch], self._tokens.pad, self._accelerator
             )
-            best, positions = top_k(queries, vectors, self._config.top_k)
-            scores[batch, : best.shape[1]] = best.cpu().numpy()
-            found[batch, : best.shape[1]] = positions.cpu().numpy()
-            counted.update(len(queries))
-        return found, scores
+            scores, positions = (best.cpu().numpy() for best in top_k(queries, vectors, self._config.top_k))
+            found.put(batch, scores, positions, table.label[batch])
+            counted.update(len(batch))
 
     def _encode(self, job: Job, world: str) -> Metrics:
         download = job.inputs["download"]
@@ -84,30 +111,22 @@ class _Retriever:
 
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
-    assert job.split is not None
-    retriever, k = _Retriever(job), job.recipe.eval_biencoder.top_k
+    retriever = _Retriever(job)
     table = retriever.mentions()
     rows_of_world = table.rows_of_world()
     folder = job.new_folder("candidates")
-    shape = (len(table), k)
-    candidates = np.lib.format.open_memmap(folder / "candidates.npy", mode="w+", dtype=np.int32, shape=shape)
-    scores = np.lib.format.open_memmap(folder / "scores.npy", mode="w+", dtype=np.float32, shape=shape)
+    found = _Found(folder, len(table), job.recipe.eval_biencoder.top_k)
     encodings: dict[str, str] = {}
     progress = Progress("retrieve", len(table), "mentions", job.recipe.eval_biencoder.print_interval)
     for world, rows in rows_of_world.items():
         encoded = retriever.encodings(world)
         encodings[world] = artifact_folder("candidate-encodings", encoded.manifest.fingerprint)
-        vectors = np.load(encoded.path("vectors.npy"), mmap_mode="r")
-        candidates[rows], scores[rows] = retriever.search(table, rows, vectors, progress)
-    hits = candidates == table.label[:, None]
-    gold_rank = np.where(hits.any(1), hits.argmax(1), -1).astype(np.int32)
-    np.save(folder / "gold_rank.npy", gold_rank)
+        retriever.search(table, rows, np.load(encoded.path("vectors.npy"), mmap_mode="r"), found, progress)
+    found.save()
     (folder / "encodings.json").write_text(json.dumps(encodings, indent=1))
-    for array in (candidates, scores):
-        array.flush()
     for path in folder.iterdir():
         job.attempt.add(path.name, path)
     entities = {world: world_size(job.inputs["download"], world) for world in rows_of_world}
-    metrics = recall_metrics(gold_rank, rows_of_world, entities, k)
+    metrics = recall_metrics(found.gold_rank, rows_of_world, entities, job.recipe.eval_biencoder.top_k)
     log.info("recall: %s", "  ".join(f"@{at} {value:.4f}" for at, value in metrics["recall"]["micro"].items()))
     return {"split": job.split, **metrics, "mentions_per_second": round(progress.rate, 1)}
