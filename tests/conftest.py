@@ -15,7 +15,8 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.config import Recipe, build_recipe
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.store.s3 import s3_client
 

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-from zeshel_tasks.config import Recipe, build_recipe
+from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions, tokenize_pairs
 from zeshel_tasks.data.tokens import Tokens
@@ -18,6 +18,7 @@ from zeshel_tasks.evaluation.rerank import candidate_scores
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.crossencoder import load_crossencoder
+from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import Artifact, Run, open_run

@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "zeshel_tasks"
 
 # Modules at the top of the package that stand below all folders and import nothing of it but one another.
-BASE = {"", "errors", "config", "progress", "logs", "machine"}
+BASE = {"", "errors", "config", "recipe", "progress", "logs", "machine"}
 SETTINGS = {"", "errors", "config"}
 STORE = SETTINGS | {"store"}
 DATA = STORE | {"progress", "data"}
 MODELS = DATA | {"models"}
 EVALUATION = MODELS | {"evaluation"}
-TRAINING = BASE | EVALUATION | {"training"}
-REPORT = SETTINGS | {"report"}
+TRAINING = EVALUATION | {"logs", "machine", "training"}
+REPORT = SETTINGS | {"recipe", "report"}
 STAGES = TRAINING | REPORT | {"stages"}
 
 ALLOWED = {
@@ -28,7 +28,8 @@ ALLOWED = {
     "progress": set(),
     "logs": set(),
     "machine": set(),
-    "config": {"errors"},
+    "config": set(),
+    "recipe": SETTINGS,
     "store": STORE,
     "data": DATA,
     "models": MODELS,
@@ -38,7 +39,7 @@ ALLOWED = {
     "stages": STAGES,
     "commands": STAGES | {"commands"},
     "cli": STAGES | {"commands", "cli"},
-    "orchestration": STORE | {"orchestration"},
+    "orchestration": STORE | {"recipe", "orchestration"},
     "dags": STORE | {"orchestration"},
 }
 HEAVY = {"torch", "transformers", "accelerate", "numpy", "safetensors", "matplotlib", "huggingface_hub"}

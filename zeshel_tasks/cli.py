@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Recipe, StageConfig, build_recipe, read_config_file
+from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Recipe, StageConfig
 from zeshel_tasks.errors import EXIT_OK, ConfigError, ZeshelError
 from zeshel_tasks.logs import set_up_logs
+from zeshel_tasks.recipe import build_recipe, read_config_file
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.registry import STAGES
 

@@ -4,22 +4,14 @@ Each stage has one frozen model. The command line, the YAML file, the DAG's trig
 ``docs/hyperparameters.md`` are all generated from these models. Hyper-parameters keep the names of
 BLINK's own flags.
 
-A recipe is built from a preset and any number of overrides::
-
-    recipe = build_recipe("recommended", {"bert_model": "/models/bert", "train_biencoder.learning_rate": 2e-5})
-
-A key is ``stage.setting`` for one stage, or a bare setting name for every stage that has it.
+A run's settings are a :class:`Recipe`; ``recipe.py`` builds it from a preset and overrides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from zeshel_tasks.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -284,86 +276,6 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 }
 
 
-def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> Recipe:
-    """The preset with the overrides laid over it, later ones winning.
-
-    Args:
-        preset: a name from :data:`PRESETS`.
-        overrides: ``{"stage.setting": value}``, ``{"setting": value}`` or ``{"stage": {"setting": value}}``.
-            Strings are converted as pydantic does (``"1e-5"``, ``"False"``); ``"none"`` is none.
-
-    Raises:
-        ConfigError: unknown preset, stage or setting, or a value out of range.
-    """
-    if preset not in PRESETS:
-        raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
-    values: dict[str, dict[str, Any]] = {stage: {} for stage in STAGE_CONFIGS}
-    for layer in (PRESETS[preset], *overrides):
-        for stage, name, value in _addressed(layer):
-            values[stage][name] = None if isinstance(value, str) and value.lower() in ("none", "null") else value
-    try:
-        return Recipe.model_validate({"preset": preset, **values})
-    except ValidationError as error:
-        raise ConfigError("\n".join(_problems(error))) from error
-
-
-def read_config_file(path: str, text: str) -> tuple[str | None, dict[str, Any]]:
-    """Preset (if named) and overrides from the text of a YAML file; ``path`` is for messages.
-
-    Raises:
-        ConfigError: not YAML, or not a mapping of names.
-    """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: expected YAML, got {error}") from error
-    if content is None:
-        return None, {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError(f"{path}: expected a mapping of setting names, got {type(content).__name__}")
-    preset = content.pop("preset", None)
-    if preset is not None and not isinstance(preset, str):
-        raise ConfigError(f"{path}: preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
-    return preset, content
-
-
 def setting_flag(field: Any, flag: str) -> bool:
     """``affects_result`` or ``shared`` of a pydantic field made by :func:`setting`."""
     return bool(field.json_schema_extra[flag])
-
-
-def _addressed(layer: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yields (stage, setting, value); general keys first, so that a stage's own key wins within one layer."""
-    flat: list[tuple[str, Any]] = []
-    for key, value in layer.items():
-        if key in STAGE_CONFIGS:
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{key}: expected a mapping of this stage's settings, got {value!r}")
-            flat += [(f"{key}.{name}", item) for name, item in value.items()]
-        else:
-            flat.append((key, value))
-    for key, value in sorted(flat, key=lambda pair: "." in pair[0]):
-        stage, _, name = key.rpartition(".")
-        stages = [stage] if stage else [s for s, model in STAGE_CONFIGS.items() if name in model.model_fields]
-        if stage and stage not in STAGE_CONFIGS:
-            raise ConfigError(f"{key}: expected a stage among {', '.join(STAGE_CONFIGS)}, got {stage!r}")
-        if not stages or name not in STAGE_CONFIGS[stages[0]].model_fields:
-            raise ConfigError(f"{key}: no such setting{_did_you_mean(name, stages)}")
-        for found in stages:
-            yield found, name, value
-
-
-def _did_you_mean(name: str, stages: list[str]) -> str:
-    import difflib
-
-    known = {field for stage in stages or STAGE_CONFIGS for field in STAGE_CONFIGS[stage].model_fields}
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _problems(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        got = "" if isinstance(problem["input"], dict | BaseModel) else f"; got {problem['input']!r}"
-        yield f"{where}: {message}{got}"

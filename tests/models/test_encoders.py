@@ -4,13 +4,13 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from zeshel_tasks.config import build_recipe
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.models.bert import bert_directory, load_bert, load_tokenizer
 from zeshel_tasks.models.biencoder import load_biencoder, new_biencoder, save_biencoder
 from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_weights
 from zeshel_tasks.models.crossencoder import load_crossencoder, new_crossencoder, pair_ids, save_crossencoder
 from zeshel_tasks.models.encoder import Encoder
+from zeshel_tasks.recipe import build_recipe
 
 IDS = torch.tensor([[5, 20, 30, 6], [5, 40, 6, 0]])
 

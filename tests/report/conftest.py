@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zeshel_tasks.config import build_recipe
+from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.report.content import ReportContent
 
 CUTOFFS = (1, 4, 8, 16, 32, 64)

@@ -13,8 +13,9 @@ import pytest
 
 from tests.finished import record_of
 from zeshel_tasks import __version__
-from zeshel_tasks.config import Recipe, build_recipe
+from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, Preempted
+from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.contract import Job, Metrics, Stage, derived_artifact, run_stage
 from zeshel_tasks.store import Run, open_run
 

@@ -14,9 +14,10 @@ from transformers import AutoModel, AutoTokenizer
 
 from tests.finished import manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.config import Recipe, build_recipe
+from zeshel_tasks.config import Recipe
 from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.models.crossencoder import load_crossencoder
+from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import Artifact, Manifest, Run, open_run

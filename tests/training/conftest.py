@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from zeshel_tasks.config import Recipe, build_recipe
+from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.mention_table import tokenize_pairs
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.stages.train_biencoder import build_objective

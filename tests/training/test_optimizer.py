@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from zeshel_tasks.config import build_recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.crossencoder import new_crossencoder
+from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, learning_rate_at
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, StageConfig, build_recipe, setting_flag
+from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, StageConfig, setting_flag
+from zeshel_tasks.recipe import build_recipe
 
 INTRODUCTION = """# Settings
 

@@ -14,9 +14,10 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import ValidationError
 
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, build_recipe, setting_flag
+from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, setting_flag
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.settings import RunConfig
+from zeshel_tasks.recipe import build_recipe
 
 DEFAULT_PRESET: Preset = "recommended"
 UNSET = "as the preset says"

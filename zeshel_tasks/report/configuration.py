@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zeshel_tasks.config import SPLITS, STAGE_CONFIGS, build_recipe
+from zeshel_tasks.config import SPLITS, STAGE_CONFIGS
+from zeshel_tasks.recipe import build_recipe
 
 
 def compare_with_preset(
