@@ -165,3 +165,11 @@ def test_a_checkpoint_of_another_model_is_not_resumed_from(
         fit(biencoder_fit("stopped", type_optimization="top_layer"))  # same checkpoints, other parameters
     assert "weights or optimizer of another model" in caplog.text
     assert "resuming" not in caplog.text
+
+
+def test_bf16_trains_and_keeps_fp32_weights(biencoder_fit: MakeFit) -> None:
+    task = biencoder_fit(precision="bf16", num_train_epochs=3)
+    fit(task)
+    losses = [epoch["train_loss"] for epoch in result(task)["metrics"]["epochs"]]
+    assert losses[-1] < losses[0]
+    assert {tensor.dtype for tensor in weights(task).values()} == {torch.float32}

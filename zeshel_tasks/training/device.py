@@ -6,6 +6,7 @@ import platform
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from zeshel_tasks.config import ComputeConfig
 from zeshel_tasks.errors import ConfigError
@@ -21,6 +22,8 @@ def build_accelerator(config: ComputeConfig) -> Accelerator:
         raise ConfigError(f"device: expected a machine with a GPU for {config.device!r}, got none")
     if ":" in config.device:
         torch.cuda.set_device(torch.device(config.device))
+    # accelerate keeps device and precision for the whole process; `zeshel pipeline` runs stages that differ in them.
+    AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=config.device == "cpu", mixed_precision="bf16" if config.precision == "bf16" else "no")
 
 

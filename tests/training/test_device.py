@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.training.device import build_accelerator, device_name
+
+
+def test_stages_of_one_process_may_differ_in_precision() -> None:
+    found = []
+    for precision in ("bf16", "fp32", "bf16"):
+        accelerator = build_accelerator(
+            build_recipe("smoke", {"precision": precision, "device": "cpu"}).eval_crossencoder
+        )
+        with accelerator.autocast():
+            found.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+    assert found == [torch.bfloat16, torch.float32, torch.bfloat16]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there_is_a_config_error(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"device: expected a machine with a GPU for '{device}', got none"):
+        build_accelerator(build_recipe("smoke", {"device": device}).eval_biencoder)
+
+
+def test_the_device_is_named_with_its_processes() -> None:
+    assert device_name(torch.device("cpu"), 2).startswith("cpu: 2 x ")
