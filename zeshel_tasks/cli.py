@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Recipe, StageConfig
+from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, StageConfig
 from zeshel_tasks.errors import EXIT_OK, ConfigError, ZeshelError
 from zeshel_tasks.logs import set_up_logs
-from zeshel_tasks.recipe import build_recipe, read_config_file
+from zeshel_tasks.recipe import build_recipe, preset_values, read_config_file
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.registry import STAGES
 
@@ -51,11 +51,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for name, known in STAGES.items():
         model = STAGE_CONFIGS[known.settings]
-        stage = commands.add_parser(name, help=_first_line(model), description=_first_line(model))
+        split = f"--split {{{','.join(known.splits)}}} " if known.splits else ""
+        usage = f"zeshel {name} --run ADDRESS {split}[--preset P] [--config FILE.yaml] [--setting VALUE ...]"
+        stage = commands.add_parser(name, usage=usage, help=_first_line(model), description=_first_line(model))
         _add_run_and_recipe(stage)
         if known.splits:
             stage.add_argument("--split", required=True, choices=known.splits)
-        _add_settings(stage, model, prefix="")
+        _add_settings(stage, known.settings, prefix="")
         stage.set_defaults(command=_run_stage, stage=known)
     _add_commands_on_runs(commands)
     _add_commands_for_the_demo(commands)
@@ -63,10 +65,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_commands_on_runs(commands: Any) -> None:
-    pipeline = commands.add_parser("pipeline", help="run all stages in order on this machine, without Airflow")
+    pipeline = commands.add_parser(
+        "pipeline",
+        usage="zeshel pipeline --run ADDRESS [--preset P] [--config FILE.yaml] [--[stage.]setting VALUE ...]",
+        help="run all stages in order on this machine, without Airflow",
+    )
     _add_run_and_recipe(pipeline)
-    for stage, model in STAGE_CONFIGS.items():
-        _add_settings(pipeline, model, prefix=f"{stage}.")
+    for stage in STAGE_CONFIGS:
+        _add_settings(pipeline, stage, prefix=f"{stage}.")
     everywhere = pipeline.add_argument_group("a setting of every stage that has it")
     for name in sorted({name for model in STAGE_CONFIGS.values() for name in model.model_fields}):
         everywhere.add_argument(f"--{name}", dest=f"setting:{name}", metavar="VALUE", help=argparse.SUPPRESS)
@@ -106,12 +112,13 @@ def _add_run_and_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE.yaml", type=Path, help="settings; flags win over it")
 
 
-def _add_settings(parser: argparse.ArgumentParser, model: type[StageConfig], *, prefix: str) -> None:
+def _add_settings(parser: argparse.ArgumentParser, stage: str, *, prefix: str) -> None:
+    model = STAGE_CONFIGS[stage]
     group = parser.add_argument_group(prefix.rstrip(".") or "settings", _first_line(model))
     for name, field in model.model_fields.items():
         # A bare switch means true, as BLINK's --data_parallel; a value is always welcome.
         bare: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
-        text = (field.description or "").replace("%", "%%")
+        text = f"{field.description} ({_in_presets(preset_values(stage, name))})".replace("%", "%%")
         group.add_argument(f"--{prefix}{name}", dest=f"setting:{prefix}{name}", metavar="VALUE", help=text, **bare)
 
 
@@ -182,6 +189,13 @@ def _with_underscores(arguments: Sequence[str]) -> list[str]:
     flags = (argument.partition("=") for argument in arguments)
     return [(name.replace("-", "_").replace("__", "--", 1) if name.startswith("--") else name) + eq + value
             for name, eq, value in flags]  # fmt: skip
+
+
+def _in_presets(values: dict[Preset, Any]) -> str:
+    """``64``, or ``blink 64, recommended 64, smoke 16``."""
+    if len(set(values.values())) == 1:
+        return str(values["recommended"])
+    return ", ".join(f"{preset} {value}" for preset, value in values.items())
 
 
 def _first_line(model: type[StageConfig]) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Recipe
+from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe
 from zeshel_tasks.errors import ConfigError
 
 
@@ -41,6 +42,11 @@ def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> 
         raise ConfigError("\n".join(_problems(error))) from error
 
 
+def preset_values(stage: str, name: str) -> dict[Preset, Any]:
+    """What each preset makes of a setting."""
+    return {preset: getattr(getattr(recipe, stage), name) for preset, recipe in _preset_recipes().items()}
+
+
 def read_config_file(path: str, text: str) -> tuple[str | None, dict[str, Any]]:
     """Preset (if named) and overrides from the text of a YAML file; ``path`` is for messages.
 
@@ -59,6 +65,11 @@ def read_config_file(path: str, text: str) -> tuple[str | None, dict[str, Any]]:
     if preset is not None and not isinstance(preset, str):
         raise ConfigError(f"{path}: preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
     return preset, content
+
+
+@cache
+def _preset_recipes() -> dict[Preset, Recipe]:
+    return {preset: build_recipe(preset) for preset in PRESETS}
 
 
 def _addressed(layer: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, StageConfig, setting_flag
-from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.config import STAGE_CONFIGS, StageConfig, setting_flag
+from zeshel_tasks.recipe import preset_values
 
 INTRODUCTION = """# Settings
 
@@ -46,19 +46,18 @@ _TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean":
 
 def hyperparameters_page() -> str:
     """The whole page, as Markdown."""
-    recipes = {preset: build_recipe(preset) for preset in PRESETS}
-    sections = ("\n".join(_section(stage, model, recipes)) for stage, model in STAGE_CONFIGS.items())
+    sections = ("\n".join(_section(stage, model)) for stage, model in STAGE_CONFIGS.items())
     return "\n".join([INTRODUCTION, *sections])
 
 
-def _section(stage: str, model: type[StageConfig], recipes: dict[Preset, Recipe]) -> Iterator[str]:
+def _section(stage: str, model: type[StageConfig]) -> Iterator[str]:
     yield f"## {stage.replace('_', '-')}\n"
     yield (model.__doc__ or "").splitlines()[0] + "\n"
     yield "| setting | takes | default | presets | reuse | |"
     yield "|---|---|---|---|---|---|"
     properties = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
-        values = {preset: getattr(getattr(recipe, stage), name) for preset, recipe in recipes.items()}
+        values = preset_values(stage, name)
         different = (f"{preset} {_value(value)}" for preset, value in values.items() if value != field.default)
         reuse = "by content" if name in _ADDRESSES else "redo" if setting_flag(field, "affects_result") else "keep"
         cells = (f"`{name}`", _takes(properties[name]), _value(field.default), ", ".join(different), reuse)

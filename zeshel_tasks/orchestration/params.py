@@ -14,10 +14,10 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import ValidationError
 
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, setting_flag
+from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, setting_flag
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.settings import RunConfig
-from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.recipe import build_recipe, preset_values
 
 DEFAULT_PRESET: Preset = "recommended"
 UNSET = "as the preset says"
@@ -124,16 +124,11 @@ def _section(stage: str) -> str:
 
 def _description(stage: str, name: str, text: str) -> str:
     """The setting's own description, and what each preset makes of it."""
-    values = {preset: _shown(getattr(getattr(_recipe(preset), stage), name)) for preset in PRESETS}
+    values = {preset: _shown(value) for preset, value in preset_values(stage, name).items()}
     if len(set(values.values())) == 1:
         return f"{text} Default: **{values[DEFAULT_PRESET]}**."
     hint = NO_EXPONENTS if any(value.startswith("0.000") for value in values.values()) else ""
     return f"{text} Presets: " + ", ".join(f"{preset} **{value}**" for preset, value in values.items()) + f".{hint}"
-
-
-@cache
-def _recipe(preset: str) -> Recipe:
-    return build_recipe(preset)
 
 
 def _shown(value: Any) -> str:
