@@ -1,6 +1,9 @@
 """The command line: its flags, its exit codes and its words."""
 
 import logging
+import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -237,3 +240,21 @@ def test_a_bare_switch_means_true_and_a_value_is_taken_at_its_word(
     code = main(["train-biencoder", "--run", run, "--shuffle", *value, "--bert_model", "/no/such"])
     assert code == 2
     assert ("train_biencoder.shuffle" in capsys.readouterr().out) == (expected == "maybe")
+
+
+def test_sigterm_removes_scratch_files_and_asks_for_a_retry(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    listener = socket.create_server(("127.0.0.1", 0))  # accepts, and never answers
+    source = f"http://127.0.0.1:{listener.getsockname()[1]}/zeshel.tar.bz2"
+    command = [sys.executable, "-m", "zeshel_tasks.cli", "download", "--run", str(tmp_path / "runs" / "r")]
+    process = subprocess.Popen(
+        [*command, "--source", source, "--sha256", "0" * 64],
+        env={**os.environ, "ZESHEL_SCRATCH": str(scratch)},
+        stdout=subprocess.DEVNULL,
+    )
+    with listener, listener.accept()[0]:
+        assert list(scratch.iterdir())
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    assert not list(scratch.iterdir())

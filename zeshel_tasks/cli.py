@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ log = logging.getLogger("zeshel_tasks.cli")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns its exit code."""
     set_up_logs()
+    # SIGTERM unwinds the stack, so that scratch files go; a training turns it into a checkpoint.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         options = _parser().parse_args(_with_underscores(sys.argv[1:] if arguments is None else arguments))
         options.command(options)

@@ -39,8 +39,8 @@ class Job:
         fingerprint: of the artifact in the making.
         scratch: local directory, removed when the stage ends.
         device: what it computed on, for the manifest.
-        peak_memory_mb: of a process that worked for it, if another did.
-        peak_gpu_memory_mb: likewise.
+        peak_memory_mb: the highest that is known so far.
+        peak_gpu_memory_mb: of the processes that worked for it, if others did.
         after_commit: called once the artifact is committed.
     """
 
@@ -56,6 +56,10 @@ class Job:
     peak_memory_mb: float = 0.0
     peak_gpu_memory_mb: float | None = None
     after_commit: list[Callable[[], None]] = field(default_factory=list)
+
+    def note_peak_memory(self) -> None:
+        """Keeps this process's peak, before something else within the stage measures anew."""
+        self.peak_memory_mb = max(self.peak_memory_mb, machine.peak_memory_mb())
 
     def new_folder(self, name: str) -> Path:
         """A new local directory below ``scratch``."""
@@ -169,7 +173,9 @@ def derived_artifact(
         attempt = Attempt(job.run.store, facts.folder)
         scratch = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=job.scratch))
         part = Job(job.run, job.recipe, None, job.inputs, attempt, facts.folder, facts.fingerprint, scratch, job.device)
+        job.note_peak_memory()
         manifest = _work_and_commit(work, part, facts, config)
+        job.peak_memory_mb = max(job.peak_memory_mb, manifest.peak_memory_mb)
     return Artifact(job.run.store, facts.folder, manifest, job.scratch / "cache")
 
 
@@ -177,6 +183,7 @@ def _work_and_commit(work: Callable[[Job], Metrics], job: Job, facts: _Facts, co
     started_at, started = datetime.now(UTC), time.monotonic()
     machine.reset_peak_memory()
     metrics = work(job)
+    job.note_peak_memory()
     manifest = job.attempt.commit(
         {
             "stage": facts.stage,
@@ -189,7 +196,7 @@ def _work_and_commit(work: Callable[[Job], Metrics], job: Job, facts: _Facts, co
             "started_at": started_at.isoformat(timespec="seconds"),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "wall_seconds": round(time.monotonic() - started, 3),
-            "peak_memory_mb": max(job.peak_memory_mb, machine.peak_memory_mb()),
+            "peak_memory_mb": job.peak_memory_mb,
             "peak_gpu_memory_mb": job.peak_gpu_memory_mb or machine.peak_gpu_memory_mb(),
             "device": job.device,
             "versions": machine.versions(),

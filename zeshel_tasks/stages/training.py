@@ -33,10 +33,12 @@ def start_tokens(task: Fit) -> Tokens:
 
 def train(job: Job, task: Fit) -> Metrics:
     """Trains, and adds ``model/`` and ``curve.jsonl`` to the artifact."""
+    job.note_peak_memory()
     run_in_processes(fit, task, processes_for(task.config), task.out)
     result = FitResult.model_validate_json(task.result.read_text())
     job.device = result.device
-    job.peak_memory_mb, job.peak_gpu_memory_mb = result.peak_memory_mb, result.peak_gpu_memory_mb
+    job.peak_memory_mb = max(job.peak_memory_mb, result.peak_memory_mb)
+    job.peak_gpu_memory_mb = result.peak_gpu_memory_mb
     job.attempt.add_directory("model", task.model)
     job.attempt.add("curve.jsonl", write_json_lines(task.out / "curve.jsonl", result.curve))
     job.after_commit.append(task.checkpoint_store().remove)
