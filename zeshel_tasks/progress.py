@@ -38,9 +38,14 @@ class Progress:
             log.info("%s", self._line(note))
 
     @property
+    def seconds(self) -> float:
+        """From the start to the last update."""
+        return max(self._pace.elapsed(), 1e-9)
+
+    @property
     def rate(self) -> float:
         """Units per second since the start."""
-        return self._units / max(self._pace.elapsed(), 1e-9)
+        return self._units / self.seconds
 
     def _line(self, note: str) -> str:
         done = self._before + self._done

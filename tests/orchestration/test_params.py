@@ -49,7 +49,7 @@ def test_each_stage_has_a_section_and_shared_settings_appear_once() -> None:
 
 def test_descriptions_say_what_each_preset_makes_of_a_setting() -> None:
     text = param_schemas()["train_crossencoder.learning_rate"]["description_md"]
-    assert "blink **0.001**, recommended **0.00002**, smoke **0.0002**" in text
+    assert "blink **0.001**, recommended **2e-05**, smoke **0.0002**" in text
     assert "Default: **false**" in param_schemas()["train_biencoder.add_linear"]["description_md"]
 
 
@@ -65,6 +65,9 @@ GOOD = [
     ("image", "registry:5000/zeshel/tasks@sha256:00"),
     ("train_biencoder.learning_rate", 2e-5),
     ("train_biencoder.learning_rate", 1),
+    ("train_biencoder.learning_rate", "2e-5"),
+    ("train_biencoder.learning_rate", "0.00002"),
+    ("train_biencoder.max_grad_norm", "1.5"),
     ("train_biencoder.shuffle", False),
     ("train_biencoder.pull_from_layer", -3),
     ("convert.max_mentions_per_world", None),
@@ -80,7 +83,11 @@ BAD = [
     ("image", "a b"),
     ("train_biencoder.learning_rate", 0),
     ("train_biencoder.learning_rate", 1.01),
-    ("train_biencoder.learning_rate", "2e-5"),
+    ("train_biencoder.learning_rate", "-2e-5"),
+    ("train_biencoder.learning_rate", "2e5"),
+    ("train_biencoder.learning_rate", "25"),
+    ("train_biencoder.learning_rate", "fast"),
+    ("train_biencoder.max_grad_norm", "-1"),
     ("train_biencoder.train_batch_size", 0),
     ("train_biencoder.train_batch_size", 1.5),
     ("train_biencoder.train_batch_size", True),

@@ -21,7 +21,9 @@ from zeshel_tasks.recipe import build_recipe, preset_values
 
 DEFAULT_PRESET: Preset = "recommended"
 UNSET = "as the preset says"
-NO_EXPONENTS = " In this form write 0.00002, not 2e-5."  # seen in a browser: its number field drops the "e-"
+# A number field of Airflow's form drops the "e-" of 2e-5 (seen in a browser), so fractions are typed as text.
+FRACTION = r"^(0|1|0?\.\d+|1\.0+|\d(\.\d+)?[eE]-\d+)$"
+POSITIVE = r"^\d+(\.\d+)?([eE][+-]?\d+)?$"
 SHARED_SECTION = "Shared by the stages"
 _PRESET_DOC = {
     "blink": "the recipe's numbers as given",
@@ -127,13 +129,12 @@ def _description(stage: str, name: str, text: str) -> str:
     values = {preset: _shown(value) for preset, value in preset_values(stage, name).items()}
     if len(set(values.values())) == 1:
         return f"{text} Default: **{values[DEFAULT_PRESET]}**."
-    hint = NO_EXPONENTS if any(value.startswith("0.000") for value in values.values()) else ""
-    return f"{text} Presets: " + ", ".join(f"{preset} **{value}**" for preset, value in values.items()) + f".{hint}"
+    return f"{text} Presets: " + ", ".join(f"{preset} **{value}**" for preset, value in values.items()) + "."
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.10f}".rstrip("0").rstrip(".")
+        return f"{value:g}"
     if isinstance(value, bool):
         return str(value).lower()
     return "none" if value is None else str(value)
@@ -148,6 +149,9 @@ def _optional(schema: Mapping[str, Any], *, title: str, description: str) -> dic
         # A plain boolean is drawn as a switch, which cannot show "not set"; `string` first makes Airflow's form
         # draw a list of choices, and the enum still takes nothing but true, false and null.
         result |= {"type": ["string", "boolean", "null"], "enum": [True, False]}
+    elif result["type"] == "number":
+        pattern = FRACTION if result.get("maximum") == 1 else POSITIVE
+        result |= {"type": ["string", "number", "null"], "pattern": pattern}
     else:
         result["type"] = [result["type"], "null"]
     if "enum" in result:
