@@ -101,6 +101,7 @@ def _add_commands_for_the_demo(commands: Any) -> None:
     bert = commands.add_parser("make-small-bert", help="build a small BERT from scratch for a data set")
     bert.add_argument("--data", required=True, type=Path, help="archive in ZESHEL's format")
     bert.add_argument("--out", required=True, type=Path, help="the model directory to write")
+    bert.add_argument("--vocab_size", type=int, default=1200, help="WordPieces; 1200 suits the sample worlds")
     bert.add_argument("--seed", type=int, default=7)
     bert.set_defaults(command=_make_small_bert)
 
@@ -174,7 +175,7 @@ def _make_sample_worlds(options: argparse.Namespace) -> None:
 def _make_small_bert(options: argparse.Namespace) -> None:
     from zeshel_tasks.models.small_bert import build_small_bert
 
-    build_small_bert(options.data, options.out, seed=options.seed)
+    build_small_bert(options.data, options.out, seed=options.seed, vocab_size=options.vocab_size)
 
 
 class _Parser(argparse.ArgumentParser):

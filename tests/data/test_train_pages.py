@@ -65,3 +65,8 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar.bz2").write_text("hello")
     with pytest.raises(DataError, match="expected a tar archive"):
         read_train_pages(tmp_path / "a.tar.bz2")
+
+
+def test_a_missing_archive_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing\.tar: cannot read the archive"):
+        read_train_pages(tmp_path / "missing.tar")

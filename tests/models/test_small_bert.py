@@ -6,7 +6,7 @@ from transformers import AutoModel, AutoTokenizer, BertModel, BertTokenizer
 
 from zeshel_tasks.data.sample_worlds import write_sample_worlds
 from zeshel_tasks.data.train_pages import read_train_pages
-from zeshel_tasks.errors import DataError
+from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.models.small_bert import build_small_bert, make_small_bert
 from zeshel_tasks.models.small_bert_pretraining import pretrain_matching
 
@@ -111,3 +111,9 @@ def test_worlds_with_too_few_pages_are_refused(tmp_path: Path) -> None:
     write_sample_worlds(tmp_path / "tiny.tar.bz2", entities_per_world=7, mentions_per_world=7)
     with pytest.raises(DataError, match="at least 8; got at most 7"):
         build_small_bert(tmp_path / "tiny.tar.bz2", tmp_path / "bert", max_pretraining_steps=1)
+
+
+@pytest.mark.parametrize("vocab_size", [3, 10**6])
+def test_a_vocabulary_of_no_sensible_size_is_refused(archive: Path, tmp_path: Path, vocab_size: int) -> None:
+    with pytest.raises(ConfigError, match=f"vocab_size: expected 300 to 200000, got {vocab_size}"):
+        build_small_bert(archive, tmp_path, vocab_size=vocab_size)

@@ -159,3 +159,9 @@ def test_a_run_is_followed_to_its_end(terminal: bool, monkeypatch: pytest.Monkey
     assert len(checks) == 3
     for expected in ("report", "running", "50%", "success", "1m 05s"):
         assert expected in screen.getvalue()
+
+
+def test_a_remote_data_set_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        demo.main(["--data", "https://example.org/zeshel.tar.bz2", "--exit"])
+    assert "expected a local file, or --model beside it" in capsys.readouterr().err

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -65,8 +67,10 @@ def _members(archive: Path, folder: str) -> Iterator[tuple[str, Iterator[bytes]]
                     file = tar.extractfile(member)
                     assert file is not None  # only for what is not a file
                     yield member.name, iter(file)
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError("cannot read the archive", file=str(archive), expected="a tar archive", got=error) from error
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(
+            "cannot read the archive", file=str(archive), expected="a tar archive", got=str(error)
+        ) from error
 
 
 def _rows(name: str, lines: Iterator[bytes], fields: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from zeshel_tasks.data.train_pages import TrainPage, read_train_pages
+from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.small_bert_pretraining import pretrain_matching
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 SPECIAL_TOKENS = ("[PAD]", *(f"[unused{number}]" for number in range(10)), "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _MAX_LENGTH = 512
+_VOCAB_SIZES = (300, 200_000)
 _INITIALIZER_RANGE = 0.1  # about 1/sqrt(hidden size): signals keep their scale, as 0.02 does for BERT-large's 1024
 
 
@@ -43,8 +45,11 @@ def build_small_bert(
             start weights.
 
     Raises:
+        ConfigError: a vocabulary too small for single characters, or too large.
         DataError: the archive is broken or has too few pages.
     """
+    if not _VOCAB_SIZES[0] <= vocab_size <= _VOCAB_SIZES[1]:
+        raise ConfigError(f"vocab_size: expected {_VOCAB_SIZES[0]} to {_VOCAB_SIZES[1]}, got {vocab_size}")
     worlds = read_train_pages(archive)
     out_dir.mkdir(parents=True, exist_ok=True)
     tokenizer = _train_tokenizer(worlds, out_dir, vocab_size)

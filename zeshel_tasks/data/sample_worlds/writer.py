@@ -34,7 +34,7 @@ def write_sample_worlds(
     """Writes the archive; the same arguments give the same bytes.
 
     Args:
-        archive: ``.tar.bz2`` to write; its folder exists.
+        archive: ``.tar.bz2`` to write.
         seed: of everything that is drawn.
         entities_per_world: documents of each world.
         mentions_per_world: mentions of each world; a gold entity may recur once all were mentioned.
@@ -46,6 +46,7 @@ def write_sample_worlds(
         raise ValueError(
             f"expected at least 2 entities and 1 mention a world, got {entities_per_world} and {mentions_per_world}"
         )
+    archive.parent.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     languages = make_languages(rng, _shared_words())
     with tarfile.open(archive, "w:bz2") as tar:

@@ -33,7 +33,10 @@ ZESHEL = [sys.executable, "-m", "zeshel_tasks.cli"]
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 if the run succeeded, 1 if it failed or could not be run."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.data is not None and options.model is None and not Path(options.data).is_file():
+        parser.error(f"--data: expected a local file, or --model beside it (a small BERT reads it), got {options.data}")
     console = Console()
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
