@@ -74,16 +74,7 @@ class LocalStore:
     def delete(self, key: str) -> None:
         path = self._path(key)
         with _translated(path):
-            path.unlink(missing_ok=True)
-        self._remove_empty_folders(path.parent)
-
-    def _remove_empty_folders(self, folder: Path) -> None:
-        while folder != self._root:
-            try:
-                folder.rmdir()
-            except OSError:  # not empty, or another process was first
-                return
-            folder = folder.parent
+            path.unlink(missing_ok=True)  # its folder stays, even empty: another process may be about to write there
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
@@ -92,10 +83,7 @@ class LocalStore:
     def _unfinished(self, key: str) -> Iterator[Path]:
         path = self._path(key)
         part = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
-        for _ in range(5):  # a concurrent delete may remove the folder again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.parent.is_dir():
-                break
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
         finally:
