@@ -11,10 +11,10 @@ from airflow.sdk.exceptions import AirflowTimetableInvalid
 
 from zeshel_tasks.config import Split
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.orchestration._stage import Stage
 from zeshel_tasks.orchestration.params import dag_params
-from zeshel_tasks.orchestration.process_operator import StageProcessOperator
+from zeshel_tasks.orchestration.process.operator import StageProcessOperator
 from zeshel_tasks.orchestration.settings import Deployment
+from zeshel_tasks.orchestration.stage_task import Stage
 
 DOCS = {
     "download": "Downloads the archive, unpacks it safely and checks that it is a ZESHEL data set. Wrong address, "
@@ -90,6 +90,11 @@ def _operator(deployment: Deployment) -> Callable[..., BaseOperator]:
         return lambda stage, **kwargs: StageProcessOperator(
             stage=stage, store=deployment.store, grace_seconds=deployment.grace_seconds, **kwargs
         )
-    raise ConfigError(
-        "ZESHEL_RUNNER: expected process; got kubernetes, whose operator and images come with the helm chart"
-    )
+    if deployment.pods is None:
+        raise ConfigError(
+            "ZESHEL_PODS: expected how pods are made, as JSON, with ZESHEL_RUNNER=kubernetes; it is not set"
+        )
+    from zeshel_tasks.orchestration.pods.operator import StagePodOperator  # not at import: Kubernetes' client is heavy
+
+    pods = deployment.pods
+    return lambda stage, **kwargs: StagePodOperator(stage=stage, store=deployment.store, pods=pods, **kwargs)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.orchestration.pods.settings import PodSettings
 
 Runner = Literal["process", "kubernetes"]
 ENV_PREFIX = "ZESHEL_"
@@ -28,6 +29,7 @@ class Deployment(BaseSettings):
 
     store: str = Field(min_length=1, description="Root of all runs and artifacts: s3://bucket/prefix or a directory.")
     runner: Runner = Field("process", description="What runs a stage: a child process, or a pod.")
+    pods: PodSettings | None = Field(None, description="How pods are made, as JSON; for the kubernetes runner.")
     schedule: str | None = Field(None, description="Cron expression or @daily etc.; empty: only by hand.")
     defaults: dict[str, Any] = Field({}, description="Defaults of the trigger form, as JSON.")
     owner: str = Field("zeshel", min_length=1, description="Shown as the owner of the DAG's tasks.")
@@ -50,7 +52,15 @@ class RunConfig(BaseModel):
         None,
         ge=0,
         le=64,
-        description="GPUs for each stage that runs a model; 0 trains on the CPU. Empty: all that are there.",
+        description="GPUs of a training, with one process each; an evaluation takes one. 0: the CPU. Empty: the "
+        "deployment's number for pods, all that are there on one machine.",
+    )
+    memory: str | None = Field(
+        None,
+        pattern=r"^[1-9]\d*(\.\d+)?(Mi|Gi|Ti|M|G|T)$",
+        max_length=20,
+        description="Memory of each pod that runs a model (16Gi); only the kubernetes runner uses it. Empty: the "
+        "deployment's.",
     )
     image: str | None = Field(
         None,
@@ -67,7 +77,7 @@ def read_deployment() -> Deployment:
         ConfigError: a variable is missing or wrong; all of them are named.
     """
     try:
-        return Deployment()  # type: ignore[call-arg]  # `store` comes from the environment
+        return Deployment()
     except ValidationError as error:
         raise ConfigError("\n".join(_problem(item) for item in error.errors())) from error
     except SettingsError as error:  # a variable that is to hold JSON does not
@@ -91,7 +101,10 @@ def path_safe(run_id: str) -> str:
 
 
 def _problem(item: Any) -> str:
-    variable = ENV_PREFIX + str(item["loc"][0]).upper()
+    field, *within = [str(part) for part in item["loc"]]
+    variable = ".".join([ENV_PREFIX + field.upper(), *within])
     if item["type"] == "missing":
-        return f"{variable}: expected {Deployment.model_fields[str(item['loc'][0])].description}; it is not set"
-    return f"{variable}: {item['msg']}; got {item['input']!r}"
+        what = "a value" if within else Deployment.model_fields[field].description
+        return f"{variable}: expected {what}; it is not set"
+    message = "expected a JSON object" if item["type"].startswith("model_") else item["msg"]
+    return f"{variable}: {message}; got {item['input']!r}"

@@ -13,10 +13,10 @@ from typing import IO, Self
 
 import httpx
 
-from zeshel_tasks.orchestration._child import sigterm_when_the_parent_dies
 from zeshel_tasks.orchestration.demo.airflow_config import USER, airflow_environment, free_port, read_secrets
 from zeshel_tasks.orchestration.demo.client import AirflowClient
 from zeshel_tasks.orchestration.demo.processes import end_groups, end_processes_of_home, end_scheduler
+from zeshel_tasks.orchestration.process.child import sigterm_when_the_parent_dies
 
 START_SECONDS = 180.0
 STAGE_STOP_SECONDS = 30.0

@@ -1,4 +1,4 @@
-"""The runner for one machine: a stage is a child process of its Airflow task."""
+"""An Airflow operator that runs a stage as a child process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
-from zeshel_tasks.orchestration._child import ChildProcess
-from zeshel_tasks.orchestration._stage import Stage, command_line, failure, finish
 from zeshel_tasks.orchestration.params import run_config_of
+from zeshel_tasks.orchestration.process.child import ChildProcess
 from zeshel_tasks.orchestration.settings import run_address
+from zeshel_tasks.orchestration.stage_task import Stage, command_line, failure, finish, split_level
 
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LAST_LINES = 20
 
 
@@ -43,7 +42,7 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
         """The stage's metrics (Airflow pushes them as XCom).
 
         Raises:
-            AirflowFailException, AirflowException: as :func:`_stage.finish` says.
+            AirflowFailException, AirflowException: as :func:`zeshel_tasks.orchestration.stage_task.finish` says.
         """
         run = run_address(self.store, context["run_id"])
         arguments = command_line(self.stage, run, context["params"])
@@ -71,18 +70,12 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
                 child.terminate()
             level = "INFO"
             for line in child.lines():
-                level, text = _split_level(line, level)
+                level, text = split_level(line, level)
                 getattr(self.log, level.lower())("%s", text)
                 (errors if level == "ERROR" else lines).append(text)
             return child.wait(), list(errors or lines)
         finally:  # also when Airflow's timeout or an interrupt comes out of the loop
             child.close()
-
-
-def _split_level(line: str, previous: str) -> tuple[str, str]:
-    """Level and text of a line. One without a level goes on with what was said before (a traceback, say)."""
-    level, colon, text = line.partition(": ")
-    return (level, text) if colon and level in LEVELS else (previous, line)
 
 
 def _child_environment(params: Mapping[str, Any]) -> dict[str, str]:

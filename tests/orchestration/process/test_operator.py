@@ -15,8 +15,8 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from zeshel_tasks.orchestration._stage import Stage
-from zeshel_tasks.orchestration.process_operator import StageProcessOperator
+from zeshel_tasks.orchestration.process.operator import StageProcessOperator
+from zeshel_tasks.orchestration.stage_task import Stage
 from zeshel_tasks.store import open_run
 
 FAKE_STAGE = (sys.executable, str(Path(__file__).with_name("fake_stage.py")))
@@ -198,7 +198,7 @@ def test_a_task_process_that_is_killed_takes_its_stage_along(tmp_path: Path) -> 
     pid_file = tmp_path / "pids"
     part = json.dumps({"hang": "polite", "pid_file": str(pid_file)})
     program = (
-        "import sys; from zeshel_tasks.orchestration._child import ChildProcess; import os\n"
+        "import sys; from zeshel_tasks.orchestration.process.child import ChildProcess; import os\n"
         f"for line in ChildProcess({[*FAKE_STAGE, 'download', '--run=/r']!r}, os.environ, 1.0).lines(): pass"
     )
     pid = os.spawnve(os.P_NOWAIT, sys.executable, [sys.executable, "-c", program], {**os.environ, "FAKE_STAGE": part})

@@ -7,6 +7,7 @@ the only place that lets a task turn green, and it asks the store, not the proce
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,16 @@ from typing import Any
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config import STAGE_CONFIGS, ComputeConfig, EncoderConfig, Split
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK, EXIT_TRY_AGAIN, ZeshelError
 from zeshel_tasks.orchestration.params import DEFAULT_PRESET, recipe_overrides
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 NO_RETRY = {EXIT_CONFIG: "bad configuration", EXIT_DATA: "bad input data"}
-SIGKILL = 9
+SIGNALS: dict[int, str] = {
+    signal.SIGKILL: "; often this means out of memory: try smaller batches or more memory",
+    signal.SIGTERM: " (SIGTERM): it was told to stop before it could finish",
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,16 @@ class Stage:
     def config_name(self) -> str:
         """The stage's name in ``config.py``."""
         return self.command.replace("-", "_")
+
+    @property
+    def runs_a_model(self) -> bool:
+        """Whether a GPU is of use to it."""
+        return issubclass(STAGE_CONFIGS[self.config_name], ComputeConfig)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it can use more than one GPU."""
+        return issubclass(STAGE_CONFIGS[self.config_name], EncoderConfig)
 
     @property
     def asset(self) -> Asset:
@@ -90,7 +105,7 @@ def finish(stage: Stage, run: str, exit_code: int, last_lines: Sequence[str], co
     manifest = open_run(run).manifest(stage.name)
     if manifest is None:
         problem = f"{stage.name}: ended with exit code 0, but no manifest is committed at {run}"
-        raise AirflowException(_with_lines(f"{problem}; expected one, so this task is not done", last_lines))
+        raise AirflowException(with_lines(f"{problem}; expected one, so this task is not done", last_lines))
     event = context["outlet_events"][stage.asset]
     event.extra = {"run": run, "fingerprint": manifest.fingerprint, "metrics": manifest.metrics}
     return dict(manifest.metrics)
@@ -100,20 +115,31 @@ def failure(stage: Stage, exit_code: int, last_lines: Sequence[str]) -> AirflowE
     """The exception that tells Airflow what to do, and a person why."""
     if exit_code in NO_RETRY:
         problem = f"{stage.name}: {NO_RETRY[exit_code]} (exit code {exit_code}), not retried"
-        return AirflowFailException(_with_lines(problem, last_lines))
+        return AirflowFailException(with_lines(problem, last_lines))
     if exit_code == EXIT_TRY_AGAIN:
         problem = f"{stage.name}: asks to be tried again (exit code {exit_code})"
-    elif exit_code < 0 or exit_code == 128 + SIGKILL:
-        number = -exit_code if exit_code < 0 else SIGKILL
-        problem = f"{stage.name}: ended by signal {number}"
-        problem += "; often this means out of memory: try smaller batches or more memory" if number == SIGKILL else ""
+    elif (number := _signal(exit_code)) is not None:
+        problem = f"{stage.name}: ended by signal {number}{SIGNALS.get(number, '')}"
     else:
         problem = f"{stage.name}: crashed (exit code {exit_code})"
-    return AirflowException(_with_lines(problem, last_lines))
+    return AirflowException(with_lines(problem, last_lines))
 
 
-def _with_lines(problem: str, lines: Sequence[str]) -> str:
+def with_lines(problem: str, lines: Sequence[str]) -> str:
+    """``problem``, with what was said last below it."""
     return "\n".join([f"{problem}:" if lines else problem, *lines])
+
+
+def split_level(line: str, previous: str) -> tuple[str, str]:
+    """Level and text of a stage's line. One without a level goes on with what was said before (a traceback, say)."""
+    level, colon, text = line.partition(": ")
+    return (level, text) if colon and level in LEVELS else (previous, line)
+
+
+def _signal(exit_code: int) -> int | None:
+    """The signal that ended a process: negative for a child of ours, 128 more in a container."""
+    number = -exit_code if exit_code < 0 else exit_code - 128
+    return number if number in set(signal.Signals) else None
 
 
 def _text(value: Any) -> str:

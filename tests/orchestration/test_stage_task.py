@@ -6,7 +6,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from zeshel_tasks.errors import EXIT_CONFIG
-from zeshel_tasks.orchestration._stage import Stage, command_line, failure, finish
+from zeshel_tasks.orchestration.stage_task import Stage, command_line, failure, finish
 
 HOSTILE = ["a b", "$(touch /tmp/owned)", "; rm -rf /", "'\"`", "--preset=smoke", "-h", "line\nbreak", "ünïcode", "*"]
 

@@ -1,0 +1,144 @@
+"""A Kubernetes API with one namespace, in memory, behind a real socket: as much of it as the operator calls."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+import yaml
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.execution_time.context import OutletEventAccessors
+
+from zeshel_tasks.orchestration.pods.operator import StagePodOperator
+from zeshel_tasks.orchestration.pods.settings import PodSettings
+from zeshel_tasks.orchestration.stage_task import Stage
+
+
+class FakeCluster:
+    """Pods are dictionaries, as on the wire; a test changes their ``status``."""
+
+    def __init__(self) -> None:
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.logs: dict[str, list[str]] = {}
+        self.events: list[dict[str, Any]] = []
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        """The only one."""
+        (pod,) = self.pods.values()
+        return pod
+
+    def end(self, exit_code: int, message: str = "", reason: str = "Error") -> None:
+        """The stage of the only pod ends."""
+        ended = {"terminated": {"exitCode": exit_code, "message": message, "reason": reason}}
+        self.set_status("Failed" if exit_code else "Succeeded", ended)
+
+    def set_status(self, phase: str, state: dict[str, Any] | None, **status: Any) -> None:
+        """What the kubelet reports of the only pod."""
+        containers = [{"name": "base", "state": state, "image": "i", "imageID": "", "ready": False, "restartCount": 0}]
+        self.pod["status"] = {"phase": phase, "containerStatuses": containers if state else None, **status}
+
+    def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
+        """Status code, and an object or the lines of a log."""
+        _, _, kind, *rest = path.removeprefix("/api/v1/").split("/")
+        if kind == "events":
+            return 200, {"kind": "EventList", "metadata": {}, "items": self.events}
+        if method == "POST":
+            self.pods[body["metadata"]["name"]] = {**body, "status": {"phase": "Pending"}}
+            return 201, body
+        if not rest:
+            wanted = [part.split("=") for part in query["labelSelector"][0].split(",") if "!" not in part]
+            items = [p for p in self.pods.values() if all(p["metadata"]["labels"].get(k) == v for k, v in wanted)]
+            return 200, {"kind": "PodList", "metadata": {}, "items": items}
+        if rest[0] not in self.pods:
+            return 404, {"kind": "Status", "message": f"pods {rest[0]} not found"}
+        if rest[1:] == ["log"]:
+            return 200, self.logs.get(rest[0], [])
+        pod = self.pods[rest[0]]
+        if method == "DELETE":
+            del self.pods[rest[0]]
+        if method == "PATCH":
+            pod["metadata"]["labels"] |= body["metadata"]["labels"]
+        return 200, pod
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    """Running, and named by $KUBECONFIG."""
+    fake = FakeCluster()
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            url = urlparse(self.path)
+            status, answer = fake.answer(
+                self.command, url.path, parse_qs(url.query), json.loads(body) if body else None
+            )
+            content = "".join(answer) if isinstance(answer, list) else json.dumps(answer)
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain" if isinstance(answer, list) else "application/json")
+            self.send_header("Content-Length", str(len(content.encode())))
+            self.end_headers()
+            self.wfile.write(content.encode())
+
+        do_GET = do_POST = do_DELETE = do_PATCH = handle_any  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Silence: pytest shows what matters."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "fake",
+        "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
+        "users": [{"name": "me", "user": {}}],
+    }  # fmt: skip
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    # What the client takes as the default path is decided when it is imported.
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    yield fake
+    server.shutdown()
+    server.server_close()
+
+
+class TaskInstance:
+    """As much of Airflow's as the operator asks for."""
+
+    def __init__(self, task_id: str) -> None:
+        self.dag_id, self.task_id, self.map_index, self.try_number, self.start_date = "zeshel", task_id, -1, 1, None
+        self.xcom: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Remembers it."""
+        self.xcom[key] = value
+
+
+MakeTask = Callable[..., tuple[StagePodOperator, dict[str, Any]]]
+
+
+@pytest.fixture
+def make_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeTask:
+    """``make_task(stage, params, **pod_settings)``: an operator whose fields are rendered, and its context."""
+    monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
+
+    def make(
+        stage: Stage, params: dict[str, Any] | None = None, **settings: Any
+    ) -> tuple[StagePodOperator, dict[str, Any]]:
+        pods = PodSettings.model_validate(
+            {"image": "zeshel-tasks:1", "namespace": "ml", "inCluster": False, "pollIntervalSeconds": 1, **settings}
+        )
+        task = StagePodOperator(stage=stage, store=str(tmp_path / "store"), pods=pods)
+        context = {
+            "ti": TaskInstance(stage.name), "run_id": "r1", "params": {"preset": "smoke", **(params or {})},
+            "outlet_events": OutletEventAccessors(), "dag": None, "task": task,
+        }  # fmt: skip
+        task.render_template_fields(context)
+        return task, context
+
+    return make

@@ -1,0 +1,240 @@
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+
+from zeshel_tasks.orchestration.pods.operator import StagePodOperator
+from zeshel_tasks.orchestration.stage_task import Stage
+
+STAGE = Stage("eval-biencoder", "test")
+TRAIN = Stage("train-biencoder")
+FAKE_STAGE = Path(__file__).parents[1] / "process" / "fake_stage.py"
+MakeTask = Callable[..., tuple[StagePodOperator, dict[str, Any]]]
+
+
+def start(task: StagePodOperator, context: dict[str, Any]) -> str:
+    """Runs the task until it waits for its pod; the pod's name."""
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+    return str(context["ti"].xcom["pod_name"])
+
+
+def come_back(task: StagePodOperator, context: dict[str, Any], name: str, status: str, message: str = "") -> None:
+    """What the triggerer does when the pod has ended."""
+    task.trigger_reentry(context, {"name": name, "namespace": "ml", "status": status, "message": message})
+
+
+def commit(stage: Stage, store: Path) -> None:
+    """What the stage does at its end."""
+    options = {"run": f"{store}/runs/r1"} | ({"split": stage.split} if stage.split else {})
+    runpy.run_path(str(FAKE_STAGE))["commit"](stage.command, options)
+
+
+def test_the_pod_runs_the_stage_and_can_be_found_by_its_labels(
+    make_task: MakeTask, cluster: Any, tmp_path: Path
+) -> None:
+    start(*make_task(STAGE, {"eval_biencoder.top_k": 8}, labels={"kueue.x-k8s.io/queue-name": "gpu"}))
+    (container,) = cluster.pod["spec"]["containers"]
+    assert container["image"] == "zeshel-tasks:1"
+    assert container["args"] == [
+        "eval-biencoder", f"--run={tmp_path}/store/runs/r1", "--preset=smoke", "--split=test", "--top_k=8",
+    ]  # fmt: skip
+    assert cluster.pod["metadata"]["labels"].items() >= {
+        "app.kubernetes.io/name": "zeshel", "app.kubernetes.io/component": "stage",
+        "zeshel/stage": "eval-biencoder", "zeshel/split": "test", "zeshel/run": "r1",
+        "dag_id": "zeshel", "task_id": "eval-biencoder-test", "run_id": "r1", "kueue.x-k8s.io/queue-name": "gpu",
+    }.items()  # fmt: skip
+
+
+def test_nothing_in_the_pod_is_root_or_writable_or_has_a_token(make_task: MakeTask, cluster: Any) -> None:
+    start(*make_task(STAGE))
+    spec = cluster.pod["spec"]
+    (container,) = spec["containers"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True, "runAsUser": 50000, "runAsGroup": 50000, "fsGroup": 50000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }  # fmt: skip
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/scratch", "/dev/shm"}
+    assert spec["restartPolicy"] == "Never"
+
+
+def test_secrets_are_named_and_never_read(make_task: MakeTask, cluster: Any) -> None:
+    start(*make_task(STAGE, secrets=["store"], env={"AWS_ENDPOINT_URL": "http://s3"}))
+    (container,) = cluster.pod["spec"]["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
+    assert {"name": "AWS_ENDPOINT_URL", "value": "http://s3"} in container["env"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "params", "limits"),
+    [
+        (TRAIN, {}, {"nvidia.com/gpu": "4", "memory": "8Gi"}),
+        (TRAIN, {"gpus": 2, "memory": "16Gi"}, {"nvidia.com/gpu": "2", "memory": "16Gi"}),
+        (TRAIN, {"gpus": 0}, {"memory": "8Gi"}),
+        (STAGE, {}, {"nvidia.com/gpu": "1", "memory": "8Gi"}),
+        (Stage("download"), {"gpus": 2, "memory": "16Gi"}, {"memory": "1Gi"}),
+    ],
+)
+def test_a_run_chooses_gpus_and_memory_of_the_stages_that_run_a_model(
+    make_task: MakeTask, cluster: Any, stage: Stage, params: dict[str, Any], limits: dict[str, str]
+) -> None:
+    model, data = ({"resources": {"limits": {"memory": memory}}} for memory in ("8Gi", "1Gi"))
+    start(*make_task(stage, params, gpus=4, model=model, data=data))
+    assert cluster.pod["spec"]["containers"][0]["resources"]["limits"] == limits
+
+
+def test_model_and_data_stages_go_to_their_own_nodes(make_task: MakeTask, cluster: Any) -> None:
+    gpu_nodes = {"nodeSelector": {"pool": "gpu"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
+    for stage in (TRAIN, Stage("convert")):
+        start(*make_task(stage, model={**gpu_nodes, "affinity": affinity, "priorityClassName": "training"}))
+    train, convert = (pod["spec"] for pod in cluster.pods.values())
+    assert (train["nodeSelector"], train["priorityClassName"]) == ({"pool": "gpu"}, "training")
+    assert train["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+    assert train["affinity"] == affinity
+    assert convert["nodeSelector"] == {}
+    assert not convert.get("tolerations")
+
+
+def test_a_params_text_is_never_a_template(make_task: MakeTask) -> None:
+    task, _ = make_task(Stage("download"), {"download.source": "s3://b/{{ run_id }}", "image": "mine:2"})
+    assert "--source=s3://b/{{ run_id }}" in task.arguments
+    assert task.image == "mine:2"
+
+
+def test_bad_params_make_no_pod(make_task: MakeTask, cluster: Any) -> None:
+    with pytest.raises(AirflowFailException, match="no such setting"):
+        make_task(STAGE, {"eval_biencoder.topk": 8})
+    assert cluster.pods == {}
+
+
+def test_a_stage_that_commits_is_green_and_its_metrics_are_passed_on(
+    make_task: MakeTask, cluster: Any, tmp_path: Path
+) -> None:
+    task, context = make_task(STAGE)
+    name = start(task, context)
+    commit(STAGE, tmp_path / "store")
+    cluster.end(0)
+    come_back(task, context, name, "success")
+    assert context["ti"].xcom["return_value"] == {"mentions": 7}
+    assert context["outlet_events"][STAGE.asset].extra["metrics"] == {"mentions": 7}
+    assert cluster.pods == {}
+
+
+def test_exit_code_0_without_a_manifest_is_not_green(make_task: MakeTask, cluster: Any) -> None:
+    task, context = make_task(STAGE)
+    name = start(task, context)
+    cluster.end(0)
+    with pytest.raises(AirflowException, match="no manifest is committed"):
+        come_back(task, context, name, "success")
+    assert "return_value" not in context["ti"].xcom
+
+
+@pytest.mark.parametrize(("exit_code", "retried"), [(2, False), (3, False), (75, True), (1, True), (143, True)])
+def test_the_exit_code_decides_and_the_stages_own_error_is_shown(
+    make_task: MakeTask, cluster: Any, exit_code: int, retried: bool
+) -> None:
+    task, context = make_task(STAGE)
+    name = start(task, context)
+    cluster.end(exit_code, "INFO: start\nERROR: top_k: expected 1, got 0\n  more of it\n")
+    with pytest.raises(AirflowException) as caught:
+        come_back(task, context, name, "failed", "pod failed")
+    assert isinstance(caught.value, AirflowFailException) is not retried
+    assert str(caught.value).endswith(":\ntop_k: expected 1, got 0\n  more of it")
+    assert list(cluster.pods) == [name], "a failed pod is kept to be looked at"
+
+
+def test_a_pod_that_vanished_is_retried_unless_its_work_is_committed(
+    make_task: MakeTask, cluster: Any, tmp_path: Path
+) -> None:
+    task, context = make_task(STAGE)
+    name = start(task, context)
+    cluster.pods.clear()
+    with pytest.raises(AirflowException, match="is gone and no manifest is committed") as caught:
+        come_back(task, context, name, "error", "404")
+    assert not isinstance(caught.value, AirflowFailException)
+    commit(STAGE, tmp_path / "store")
+    come_back(task, context, name, "error", "404")
+    assert context["ti"].xcom["return_value"] == {"mentions": 7}
+
+
+def test_a_pod_that_ended_well_is_green_though_the_triggerer_saw_an_error(
+    make_task: MakeTask, cluster: Any, tmp_path: Path
+) -> None:
+    task, context = make_task(STAGE)
+    name = start(task, context)
+    commit(STAGE, tmp_path / "store")
+    cluster.end(0)
+    come_back(task, context, name, "error", "connection lost")
+    assert context["ti"].xcom["return_value"] == {"mentions": 7}
+
+
+def test_a_pod_that_waits_for_its_image_is_not_left_behind(make_task: MakeTask, cluster: Any) -> None:
+    task, context = make_task(STAGE)
+    name = start(task, context)
+    cluster.set_status("Pending", {"waiting": {"reason": "ErrImagePull", "message": "not found"}})
+    with pytest.raises(AirflowException, match="image zeshel-tasks:1 cannot be pulled") as caught:
+        come_back(task, context, name, "error", "Image cannot be pulled")
+    assert not isinstance(caught.value, AirflowFailException)
+    assert cluster.pods == {}
+
+
+def test_a_pod_without_a_node_is_not_left_behind(make_task: MakeTask, cluster: Any) -> None:
+    task, context = make_task(STAGE)
+    name = start(task, context)
+    condition = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes: insufficient nvidia.com/gpu"}
+    cluster.set_status("Pending", None, conditions=[condition])
+    with pytest.raises(AirflowException, match=r"took too long\n0/3 nodes: insufficient nvidia.com/gpu"):
+        come_back(task, context, name, "timeout", "took too long")
+    assert cluster.pods == {}
+
+
+def test_a_task_stopped_while_it_made_its_pod_is_not_green_and_leaves_none(make_task: MakeTask, cluster: Any) -> None:
+    task, context = make_task(STAGE)
+    push = context["ti"].xcom_push
+
+    def stopped_here(key: str, value: Any) -> None:
+        push(key, value)
+        if key == "pod_name":
+            task.on_kill()
+
+    context["ti"].xcom_push = stopped_here
+    with pytest.raises(AirflowException, match="the task was stopped"):
+        task.execute(context)
+    assert cluster.pods == {}
+
+
+def test_a_new_try_takes_over_the_pod_that_still_runs(make_task: MakeTask, cluster: Any) -> None:
+    first = start(*make_task(STAGE))
+    cluster.set_status("Running", {"running": {}})
+    task, context = make_task(STAGE)
+    context["ti"].try_number = 2
+    assert start(task, context) == first
+    assert list(cluster.pods) == [first]
+
+
+def test_lines_the_triggerer_has_not_shown_are_logged_at_their_own_level(make_task: MakeTask, cluster: Any) -> None:
+    task, context = make_task(STAGE)
+    with structlog.testing.capture_logs() as logged:
+        name = start(task, context)
+        cluster.logs[name] = [
+            "2026-01-01T00:00:01.900000000Z INFO: shown before\n",
+            "2026-01-01T00:00:02.100000000Z WARNING: slow\n",
+            "2026-01-01T00:00:02.200000000Z   because\n",
+            "2026-01-01T00:00:03.000000000Z ERROR: bad\n",
+        ]
+        cluster.end(2, "ERROR: bad")
+        event = {"name": name, "namespace": "ml", "status": "failed", "message": "m"}
+        with pytest.raises(AirflowFailException):
+            task.trigger_reentry(context, event | {"last_log_time": "2026-01-01T00:00:02.700000+00:00"})
+    lines = [(line["log_level"], line["event"]) for line in logged]
+    end = next(number for number, (_, text) in enumerate(lines) if text.startswith("Trigger emitted"))
+    assert lines[1:end] == [("warning", "slow"), ("warning", "  because"), ("error", "bad")]

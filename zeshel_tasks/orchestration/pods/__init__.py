@@ -1,0 +1,1 @@
+"""The runner for a cluster: a stage is a pod on Kubernetes."""

@@ -1,0 +1,181 @@
+"""An Airflow operator that runs a stage as a pod."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
+from airflow.providers.cncf.kubernetes.secret import Secret
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.exceptions import AirflowException, TaskDeferred
+from kubernetes.client import ApiException
+from kubernetes.client import models as k8s
+
+from zeshel_tasks.errors import EXIT_OK
+from zeshel_tasks.orchestration.params import run_config_of
+from zeshel_tasks.orchestration.pods import specification
+from zeshel_tasks.orchestration.pods.ending import container_state, exit_code, is_over, pod_failure
+from zeshel_tasks.orchestration.pods.settings import PodSettings
+from zeshel_tasks.orchestration.settings import path_safe, run_address
+from zeshel_tasks.orchestration.stage_task import Stage, command_line, finish, split_level
+
+
+class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
+    """Runs ``zeshel <stage>`` in a pod and is green only if the stage's manifest is committed.
+
+    Args:
+        stage: what to run.
+        store: root address of runs and artifacts.
+        pods: how pods are made here.
+    """
+
+    ui_color = "#dbe9f6"
+
+    def __init__(self, *, stage: Stage, store: str, pods: PodSettings, **kwargs: Any) -> None:
+        pod_class = pods.model if stage.runs_a_model else pods.data
+        super().__init__(
+            task_id=stage.name,
+            outlets=[stage.asset],
+            # -- which cluster
+            kubernetes_conn_id=pods.connection_id,  # the default would look for a connection that need not be there
+            in_cluster=pods.in_cluster if pods.connection_id is None else None,
+            namespace=pods.namespace,
+            # -- what runs
+            name=f"zeshel-{stage.name}",
+            random_name_suffix=True,  # what is remembered of a pod is its name, without a uid (apache/airflow#71743)
+            image=pods.image,
+            image_pull_policy=pods.image_pull_policy,
+            image_pull_secrets=[k8s.V1LocalObjectReference(name=name) for name in pods.image_pull_secrets],
+            env_vars=specification.environment(pods),
+            # By reference: values would be in the rendered template and in logs (apache/airflow#17604, #69021).
+            secrets=[Secret("env", None, name) for name in pods.secrets],
+            labels=specification.labels(stage, pods),
+            annotations=dict(pods.annotations),
+            # -- where
+            node_selector=dict(pod_class.node_selector),
+            tolerations=list(pod_class.tolerations),
+            affinity=dict(pod_class.affinity),
+            priority_class_name=pod_class.priority_class_name,
+            # -- what it may do
+            service_account_name=pods.service_account_name,
+            automount_service_account_token=False,  # a stage has no business with the API server
+            security_context=specification.pod_security(pods),
+            container_security_context=specification.container_security(),
+            volumes=specification.volumes(pods),
+            volume_mounts=specification.volume_mounts(),
+            # -- how it is watched
+            deferrable=True,  # hours of training hold no worker slot and survive a worker's death
+            durable=True,  # a new try finds the pod that the one before has left running
+            poll_interval=pods.poll_interval_seconds,
+            startup_check_interval_seconds=pods.poll_interval_seconds,
+            schedule_timeout_seconds=pods.schedule_timeout_seconds,  # GPU nodes scale up slowly (apache/airflow#51789)
+            startup_timeout_seconds=pods.startup_timeout_seconds,
+            logging_interval=pods.logging_interval_seconds,  # None: no log before the end (apache/airflow#57531)
+            do_xcom_push=False,  # no sidecar that can hang (apache/airflow#37298): metrics come from the manifest
+            log_pod_spec_on_failure=False,  # it has the environment in it (apache/airflow#17604)
+            log_events_on_failure=True,  # "FailedScheduling", "BackOff": often the whole story
+            termination_message_policy="FallbackToLogsOnError",  # the stage's last lines, also when no log can be read
+            # -- how it ends
+            on_finish_action="delete_succeeded_pod",  # a failed one can be looked at
+            on_kill_action="delete_pod",
+            termination_grace_period=pods.termination_grace_period_seconds,  # to save a checkpoint
+            active_deadline_seconds=pods.active_deadline_seconds,  # should nobody watch any more
+            **kwargs,
+        )
+        self.stage, self.store, self.pods, self.pod_class = stage, store, pods, pod_class
+
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        """Adds what the run decides, so that the UI's *Rendered Templates* shows it.
+
+        After the rendering, not before: a Param's text is a value, and no template of ours.
+
+        Raises:
+            AirflowFailException: the Params are not a valid recipe.
+        """
+        super().render_template_fields(context, jinja_env)
+        run_id, params = context["run_id"], context["params"]
+        self.arguments = command_line(self.stage, run_address(self.store, run_id), params)
+        run = run_config_of(params)
+        self.image = run.image or self.pods.image
+        self.container_resources = specification.resources(self.stage, self.pods, self.pod_class, run)
+        run_label = {"zeshel/run": make_safe_label_value(path_safe(run_id))}
+        self.labels = specification.labels(self.stage, self.pods) | run_label
+
+    def execute(self, context: Any) -> None:
+        """Makes the pod, or finds the one of an earlier try, and hands it to the triggerer.
+
+        Raises:
+            TaskDeferred: the pod is there.
+            AirflowException: the task was stopped; the pod is deleted.
+        """
+        try:
+            super().execute(context)
+        except TaskDeferred as deferred:
+            # SIGTERM raises nothing here: without this, the task would wait for the pod that it has deleted.
+            if self._killed:
+                raise AirflowException(f"{self.stage.name}: the task was stopped, and its pod deleted") from deferred
+            raise
+
+    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
+        """Judges the pod that the triggerer saw ending; its metrics become the task's XCom.
+
+        Raises:
+            TaskDeferred: it has not ended yet.
+            AirflowFailException, AirflowException: as ``ending.pod_failure`` and ``stage_task.finish`` say.
+        """
+        failure = None
+        try:
+            super().trigger_reentry(context, event)
+        except AirflowException:
+            failure = pod_failure(self.stage, self.pod, self.base_container_name, event)
+        if failure is not None and self.pod is not None and exit_code(self.pod, self.base_container_name) != EXIT_OK:
+            self._delete_what_could_still_run(self.pod)
+            raise failure
+        # The pod ended well, or it is gone and nobody saw how it ended: the manifest decides.
+        try:
+            metrics = finish(self.stage, run_address(self.store, context["run_id"]), EXIT_OK, [], context)
+        except AirflowException as error:
+            raise failure or error from None
+        context["ti"].xcom_push(
+            BaseXCom.XCOM_RETURN_KEY, metrics
+        )  # do_xcom_push, which is about the sidecar, turns this off too
+
+    def _delete_what_could_still_run(self, pod: k8s.V1Pod) -> None:
+        """A pod that waits for its image or for a node is not kept: it would run beside that of the next try."""
+        if is_over(pod):
+            return
+        try:
+            self.pod_manager.delete_pod(pod)
+        except ApiException as error:
+            self.log.warning("could not delete pod %s: %s", pod.metadata.name, error.reason)
+
+    def _write_logs(self, pod: k8s.V1Pod, follow: bool = False, since_time: Any = None) -> None:  # noqa: ARG002
+        """The lines that the triggerer has not logged yet, each at its own level (the provider's are all INFO)."""
+        state = container_state(pod, self.base_container_name)
+        if state is None or state.waiting:
+            return
+        since = _whole_second(since_time)
+        answer = self.client.read_namespaced_pod_log(
+            name=pod.metadata.name,
+            namespace=pod.metadata.namespace,
+            container=self.base_container_name,
+            since_seconds=None if since is None else math.ceil((datetime.now(UTC) - since).total_seconds()) + 1,
+            timestamps=True,
+            _preload_content=False,
+        )
+        level = "INFO"
+        for raw_line in answer:
+            written_at, _, line = raw_line.decode("utf-8", errors="replace").rstrip("\n").partition(" ")
+            if line and (since is None or datetime.fromisoformat(written_at) >= since):
+                level, text = split_level(line, level)
+                getattr(self.log, level.lower())("%s", text)
+
+
+def _whole_second(time: datetime | str | None) -> datetime | None:
+    """The triggerer leaves out the lines of the second in which it reads."""
+    if isinstance(time, str):
+        time = datetime.fromisoformat(time)
+    return None if time is None else time.replace(microsecond=0)
