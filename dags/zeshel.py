@@ -13,7 +13,10 @@ Open its log: the last lines are the stage's own error, repeated in the exceptio
 | bad configuration | 2 | no | trigger a new run with the named setting corrected |
 | bad input data | 3 | no | mend the named file or object, then clear the task |
 | asks to be tried again | 75 | yes | nothing; if retries run out, bring the store or the server back and clear it |
-| ended by signal 9 | - | yes | out of memory, most likely: smaller batches or more memory |
+| out of memory, or ended by signal 9 | 137 | yes | smaller batches, or a new run with more `memory` |
+| the pod is gone, was evicted or preempted | - | yes | nothing: the next try goes on from the last checkpoint |
+| the image cannot be pulled | - | yes | correct `image`, or the Secret for its registry |
+| the pod did not start | - | yes | the message below it says what no node has: GPUs, memory, a label |
 | crashed, or no manifest | other | yes | read the traceback; clear the task once the cause is gone |
 
 **Resume**: clear the failed task (*Clear task*, downstream included). A stage that is done is not done again: it finds
@@ -21,7 +24,8 @@ its committed artifact and says `reused`. A training goes on from its last check
 same settings reuses all that is unchanged, too.
 
 **Where things are**: the run is at `<store>/runs/<run id>`; each task's XCom `return_value` and its asset event hold
-the metrics. `zeshel show --run <that address>` prints what ran, what was reused, and where each artifact lies.
+the metrics. On Kubernetes, `kubectl get pods -l zeshel/run=<run id>` lists its pods, and a failed one is kept until you
+delete it. `zeshel show --run <that address>` prints what ran, what was reused, and where each artifact lies.
 """
 
 from airflow.sdk import DAG, chain

@@ -105,6 +105,10 @@ def _add_commands_for_the_demo(commands: Any) -> None:
     bert.add_argument("--seed", type=int, default=7)
     bert.set_defaults(command=_make_small_bert)
 
+    inputs = commands.add_parser("make-sample-inputs", help="both of these, in a store: to try a deployment with")
+    inputs.add_argument("--out", required=True, metavar="ADDRESS", help="a directory or s3://bucket/prefix")
+    inputs.set_defaults(command=_make_sample_inputs)
+
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", required=True, metavar="ADDRESS", help="<store>/runs/<run id>, local or s3://")
@@ -176,6 +180,12 @@ def _make_small_bert(options: argparse.Namespace) -> None:
     from zeshel_tasks.models.small_bert import build_small_bert
 
     build_small_bert(options.data, options.out, seed=options.seed, vocab_size=options.vocab_size)
+
+
+def _make_sample_inputs(options: argparse.Namespace) -> None:
+    from zeshel_tasks.commands.sample_inputs import make_sample_inputs
+
+    make_sample_inputs(options.out)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,268 @@
+"""A deployment on a real cluster: $KUBECONFIG names it, kubectl and helm are on PATH. Everything is made here.
+
+Images are those that `make images` built (``IMAGE_PREFIX``, ``IMAGE_TAG``), and that of an S3 server for the tests.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+
+from tests.cluster.deployment import BUCKET, DagRun, Deployment, s3_client, secret_value, stopwatch
+from tests.cluster.kubectl import Namespace, eventually, helm
+from tests.cluster.pod_watch import PodWatch
+from zeshel_tasks import __version__
+from zeshel_tasks.orchestration.demo.airflow_config import free_port
+from zeshel_tasks.orchestration.demo.client import AirflowClient
+
+ROOT = Path(__file__).parents[2]
+CLUSTER_TESTS = Path(__file__).parent
+RELEASE = "zeshel"
+ACCESS_KEY, SECRET_KEY = "test-key", "test-secret-key"
+SMALL = {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "3Gi"}}
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before the markers decide what runs
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """These tests wait for machines, not for code; and they need a cluster."""
+    for item in items:
+        if CLUSTER_TESTS in item.path.parents and "deployment" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.timeout(2400))
+
+
+def image(name: str) -> str:
+    """The full name of one of our images."""
+    return f"{os.environ.get('IMAGE_PREFIX', 'localhost/')}{name}:{os.environ.get('IMAGE_TAG', __version__)}"
+
+
+@pytest.fixture(scope="session")
+def namespace() -> Iterator[Namespace]:
+    """A fresh one, removed with all that is in it."""
+    assert os.environ.get("KUBECONFIG"), "expected $KUBECONFIG to name the cluster to test on; it is not set"
+    made = Namespace(f"zeshel-test-{uuid4().hex[:6]}")
+    made.run("create", "namespace", made.name)
+    yield made
+    if "KEEP" not in os.environ:
+        made.run("delete", "namespace", made.name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def s3_pod_ip(namespace: Namespace) -> str:
+    """Address of the S3 server's pod; by its own, so that a cluster without service proxies will do."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "s3", "labels": {"app": "s3"}},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "containers": [
+                {
+                    "name": "s3",
+                    "image": image("zeshel-test-s3"),
+                    "imagePullPolicy": "IfNotPresent",
+                    "args": ["--bucket", BUCKET],
+                    "securityContext": RESTRICTED,
+                    "readinessProbe": {"tcpSocket": {"port": 5000}, "periodSeconds": 1},
+                }
+            ],
+        },
+    }
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "store"},
+        "stringData": {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY},
+    }
+    namespace.apply(pod, secret)
+    namespace.run("wait", "pod/s3", "--for=condition=Ready", "--timeout=180s")
+    return str(namespace.get("pod", "s3")["status"]["podIP"])
+
+
+@pytest.fixture(scope="session")
+def s3(namespace: Namespace, s3_pod_ip: str, inputs: Path) -> Iterator[Any]:
+    """A client of that server, which has the inputs of the runs below s3://zeshel/inputs."""
+    port = free_port()
+    with namespace.forwarded("pod/s3", 5000, port):
+        client = s3_client(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
+        eventually(lambda: _answers(client), "an answer of the S3 server", 60)
+        for file in sorted(path for path in inputs.rglob("*") if path.is_file()):
+            client.upload_file(str(file), BUCKET, f"inputs/{file.relative_to(inputs)}")
+        yield client
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sample worlds, and a small BERT with their vocabulary."""
+    folder = tmp_path_factory.mktemp("inputs")
+    zeshel = [sys.executable, "-m", "zeshel_tasks.cli"]
+    data = folder / "sample_worlds.tar.bz2"
+    subprocess.run([*zeshel, "make-sample-worlds", "--out", str(data)], check=True)
+    subprocess.run([*zeshel, "make-small-bert", "--data", str(data), "--out", str(folder / "small_bert")], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The chart, with a stand-in for the official one: Helm wants a dependency to be there even if it is off."""
+    copied = tmp_path_factory.mktemp("chart") / "zeshel"
+    shutil.copytree(ROOT / "helm" / "zeshel", copied)
+    if not any((copied / "charts").glob("airflow*")):
+        (dependency,) = yaml.safe_load((copied / "Chart.yaml").read_text())["dependencies"]
+        stand_in = copied / "charts" / "airflow"
+        stand_in.mkdir(parents=True)
+        facts = {"apiVersion": "v2", "name": dependency["name"], "version": dependency["version"]}
+        (stand_in / "Chart.yaml").write_text(yaml.safe_dump(facts))
+    return copied
+
+
+@pytest.fixture(scope="session")
+def storage_class(namespace: Namespace) -> Iterator[str]:
+    """For Airflow's database: the cluster's own or, where it has none, a volume on the node's disk."""
+    classes = namespace.get("storageclass")["items"]
+    default = "storageclass.kubernetes.io/is-default-class"
+    if any(found["metadata"].get("annotations", {}).get(default) == "true" for found in classes):
+        yield ""
+        return
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": namespace.name},
+        "spec": {
+            "storageClassName": namespace.name,
+            "capacity": {"storage": "10Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": f"/var/tmp/{namespace.name}", "type": "DirectoryOrCreate"},
+        },
+    }
+    on_the_node = {"name": "disk", "hostPath": {"path": "/var/tmp"}}
+    command = f"mkdir -p /disk/{namespace.name} && chown 50000:50000 /disk/{namespace.name}"
+    namespace.apply(volume, _root_pod("make-volume", command, on_the_node))
+    eventually(lambda: _succeeded(namespace, "make-volume"), "the volume's folder", 60)
+    yield namespace.name
+    if "KEEP" not in os.environ:
+        namespace.apply(_root_pod("remove-volume", f"rm -rf /disk/{namespace.name}", on_the_node))
+        eventually(lambda: _succeeded(namespace, "remove-volume"), "the volume's end", 60)
+        namespace.run("delete", "persistentvolume", namespace.name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def values(s3_pod_ip: str, storage_class: str) -> dict[str, Any]:
+    """Of the chart, as a person would write them for a small machine without GPUs."""
+    repository, _, tag = image("zeshel-tasks").rpartition(":")
+    return {
+        "images": {
+            "tasks": {"repository": repository, "tag": tag},
+            "airflow": {"repository": repository.replace("zeshel-tasks", "zeshel-airflow"), "tag": tag},
+        },
+        "store": {
+            "address": f"s3://{BUCKET}/test",
+            "endpoint": f"http://{s3_pod_ip}:5000",
+            "region": "us-east-1",
+            "existingSecret": "store",
+        },
+        "dag": {
+            "retries": 2,
+            "retryDelaySeconds": 3,
+            "maxRetryDelaySeconds": 10,
+            "defaults": {
+                "preset": "smoke",
+                "download.source": f"s3://{BUCKET}/inputs/sample_worlds.tar.bz2",
+                "bert_model": f"s3://{BUCKET}/inputs/small_bert",
+                "print_interval": 2,
+            },
+        },
+        "stages": {
+            "gpus": 0,
+            "model": {"resources": SMALL},
+            "data": {"resources": SMALL},
+            "scratchSize": "5Gi",
+            "shmSize": "512Mi",
+            "loggingIntervalSeconds": 3,
+            "pollIntervalSeconds": 1,
+            "terminationGracePeriodSeconds": 30,
+        },
+        "standalone": {
+            "enabled": True,
+            "persistence": {"enabled": True, "size": "5Gi", "storageClass": storage_class},
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def deployment(
+    namespace: Namespace, s3: Any, chart: Path, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """The chart with its standalone Airflow, installed and healthy."""
+    file = tmp_path_factory.mktemp("values") / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    seconds = stopwatch()
+    helm("install", RELEASE, str(chart), f"--namespace={namespace.name}", f"--values={file}")
+    namespace.run("rollout", "status", f"deployment/{RELEASE}-airflow", "--timeout=600s")
+    port = free_port()
+    with ExitStack() as stack:
+        stack.enter_context(namespace.forwarded(f"deployment/{RELEASE}-airflow", 8080, port))
+        password = secret_value(namespace, f"{RELEASE}-keys", "admin-password")
+        airflow = AirflowClient(f"http://127.0.0.1:{port}", "admin", password)
+        stack.callback(airflow.close)
+        eventually(lambda: airflow.has_dag("zeshel"), "the DAG zeshel", 300)
+        print(f"\nAirflow up, with the DAG, {seconds():.0f} s after `helm install`")
+        yield Deployment(namespace, airflow, s3, RELEASE)
+    helm("uninstall", RELEASE, f"--namespace={namespace.name}")
+
+
+@pytest.fixture(scope="session")
+def pods(namespace: Namespace) -> Iterator[PodWatch]:
+    """What the stages' pods do, from the first run on."""
+    with PodWatch(namespace.name) as watch:
+        yield watch
+
+
+@pytest.fixture(scope="session")
+def first_run(deployment: Deployment, pods: PodWatch) -> DagRun:
+    """The whole recipe, undisturbed."""
+    seconds = stopwatch()
+    run = deployment.trigger("first").succeed()
+    print(f"\nthe whole recipe: {seconds():.0f} s")
+    return run
+
+
+def _root_pod(name: str, command: str, volume: dict[str, Any]) -> dict[str, Any]:
+    container = {
+        "name": "base",
+        "image": image("zeshel-airflow"),
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/sh", "-c", command],
+        "securityContext": {"runAsUser": 0},
+        "volumeMounts": [{"name": volume["name"], "mountPath": "/disk"}],
+    }
+    spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def _succeeded(namespace: Namespace, pod: str) -> bool:
+    return bool(namespace.get("pod", pod)["status"]["phase"] == "Succeeded")
+
+
+def _answers(client: Any) -> bool:
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        client.head_bucket(Bucket=BUCKET)
+    except BotoCoreError:
+        return False
+    return True

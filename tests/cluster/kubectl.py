@@ -1,0 +1,104 @@
+"""The cluster under test, through kubectl: what a person would type."""
+
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+POLL_SECONDS = 0.5
+
+
+class KubectlFailed(Exception):
+    """kubectl said no; the message has its words."""
+
+
+class Namespace:
+    """A namespace of the cluster that ``KUBECONFIG`` names."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def run(self, *arguments: str, stdin: str | None = None) -> str:
+        """stdout of ``kubectl --namespace ... <arguments>``."""
+        done = subprocess.run(
+            ["kubectl", "--namespace", self.name, *arguments], input=stdin, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise KubectlFailed(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """An object, or a list of objects in ``items``."""
+        found: dict[str, Any] = json.loads(self.run("get", *arguments, "--output=json"))
+        return found
+
+    def apply(self, *objects: Mapping[str, Any]) -> None:
+        """Makes or changes objects."""
+        self.run("apply", "--filename=-", stdin=json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}))
+
+    def pods(self, **labels: str) -> list[dict[str, Any]]:
+        """Pods by their labels; ``stage="convert"`` stands for ``zeshel/stage=convert``."""
+        selector = ",".join(f"zeshel/{name}={value}" for name, value in labels.items())
+        items: list[dict[str, Any]] = self.get("pods", f"--selector={selector}")["items"]
+        return items
+
+    @contextmanager
+    def forwarded(self, target: str, port: int, local_port: int) -> Iterator[None]:
+        """``target``'s port as 127.0.0.1:local_port, again and again should its pod go away."""
+        command = ["kubectl", "--namespace", self.name, "port-forward", target, f"{local_port}:{port}"]
+        closed = threading.Event()
+        process: list[subprocess.Popen[bytes]] = []
+
+        def keep_forwarding() -> None:
+            while not closed.is_set():
+                process[:] = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
+                process[0].wait()
+                closed.wait(POLL_SECONDS)
+
+        thread = threading.Thread(target=keep_forwarding, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            closed.set()
+            for started in process:
+                started.terminate()
+            thread.join()
+
+
+def eventually(look: Callable[[], T | None], what: str, seconds: float = 300.0) -> T:
+    """The first answer that is neither None nor False; servers and pods that are not there yet are waited for.
+
+    Raises:
+        TimeoutError: naming ``what``, with the last error if there was one.
+    """
+    deadline, last_error = time.monotonic() + seconds, ""
+    while time.monotonic() < deadline:
+        try:
+            answer = look()
+            if answer is not None and answer is not False:
+                return answer
+        except (httpx.TransportError, KubectlFailed) as error:
+            last_error = f"; last error: {error}"
+        time.sleep(POLL_SECONDS)
+    raise TimeoutError(f"expected within {seconds:.0f} s: {what}{last_error}")
+
+
+def helm(*arguments: str) -> str:
+    """stdout of Helm ($HELM, or helm on PATH)."""
+    done = subprocess.run([os.environ.get("HELM", "helm"), *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, f"helm {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def without_ansi(text: str) -> str:
+    """``text`` without a terminal's colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -1,0 +1,78 @@
+"""What the stages' pods did, seen from outside: successful ones are gone when a run has ended."""
+
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kubernetes import client, config, watch
+from kubernetes.client import models as k8s
+
+
+@dataclass
+class SeenPod:
+    """One pod. Times are those of its container, None before they came."""
+
+    name: str
+    labels: dict[str, str]
+    node_name: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    deleted: bool = False
+
+    @property
+    def stage(self) -> str:
+        """``eval-biencoder-test``: the name of its task."""
+        return "-".join(filter(None, [self.labels["zeshel/stage"], self.labels.get("zeshel/split")]))
+
+    @property
+    def run(self) -> str:
+        """Name of its run."""
+        return self.labels["zeshel/run"]
+
+
+class PodWatch:
+    """Follows the stages' pods of a namespace from ``with`` on."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace, self._pods = namespace, dict[str, SeenPod]()
+        self._closed, self._watch = threading.Event(), watch.Watch()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> "PodWatch":
+        config.load_kube_config()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._watch.stop()
+
+    def of_run(self, run: str) -> list[SeenPod]:
+        """The pods of a run, in the order in which they were made."""
+        return [pod for pod in self._pods.values() if pod.run == run]
+
+    def _follow(self) -> None:
+        while not self._closed.is_set():
+            stream = self._watch.stream(
+                client.CoreV1Api().list_namespaced_pod,
+                self._namespace,
+                label_selector="app.kubernetes.io/name=zeshel,app.kubernetes.io/component=stage",
+                timeout_seconds=20,
+            )
+            for event in stream:
+                self._note(event["type"], event["object"])
+
+    def _note(self, event: str, pod: k8s.V1Pod) -> None:
+        seen = self._pods.setdefault(pod.metadata.uid, SeenPod(pod.metadata.name, dict(pod.metadata.labels)))
+        seen.deleted = event == "DELETED"
+        state = _container_state(pod)
+        if state is not None and state.running:
+            seen.started = state.running.started_at
+        if state is not None and state.terminated:
+            seen.started, seen.ended = state.terminated.started_at, state.terminated.finished_at
+
+
+def _container_state(pod: k8s.V1Pod) -> Any:
+    statuses = pod.status.container_statuses or []
+    return statuses[0].state if statuses else None

@@ -1,0 +1,57 @@
+"""An S3 server for tests, all in memory: python server.py [--host 0.0.0.0] [--port 5000] [--bucket NAME ...]"""
+
+import argparse
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.test import Client
+
+
+class OneAtATime:
+    """moto looks for the object of If-None-Match first and writes later; a real server does both at once."""
+
+    def __init__(self) -> None:
+        self._moto, self._turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        with self._turn:
+            return list(self._moto(environ, start_response))
+
+
+class KeepsConnections(WSGIRequestHandler):
+    """A client's next request may use the same connection."""
+
+    protocol_version = "HTTP/1.1"
+
+
+def s3_server(host: str, port: int, buckets: Iterable[str] = ()) -> BaseWSGIServer:
+    """A server that has ``buckets``; port 0 takes a free one.
+
+    Raises:
+        ValueError: a bucket cannot be made, for instance because its name is not allowed.
+    """
+    application = OneAtATime()
+    for bucket in buckets:
+        answer = Client(application).put(f"/{bucket}", base_url="http://localhost")
+        if answer.status_code != 200:
+            raise ValueError(f"bucket {bucket!r} was refused with status {answer.status_code}: {answer.text}")
+    return make_server(host, port, application, threaded=True, request_handler=KeepsConnections)
+
+
+def main() -> None:
+    """Serves until the process is ended."""
+    parser = argparse.ArgumentParser(description="An S3 server for tests, all in memory.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--bucket", action="append", default=[], help="made at the start; may be given again")
+    arguments = parser.parse_args()
+    server = s3_server(arguments.host, arguments.port, arguments.bucket)
+    print(f"serving S3 at http://{arguments.host}:{server.server_port}", flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

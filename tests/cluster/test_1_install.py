@@ -1,0 +1,70 @@
+"""The chart's Airflow comes up under its own service account, which may do what it must and nothing else."""
+
+import pytest
+
+from tests.cluster.deployment import Deployment
+from tests.cluster.kubectl import KubectlFailed
+
+NEEDED = [
+    *((verb, "pods") for verb in ("create", "get", "list", "watch", "patch", "delete")),
+    ("get", "pods/log"),
+    ("list", "events"),
+    ("watch", "events"),
+]
+FORBIDDEN = [
+    ("get", "secrets"),
+    ("list", "secrets"),
+    ("create", "pods/exec"),
+    ("get", "nodes"),
+    ("create", "deployments.apps"),
+    ("create", "serviceaccounts"),
+    ("create", "rolebindings.rbac.authorization.k8s.io"),
+    ("get", "configmaps"),
+]
+
+
+def may(deployment: Deployment, account: str, verb: str, resource: str, *options: str) -> bool:
+    """What ``kubectl auth can-i`` answers for a service account of the deployment's namespace."""
+    user = f"system:serviceaccount:{deployment.namespace.name}:{account}"
+    kind, _, part = resource.partition("/")  # kubectl would take pods/exec for a pod of the name "exec"
+    question = [verb, kind, *([f"--subresource={part}"] if part else [])]
+    try:
+        answer = deployment.namespace.run("auth", "can-i", *question, f"--as={user}", *options)
+    except KubectlFailed:  # its exit code is 1 for "no"
+        return False
+    return answer.strip() == "yes"
+
+
+def airflow_account(deployment: Deployment) -> str:
+    return str(deployment.airflow_pod()["spec"]["serviceAccountName"])
+
+
+def test_airflow_is_healthy(deployment: Deployment) -> None:
+    health = deployment.airflow.health()
+    assert {name: part["status"] for name, part in health.items() if part.get("status")} == {
+        "metadatabase": "healthy", "scheduler": "healthy", "triggerer": "healthy", "dag_processor": "healthy",
+    }  # fmt: skip
+
+
+def test_it_runs_under_an_account_of_its_own(deployment: Deployment) -> None:
+    assert airflow_account(deployment) not in ("", "default")
+
+
+@pytest.mark.parametrize(("verb", "resource"), NEEDED)
+def test_it_may_do_what_it_must(deployment: Deployment, verb: str, resource: str) -> None:
+    assert may(deployment, airflow_account(deployment), verb, resource)
+
+
+@pytest.mark.parametrize(("verb", "resource"), FORBIDDEN)
+def test_it_may_do_nothing_else(deployment: Deployment, verb: str, resource: str) -> None:
+    assert not may(deployment, airflow_account(deployment), verb, resource)
+
+
+@pytest.mark.parametrize("other", ["default", "kube-system"])
+def test_other_namespaces_are_closed_to_it(deployment: Deployment, other: str) -> None:
+    assert not may(deployment, airflow_account(deployment), "get", "pods", f"--namespace={other}")
+    assert not may(deployment, airflow_account(deployment), "create", "pods", f"--namespace={other}")
+
+
+def test_the_stages_account_may_do_nothing(deployment: Deployment) -> None:
+    assert not any(may(deployment, "zeshel-stage", verb, resource) for verb, resource in [*NEEDED, *FORBIDDEN])

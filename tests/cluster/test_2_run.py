@@ -1,0 +1,135 @@
+"""The whole recipe in pods, and the same again with nothing to do."""
+
+import json
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from tests.cluster.deployment import BUCKET, DagRun, Deployment, stopwatch
+from tests.cluster.pod_watch import PodWatch
+
+STAGES = (
+    "download", "convert", "train-biencoder",
+    "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
+    "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test", "report",
+)  # fmt: skip
+# What runs one after the other; the others run beside one of these.
+CHAIN = (
+    "download", "convert", "train-biencoder", "eval-biencoder-train", "train-crossencoder", "eval-crossencoder-test",
+    "report",
+)  # fmt: skip
+LOOK_FROM_INSIDE = """
+import json, os, pathlib
+def writable(path):
+    try:
+        (pathlib.Path(path) / "probe").write_text("x")
+        (pathlib.Path(path) / "probe").unlink()
+        return True
+    except OSError:
+        return False
+status = dict(line.split(":\\t", 1) for line in open("/proc/1/status").read().splitlines() if ":\\t" in line)
+print(json.dumps({
+    "user": os.getuid(),
+    "writable": [path for path in "/ /tmp /opt/zeshel /home /etc /var/tmp /scratch /dev/shm".split() if writable(path)],
+    "token": os.path.exists("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+    "capabilities": int(status["CapEff"], 16) | int(status["CapPrm"], 16) | int(status["CapBnd"], 16),
+    "no_new_privileges": status["NoNewPrivs"].strip(),
+    "seccomp": status["Seccomp"].strip(),
+}))
+"""
+
+
+def test_every_stage_is_a_pod_and_succeeds(first_run: DagRun, pods: PodWatch) -> None:
+    assert {name: (task.state, task.try_number) for name, task in first_run.tasks().items()} == dict.fromkeys(
+        STAGES, ("success", 1)
+    )
+    assert sorted(pod.stage for pod in pods.of_run(first_run.name)) == sorted(STAGES)
+    assert all(pod.deleted for pod in pods.of_run(first_run.name)), "successful pods are removed"
+
+
+def test_the_three_evaluations_ran_at_the_same_time(first_run: DagRun, pods: PodWatch) -> None:
+    evals = [pod for pod in pods.of_run(first_run.name) if pod.stage.startswith("eval-biencoder")]
+    for pod in evals:
+        print(f"{pod.stage}: {pod.started} to {pod.ended}")
+    assert len(evals) == 3
+    assert max(pod.started for pod in evals if pod.started) < min(pod.ended for pod in evals if pod.ended)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_its_artifact_is_committed_in_s3(first_run: DagRun, deployment: Deployment, stage: str) -> None:
+    record = first_run.record(stage)
+    assert record["reused"] is False
+    key = f"test/{record['artifact']}/manifest.json"
+    assert deployment.s3.head_object(Bucket=BUCKET, Key=key)["ContentLength"] > 100
+
+
+def test_the_report_is_in_the_runs_folder(first_run: DagRun, deployment: Deployment) -> None:
+    page = deployment.s3.get_object(Bucket=BUCKET, Key=f"test/runs/{first_run.name}/report/index.html")["Body"].read()
+    assert b"<html" in page
+
+
+def test_metrics_are_in_xcom(first_run: DagRun) -> None:
+    assert first_run.metrics("eval-biencoder-test")["recall@16"] > 0
+    assert 0 < first_run.metrics("eval-crossencoder-test")["unnormalized_accuracy"] <= 100
+    assert first_run.metrics("download")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_its_log_in_airflow_shows_the_stages_own_lines(first_run: DagRun, stage: str) -> None:
+    assert re.search(r"(committed|wrote|done)", first_run.log_text(stage)), first_run.log_text(stage)
+
+
+@pytest.mark.parametrize("stage", ["train-biencoder", "train-crossencoder"])
+def test_progress_is_shown_while_it_trains(first_run: DagRun, stage: str) -> None:
+    steps = re.findall(r"step (\d+)/(\d+).*loss", first_run.log_text(stage))
+    assert len(steps) > 1, first_run.log_text(stage)
+
+
+def test_nothing_is_done_twice_when_nothing_has_changed(
+    first_run: DagRun, deployment: Deployment, pods: PodWatch
+) -> None:
+    seconds = stopwatch()
+    run = deployment.trigger("rerun").succeed()
+    took = seconds()
+    assert {stage: run.record(stage)["reused"] for stage in STAGES} == dict.fromkeys(STAGES, True)
+    assert all(run.metrics(stage) == first_run.metrics(stage) for stage in STAGES)
+    show_overhead(run, pods, took)
+
+
+def show_overhead(run: DagRun, pods: PodWatch, took: float) -> None:
+    """What a stage costs besides its work: a table for people, no assertion on a shared machine's clock."""
+    tasks, seen = run.tasks(), {pod.stage: pod for pod in pods.of_run(run.name)}
+    table = Table(
+        "stage", "before: s after the stage before it", "task, s", "of that in the pod, s", title="nothing to do"
+    )
+    for before, stage in pairwise(CHAIN):
+        task, pod = tasks[stage], seen[stage]
+        gap = (task.started - tasks[before].ended).total_seconds() if task.started and tasks[before].ended else 0.0
+        inside = (pod.ended - pod.started).total_seconds() if pod.started and pod.ended else 0.0
+        table.add_row(stage, f"{gap:.1f}", f"{task.seconds:.1f}", f"{inside:.0f}")
+    Console(width=120).print(table)
+    print(
+        f"rerun: {took:.0f} s for {len(CHAIN) + 1} stages one after the other: {took / (len(CHAIN) + 1):.1f} s a stage"
+    )
+
+
+def test_nothing_is_root_or_writes_to_the_root_file_system_or_has_a_token(
+    first_run: DagRun, deployment: Deployment
+) -> None:
+    deployment.forget("train-biencoder")
+    run = deployment.trigger("inside")
+    pod = run.running_pod("train-biencoder", says="step ")
+    assert look_from_inside(deployment, pod["metadata"]["name"]) == {
+        "user": 50000, "writable": ["/scratch", "/dev/shm"], "token": False, "capabilities": 0,
+        "no_new_privileges": "1", "seccomp": "2",
+    }  # fmt: skip
+    run.succeed()
+
+
+def look_from_inside(deployment: Deployment, pod: str) -> dict[str, Any]:
+    """What a process of the pod can do."""
+    return dict(json.loads(deployment.namespace.run("exec", pod, "--", "python", "-c", LOOK_FROM_INSIDE)))

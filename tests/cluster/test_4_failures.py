@@ -1,0 +1,59 @@
+"""What cannot work is red at once, and Airflow's log says why."""
+
+from io import BytesIO
+
+import pytest
+
+from tests.cluster.deployment import BUCKET, DagRun, Deployment, wait_for_task
+from zeshel_tasks.orchestration.demo.client import AirflowRefused
+
+
+def test_a_value_that_the_form_would_refuse_starts_no_run(deployment: Deployment) -> None:
+    with pytest.raises(AirflowRefused) as refused:
+        deployment.trigger("refused", train_biencoder__num_train_epochs=-1)
+    assert refused.value.status == 400
+
+
+def test_bad_configuration_is_red_at_once(first_run: DagRun, deployment: Deployment) -> None:
+    run = deployment.trigger("no-such-model", bert_model=f"s3://{BUCKET}/inputs/no_such_bert")
+    assert run.wait() == "failed"
+    assert_red_at_once(run, "train-biencoder", "bad configuration (exit code 2), not retried", "no_such_bert")
+
+
+def test_bad_data_is_red_at_once(first_run: DagRun, deployment: Deployment) -> None:
+    deployment.s3.upload_fileobj(BytesIO(b"this is no archive"), BUCKET, "inputs/broken.tar.bz2")
+    run = deployment.trigger("broken-archive", download__source=f"s3://{BUCKET}/inputs/broken.tar.bz2")
+    assert run.wait() == "failed"
+    assert_red_at_once(run, "download", "bad input data (exit code 3), not retried", "broken.tar.bz2")
+
+
+def assert_red_at_once(run: DagRun, task_id: str, *words: str) -> None:
+    """Failed in its first try, with these words in an error line of the log."""
+    task = run.tasks()[task_id]
+    assert (task.state, task.try_number) == ("failed", 1)
+    errors = run.log_text(task_id)
+    print(f"\n{task_id} says:\n" + "\n".join(errors.splitlines()[-12:]))
+    for part in words:
+        assert part in errors, errors
+
+
+def test_out_of_memory_is_said_in_words(first_run: DagRun, deployment: Deployment) -> None:
+    run = deployment.trigger("too-little-memory", memory="96Mi", train_biencoder__seed=7)
+    wait_for_task(run, "train-biencoder", "up_for_retry")
+    text = run.log_text("train-biencoder", 1)
+    stop(run)
+    assert "out of memory: the container needed more than its limit of 96Mi" in text, text
+
+
+def test_an_image_that_cannot_be_pulled_is_said_in_words(first_run: DagRun, deployment: Deployment) -> None:
+    run = deployment.trigger("no-such-image", image="localhost/no-such-image:1", train_biencoder__seed=8)
+    wait_for_task(run, "download", "up_for_retry")
+    text = run.log_text("download", 1)
+    stop(run)
+    assert "the image localhost/no-such-image:1 cannot be pulled" in text, text
+    assert deployment.namespace.pods(run=run.name) == [], "no pod waits for the image"
+
+
+def stop(run: DagRun) -> None:
+    """Marks the run as failed: what is to be seen was seen."""
+    run.deployment.airflow.fail_unfinished_runs()
