@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs clean
+.PHONY: help install demo test lint docs images clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,13 @@ lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(INSTALLED) ## docs/hyperparameters.md, generated from config.py
+docs: $(INSTALLED) ## docs/hyperparameters.md from config.py, and the chart's README from its values.yaml
 	$(BIN)/python -m zeshel_tasks.commands.hyperparameter_docs docs/hyperparameters.md
+	$(BIN)/python helm/values_docs.py helm/zeshel
+
+# Reads IMAGE_PREFIX, IMAGE_TAG, TASKS_BASE_IMAGE, AIRFLOW_BASE_IMAGE, IMAGE_BUILDER and IMAGE_BUILD_FLAGS: images/build.py.
+images: ## Container images, with buildah, podman or docker; SAVE=directory for archives, TEST=1 for the tests' S3 server
+	$(PYTHON) images/build.py $(if $(SAVE),--save '$(SAVE)') $(if $(filter-out 0,$(TEST)),--test-images)
 
 clean: ## Removes what demo and tests made; keeps .venv
 	rm -rf .demo .airflow build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,23 +2,25 @@
 
 import argparse
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.test import Client
 
+Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
 
 class OneAtATime:
     """moto looks for the object of If-None-Match first and writes later; a real server does both at once."""
 
-    def __init__(self) -> None:
-        self._moto, self._turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+    def __init__(self, application: Application) -> None:
+        self._application, self._turn = application, threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         with self._turn:
-            return list(self._moto(environ, start_response))
+            return list(self._application(environ, start_response))
 
 
 class KeepsConnections(WSGIRequestHandler):
@@ -33,7 +35,7 @@ def s3_server(host: str, port: int, buckets: Iterable[str] = ()) -> BaseWSGIServ
     Raises:
         ValueError: a bucket cannot be made, for instance because its name is not allowed.
     """
-    application = OneAtATime()
+    application = OneAtATime(DomainDispatcherApplication(create_backend_app))
     for bucket in buckets:
         answer = Client(application).put(f"/{bucket}", base_url="http://localhost")
         if answer.status_code != 200:

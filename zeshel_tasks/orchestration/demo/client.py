@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -109,10 +109,10 @@ class AirflowClient:
         return sorted(states, key=lambda task: task.started or datetime.max.replace(tzinfo=UTC))
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[LogLine]:
-        """The log of one attempt, as far as it is written."""
+        """The log of one attempt, as far as it is written; of an exception its type and its message."""
         address = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         content = self._call("GET", address, params={"full_content": True})["content"]
-        return [LogLine(line.get("level", "info"), line["event"]) for line in content if isinstance(line, dict)]
+        return [shown for line in content if isinstance(line, dict) for shown in _log_lines(line)]
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
         """What a task returned."""
@@ -138,6 +138,13 @@ class AirflowClient:
 def _check(answer: httpx.Response) -> None:
     if answer.is_error:
         raise AirflowRefused(answer.status_code, answer.text)
+
+
+def _log_lines(line: Mapping[str, Any]) -> Iterator[LogLine]:
+    level = line.get("level", "info")
+    yield LogLine(level, line["event"])
+    for raised in line.get("error_detail") or []:
+        yield LogLine(level, f"{raised['exc_type']}: {raised['exc_value']}")
 
 
 def _time(text: str | None) -> datetime | None:

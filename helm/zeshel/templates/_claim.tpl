@@ -1,0 +1,18 @@
+{{/* A volume claim. Takes (list $ component persistence). */}}
+{{- define "zeshel.claim" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $persistence := index . 2 }}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: {{ include "zeshel.fullname" $root }}-{{ $component }}
+  labels: {{- include "zeshel.labels" (list $root $component) | nindent 4 }}
+spec:
+  accessModes: [ReadWriteOnce]
+  {{- with $persistence.storageClass }}
+  storageClassName: {{ . }}
+  {{- end }}
+  resources:
+    requests: {storage: {{ $persistence.size }}}
+{{- end -}}

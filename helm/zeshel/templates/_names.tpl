@@ -1,0 +1,65 @@
+{{/*
+Names. They depend on nothing but the release's name: the official chart evaluates them in its own scope, where our
+values and our chart's name are not to be seen.
+*/}}
+{{- define "zeshel.fullname" -}}
+{{- if contains "zeshel" .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-zeshel" .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "zeshel.stagesNamespace" -}}
+{{- .Values.stages.namespace | default .Release.Namespace -}}
+{{- end -}}
+
+{{- define "zeshel.airflowAccount" -}}
+{{- $account := .Values.serviceAccounts.airflow -}}
+{{- $account.name | default (ternary (printf "%s-airflow" (include "zeshel.fullname" .)) "default" $account.create) -}}
+{{- end -}}
+
+{{- define "zeshel.stagesAccount" -}}
+{{- $account := .Values.serviceAccounts.stages -}}
+{{- $account.name | default (ternary (printf "%s-stage" (include "zeshel.fullname" .)) "default" $account.create) -}}
+{{- end -}}
+
+{{- define "zeshel.storeSecret" -}}
+{{- .Values.store.existingSecret | default (ternary (printf "%s-store" (include "zeshel.fullname" .)) "" .Values.devStore.enabled) -}}
+{{- end -}}
+
+{{- define "zeshel.standaloneSecret" -}}
+{{- .Values.standalone.existingSecret | default (printf "%s-keys" (include "zeshel.fullname" .)) -}}
+{{- end -}}
+
+{{- define "zeshel.tasksImage" -}}
+{{- printf "%s:%s" .Values.images.tasks.repository (.Values.images.tasks.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+
+{{- define "zeshel.airflowImage" -}}
+{{- printf "%s:%s" .Values.images.airflow.repository (.Values.images.airflow.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+
+{{/* Labels of our objects. Takes (list $ component). */}}
+{{- define "zeshel.labels" -}}
+{{- $root := index . 0 -}}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+{{ include "zeshel.selector" . }}
+{{- end -}}
+
+{{- define "zeshel.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: zeshel
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* What the Pod Security Standard "restricted" asks of a container, and a root file system that nothing writes to. */}}
+{{- define "zeshel.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}

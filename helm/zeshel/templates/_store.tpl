@@ -1,0 +1,25 @@
+{{/* Where the store is, with what devStore gives where nothing else is said. */}}
+{{- define "zeshel.storeAddress" -}}
+{{- .Values.store.address | default (ternary (printf "s3://%s" .Values.devStore.bucket) "" .Values.devStore.enabled) | trimSuffix "/" -}}
+{{- end -}}
+
+{{- define "zeshel.storeEndpoint" -}}
+{{- .Values.store.endpoint | default (ternary (printf "http://%s-store.%s.svc:8333" (include "zeshel.fullname" .) .Release.Namespace) "" .Values.devStore.enabled) -}}
+{{- end -}}
+
+{{/* Environment variables by which boto3 finds it, as a YAML mapping. */}}
+{{- define "zeshel.storeEnv" -}}
+{{- $region := .Values.store.region | default (ternary "us-east-1" "" .Values.devStore.enabled) -}}
+{{- $env := dict -}}
+{{- with include "zeshel.storeEndpoint" . }}{{ $_ := set $env "AWS_ENDPOINT_URL" . }}{{ end -}}
+{{- with $region -}}
+{{- /* boto3 reads the second name, the other SDKs of AWS the first. */ -}}
+{{- $_ := set $env "AWS_REGION" . -}}
+{{- $_ := set $env "AWS_DEFAULT_REGION" . -}}
+{{- end -}}
+{{- with .Values.store.checksums -}}
+{{- $_ := set $env "AWS_REQUEST_CHECKSUM_CALCULATION" . -}}
+{{- $_ := set $env "AWS_RESPONSE_CHECKSUM_VALIDATION" . -}}
+{{- end -}}
+{{- $env | toYaml -}}
+{{- end -}}

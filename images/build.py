@@ -1,0 +1,187 @@
+"""Builds the container images: python3 images/build.py [--test-images] [--save DIR]
+
+``make images`` does the same. Environment variables change what is built, and with what:
+
+    IMAGE_PREFIX        before each image's name; localhost/ unless given
+    IMAGE_TAG           after it; the package's version unless given
+    TASKS_BASE_IMAGE    base of zeshel-tasks, instead of the one that its Dockerfile names
+    AIRFLOW_BASE_IMAGE  base of zeshel-airflow, likewise
+    IMAGE_BUILDER       buildah, podman or docker; else the first of them that is installed
+    IMAGE_BUILD_FLAGS   further flags of its command `build`, quoted as for a shell
+    IMAGE_SOURCE        address of the sources, for the label org.opencontainers.image.source
+
+It needs no package but Python's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILDERS = ("buildah", "podman", "docker")
+
+
+class BuildError(Exception):
+    """What is wrong, for a person: a missing tool, or a command that failed."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: its Dockerfile, and the base to use instead of the Dockerfile's own (None: that one)."""
+
+    name: str
+    dockerfile: str
+    base: str | None
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A tool that builds images; all three understand the same flags of ``build``."""
+
+    executable: str
+    flags: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """``buildah``, ``podman`` or ``docker``."""
+        return Path(self.executable).name
+
+    def build(self, image: Image, labels: Mapping[str, str]) -> None:
+        """Builds ``image`` from the repository; ``labels`` are build arguments."""
+        arguments = dict(labels) if image.base is None else {**labels, "BASE_IMAGE": image.base}
+        # buildah alone keeps no layers unless told to, and would install torch again after each change.
+        command = [self.executable, "build", *(["--layers"] if self.kind == "buildah" else []), *self.flags]
+        for name, value in arguments.items():
+            command += ["--build-arg", f"{name}={value}"]
+        run([*command, "--file", image.dockerfile, "--tag", image.name, "."])
+
+    def size(self, image: Image) -> str:
+        """Unpacked size, as the tool prints it."""
+        lines = output([self.executable, "images", "--format", "{{.Size}}", image.name]).splitlines()
+        return lines[0] if lines else "unknown size"
+
+    def save(self, image: Image, directory: Path) -> Path:
+        """Writes ``image`` as a docker-archive, which every tool and every cluster reads."""
+        directory.mkdir(parents=True, exist_ok=True)
+        archive = directory / f"{re.sub('[^A-Za-z0-9.-]+', '_', image.name)}.tar"
+        archive.unlink(missing_ok=True)  # buildah adds to an archive that is there
+        if self.kind == "buildah":
+            run([self.executable, "push", "--quiet", image.name, f"docker-archive:{archive}:{image.name}"])
+        else:
+            archive_format = ["--format", "docker-archive"] if self.kind == "podman" else []
+            run([self.executable, "save", *archive_format, "--output", str(archive), image.name])
+        return archive
+
+
+def find_builder(environ: Mapping[str, str]) -> Builder:
+    """The tool that IMAGE_BUILDER names, or the first one that is installed.
+
+    Raises:
+        BuildError: none is there, or IMAGE_BUILDER names something else.
+    """
+    flags = tuple(shlex.split(environ.get("IMAGE_BUILD_FLAGS", "")))
+    wanted = environ.get("IMAGE_BUILDER", "")
+    if wanted and Path(wanted).name not in BUILDERS:
+        raise BuildError(f"IMAGE_BUILDER: expected {', '.join(BUILDERS)} or a path of one of them, got {wanted!r}")
+    for candidate in (wanted,) if wanted else BUILDERS:
+        if executable := shutil.which(candidate, path=environ.get("PATH")):
+            return Builder(executable, flags)
+    if wanted:
+        raise BuildError(f"IMAGE_BUILDER: expected a program that can be run, found no {wanted!r}")
+    raise BuildError(f"expected one of {', '.join(BUILDERS)} on PATH, found none of them")
+
+
+def images(environ: Mapping[str, str], test_images: bool) -> list[Image]:
+    """What to build, in this order."""
+    prefix = environ.get("IMAGE_PREFIX", "localhost/")
+    tag = environ.get("IMAGE_TAG") or package_version()
+    tasks, airflow, test_s3 = (f"{prefix}{name}:{tag}" for name in ("zeshel-tasks", "zeshel-airflow", "zeshel-test-s3"))
+    wanted = [
+        Image(tasks, "images/tasks/Dockerfile", environ.get("TASKS_BASE_IMAGE") or None),
+        Image(airflow, "images/airflow/Dockerfile", environ.get("AIRFLOW_BASE_IMAGE") or None),
+    ]
+    return [*wanted, Image(test_s3, "tests/cluster/s3/Dockerfile", airflow)] if test_images else wanted
+
+
+def labels(environ: Mapping[str, str]) -> dict[str, str]:
+    """The build arguments that become labels: what was built, from which sources, and when these were made."""
+    commit, created = revision()
+    source = environ.get("IMAGE_SOURCE", "")
+    return {"VERSION": package_version(), "REVISION": commit, "CREATED": created, "SOURCE": source}
+
+
+def package_version() -> str:
+    """``zeshel_tasks.__version__``, read as text: the package's requirements need not be installed."""
+    path = ROOT / "zeshel_tasks" / "__init__.py"
+    found = re.search(r'^__version__ = "(.+)"$', path.read_text(), re.MULTILINE)
+    if found is None:
+        raise BuildError(f'{path}: expected a line __version__ = "...", found none')
+    return found[1]
+
+
+def revision() -> tuple[str, str]:
+    """The commit that is checked out, with ``-modified`` where files differ from it, and its date.
+
+    Both are empty where there is no git to ask.
+    """
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        return "", ""
+    commit, created = output(["git", "log", "-1", "--format=%H %cI"]).split()
+    return commit + ("-modified" if output(["git", "status", "--porcelain"]) else ""), created
+
+
+def run(command: list[str]) -> None:
+    """Runs ``command`` in the repository; what it prints is seen.
+
+    Raises:
+        BuildError: it failed.
+    """
+    print("+", shlex.join(command), flush=True)
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if status:
+        raise BuildError(f"{shlex.join(command)} ended with exit code {status}")
+
+
+def output(command: list[str]) -> str:
+    """What ``command`` prints, without the last line end.
+
+    Raises:
+        BuildError: it failed.
+    """
+    done = subprocess.run(command, cwd=ROOT, check=False, text=True, capture_output=True)
+    if done.returncode:
+        raise BuildError(f"{shlex.join(command)} ended with exit code {done.returncode}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Builds all images, saves them if asked, and prints name, size and time of each."""
+    parser = argparse.ArgumentParser(description="Builds the container images.")
+    parser.add_argument("--test-images", action="store_true", help="also those that only tests on a cluster use")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="write each image to an archive in this directory")
+    options = parser.parse_args(arguments)
+    try:
+        builder, summary = find_builder(os.environ), []
+        for image in images(os.environ, options.test_images):
+            start = time.monotonic()
+            builder.build(image, labels(os.environ))
+            summary.append(f"{image.name}  {builder.size(image)}  built in {time.monotonic() - start:.0f} s")
+            if options.save is not None:
+                summary[-1] += f"  saved to {builder.save(image, options.save.resolve())}"
+    except BuildError as error:
+        sys.exit(f"error: {error}")
+    print("\n".join(summary))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The chart as the tests render it: Helm's own engine, from the package helm-python-sdk; no cluster, no network.
+
+``python tests/helm/chart.py DIR`` writes a copy that any Helm installs without fetching the official chart.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import yaml
+
+HELM = Path(__file__).parents[2] / "helm"
+CHART = HELM / "zeshel"
+NAMESPACE = "ml"
+Object = dict[str, Any]
+
+# Values of the shapes that an installation can have.
+STORE: Object = {"store": {"address": "s3://bucket/prefix", "existingSecret": "zeshel-store"}}
+NEXT_TO_AIRFLOW: Object = STORE
+STANDALONE: Object = {**STORE, "standalone": {"enabled": True}}
+OFFICIAL: Object = {**STORE, "airflow": {"enabled": True}}
+TRYING_OUT: Object = {"standalone": {"enabled": True}, "devStore": {"enabled": True}}
+SHAPES: dict[str, Object] = {
+    "next to": NEXT_TO_AIRFLOW,
+    "standalone": STANDALONE,
+    "official": OFFICIAL,
+    "trying out": TRYING_OUT,
+}
+
+# The official chart cannot be fetched here, and its own templates are not ours to test. What this project relies on:
+# it gets our values, and only when it is enabled; it evaluates `extraEnvFrom` and its job's `args` as templates. The
+# calls below are those of its own templates.
+STAND_IN = {
+    "Chart.yaml": "apiVersion: v2\nname: airflow\nversion: {version}\n",
+    "values.yaml": "postgresql:\n  enabled: true\n",
+    "templates/stand-in.yaml": """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: stand-in
+data:
+  values: {{ .Values | toJson | quote }}
+  envFrom: {{ tpl .Values.extraEnvFrom . | quote }}
+  args: {{ tpl (toYaml .Values.migrateDatabaseJob.args) . | quote }}
+""",
+}
+
+
+def installable_copy(target: Path) -> Path:
+    """Copies the chart to ``target``, with a stand-in for the dependency in its ``charts`` folder."""
+    shutil.copytree(CHART, target, ignore=shutil.ignore_patterns("charts", "Chart.lock"))
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["dependencies"][0]["version"]
+    for name, text in STAND_IN.items():
+        path = target / "charts" / "airflow" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("{version}", version))
+    return target
+
+
+class Rendered:
+    """The objects of one rendering, and the notes."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self.notes = next(text for name, text in files.items() if name == "zeshel/templates/NOTES.txt")
+        self.objects = [
+            document
+            for name, text in files.items()
+            if name.endswith(".yaml")
+            for document in yaml.safe_load_all(text)
+            if document
+        ]
+
+    def __iter__(self) -> Iterator[Object]:
+        return iter(self.objects)
+
+    def one(self, kind: str, name: str) -> Object:
+        """The only object of this kind and name."""
+        found = [item for item in self if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+        assert len(found) == 1, f"expected one {kind} {name}, got {len(found)} among {self.names()}"
+        return found[0]
+
+    def names(self) -> set[str]:
+        """``Kind name`` of every object."""
+        return {f"{item['kind']} {item['metadata']['name']}" for item in self}
+
+
+def render(chart: Path, values: Mapping[str, Any], release: str = "zeshel") -> Rendered:
+    """Renders with these values over the chart's own.
+
+    Raises:
+        helm_python.HelmError: the values are refused.
+    """
+    with helm_python.Chart.load(chart) as loaded:
+        return Rendered(loaded.render(dict(values), name=release, namespace=NAMESPACE))
+
+
+if __name__ == "__main__":
+    print(installable_copy(Path(sys.argv[1])))

@@ -1,0 +1,90 @@
+"""What the stages' pods may reach."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helm.chart import Object, render
+
+HUB = {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"protocol": "TCP", "port": 443}]}
+
+
+def egress(chart: Path, values: dict[str, Any]) -> list[Object]:
+    spec = render(chart, values).one("NetworkPolicy", "zeshel-stage")["spec"]
+    assert spec["podSelector"]["matchLabels"] == {
+        "app.kubernetes.io/name": "zeshel",
+        "app.kubernetes.io/component": "stage",
+    }
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert spec["ingress"] == []
+    dns, *others = spec["egress"]
+    assert dns["ports"] == [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
+    return list(others)
+
+
+def store(**values: Any) -> dict[str, Any]:
+    return {"store": {"address": "s3://bucket/prefix", **values}}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "cidr", "port"),
+    [
+        ("", "0.0.0.0/0", 443),
+        ("https://s3.example.com", "0.0.0.0/0", 443),
+        ("http://s3.example.com", "0.0.0.0/0", 80),
+        ("http://s3.example.com:9000/", "0.0.0.0/0", 9000),
+        ("http://192.0.2.7:9000", "192.0.2.7/32", 9000),
+        ("https://192.0.2.7", "192.0.2.7/32", 443),
+    ],
+)
+def test_the_endpoint_says_where_the_store_is(chart: Path, endpoint: str, cidr: str, port: int) -> None:
+    rule = {"to": [{"ipBlock": {"cidr": cidr}}], "ports": [{"protocol": "TCP", "port": port}]}
+    assert egress(chart, store(endpoint=endpoint)) == [rule, HUB]
+
+
+def test_addresses_and_ports_can_be_named(chart: Path) -> None:
+    policy = {
+        "store": {"cidrs": ["192.0.2.0/24", "2001:db8::/32"], "ports": [443, 8443]},
+        "hub": {"cidrs": ["198.51.100.0/24"], "ports": [3128]},
+    }
+    assert egress(chart, {**store(), "networkPolicy": policy}) == [
+        {
+            "to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}, {"ipBlock": {"cidr": "2001:db8::/32"}}],
+            "ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 8443}],
+        },
+        {"to": [{"ipBlock": {"cidr": "198.51.100.0/24"}}], "ports": [{"protocol": "TCP", "port": 3128}]},
+    ]
+
+
+def test_a_store_in_the_cluster_is_named_by_its_pods(chart: Path) -> None:
+    pods = {"namespaceSelector": {"matchLabels": {"team": "storage"}}, "podSelector": {"matchLabels": {"app": "s3"}}}
+    policy = {"store": {"pods": pods, "ports": [9000]}}
+    rule = {"to": [pods], "ports": [{"protocol": "TCP", "port": 9000}]}
+    assert egress(chart, {**store(endpoint="http://s3.storage.svc"), "networkPolicy": policy}) == [rule, HUB]
+
+
+def test_the_development_store_is_allowed_by_itself(chart: Path) -> None:
+    labels = {
+        "app.kubernetes.io/name": "zeshel",
+        "app.kubernetes.io/instance": "zeshel",
+        "app.kubernetes.io/component": "store",
+    }
+    pods: Object = {"podSelector": {"matchLabels": labels}}
+    port = [{"protocol": "TCP", "port": 8333}]
+    values: dict[str, Any] = {"devStore": {"enabled": True}}
+    assert egress(chart, values) == [{"to": [pods], "ports": port}, HUB]
+    elsewhere = {**pods, "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ml"}}}
+    assert egress(chart, {**values, "stages": {"namespace": "gpu"}}) == [{"to": [elsewhere], "ports": port}, HUB]
+
+
+def test_the_hub_can_be_forbidden_and_other_rules_added(chart: Path) -> None:
+    extra = {"to": [{"ipBlock": {"cidr": "169.254.170.23/32"}}], "ports": [{"protocol": "TCP", "port": 80}]}
+    rules = egress(chart, {**store(), "networkPolicy": {"hub": {"cidrs": []}, "extraEgress": [extra]}})
+    assert rules[1:] == [extra]
+
+
+def test_it_can_be_left_out(chart: Path) -> None:
+    rendered = render(chart, {**store(), "networkPolicy": {"enabled": False}})
+    assert "NetworkPolicy zeshel-stage" not in rendered.names()
+    assert "may reach everything" in rendered.notes

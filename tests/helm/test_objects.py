@@ -1,0 +1,245 @@
+"""What each shape of an installation creates."""
+
+from base64 import b64decode, urlsafe_b64decode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from tests.helm.chart import NEXT_TO_AIRFLOW, OFFICIAL, SHAPES, STANDALONE, STORE, TRYING_OUT, Object, Rendered, render
+
+KUBERNETES = ("1.25", "1.37")  # the oldest and the newest whose schemas the package carries; a test cluster has 1.20
+
+ALWAYS = {
+    "ConfigMap zeshel-settings",
+    "ServiceAccount zeshel-stage",
+    "Role zeshel-stage-pods",
+    "NetworkPolicy zeshel-stage",
+}
+OF_STANDALONE = ALWAYS | {
+    "RoleBinding zeshel-stage-pods",
+    "ServiceAccount zeshel-airflow",
+    "ConfigMap zeshel-airflow",
+    "ConfigMap zeshel-airflow-files",
+    "Secret zeshel-keys",
+    "Deployment zeshel-airflow",
+    "Service zeshel-airflow",
+    "PersistentVolumeClaim zeshel-airflow",
+}
+OF_OFFICIAL = ALWAYS | {
+    "RoleBinding zeshel-stage-pods",
+    "ConfigMap zeshel-airflow",
+    "Secret zeshel-keys",
+    "ConfigMap stand-in",
+}
+OF_STORE = {
+    f"{kind} zeshel-store" for kind in ("Secret", "Deployment", "Service", "NetworkPolicy", "PersistentVolumeClaim")
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (NEXT_TO_AIRFLOW, ALWAYS),
+        (STANDALONE, OF_STANDALONE),
+        (OFFICIAL, OF_OFFICIAL),
+        (TRYING_OUT, OF_STANDALONE | OF_STORE),
+    ],
+    ids=list(SHAPES),
+)
+def test_a_shape_has_exactly_these_objects(chart: Path, values: dict[str, Any], names: set[str]) -> None:
+    assert render(chart, values).names() == names
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_object_is_what_kubernetes_expects(chart: Path, shape: str, version: str) -> None:
+    values = {**SHAPES[shape], "resourceQuota": {"enabled": True, "hard": {"pods": "20"}}}
+    for item in render(chart, values):
+        kubernetes_validate.validate(item, version, strict=True)
+
+
+def test_every_port_names_its_protocol(chart: Path) -> None:
+    # Helm 4 applies on the server's side, and Kubernetes 1.20 refuses there what leaves the protocol to its default.
+    rendered = render(chart, TRYING_OUT)
+    ports = [port for pod in pods(rendered) for container in pod["containers"] for port in container.get("ports", [])]
+    ports += [port for item in rendered if item["kind"] == "Service" for port in item["spec"]["ports"]]
+    assert [port.get("protocol") for port in ports] == ["TCP"] * 4
+
+
+@pytest.mark.parametrize(
+    ("release", "name"), [("zeshel", "zeshel-airflow"), ("my-zeshel", "my-zeshel-airflow"), ("x", "x-zeshel-airflow")]
+)
+def test_the_release_gives_the_names(chart: Path, release: str, name: str) -> None:
+    rendered = render(chart, TRYING_OUT, release=release)
+    assert rendered.one("Deployment", name)["spec"]["selector"]["matchLabels"]["app.kubernetes.io/instance"] == release
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_object_says_whose_it_is(chart: Path, shape: str) -> None:
+    for item in render(chart, SHAPES[shape]):
+        if item["metadata"]["name"] != "stand-in":
+            labels = item["metadata"]["labels"]
+            assert labels["app.kubernetes.io/name"] == "zeshel"
+            assert labels["app.kubernetes.io/instance"] == "zeshel"
+            assert labels["app.kubernetes.io/managed-by"] == "Helm"
+            assert labels["helm.sh/chart"] == "zeshel-0.1.0"
+            assert labels["app.kubernetes.io/component"]
+
+
+def test_services_and_policies_select_their_own_pods_only(chart: Path) -> None:
+    rendered = render(chart, TRYING_OUT)
+    for name in ("zeshel-airflow", "zeshel-store"):
+        template = rendered.one("Deployment", name)["spec"]["template"]["metadata"]["labels"]
+        selector = rendered.one("Service", name)["spec"]["selector"]
+        assert rendered.one("Deployment", name)["spec"]["selector"]["matchLabels"] == selector
+        assert selector.items() <= template.items()
+        other = "zeshel-store" if name == "zeshel-airflow" else "zeshel-airflow"
+        assert (
+            not selector.items() <= rendered.one("Deployment", other)["spec"]["template"]["metadata"]["labels"].items()
+        )
+        stage = rendered.one("NetworkPolicy", "zeshel-stage")["spec"]["podSelector"]["matchLabels"]
+        assert not stage.items() <= template.items()
+
+
+# -- pods
+
+
+@pytest.mark.parametrize("shape", ["standalone", "trying out"])
+def test_pods_meet_the_restricted_standard(chart: Path, shape: str) -> None:
+    for pod in pods(render(chart, SHAPES[shape])):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert {key for volume in pod["volumes"] for key in volume} <= {
+            "name",
+            "emptyDir",
+            "configMap",
+            "persistentVolumeClaim",
+        }
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+            assert container["resources"]["requests"]["cpu"]
+
+
+def test_only_airflow_gets_a_token_of_the_api_server(chart: Path) -> None:
+    rendered = render(chart, TRYING_OUT)
+    assert rendered.one("ServiceAccount", "zeshel-stage")["automountServiceAccountToken"] is False
+    assert rendered.one("ServiceAccount", "zeshel-airflow")["automountServiceAccountToken"] is False
+    assert pod_of(rendered, "zeshel-store")["automountServiceAccountToken"] is False
+    airflow = pod_of(rendered, "zeshel-airflow")
+    assert airflow["automountServiceAccountToken"] is True
+    assert airflow["serviceAccountName"] == "zeshel-airflow"
+
+
+def test_airflow_in_one_pod_has_all_components_and_is_never_there_twice(chart: Path) -> None:
+    rendered = render(chart, STANDALONE)
+    deployment = rendered.one("Deployment", "zeshel-airflow")["spec"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    pod = deployment["template"]["spec"]
+    assert [container["name"] for container in pod["initContainers"]] == ["prepare"]
+    commands = {container["name"]: " ".join(container["command"]) for container in pod["containers"]}
+    assert set(commands) == {"api-server", "scheduler", "dag-processor", "triggerer"}
+    assert all(f"airflow {name}" in command for name, command in commands.items())
+    assert all("--skip-serve-logs" in commands[name] for name in ("scheduler", "triggerer"))
+    assert all("livenessProbe" in container for container in pod["containers"])
+
+
+def test_all_components_share_settings_keys_and_state(chart: Path) -> None:
+    rendered = render(chart, STANDALONE)
+    pod = pod_of(rendered, "zeshel-airflow")
+    same = [
+        {key: container[key] for key in ("image", "envFrom", "env", "volumeMounts")}
+        for container in [*pod["initContainers"], *pod["containers"]]
+    ]
+    assert all(one == same[0] for one in same)
+    sources = [next(iter(source.values()))["name"] for source in same[0]["envFrom"]]
+    assert sources == ["zeshel-settings", "zeshel-airflow", "zeshel-store"]
+    assert same[0]["image"] == "localhost/zeshel-airflow:0.1.0"
+    keys = rendered.one("Secret", "zeshel-keys")["data"]
+    assert {variable["valueFrom"]["secretKeyRef"]["key"] for variable in same[0]["env"]} == set(keys)
+
+
+def test_a_change_of_the_settings_restarts_airflow(chart: Path) -> None:
+    def annotations(values: dict[str, Any]) -> dict[str, str]:
+        deployment = render(chart, values).one("Deployment", "zeshel-airflow")
+        return dict(deployment["spec"]["template"]["metadata"]["annotations"])
+
+    assert annotations(STANDALONE) == annotations(STANDALONE)
+    assert annotations(STANDALONE) != annotations({**STANDALONE, "dag": {"retries": 5}})
+    assert annotations(STANDALONE) != annotations({**STANDALONE, "standalone": {"enabled": True, "parallelism": 6}})
+
+
+def test_generated_keys_are_of_the_kind_that_airflow_takes(chart: Path) -> None:
+    first, second = (render(chart, STANDALONE).one("Secret", "zeshel-keys")["data"] for _ in range(2))
+    assert len(urlsafe_b64decode(b64decode(first["fernet-key"]))) == 32
+    assert len(b64decode(first["admin-password"])) == 20
+    assert len(b64decode(first["jwt-secret"])) == 64  # HS512 wants as many bytes as its hash has
+    assert all(first[key] != second[key] for key in first)
+
+
+def test_state_is_on_a_claim_of_its_own_another_or_none(chart: Path) -> None:
+    def volume(persistence: dict[str, Any]) -> tuple[Object, set[str]]:
+        rendered = render(chart, {**STORE, "standalone": {"enabled": True, "persistence": persistence}})
+        volumes = {item.pop("name"): item for item in pod_of(rendered, "zeshel-airflow")["volumes"]}
+        return volumes["state"], {name for name in rendered.names() if name.startswith("PersistentVolumeClaim")}
+
+    own = volume({"storageClass": "fast", "size": "1Gi"})
+    assert own == (
+        {"persistentVolumeClaim": {"claimName": "zeshel-airflow"}},
+        {"PersistentVolumeClaim zeshel-airflow"},
+    )
+    assert volume({"existingClaim": "mine"}) == ({"persistentVolumeClaim": {"claimName": "mine"}}, set())
+    assert volume({"enabled": False}) == ({"emptyDir": {}}, set())
+
+
+def test_a_secret_of_ones_own_is_used_and_none_is_made(chart: Path) -> None:
+    rendered = render(chart, {**STORE, "standalone": {"enabled": True, "existingSecret": "mine"}})
+    assert not any(name.startswith("Secret") for name in rendered.names())
+    references = [
+        variable["valueFrom"]["secretKeyRef"]["name"]
+        for variable in pod_of(rendered, "zeshel-airflow")["containers"][0]["env"]
+    ]
+    assert set(references) == {"mine"}
+
+
+def test_placement_and_pull_secrets_reach_the_pod(chart: Path) -> None:
+    placement: dict[str, Any] = {
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+    }
+    values = {**STORE, "standalone": {"enabled": True, **placement}, "images": {"pullSecrets": ["login"]}}
+    pod = pod_of(render(chart, values), "zeshel-airflow")
+    assert {key: pod[key] for key in placement} == placement
+    assert pod["imagePullSecrets"] == [{"name": "login"}]
+
+
+def test_the_development_store_keeps_its_credentials_to_itself(chart: Path) -> None:
+    rendered = render(chart, TRYING_OUT)
+    container = pod_of(rendered, "zeshel-store")["containers"][0]
+    assert container["image"] == "docker.io/chrislusf/seaweedfs:4.48"
+    assert container["command"] == ["weed"]
+    assert "-bucket=zeshel" in container["args"]
+    assert container["envFrom"] == [{"secretRef": {"name": "zeshel-store"}}]
+    assert set(rendered.one("Secret", "zeshel-store")["data"]) == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    policy = rendered.one("NetworkPolicy", "zeshel-store")["spec"]
+    assert policy["ingress"] == [{"ports": [{"protocol": "TCP", "port": "s3"}]}]
+
+
+def pods(rendered: Rendered) -> Iterator[Object]:
+    for item in rendered:
+        if item["kind"] == "Deployment":
+            yield item["spec"]["template"]["spec"]
+
+
+def pod_of(rendered: Rendered, deployment: str) -> Object:
+    spec: Object = rendered.one("Deployment", deployment)["spec"]["template"]["spec"]
+    return spec

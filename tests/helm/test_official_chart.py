@@ -1,0 +1,119 @@
+"""The official chart of Airflow: when it is installed, with what. A stand-in answers; see :mod:`tests.helm.chart`."""
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import yaml
+
+import zeshel_tasks
+from tests.helm.chart import CHART, Object, Rendered, render
+
+VALUES: dict[str, Any] = {
+    "store": {"address": "s3://bucket/prefix", "existingSecret": "zeshel-store"},
+    "airflow": {"enabled": True},
+}
+
+
+def given(rendered: Rendered) -> Object:
+    """What the stand-in was given."""
+    data: Object = rendered.one("ConfigMap", "stand-in")["data"]
+    return data
+
+
+def test_it_is_pinned() -> None:
+    dependency = yaml.safe_load((CHART / "Chart.yaml").read_text())["dependencies"][0]
+    assert dependency == {
+        "name": "airflow",
+        "version": "1.22.0",
+        "repository": "https://airflow.apache.org",
+        "condition": "airflow.enabled",
+    }
+
+
+def test_versions_are_those_of_the_package_and_of_the_airflow_that_the_tests_run(chart: Path) -> None:
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == zeshel_tasks.__version__
+    values = json.loads(given(render(chart, VALUES))["values"])
+    assert values["images"]["airflow"]["tag"] == zeshel_tasks.__version__
+    assert values["airflowVersion"] == importlib.metadata.version("apache-airflow")
+
+
+def test_it_is_installed_only_when_it_is_asked_for(chart: Path) -> None:
+    assert "ConfigMap stand-in" in render(chart, VALUES).names()
+    assert "ConfigMap stand-in" not in render(chart, {"store": VALUES["store"]}).names()
+
+
+def test_it_gets_our_values_and_those_of_a_user(chart: Path) -> None:
+    values = json.loads(
+        given(render(chart, {**VALUES, "airflow": {"enabled": True, "flower": {"enabled": True}}}))["values"]
+    )
+    assert values["airflowVersion"] == "3.3.2"
+    assert values["executor"] == "LocalExecutor"
+    assert values["images"]["airflow"] == {"repository": "localhost/zeshel-airflow", "tag": "0.1.0"}
+    assert values["allowPodLaunching"] is False
+    assert values["triggerer"]["enabled"] is True
+    assert values["flower"] == {"enabled": True}
+    assert values["postgresql"] == {"enabled": True}
+
+
+def test_its_components_get_settings_and_credentials(chart: Path) -> None:
+    for release, name in (("zeshel", "zeshel"), ("prod", "prod-zeshel")):
+        values = {**VALUES, "store": {"address": "s3://bucket/prefix", "existingSecret": f"{name}-store"}}
+        assert yaml.safe_load(given(render(chart, values, release=release))["envFrom"]) == [
+            {"configMapRef": {"name": f"{name}-settings"}},
+            {"configMapRef": {"name": f"{name}-airflow"}},
+            {"secretRef": {"name": f"{name}-store", "optional": True}},
+        ]
+
+
+def test_another_secret_of_the_store_is_taken_where_it_is_named(chart: Path) -> None:
+    sources = "\n".join(
+        f"- {kind}:\n    name: {name}"
+        for kind, name in (
+            ("configMapRef", '{{ include "zeshel.fullname" . }}-settings'),
+            ("configMapRef", "'zeshel-airflow'"),
+            ("secretRef", '"mine"'),
+        )
+    )
+    store = {"address": "s3://bucket/prefix", "existingSecret": "mine"}
+    rendered = render(chart, {"store": store, "airflow": {"enabled": True, "extraEnvFrom": sources}})
+    assert yaml.safe_load(given(rendered)["envFrom"])[2] == {"secretRef": {"name": "mine"}}
+
+
+def test_its_migration_makes_the_pool(chart: Path) -> None:
+    rendered = render(chart, VALUES)
+    shell, flag, command = yaml.safe_load(given(rendered)["args"])
+    assert (shell, flag) == ("bash", "-c")
+    assert command == (
+        'airflow db migrate && airflow pools set "$ZESHEL_POOL" "$ZESHEL_POOL_SLOTS" '
+        '"Pods of zeshel\'s stages" --include-deferred'
+    )
+    assert {"ZESHEL_POOL", "ZESHEL_POOL_SLOTS"} <= rendered.one("ConfigMap", "zeshel-settings")["data"].keys()
+    assert "The pool is not made for you" not in rendered.notes
+    own = {"enabled": True, "migrateDatabaseJob": {"args": ["airflow", "db", "migrate"]}}
+    assert "The pool is not made for you" in render(chart, {**VALUES, "airflow": own}).notes
+
+
+def test_task_logs_go_to_the_store(chart: Path) -> None:
+    data = render(chart, VALUES).one("ConfigMap", "zeshel-airflow")["data"]
+    assert data["AIRFLOW__LOGGING__REMOTE_LOGGING"] == "True"
+    assert data["AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER"] == "s3://bucket/prefix/airflow-logs"
+    assert data["AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID"] == ""
+    assert not [name for name in data if "SQL_ALCHEMY" in name or "EXECUTOR" in name]
+
+
+def test_its_keys_are_made_unless_a_user_names_others(chart: Path) -> None:
+    secret = render(chart, VALUES).one("Secret", "zeshel-keys")
+    assert set(secret["data"]) == {"fernet-key", "api-secret-key", "jwt-secret"}
+    assert secret["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    names = dict.fromkeys(("fernetKeySecretName", "apiSecretKeySecretName", "jwtSecretName"), "mine")
+    rendered = render(chart, {**VALUES, "airflow": {"enabled": True, **names}})
+    assert not [name for name in rendered.names() if name.startswith("Secret")]
+
+
+def test_without_it_lint_says_so_and_nothing_else() -> None:
+    report = helm_python.lint(CHART, {}, strict=True)
+    problems = [message["error"] for message in report["messages"] if message["severity"] > 1]
+    assert all("missing these dependencies: airflow" in problem for problem in problems)

@@ -1,0 +1,246 @@
+"""The chart's values, as the DAG reads them: chart and code must not drift apart."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from tests.helm.chart import CHART, NAMESPACE, render
+from zeshel_tasks.orchestration.pods.settings import PodClass, PodSettings
+from zeshel_tasks.orchestration.settings import Deployment, read_deployment
+
+STORE = {"address": "s3://bucket/prefix"}
+COMPUTED = {"image", "imagePullPolicy", "imagePullSecrets", "namespace", "serviceAccountName"}
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+Read = Callable[[dict[str, Any]], Deployment]
+
+
+@pytest.fixture
+def variables(chart: Path) -> Callable[[dict[str, Any]], dict[str, str]]:
+    """The settings ConfigMap for some values."""
+
+    def of(values: dict[str, Any]) -> dict[str, str]:
+        data: dict[str, str] = render(chart, values).one("ConfigMap", "zeshel-settings")["data"]
+        assert all(isinstance(value, str) for value in data.values())
+        return data
+
+    return of
+
+
+@pytest.fixture
+def read(variables: Callable[[dict[str, Any]], dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> Read:
+    """The deployment as the DAG would read it for some values."""
+
+    def of(values: dict[str, Any]) -> Deployment:
+        for name, value in variables(values).items():
+            monkeypatch.setenv(name, value)
+        return read_deployment()
+
+    return of
+
+
+def pods(deployment: Deployment) -> PodSettings:
+    assert deployment.pods is not None
+    return deployment.pods
+
+
+def aliases(model: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}
+
+
+def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """``schema`` with its reference followed and null, which the chart writes as an empty string, left out."""
+    for choice in schema.get("anyOf", []):
+        if choice.get("type") != "null":
+            schema = choice
+    if reference := schema.get("$ref"):
+        return dict(root[reference.split("/")[1]][reference.split("/")[2]])
+    return schema
+
+
+# -- drift
+
+
+def test_the_stages_take_every_setting_of_a_pod_that_the_chart_does_not_compute() -> None:
+    assert set(SCHEMA["properties"]["stages"]["properties"]) == aliases(PodSettings) - COMPUTED | {"namespace"}
+    assert set(SCHEMA["definitions"]["podClass"]["properties"]) == aliases(PodClass)
+
+
+def test_the_schema_has_the_bounds_of_the_settings() -> None:
+    model = PodSettings.model_json_schema()
+    compared = 0
+    for name, own in SCHEMA["properties"]["stages"]["properties"].items():
+        own, theirs = resolved(own, SCHEMA), resolved(model["properties"][name], model)
+        for bound in ("minimum", "maximum"):
+            assert own.get(bound) == theirs.get(bound), f"{bound} of {name}"
+            compared += bound in theirs
+        if own.get("pattern") and theirs.get("pattern"):
+            assert own["pattern"] == theirs["pattern"], name
+            compared += 1
+    assert compared > 15
+
+
+def test_numbers_of_the_dag_have_the_bounds_of_the_settings() -> None:
+    model = Deployment.model_json_schema()["properties"]
+    names = {
+        "maxActiveRuns": "max_active_runs",
+        "retries": "retries",
+        "retryDelaySeconds": "retry_delay_seconds",
+        "maxRetryDelaySeconds": "max_retry_delay_seconds",
+    }
+    for own, theirs in names.items():
+        schema = SCHEMA["properties"]["dag"]["properties"][own]
+        for bound in ("minimum", "maximum", "exclusiveMinimum"):
+            assert schema.get(bound) == model[theirs].get(bound), f"{bound} of {own}"
+
+
+def test_the_defaults_are_those_of_the_settings_but_for_cpu_and_memory(read: Read) -> None:
+    deployment = read({"store": STORE})
+    made = pods(deployment)
+    expected = PodSettings(
+        image="localhost/zeshel-tasks:0.1.0", namespace=NAMESPACE, service_account_name="zeshel-stage"
+    )
+    without_resources: dict[str, Any] = {"model": {"resources"}, "data": {"resources"}}
+    assert made.model_dump(exclude=without_resources) == expected.model_dump(exclude=without_resources)
+    for pod_class in (made.model, made.data):
+        assert pod_class.resources.requests == pod_class.resources.limits  # see the comment in values.yaml
+        assert set(pod_class.resources.requests) == {"cpu", "memory"}
+    defaults = Deployment(store="s3://bucket/prefix", runner="kubernetes", pool="zeshel", pods=made)
+    assert deployment == defaults
+
+
+# -- values
+
+
+def test_every_value_of_the_dag_arrives(read: Read) -> None:
+    dag = {
+        "schedule": "0 3 * * 0",
+        "defaults": {"preset": "blink", "train_biencoder.learning_rate": "2e-5", "top_k": 32},
+        "owner": "ml team",
+        "maxActiveRuns": 2,
+        "retries": 0,
+        "retryDelaySeconds": 0.5,
+        "maxRetryDelaySeconds": 86400,
+        "pool": {"name": "GPU pool", "slots": 8},
+    }
+    deployment = read({"store": {"address": "s3://bucket/prefix/"}, "dag": dag})
+    assert deployment.store == "s3://bucket/prefix"
+    assert deployment.runner == "kubernetes"
+    assert deployment.schedule == dag["schedule"]
+    assert deployment.defaults == dag["defaults"]
+    assert (deployment.owner, deployment.pool) == ("ml team", "GPU pool")
+    assert (deployment.max_active_runs, deployment.retries) == (2, 0)
+    assert (deployment.retry_delay_seconds, deployment.max_retry_delay_seconds) == (0.5, 86400)
+
+
+def test_no_schedule_means_by_hand(read: Read) -> None:
+    assert read({"store": STORE}).schedule is None
+
+
+def test_the_slots_of_the_pool_are_there_for_what_makes_it(
+    variables: Callable[[dict[str, Any]], dict[str, str]],
+) -> None:
+    assert variables({"store": STORE, "dag": {"pool": {"slots": 100000}}})["ZESHEL_POOL_SLOTS"] == "100000"
+
+
+def test_every_value_of_the_stages_arrives(read: Read) -> None:
+    pod_class = {
+        "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "1.5Gi"}},
+        "nodeSelector": {"gpu": "a100"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "affinity": {"podAntiAffinity": {}},
+        "priorityClassName": "batch",
+    }
+    stages = {
+        "namespace": "gpu",
+        "inCluster": False,
+        "connectionId": "other_cluster",
+        "env": {"HF_ENDPOINT": "https://hub.example.com"},
+        "secrets": ["hub"],
+        "labels": {"kueue.x-k8s.io/queue-name": "ml"},
+        "annotations": {"note": "x"},
+        "gpus": 0,
+        "gpuResource": "amd.com/gpu",
+        "runAsUser": 1001,
+        "model": pod_class,
+        "data": pod_class,
+        "scratchSize": "1Ti",
+        "shmSize": "64Gi",
+        "terminationGracePeriodSeconds": 1,
+        "activeDeadlineSeconds": 31536000,
+        "scheduleTimeoutSeconds": 2,
+        "startupTimeoutSeconds": 3,
+        "loggingIntervalSeconds": 4,
+        "pollIntervalSeconds": 5,
+    }
+    images = {
+        "tasks": {"repository": "registry.example.com:5000/tasks", "tag": "1.2@sha256:" + "0" * 64},
+        "pullPolicy": "Always",
+        "pullSecrets": ["login"],
+    }
+    made = pods(read({"store": STORE, "stages": stages, "images": images})).model_dump(by_alias=True)
+    # Helm merges maps: what is not overridden stays.
+    for name in ("model", "data"):
+        assert made[name]["resources"]["requests"]["cpu"] == "250m"
+        assert made[name]["resources"]["limits"]["memory"] == "1.5Gi"
+        made[name]["resources"] = pod_class["resources"]
+    assert {name: made[name] for name in stages} == stages
+    assert made["image"] == f"{images['tasks']['repository']}:{images['tasks']['tag']}"  # type: ignore[index]
+    assert (made["imagePullPolicy"], made["imagePullSecrets"]) == ("Always", ["login"])
+
+
+@pytest.mark.parametrize(
+    ("account", "name"),
+    [({}, "zeshel-stage"), ({"name": "mine"}, "mine"), ({"create": False}, "default")],
+)
+def test_the_stages_run_as_the_account_that_is_there(read: Read, account: dict[str, Any], name: str) -> None:
+    assert pods(read({"store": STORE, "serviceAccounts": {"stages": account}})).service_account_name == name
+
+
+# -- the store
+
+
+def test_airflow_and_the_stages_find_the_store_alike(
+    read: Read, variables: Callable[[dict[str, Any]], dict[str, str]]
+) -> None:
+    values: dict[str, Any] = {
+        "store": {
+            **STORE,
+            "endpoint": "http://192.0.2.1:9000",
+            "region": "eu-west-1",
+            "checksums": "when_required",
+            "existingSecret": "keys",
+        },
+        "stages": {"secrets": ["hub"], "env": {"AWS_REGION": "eu-central-1"}},
+    }
+    expected = {
+        "AWS_ENDPOINT_URL": "http://192.0.2.1:9000",
+        "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+    }
+    assert {name: value for name, value in variables(values).items() if name.startswith("AWS")} == expected
+    made = pods(read(values))
+    assert made.env == {**expected, "AWS_REGION": "eu-central-1"}  # what the stages' own values say wins
+    assert made.secrets == ["keys", "hub"]
+
+
+def test_without_settings_the_store_is_aws_and_the_identity_that_of_the_workload(
+    read: Read, variables: Callable[[dict[str, Any]], dict[str, str]]
+) -> None:
+    assert not [name for name in variables({"store": STORE}) if name.startswith("AWS")]
+    made = pods(read({"store": STORE}))
+    assert (made.env, made.secrets) == ({}, [])
+
+
+def test_the_development_store_needs_no_settings(read: Read) -> None:
+    deployment = read({"devStore": {"enabled": True}})
+    made = pods(deployment)
+    assert deployment.store == "s3://zeshel"
+    assert made.env["AWS_ENDPOINT_URL"] == "http://zeshel-store.ml.svc:8333"
+    assert made.env["AWS_REGION"] == "us-east-1"
+    assert made.secrets == ["zeshel-store"]

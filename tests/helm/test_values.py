@@ -1,0 +1,150 @@
+"""Wrong values: each is refused with what was expected, what came, and where."""
+
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+
+from tests.helm.chart import render
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """``{"a": {"b": value}}`` for the path ``a.b``."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def merged(*parts: dict[str, Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            old = result.get(key)
+            result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+STORE = nested("store.address", "s3://bucket/prefix")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("colour", "red", "additional properties 'colour' not allowed"),
+        ("stages.gpuz", 1, "additional properties 'gpuz' not allowed"),
+        ("stages.image", "x", "additional properties 'image' not allowed"),
+        ("stages.gpus", "2", "got string, want integer"),
+        ("stages.gpus", 65, "got 65, want 64"),
+        ("stages.gpuResource", "gpu", "'gpu' does not match pattern"),
+        ("stages.runAsUser", 0, "got 0, want 1"),
+        ("stages.env", {"RETRIES": 3}, "got number, want string"),
+        ("stages.env", {"NOT-A-NAME": "x"}, "additional properties 'NOT-A-NAME' not allowed"),
+        ("stages.namespace", "My Space", "'My Space' does not match pattern"),
+        ("stages.scratchSize", "50 GB", "'50 GB' does not match pattern"),
+        ("stages.model.resources.limits", {"memory": "64gb"}, "'64gb' does not match pattern"),
+        ("stages.model.resources.limits", {"cpu": 4}, "got number, want string"),
+        ("stages.model.resources.limit", {}, "additional properties 'limit' not allowed"),
+        ("stages.data.tolerations", [{"key": "a", "effect": "Never"}], "must be one of 'NoSchedule'"),
+        ("stages.activeDeadlineSeconds", 0, "got 0, want 1"),
+        ("store.address", "/data", "'/data' does not match pattern '^(s3://"),
+        ("store.address", "s3://Bucket/x", "does not match pattern '^(s3://"),
+        ("store.endpoint", "s3.example.com:9000", "does not match pattern '^(https?://"),
+        ("store.endpoint", "http://s3.example.com/bucket", "does not match pattern '^(https?://"),
+        ("store.checksums", "never", "must be one of '', 'when_required', 'when_supported'"),
+        ("dag.retries", -1, "got -1, want 0"),
+        ("dag.retryDelaySeconds", 0, "got 0, want 0"),
+        ("dag.schedule", "every day", "'every day' does not match pattern"),
+        ("dag.pool.slots", 0, "got 0, want 1"),
+        ("dag.pool.name", "", "minLength: got 0, want 1"),
+        ("images.pullPolicy", "Sometimes", "must be one of 'Always', 'IfNotPresent', 'Never'"),
+        ("images.tasks.tag", "a b", "'a b' does not match pattern"),
+        ("images.tasks.repository", "docker://x", "does not match pattern"),
+        ("rbac.subjects", [{"namespace": "airflow"}], "missing property 'name'"),
+        ("networkPolicy.hub.cidrs", ["huggingface.co"], "'huggingface.co' does not match pattern"),
+        ("networkPolicy.store.ports", [70000], "got 70,000, want 65,535"),
+        ("resourceQuota.hard", {"pods": 20}, "got number, want string"),
+        ("devStore.bucket", "A", "'A' does not match pattern"),
+        ("standalone.service.type", "External", "must be one of 'ClusterIP', 'NodePort', 'LoadBalancer'"),
+        ("standalone.replicas", 2, "additional properties 'replicas' not allowed"),
+        ("serviceAccounts.airflow.create", "yes", "got string, want boolean"),
+        ("airflow.enabled", "true", "got string, want boolean"),
+    ],
+)
+def test_the_schema_refuses(chart: Path, path: str, value: Any, expected: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError) as caught:
+        render(chart, merged(STORE, nested(path, value)))
+    message = str(caught.value)
+    assert expected in message
+    place = "/".join(["", *path.split(".")[:-1]])  # of the object around it at least
+    assert f"at '{place}" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, "store.address: expected s3://bucket/prefix, got nothing"),
+        (
+            merged(STORE, nested("standalone.enabled", True), nested("airflow.enabled", True)),
+            "standalone.enabled and airflow.enabled: expected at most one, got both",
+        ),
+        (
+            merged(nested("devStore.enabled", True), nested("store.endpoint", "http://s3")),
+            "devStore.enabled: expected store.endpoint and store.existingSecret to be empty",
+        ),
+        (
+            merged(STORE, nested("stages.inCluster", False)),
+            "stages.connectionId: expected the Airflow connection",
+        ),
+        (
+            merged(STORE, nested("stages.connectionId", "other")),
+            'stages.inCluster: expected false, since stages.connectionId is "other"',
+        ),
+        (merged(STORE, nested("resourceQuota.enabled", True)), "resourceQuota.hard: expected limits, got none"),
+        (
+            merged(STORE, nested("airflow.enabled", True), nested("images.airflow.repository", "registry/x")),
+            "airflow.images.airflow: expected the image of images.airflow, registry/x:0.1.0; "
+            "got localhost/zeshel-airflow:0.1.0",
+        ),
+        (
+            merged(STORE, nested("airflow.enabled", True), nested("store.existingSecret", "my-keys")),
+            "airflow.extraEnvFrom: expected it to name my-keys",
+        ),
+        (
+            merged(STORE, nested("airflow", {"enabled": True, "extraEnvFrom": "- secretRef: {name: x}"})),
+            "airflow.extraEnvFrom: expected it to name zeshel-settings",
+        ),
+        (
+            merged(STORE, nested("airflow", {"enabled": True, "executor": "KubernetesExecutor"})),
+            "airflow.allowPodLaunching: expected true with airflow.executor KubernetesExecutor",
+        ),
+    ],
+)
+def test_combinations_that_cannot_work_are_refused(chart: Path, values: dict[str, Any], expected: str) -> None:
+    with pytest.raises(helm_python.HelmRenderError) as caught:
+        render(chart, values)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        nested("dag.schedule", "@weekly"),
+        nested("dag.schedule", "*/5 0-6 * * 1,3"),
+        nested("store.address", "s3://my.bucket-1"),
+        nested("store.endpoint", "https://[2001:db8::1]:9000"),
+        nested("images.tasks.repository", "registry.example.com:5000/Team/tasks"),
+        nested("networkPolicy.hub.cidrs", ["::/0", "2001:db8::/32", "192.0.2.0/24"]),
+        nested("resourceQuota.hard", {"requests.nvidia.com/gpu": "4", "limits.memory": "1.5Ti"}),
+        nested("global", {"anything": 1}),
+    ],
+)
+def test_what_is_right_is_not_refused(chart: Path, values: dict[str, Any]) -> None:
+    assert "ConfigMap zeshel-settings" in render(chart, merged(STORE, values)).names()
+
+
+@pytest.mark.parametrize("values", [{}, {"standalone": {"enabled": True}, "devStore": {"enabled": True}}])
+def test_lint_finds_nothing(chart: Path, values: dict[str, Any]) -> None:
+    report = helm_python.lint(chart, values, strict=True)
+    assert report["errors"] == []
+    assert [message for message in report["messages"] if message["severity"] > 1] == []

@@ -1,0 +1,182 @@
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from images import build
+from images.build import Builder, BuildError, find_builder, images
+from tests.images.fake_tool import FakeTools
+from zeshel_tasks import __version__
+
+
+class RunBuild(Protocol):
+    def __call__(self, *arguments: str, **environment: str) -> None: ...
+
+
+@pytest.fixture
+def run_build(tools: FakeTools, monkeypatch: pytest.MonkeyPatch) -> RunBuild:
+    """``run_build(*arguments, **environment)`` with no tools but the fake ones."""
+
+    def run(*arguments: str, **environment: str) -> None:
+        for name in ("IMAGE_PREFIX", "IMAGE_TAG", "IMAGE_BUILDER", "IMAGE_BUILD_FLAGS", "IMAGE_SOURCE"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("TASKS_BASE_IMAGE", "AIRFLOW_BASE_IMAGE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in tools.environ(FAKE_OUTPUT_OF="images", FAKE_OUTPUT="1.48 GB", **environment).items():
+            monkeypatch.setenv(name, value)
+        build.main(list(arguments))
+
+    return run
+
+
+def flag(call: list[str], name: str) -> str:
+    return call[call.index(name) + 1]
+
+
+def arguments_of(call: list[str]) -> dict[str, str]:
+    found = [call[number + 1] for number, word in enumerate(call) if word == "--build-arg"]
+    return dict(word.split("=", 1) for word in found)
+
+
+@pytest.mark.parametrize("there", [("docker",), ("docker", "podman"), ("docker", "podman", "buildah")])
+def test_buildah_comes_before_podman_before_docker(tools: FakeTools, there: tuple[str, ...]) -> None:
+    tools.add(*there)
+    assert find_builder(tools.environ()).kind == there[-1]
+
+
+def test_the_environment_chooses_another_tool_by_name_or_path(tools: FakeTools) -> None:
+    tools.add("buildah", "docker")
+    assert find_builder(tools.environ(IMAGE_BUILDER="docker")).kind == "docker"
+    path = str(tools.folder / "docker")
+    assert find_builder(tools.environ(IMAGE_BUILDER=path)) == Builder(path, ())
+
+
+def test_no_tool_at_all_is_a_clear_error(tools: FakeTools) -> None:
+    with pytest.raises(BuildError, match="expected one of buildah, podman, docker on PATH, found none of them"):
+        find_builder(tools.environ())
+
+
+def test_a_chosen_tool_that_is_missing_or_unknown_is_a_clear_error(tools: FakeTools) -> None:
+    tools.add("buildah", "make")
+    with pytest.raises(BuildError, match="IMAGE_BUILDER: expected a program that can be run, found no 'podman'"):
+        find_builder(tools.environ(IMAGE_BUILDER="podman"))
+    with pytest.raises(BuildError, match=r"IMAGE_BUILDER: expected buildah, podman, docker or a path .*, got 'make'"):
+        find_builder(tools.environ(IMAGE_BUILDER="make"))
+
+
+def test_names_are_made_of_prefix_and_tag() -> None:
+    assert [image.name for image in images({}, test_images=False)] == [
+        f"localhost/zeshel-tasks:{__version__}",
+        f"localhost/zeshel-airflow:{__version__}",
+    ]
+    named = images({"IMAGE_PREFIX": "registry.example/team/", "IMAGE_TAG": "7"}, test_images=True)
+    assert [image.name for image in named] == [
+        "registry.example/team/zeshel-tasks:7",
+        "registry.example/team/zeshel-airflow:7",
+        "registry.example/team/zeshel-test-s3:7",
+    ]
+
+
+def test_an_empty_prefix_is_no_prefix() -> None:
+    assert images({"IMAGE_PREFIX": "", "IMAGE_TAG": "7"}, test_images=False)[0].name == "zeshel-tasks:7"
+
+
+def test_every_image_is_built_from_its_dockerfile_with_what_its_labels_tell(
+    tools: FakeTools, run_build: RunBuild
+) -> None:
+    tools.add("podman")
+    run_build(IMAGE_TAG="7", IMAGE_SOURCE="https://example.org/zeshel")
+    tasks, airflow = [call for call in tools.calls() if call[1] == "build"]
+    assert flag(tasks, "--file") == "images/tasks/Dockerfile"
+    assert flag(tasks, "--tag") == "localhost/zeshel-tasks:7"
+    assert flag(airflow, "--file") == "images/airflow/Dockerfile"
+    assert tasks[-1] == "."
+    told = arguments_of(tasks)
+    assert told.keys() == {"VERSION", "REVISION", "CREATED", "SOURCE"}  # the Dockerfile's own base
+    assert told["VERSION"] == __version__
+    assert told["SOURCE"] == "https://example.org/zeshel"
+
+
+def test_bases_and_flags_come_from_the_environment(tools: FakeTools, run_build: RunBuild) -> None:
+    tools.add("podman")
+    run_build(
+        TASKS_BASE_IMAGE="registry.example/python:1",
+        AIRFLOW_BASE_IMAGE="registry.example/python:2",
+        IMAGE_BUILD_FLAGS="--pull-never -v '/a b:/a b:ro'",
+    )
+    tasks, airflow = [call for call in tools.calls() if call[1] == "build"]
+    assert arguments_of(tasks)["BASE_IMAGE"] == "registry.example/python:1"
+    assert arguments_of(airflow)["BASE_IMAGE"] == "registry.example/python:2"
+    assert tasks[2:5] == ["--pull-never", "-v", "/a b:/a b:ro"]
+
+
+def test_the_image_of_the_tests_is_built_on_the_airflow_image_that_was_just_built(
+    tools: FakeTools, run_build: RunBuild
+) -> None:
+    tools.add("docker")
+    run_build("--test-images", IMAGE_TAG="7")
+    last = [call for call in tools.calls() if call[1] == "build"][-1]
+    assert flag(last, "--tag") == "localhost/zeshel-test-s3:7"
+    assert arguments_of(last)["BASE_IMAGE"] == "localhost/zeshel-airflow:7"
+
+
+@pytest.mark.parametrize("tool", ["buildah", "podman", "docker"])
+def test_only_buildah_must_be_told_to_keep_layers(tools: FakeTools, run_build: RunBuild, tool: str) -> None:
+    tools.add(tool)
+    run_build()
+    assert ("--layers" in tools.calls()[0]) == (tool == "buildah")
+
+
+def test_name_size_and_time_of_each_image_are_printed_last(
+    tools: FakeTools, run_build: RunBuild, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tools.add("buildah")
+    run_build(IMAGE_TAG="7")
+    tasks, airflow = capsys.readouterr().out.splitlines()[-2:]
+    assert tasks.startswith("localhost/zeshel-tasks:7  1.48 GB  built in ")
+    assert airflow.startswith("localhost/zeshel-airflow:7  1.48 GB  built in ")
+
+
+def test_buildah_saves_by_a_push_to_an_archive(tools: FakeTools, run_build: RunBuild, tmp_path: Path) -> None:
+    tools.add("buildah")
+    old = tmp_path / "saved" / "localhost_zeshel-tasks_7.tar"
+    old.parent.mkdir()
+    old.write_text("of an earlier build")
+    run_build("--save", str(old.parent), IMAGE_TAG="7")
+    pushed = next(call for call in tools.calls() if call[1] == "push")
+    assert pushed[-2:] == ["localhost/zeshel-tasks:7", f"docker-archive:{old}:localhost/zeshel-tasks:7"]
+    assert not old.exists()  # buildah refuses to write to an archive that is there
+
+
+@pytest.mark.parametrize(("tool", "more"), [("podman", ["--format", "docker-archive"]), ("docker", [])])
+def test_podman_and_docker_save_by_their_own_command(
+    tools: FakeTools, run_build: RunBuild, tmp_path: Path, tool: str, more: list[str]
+) -> None:
+    tools.add(tool)
+    run_build("--save", str(tmp_path / "saved"), IMAGE_TAG="7")
+    saved = [call for call in tools.calls() if call[1] == "save"]
+    archive = tmp_path / "saved" / "localhost_zeshel-airflow_7.tar"
+    assert saved[-1] == [tool, "save", *more, "--output", str(archive), "localhost/zeshel-airflow:7"]
+
+
+def test_a_build_that_fails_ends_everything_with_its_command(tools: FakeTools, run_build: RunBuild) -> None:
+    tools.add("podman")
+    with pytest.raises(SystemExit, match=r"error: .*podman build .*images/tasks/Dockerfile.* ended with exit code 9"):
+        run_build(FAKE_FAILURE_OF="build")
+    assert len(tools.calls()) == 1
+
+
+def test_the_revision_tells_whether_files_differ_from_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    assert build.revision() == ("", "")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "--quiet"], ["commit", "--quiet", "--allow-empty", "--message", "first"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    commit, created = build.revision()
+    assert len(commit) == 40
+    assert created[:2] == "20"
+    (tmp_path / "new").write_text("")
+    assert build.revision() == (f"{commit}-modified", created)

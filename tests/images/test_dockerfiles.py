@@ -1,0 +1,175 @@
+"""What an image must be, as far as its Dockerfile tells. That it builds and runs, the tests on a cluster show."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from docker.utils.build import exclude_paths
+
+from tests.images.dockerfile import ROOT, Dockerfile, Stage, read
+
+TASKS, AIRFLOW, TEST_S3 = "images/tasks/Dockerfile", "images/airflow/Dockerfile", "tests/cluster/s3/Dockerfile"
+LABELS = ("title", "description", "version", "revision", "created", "source", "licenses", "base.name")
+NEEDED_BY_INSTALL = {"pyproject.toml", "constraints.txt", "images/requirements.py", "images/airflow/pins.py"}
+
+
+@pytest.fixture(params=[TASKS, AIRFLOW, TEST_S3])
+def dockerfile(request: pytest.FixtureRequest) -> Dockerfile:
+    return read(request.param)
+
+
+@pytest.fixture(params=[TASKS, AIRFLOW])
+def shipped(request: pytest.FixtureRequest) -> Dockerfile:
+    return read(request.param)
+
+
+def pinned(package: str) -> str:
+    found = re.search(rf"^{re.escape(package)}==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert found is not None, f"constraints.txt has no pin of {package}"
+    return found[1]
+
+
+def sent_to_the_builder() -> set[str]:
+    patterns = (ROOT / ".dockerignore").read_text().splitlines()
+    return exclude_paths(str(ROOT), [line for line in patterns if line and not line.startswith("#")])
+
+
+def test_every_stage_comes_from_the_base_or_from_a_stage_before(dockerfile: Dockerfile) -> None:
+    names = [stage.name for stage in dockerfile.stages]
+    for number, stage in enumerate(dockerfile.stages):
+        assert stage.base == "${BASE_IMAGE}" or stage.base in names[:number]
+
+
+def test_the_test_server_is_built_on_whatever_image_it_is_given() -> None:
+    assert read(TEST_S3).arguments == {"BASE_IMAGE": ""}
+
+
+def test_the_base_of_the_stages_has_torch_at_the_pinned_version() -> None:
+    base = read(TASKS).arguments["BASE_IMAGE"]
+    assert re.fullmatch(rf"docker\.io/pytorch/pytorch:{re.escape(pinned('torch'))}-cuda[\d.]+-cudnn\d+-runtime", base)
+
+
+def test_the_base_of_airflow_is_airflows_image_at_the_pinned_version() -> None:
+    expected = f"docker.io/apache/airflow:{pinned('apache-airflow')}-python3.11"
+    assert read(AIRFLOW).arguments["BASE_IMAGE"] == expected
+
+
+def test_containers_run_as_uid_50000(dockerfile: Dockerfile) -> None:
+    assert dockerfile.final.values("USER")[-1] == "50000:0"
+
+
+def test_nothing_is_fetched_by_url(dockerfile: Dockerfile) -> None:
+    assert [found.value for found in dockerfile.instructions if found.name == "ADD"] == []
+    commands = [command for found in dockerfile.instructions if found.name == "RUN" for command in found.commands]
+    assert [command for command in commands if command and Path(command[0]).name in ("curl", "wget", "git")] == []
+
+
+def test_what_is_copied_is_there_and_sent_to_the_builder(dockerfile: Dockerfile) -> None:
+    sent = sent_to_the_builder()
+    copied = [found for found in dockerfile.instructions if found.name == "COPY" and "from" not in found.flags]
+    sources = [source.rstrip("/") for found in copied for source in found.sources]
+    assert sources
+    assert [source for source in sources if source not in sent] == []
+
+
+def test_nothing_else_is_sent_to_the_builder() -> None:
+    sent = {path for path in sent_to_the_builder() if (ROOT / path).is_file()}
+    tops = {path.split("/")[0] for path in sent}
+    assert tops <= {".dockerignore", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"} | {
+        "dags",
+        "images",
+        "tests",
+        "zeshel_tasks",
+    }
+    assert [path for path in sent if path.startswith("tests/") and not path.startswith("tests/cluster/s3/")] == []
+    assert [path for path in sent if "__pycache__" in path or path.endswith((".pyc", ".tar"))] == []
+
+
+def test_files_of_other_stages_come_from_stages_before(dockerfile: Dockerfile) -> None:
+    names: list[str] = []
+    for stage in dockerfile.stages:
+        copied = [found.flags["from"] for found in stage.own if found.name == "COPY" and "from" in found.flags]
+        assert [name for name in copied if name not in names] == []
+        names.append(stage.name)
+
+
+def test_every_pip_install_is_constrained_and_leaves_no_cache(dockerfile: Dockerfile) -> None:
+    commands = [command for found in dockerfile.instructions if found.name == "RUN" for command in found.commands]
+    installs = [command for command in commands if "pip" in command and {"install", "wheel"} & set(command)]
+    assert installs
+    for command in installs:
+        assert "--no-cache-dir" in command
+        if "install" in command:
+            assert Path(command[command.index("-c") + 1]).name in ("constraints.txt", "pins.txt")
+        else:  # a wheel of what is there already, with the setuptools that was installed at its pin
+            assert {"--no-deps", "--no-build-isolation"} <= set(command)
+
+
+def test_a_change_of_our_code_does_not_install_the_other_packages_again(shipped: Dockerfile) -> None:
+    (stage,) = [stage for stage in shipped.stages if any("-r requirements.txt" in run for run in _own_runs(stage))]
+    earlier = shipped.before(stage, "-r requirements.txt")
+    copied = {source for found in earlier if found.name == "COPY" for source in found.sources}
+    assert copied <= NEEDED_BY_INSTALL
+
+
+def test_each_image_installs_its_own_extra() -> None:
+    for path, extra in ((TASKS, "train"), (AIRFLOW, "airflow")):
+        commands = [command for found in read(path).instructions if found.name == "RUN" for command in found.commands]
+        (listing,) = [command for command in commands if any(word.endswith("requirements.py") for word in command[:2])]
+        assert listing[3 : listing.index(">")] == [extra]
+
+
+def test_the_final_stage_of_the_tasks_image_takes_only_what_was_installed() -> None:
+    final = read(TASKS).final
+    assert final.parent is None
+    assert final.values("RUN") == []
+    assert [found.flags.get("from") for found in final.own if found.name == "COPY"] == [
+        "dependencies",
+        *["package"] * 2,
+    ]
+
+
+def test_the_tasks_image_writes_to_scratch_alone_and_starts_zeshel() -> None:
+    final = read(TASKS).final
+    expected = {
+        "ZESHEL_SCRATCH": "/scratch",
+        "HOME": "/scratch",
+        "TMPDIR": "/scratch",
+        "HF_HOME": "/scratch/huggingface",
+        "MPLCONFIGDIR": "/scratch/matplotlib",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    assert {name: final.pairs("ENV").get(name) for name in expected} == expected
+    assert [json.loads(value) for value in final.values("ENTRYPOINT")] == [["zeshel"]]
+
+
+def test_the_airflow_image_has_the_dag_where_airflow_looks_and_makes_pods() -> None:
+    final = read(AIRFLOW).final
+    environment = final.pairs("ENV")
+    assert environment["AIRFLOW_HOME"] == "/opt/airflow"
+    assert environment["ZESHEL_RUNNER"] == "kubernetes"
+    copies = [found.value for found in final.all if found.name == "COPY"]
+    assert "dags/zeshel.py /opt/airflow/dags/zeshel.py" in copies
+    assert "images/airflow/airflow.cfg /opt/airflow/airflow.cfg" in copies
+
+
+def test_the_airflow_image_keeps_the_entry_point_of_its_base() -> None:
+    """Airflow's own image waits for the database there, and the official chart relies on it."""
+    final = read(AIRFLOW).final
+    assert final.values("ENTRYPOINT") == []
+    assert final.values("CMD") == []
+
+
+def test_the_labels_tell_what_was_built(shipped: Dockerfile) -> None:
+    labels = shipped.final.pairs("LABEL")
+    assert [name for name in LABELS if not labels.get(f"org.opencontainers.image.{name}")] == []
+    declared = {value.partition("=")[0] for value in shipped.final.values("ARG")}
+    used = {name for value in labels.values() for name in re.findall(r"\$\{(\w+)\}", value)}
+    assert used
+    assert used <= declared
+
+
+def _own_runs(stage: Stage) -> list[str]:
+    return [found.value for found in stage.own if found.name == "RUN"]

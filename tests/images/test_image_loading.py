@@ -1,0 +1,106 @@
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.image_loading import Context, ImageLoadError, current_context, load, load_command
+from tests.images.fake_tool import FakeTools, kubeconfig_view
+
+ARCHIVE = Path("/images/zeshel-tasks.tar")
+MINIKUBE = "minikube.sigs.k8s.io"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "an image.tar"
+    path.write_bytes(b"")
+    return path
+
+
+def test_a_kind_cluster_is_known_by_the_name_of_its_context() -> None:
+    command = load_command(ARCHIVE, Context("kind-two-nodes"), {})
+    assert command == ["kind", "load", "image-archive", str(ARCHIVE), "--name", "two-nodes"]
+
+
+def test_a_minikube_cluster_is_known_by_what_minikube_wrote_of_it() -> None:
+    command = load_command(ARCHIVE, Context("gpu-profile", (MINIKUBE,)), {})
+    assert command == ["minikube", "image", "load", str(ARCHIVE), "--profile", "gpu-profile"]
+
+
+def test_a_command_of_the_environment_comes_first() -> None:
+    environ = {"IMAGE_LOAD": "ctr --address '/run/a b.sock' -n k8s.io images import {}"}
+    command = load_command(ARCHIVE, Context("kind-kind"), environ)
+    assert command == ["ctr", "--address", "/run/a b.sock", "-n", "k8s.io", "images", "import", str(ARCHIVE)]
+
+
+def test_the_archive_may_be_part_of_a_word_of_the_command() -> None:
+    command = load_command(ARCHIVE, None, {"IMAGE_LOAD": "skopeo copy docker-archive:{} oci:/images"})
+    assert command[2] == f"docker-archive:{ARCHIVE}"
+
+
+def test_a_command_without_a_place_for_the_archive_is_refused() -> None:
+    with pytest.raises(ImageLoadError, match=r"IMAGE_LOAD: expected a command with \{\} .*, got 'ctr images import'"):
+        load_command(ARCHIVE, None, {"IMAGE_LOAD": "ctr images import"})
+
+
+@pytest.mark.parametrize("context", [Context("production"), Context("minikube"), None])
+def test_any_other_cluster_needs_a_command(context: Context | None) -> None:
+    with pytest.raises(ImageLoadError, match="expected the context of a kind or minikube cluster, or a command in IM"):
+        load_command(ARCHIVE, context, {})
+
+
+def test_the_current_context_is_kubectls(tools: FakeTools) -> None:
+    tools.add("kubectl")
+    view = tools.environ(FAKE_OUTPUT_OF="config", FAKE_OUTPUT=kubeconfig_view("gpu-profile", MINIKUBE))
+    assert current_context(view) == Context("gpu-profile", (MINIKUBE,))
+    plain = tools.environ(FAKE_OUTPUT_OF="config", FAKE_OUTPUT=kubeconfig_view("fixture"))
+    assert current_context(plain) == Context("fixture")
+
+
+def test_without_a_kubeconfig_there_is_no_context(tools: FakeTools) -> None:
+    tools.add("kubectl")
+    empty = '{"kind": "Config", "contexts": null, "clusters": null, "current-context": ""}'
+    assert current_context(tools.environ(FAKE_OUTPUT_OF="config", FAKE_OUTPUT=empty)) is None
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here")
+def test_a_real_kubectl_is_understood(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(kubeconfig_view("kind-real"))
+    kubectl = shutil.which("kubectl")
+    assert kubectl is not None
+    environ = {"PATH": str(Path(kubectl).parent), "KUBECONFIG": str(kubeconfig)}
+    assert current_context(environ) == Context("kind-real")
+
+
+def test_each_archive_is_loaded_in_turn(tools: FakeTools, archive: Path) -> None:
+    tools.add("kubectl", "kind")
+    environ = tools.environ(FAKE_OUTPUT_OF="config", FAKE_OUTPUT=kubeconfig_view("kind-kind"))
+    load([archive, archive], environ)
+    assert tools.calls()[1:] == [["kind", "load", "image-archive", str(archive), "--name", "kind"]] * 2
+
+
+def test_an_archive_that_is_not_there_is_named(tools: FakeTools, tmp_path: Path) -> None:
+    with pytest.raises(ImageLoadError, match=r"expected an image archive at .*/missing.tar, found none"):
+        load([tmp_path / "missing.tar"], tools.environ(IMAGE_LOAD="ctr {}"))
+
+
+def test_a_program_that_is_not_there_is_named(tools: FakeTools, archive: Path) -> None:
+    with pytest.raises(ImageLoadError, match="expected ctr on PATH, found none"):
+        load([archive], tools.environ(IMAGE_LOAD="ctr {}"))
+
+
+def test_a_load_that_fails_is_an_error(tools: FakeTools, archive: Path) -> None:
+    tools.add("ctr")
+    with pytest.raises(ImageLoadError, match=r"ctr import .* ended with exit code 9"):
+        load([archive], tools.environ(IMAGE_LOAD="ctr import {}", FAKE_FAILURE_OF="import"))
+
+
+def test_the_command_line_ends_with_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.cluster import image_loading
+
+    monkeypatch.setenv("IMAGE_LOAD", "ctr {}")
+    monkeypatch.setattr(sys, "argv", ["image_loading", str(tmp_path / "missing.tar")])
+    with pytest.raises(SystemExit, match="error: expected an image archive"):
+        image_loading.main()
