@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs images clean
+.PHONY: help install demo test test-cluster lint docs images clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## The virtual environment .venv, with everything at the pinned versions
 
@@ -27,6 +27,10 @@ demo: $(INSTALLED) ## The whole recipe on a real Airflow; DATA=archive MODEL=ber
 
 test: $(INSTALLED) ## All tests
 	$(BIN)/python -m pytest
+
+# Reads KUBECONFIG, HELM, IMAGE_LOAD, IMAGES_LOADED and KEEP: tests/cluster/conftest.py, tests/cluster/image_loading.py.
+test-cluster: $(INSTALLED) ## The images and the chart on the cluster of kubectl's context, where the DAG runs and is disturbed
+	$(BIN)/python -m pytest -m cluster --verbose --capture=no tests/cluster
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -4,16 +4,14 @@ import logging
 import os
 import tarfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import boto3
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
 
+from tests.cluster.s3.server import s3_server
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.recipe import build_recipe
@@ -67,7 +65,7 @@ def finished_run(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory)
 def s3_endpoint() -> Iterator[str]:
     """Address of an S3 server on a free local port; ``boto3.client("s3")`` without arguments talks to it."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = make_server("127.0.0.1", 0, _OneAtATime(), threaded=True, request_handler=_KeepsConnections)
+    server = s3_server("127.0.0.1", 0)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{server.server_port}"
@@ -92,21 +90,6 @@ def bucket(s3_endpoint: str) -> str:
     name = f"test-{uuid4().hex}"
     boto3.client("s3").create_bucket(Bucket=name)
     return name
-
-
-class _OneAtATime:
-    """moto looks for the object of If-None-Match first and writes later; a real server does both at once."""
-
-    def __init__(self) -> None:
-        self._moto, self._turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        with self._turn:
-            return list(self._moto(environ, start_response))
-
-
-class _KeepsConnections(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
 
 
 def _aws_environment(address: str) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """A deployment on a real cluster: $KUBECONFIG names it, kubectl and helm are on PATH. Everything is made here.
 
-Images are those that `make images` built (``IMAGE_PREFIX``, ``IMAGE_TAG``), and that of an S3 server for the tests.
+Images are built, and loaded into the cluster (see image_loading.py). ``IMAGES_LOADED=1`` takes those that are there,
+``KEEP=1`` leaves the namespace behind to be looked at.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,9 +16,11 @@ from uuid import uuid4
 import pytest
 import yaml
 
+from tests.cluster import image_loading
 from tests.cluster.deployment import BUCKET, DagRun, Deployment, s3_client, secret_value, stopwatch
 from tests.cluster.kubectl import Namespace, eventually, helm
 from tests.cluster.pod_watch import PodWatch
+from tests.helm.chart import CHART, installable_copy
 from zeshel_tasks import __version__
 from zeshel_tasks.orchestration.demo.airflow_config import free_port
 from zeshel_tasks.orchestration.demo.client import AirflowClient
@@ -51,9 +53,23 @@ def image(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def namespace() -> Iterator[Namespace]:
+def images_loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The images of this checkout are on the cluster's nodes."""
+    if os.environ.get("IMAGES_LOADED"):
+        return
+    archives = tmp_path_factory.mktemp("images")
+    seconds = stopwatch()
+    subprocess.run([sys.executable, "images/build.py", "--test-images", "--save", str(archives)], cwd=ROOT, check=True)
+    print(f"\nimages built and saved: {seconds():.0f} s")
+    for archive in sorted(archives.iterdir()):
+        image_loading.load([archive], os.environ)
+        archive.unlink()
+    print(f"\nimages loaded: {seconds():.0f} s")
+
+
+@pytest.fixture(scope="session")
+def namespace(images_loaded: None) -> Iterator[Namespace]:
     """A fresh one, removed with all that is in it."""
-    assert os.environ.get("KUBECONFIG"), "expected $KUBECONFIG to name the cluster to test on; it is not set"
     made = Namespace(f"zeshel-test-{uuid4().hex[:6]}")
     made.run("create", "namespace", made.name)
     yield made
@@ -94,40 +110,21 @@ def s3_pod_ip(namespace: Namespace) -> str:
 
 
 @pytest.fixture(scope="session")
-def s3(namespace: Namespace, s3_pod_ip: str, inputs: Path) -> Iterator[Any]:
-    """A client of that server, which has the inputs of the runs below s3://zeshel/inputs."""
+def s3(namespace: Namespace, s3_pod_ip: str) -> Iterator[Any]:
+    """A client of that server."""
     port = free_port()
     with namespace.forwarded("pod/s3", 5000, port):
         client = s3_client(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
         eventually(lambda: _answers(client), "an answer of the S3 server", 60)
-        for file in sorted(path for path in inputs.rglob("*") if path.is_file()):
-            client.upload_file(str(file), BUCKET, f"inputs/{file.relative_to(inputs)}")
         yield client
 
 
 @pytest.fixture(scope="session")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sample worlds, and a small BERT with their vocabulary."""
-    folder = tmp_path_factory.mktemp("inputs")
-    zeshel = [sys.executable, "-m", "zeshel_tasks.cli"]
-    data = folder / "sample_worlds.tar.bz2"
-    subprocess.run([*zeshel, "make-sample-worlds", "--out", str(data)], check=True)
-    subprocess.run([*zeshel, "make-small-bert", "--data", str(data), "--out", str(folder / "small_bert")], check=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The chart, with a stand-in for the official one: Helm wants a dependency to be there even if it is off."""
-    copied = tmp_path_factory.mktemp("chart") / "zeshel"
-    shutil.copytree(ROOT / "helm" / "zeshel", copied)
-    if not any((copied / "charts").glob("airflow*")):
-        (dependency,) = yaml.safe_load((copied / "Chart.yaml").read_text())["dependencies"]
-        stand_in = copied / "charts" / "airflow"
-        stand_in.mkdir(parents=True)
-        facts = {"apiVersion": "v2", "name": dependency["name"], "version": dependency["version"]}
-        (stand_in / "Chart.yaml").write_text(yaml.safe_dump(facts))
-    return copied
+    """The chart, with a stand-in for the official one where that was not fetched."""
+    if any((CHART / "charts").glob("airflow*")):
+        return CHART
+    return installable_copy(tmp_path_factory.mktemp("chart") / "zeshel")
 
 
 @pytest.fixture(scope="session")
@@ -179,13 +176,9 @@ def values(s3_pod_ip: str, storage_class: str) -> dict[str, Any]:
             "retries": 2,
             "retryDelaySeconds": 3,
             "maxRetryDelaySeconds": 10,
-            "defaults": {
-                "preset": "smoke",
-                "download.source": f"s3://{BUCKET}/inputs/sample_worlds.tar.bz2",
-                "bert_model": f"s3://{BUCKET}/inputs/small_bert",
-                "print_interval": 2,
-            },
+            "defaults": {"print_interval": 2},
         },
+        "sampleInputs": {"enabled": True},
         "stages": {
             "gpus": 0,
             "model": {"resources": SMALL},
@@ -221,6 +214,9 @@ def deployment(
         stack.callback(airflow.close)
         eventually(lambda: airflow.has_dag("zeshel"), "the DAG zeshel", 300)
         print(f"\nAirflow up, with the DAG, {seconds():.0f} s after `helm install`")
+        job = "--selector=app.kubernetes.io/component=sample-inputs"
+        namespace.run("wait", "job", job, "--for=condition=complete", "--timeout=900s")
+        print(f"sample inputs in the store after {seconds():.0f} s")
         yield Deployment(namespace, airflow, s3, RELEASE)
     helm("uninstall", RELEASE, f"--namespace={namespace.name}")
 

@@ -93,7 +93,7 @@ class DagRun:
     def metrics(self, task_id: str) -> dict[str, Any]:
         """The task's XCom, without what depends on the machine."""
         xcom = self.deployment.airflow.xcom(DAG_ID, self.run_id, task_id)
-        return {name: value for name, value in xcom.items() if "per_second" not in name}
+        return {name: value for name, value in xcom.items() if "second" not in name}
 
     def log(self, task_id: str, try_number: int = 1) -> list[LogLine]:
         """As Airflow shows it."""

@@ -15,16 +15,17 @@ def test_a_value_that_the_form_would_refuse_starts_no_run(deployment: Deployment
 
 
 def test_bad_configuration_is_red_at_once(first_run: DagRun, deployment: Deployment) -> None:
-    run = deployment.trigger("no-such-model", bert_model=f"s3://{BUCKET}/inputs/no_such_bert")
+    deployment.forget("train-biencoder")
+    run = deployment.trigger("no-such-gpu", device="cuda:3")
     assert run.wait() == "failed"
-    assert_red_at_once(run, "train-biencoder", "bad configuration (exit code 2), not retried", "no_such_bert")
+    assert_red_at_once(run, "train-biencoder", "bad configuration (exit code 2), not retried", "cuda:3")
 
 
 def test_bad_data_is_red_at_once(first_run: DagRun, deployment: Deployment) -> None:
-    deployment.s3.upload_fileobj(BytesIO(b"this is no archive"), BUCKET, "inputs/broken.tar.bz2")
-    run = deployment.trigger("broken-archive", download__source=f"s3://{BUCKET}/inputs/broken.tar.bz2")
+    deployment.s3.upload_fileobj(BytesIO(b"this is no archive"), BUCKET, "test/inputs/broken.tar.bz2")
+    run = deployment.trigger("broken-archive", download__source=f"s3://{BUCKET}/test/inputs/broken.tar.bz2")
     assert run.wait() == "failed"
-    assert_red_at_once(run, "download", "bad input data (exit code 3), not retried", "broken.tar.bz2")
+    assert_red_at_once(run, "download", "bad input data (exit code 3), not retried", "not a tar archive")
 
 
 def assert_red_at_once(run: DagRun, task_id: str, *words: str) -> None:

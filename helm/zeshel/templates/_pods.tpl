@@ -7,12 +7,39 @@
 {{- $_ := set $pods "namespace" (include "zeshel.stagesNamespace" .) -}}
 {{- $_ := set $pods "serviceAccountName" (include "zeshel.stagesAccount" .) -}}
 {{- with .Values.stages.connectionId }}{{ $_ := set $pods "connectionId" . }}{{ end -}}
-{{- $env := include "zeshel.storeEnv" . | fromYaml -}}
-{{- range $name, $value := .Values.stages.env }}{{ $_ := set $env $name $value }}{{ end -}}
-{{- $_ := set $pods "env" $env -}}
-{{- with include "zeshel.storeSecret" . }}{{ $_ := set $pods "secrets" (prepend $pods.secrets .) }}{{ end -}}
+{{- $_ := set $pods "env" (include "zeshel.podEnv" . | fromYaml) -}}
+{{- $_ := set $pods "secrets" (include "zeshel.podSecrets" . | fromYamlArray) -}}
 {{- range $class := list "model" "data" -}}
 {{- if not (index $pods $class "priorityClassName") }}{{ $_ := set $pods $class (omit (index $pods $class) "priorityClassName") }}{{ end -}}
 {{- end -}}
 {{- $pods | toJson -}}
+{{- end -}}
+
+{{/* Environment variables of the stages' pods, as a YAML mapping. */}}
+{{- define "zeshel.podEnv" -}}
+{{- $env := include "zeshel.storeEnv" . | fromYaml -}}
+{{- range $name, $value := .Values.stages.env }}{{ $_ := set $env $name $value }}{{ end -}}
+{{- $env | toYaml -}}
+{{- end -}}
+
+{{/* Names of the Secrets that become environment variables of the stages' pods, as a YAML list. */}}
+{{- define "zeshel.podSecrets" -}}
+{{- $secrets := .Values.stages.secrets -}}
+{{- with include "zeshel.storeSecret" . }}{{ $secrets = prepend $secrets . }}{{ end -}}
+{{- $secrets | toYaml -}}
+{{- end -}}
+
+{{- define "zeshel.sampleInputs" -}}
+{{- include "zeshel.storeAddress" . }}/inputs
+{{- end -}}
+
+{{/* ZESHEL_DEFAULTS: what the trigger form starts with, as JSON. */}}
+{{- define "zeshel.defaults" -}}
+{{- $defaults := deepCopy .Values.dag.defaults -}}
+{{- if .Values.sampleInputs.enabled -}}
+{{- $inputs := include "zeshel.sampleInputs" . -}}
+{{- $sample := dict "preset" "smoke" "download.source" (printf "%s/sample_worlds.tar.bz2" $inputs) "bert_model" (printf "%s/small_bert" $inputs) -}}
+{{- $defaults = merge $defaults $sample -}}
+{{- end -}}
+{{- $defaults | toJson -}}
 {{- end -}}

@@ -1,0 +1,70 @@
+"""The Job that writes something to train on, and the defaults that name it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from tests.helm.chart import STANDALONE, TRYING_OUT, Object, render
+from zeshel_tasks.cli import main
+from zeshel_tasks.commands import sample_inputs
+
+ENABLED: Object = {"sampleInputs": {"enabled": True}}
+
+
+def job(chart: Path, values: dict[str, Any]) -> dict[str, Any]:
+    (found,) = [item for item in render(chart, {**values, **ENABLED}) if item["kind"] == "Job"]
+    return found
+
+
+def settings(chart: Path, values: dict[str, Any]) -> dict[str, Any]:
+    return dict(render(chart, {**values, **ENABLED}).one("ConfigMap", "zeshel-settings")["data"])
+
+
+def test_it_is_what_kubernetes_expects(chart: Path) -> None:
+    kubernetes_validate.validate(job(chart, TRYING_OUT), "1.25", strict=True)
+
+
+def test_it_reaches_the_store_as_a_stage_does(chart: Path) -> None:
+    values: Object = {**STANDALONE, "stages": {"env": {"HTTPS_PROXY": "http://proxy:3128"}, "secrets": ["more"]}}
+    (container,) = job(chart, values)["spec"]["template"]["spec"]["containers"]
+    pods = json.loads(settings(chart, values)["ZESHEL_PODS"])
+    assert {entry["name"]: entry.get("value") for entry in container["env"]}.items() >= pods["env"].items()
+    assert (
+        [source["secretRef"]["name"] for source in container["envFrom"]] == pods["secrets"] == ["zeshel-store", "more"]
+    )
+
+
+def test_it_is_as_restricted_as_a_stage(chart: Path) -> None:
+    pod = job(chart, TRYING_OUT)["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+
+
+def test_the_defaults_name_what_it_writes(chart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (container,) = job(chart, STANDALONE)["spec"]["template"]["spec"]["containers"]
+    written: list[str] = []
+    monkeypatch.setattr(sample_inputs, "make_sample_inputs", written.append)
+    assert main(container["args"]) == 0
+    assert json.loads(settings(chart, STANDALONE)["ZESHEL_DEFAULTS"]) == {
+        "preset": "smoke",
+        "download.source": f"{written[0]}/{sample_inputs.ARCHIVE}",
+        "bert_model": f"{written[0]}/{sample_inputs.MODEL}",
+    }
+
+
+def test_a_persons_defaults_win(chart: Path) -> None:
+    values: Object = {**STANDALONE, "dag": {"defaults": {"preset": "blink", "gpus": 2}}}
+    defaults = json.loads(settings(chart, values)["ZESHEL_DEFAULTS"])
+    assert (defaults["preset"], defaults["gpus"]) == ("blink", 2)
+    assert defaults["bert_model"].endswith("/small_bert")
+
+
+def test_another_image_makes_another_job(chart: Path) -> None:
+    names = {job(chart, {**STANDALONE, "images": {"tasks": {"tag": tag}}})["metadata"]["name"] for tag in ("1", "2")}
+    assert len(names) == 2
