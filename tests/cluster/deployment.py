@@ -3,7 +3,6 @@
 import base64
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,11 +119,15 @@ class DagRun:
         return eventually(look, f"a running pod of {stage} that says {says!r}", 600)
 
 
-def wait_for_task(run: DagRun, task_id: str, state: str, seconds: float = 600.0) -> TaskState:
-    """The task, once it is in this state."""
-    return eventually(
-        lambda: task if (task := run.tasks()[task_id]).state == state else None, f"{task_id} in state {state}", seconds
-    )
+def wait_for_retry(run: DagRun, task_id: str) -> None:
+    """Until the task's first try has failed and it waits for its second."""
+
+    def look() -> bool:
+        task, state = run.tasks()[task_id], run.state()
+        assert state in ("queued", "running"), f"expected {task_id} to be tried again; the run is over: {state}"
+        return task.state == "up_for_retry" or task.try_number > 1
+
+    eventually(look, f"a second try of {task_id}", 600)
 
 
 def secret_value(namespace: Namespace, secret: str, key: str) -> str:
@@ -147,11 +150,3 @@ def stopwatch() -> Any:
     """``seconds()`` since it was made."""
     start = time.monotonic()
     return lambda: time.monotonic() - start
-
-
-def merged(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Helm values, with ``more`` laid over them section by section."""
-    both = dict(values)
-    for key, value in more.items():
-        both[key] = merged(both[key], value) if isinstance(value, Mapping) and key in both else value
-    return both

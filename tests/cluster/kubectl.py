@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import threading
 import time
@@ -97,8 +96,3 @@ def helm(*arguments: str) -> str:
     done = subprocess.run([os.environ.get("HELM", "helm"), *arguments], capture_output=True, text=True)
     assert done.returncode == 0, f"helm {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
     return done.stdout
-
-
-def without_ansi(text: str) -> str:
-    """``text`` without a terminal's colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)

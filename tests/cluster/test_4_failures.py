@@ -4,7 +4,7 @@ from io import BytesIO
 
 import pytest
 
-from tests.cluster.deployment import BUCKET, DagRun, Deployment, wait_for_task
+from tests.cluster.deployment import BUCKET, DagRun, Deployment, wait_for_retry
 from zeshel_tasks.orchestration.demo.client import AirflowRefused
 
 
@@ -39,16 +39,16 @@ def assert_red_at_once(run: DagRun, task_id: str, *words: str) -> None:
 
 
 def test_out_of_memory_is_said_in_words(first_run: DagRun, deployment: Deployment) -> None:
-    run = deployment.trigger("too-little-memory", memory="96Mi", train_biencoder__seed=7)
-    wait_for_task(run, "train-biencoder", "up_for_retry")
+    run = deployment.trigger("too-little-memory", memory="96Mi", seed=7)
+    wait_for_retry(run, "train-biencoder")
     text = run.log_text("train-biencoder", 1)
     stop(run)
     assert "out of memory: the container needed more than its limit of 96Mi" in text, text
 
 
 def test_an_image_that_cannot_be_pulled_is_said_in_words(first_run: DagRun, deployment: Deployment) -> None:
-    run = deployment.trigger("no-such-image", image="localhost/no-such-image:1", train_biencoder__seed=8)
-    wait_for_task(run, "download", "up_for_retry")
+    run = deployment.trigger("no-such-image", image="localhost/no-such-image:1")
+    wait_for_retry(run, "download")
     text = run.log_text("download", 1)
     stop(run)
     assert "the image localhost/no-such-image:1 cannot be pulled" in text, text
