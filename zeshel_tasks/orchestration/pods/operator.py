@@ -139,9 +139,8 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             metrics = finish(self.stage, run_address(self.store, context["run_id"]), EXIT_OK, [], context)
         except AirflowException as error:
             raise failure or error from None
-        context["ti"].xcom_push(
-            BaseXCom.XCOM_RETURN_KEY, metrics
-        )  # do_xcom_push, which is about the sidecar, turns this off too
+        # By hand: do_xcom_push=False, meant for the sidecar, also keeps Airflow from pushing what a task returns.
+        context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, metrics)
 
     def _delete_what_could_still_run(self, pod: k8s.V1Pod) -> None:
         """A pod that waits for its image or for a node is not kept: it would run beside that of the next try."""
