@@ -1,12 +1,14 @@
 """What the stages' pods did, seen from outside: successful ones are gone when a run has ended."""
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from kubernetes import client, config, watch
 from kubernetes.client import models as k8s
+from urllib3.exceptions import ProtocolError
 
 
 @dataclass
@@ -60,8 +62,9 @@ class PodWatch:
                 label_selector="app.kubernetes.io/name=zeshel,app.kubernetes.io/component=stage",
                 timeout_seconds=20,
             )
-            for event in stream:
-                self._note(event["type"], event["object"])
+            with suppress(ProtocolError):  # the server ended it early: the next watch begins with what is there
+                for event in stream:
+                    self._note(event["type"], event["object"])
 
     def _note(self, event: str, pod: k8s.V1Pod) -> None:
         seen = self._pods.setdefault(pod.metadata.uid, SeenPod(pod.metadata.name, dict(pod.metadata.labels)))

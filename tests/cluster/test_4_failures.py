@@ -5,6 +5,7 @@ from io import BytesIO
 import pytest
 
 from tests.cluster.deployment import BUCKET, DagRun, Deployment, wait_for_retry
+from tests.cluster.kubectl import eventually
 from zeshel_tasks.orchestration.demo.client import AirflowRefused
 
 
@@ -52,7 +53,9 @@ def test_an_image_that_cannot_be_pulled_is_said_in_words(first_run: DagRun, depl
     text = run.log_text("download", 1)
     stop(run)
     assert "the image localhost/no-such-image:1 cannot be pulled" in text, text
-    assert deployment.namespace.pods(run=run.name) == [], "no pod waits for the image"
+    eventually(
+        lambda: deployment.namespace.pods(run=run.name) == [], "the end of the pod that waits for the image", 120
+    )
 
 
 def stop(run: DagRun) -> None:
