@@ -17,7 +17,6 @@ class SeenPod:
 
     name: str
     labels: dict[str, str]
-    node_name: str | None = None
     started: datetime | None = None
     ended: datetime | None = None
     deleted: bool = False

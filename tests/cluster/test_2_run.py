@@ -80,7 +80,7 @@ def test_metrics_are_in_xcom(first_run: DagRun) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_its_log_in_airflow_shows_the_stages_own_lines(first_run: DagRun, stage: str) -> None:
-    assert re.search(r"(committed|wrote|done)", first_run.log_text(stage)), first_run.log_text(stage)
+    assert re.search(rf"committed {stage} [0-9a-f]{{12}}", first_run.log_text(stage)), first_run.log_text(stage)
 
 
 @pytest.mark.parametrize("stage", ["train-biencoder", "train-crossencoder"])
