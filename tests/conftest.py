@@ -18,6 +18,8 @@ from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.store.s3 import s3_client
 
+pytest_plugins = ["tests.faults"]
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
