@@ -220,7 +220,7 @@ def test_addresses_pace_and_place_stay_out_of_the_fingerprint() -> None:
     assert kept_out == {
         "source", "sha256", "max_download_gb", "max_unpacked_gb", "timeout_seconds",
         "device", "print_interval", "bert_model", "biencoder_weights", "crossencoder_weights",
-        "data_parallel", "eval_interval", "checkpoint_minutes", "encode_batch_size", "eval_batch_size",
+        "data_parallel", "eval_interval", "checkpoint_minutes", "stall_minutes", "encode_batch_size", "eval_batch_size",
     }  # fmt: skip
     assert "eval_batch_size" in build_recipe().train_biencoder.fingerprint_fields(), "in-batch accuracy depends on it"
 

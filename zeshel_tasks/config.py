@@ -106,6 +106,14 @@ class ComputeConfig(StageConfig):
     print_interval: float = setting(
         15.0, "Seconds between progress lines.", shared=True, affects_result=False, gt=0, le=3600
     )
+    stall_minutes: float = setting(
+        30.0,
+        "Give up, for a retry to go on, when nothing was done for this long: a GPU, network or process hangs.",
+        shared=True,
+        affects_result=False,
+        gt=0,
+        le=1440,
+    )
 
 
 class EncoderConfig(ComputeConfig):

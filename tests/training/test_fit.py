@@ -98,7 +98,7 @@ def test_the_best_epoch_is_kept_and_not_the_last(biencoder_fit: MakeFit, monkeyp
     accuracies = iter([0.2, 0.5, 0.4])
     monkeypatch.setattr(
         "zeshel_tasks.training.biencoder_objective.BiencoderObjective.validate",
-        lambda self, model: {"valid_accuracy": next(accuracies)},
+        lambda self, model, after_batch: {"valid_accuracy": next(accuracies)},
     )
     three = biencoder_fit("three", num_train_epochs=3)
     fit(three)
@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_a_number_names_the_learning_rate(biencoder_fit: Make
     tensors = load_file(broken / "model.safetensors")
     tensors["encoder.layer.0.output.dense.bias"][0] = float("nan")
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ConfigError, match="loss became nan at step 1: lower learning_rate"):
+    with pytest.raises(ConfigError, match="loss became nan at or before step 1: lower learning_rate"):
         fit(replace(task, bert=broken))
 
 

@@ -92,7 +92,7 @@ def test_validation_says_accuracy_of_the_retrieved_and_of_all(pairs: GoldPairs, 
     sets = candidate_sets(pairs)
     model, objective = crossencoder_objective(sets, golden)
     with torch.no_grad():
-        figures = objective.validate(model)
+        figures = objective.validate(model, lambda: None)
     retrieved = len(sets.retrieved)
     correct = round(figures["valid_accuracy"] * retrieved)
     assert figures["valid_unnormalized_accuracy"] == pytest.approx(correct / len(sets.mentions))

@@ -6,6 +6,7 @@ the whole batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class BiencoderObjective:
         scores, targets = self._scores(model, self._train, mine, everyone, masked=self._mask_duplicate_golds)
         return F.cross_entropy(scores, targets)
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
         """Share of the mentions whose gold scores highest in a batch of mentions of the same world."""
         correct = 0
         for rows in self._valid.mentions.rows_of_world().values():
@@ -63,6 +64,7 @@ class BiencoderObjective:
                 batch = rows[start : start + self._eval_batch_size]
                 scores, targets = self._scores(model, self._valid, batch, batch, masked=True)
                 correct += int((scores.argmax(1) == targets).sum())
+                after_batch()
         return {"valid_accuracy": correct / len(self._valid.mentions)}
 
     def save(self, model: nn.Module, directory: Path) -> None:

@@ -6,6 +6,7 @@ was not retrieved cannot be trained on; they count in validation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,14 @@ class CrossencoderObjective:
         targets = torch.from_numpy(self._train.gold_rank[mine].astype(np.int64)).to(scores.device)
         return F.cross_entropy(scores, targets)
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
+    def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
         """Accuracy where the gold was retrieved (``valid_accuracy``), and over all mentions."""
         rows, correct = self._valid.retrieved, 0
         for start in range(0, len(rows), self._eval_batch_size):
             batch = rows[start : start + self._eval_batch_size]
             best = self._scores(model, self._valid, batch).argmax(1).cpu().numpy()
             correct += int((best == self._valid.gold_rank[batch]).sum())
+            after_batch()
         return {
             "valid_accuracy": correct / max(1, len(rows)),
             "valid_unnormalized_accuracy": correct / len(self._valid.mentions),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
 from zeshel_tasks.config import ComputeConfig
 from zeshel_tasks.errors import ConfigError
@@ -24,7 +26,11 @@ def build_accelerator(config: ComputeConfig) -> Accelerator:
         torch.cuda.set_device(torch.device(config.device))
     # accelerate keeps device and precision for the whole process; `zeshel pipeline` runs stages that differ in them.
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=config.device == "cpu", mixed_precision="bf16" if config.precision == "bf16" else "no")
+    return Accelerator(
+        cpu=config.device == "cpu",
+        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.stall_minutes))],
+    )
 
 
 def device_name(device: torch.device, processes: int = 1) -> str:

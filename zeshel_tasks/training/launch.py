@@ -15,7 +15,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from zeshel_tasks import errors
 from zeshel_tasks.config import EncoderConfig
-from zeshel_tasks.errors import ZeshelError
+from zeshel_tasks.errors import TryAgain, ZeshelError
 from zeshel_tasks.logs import set_up_logs
 from zeshel_tasks.training.interrupt import on_sigterm
 
@@ -40,7 +40,8 @@ def run_in_processes(function: Callable[[Any], None], argument: Any, processes: 
 
     Raises:
         ZeshelError: as a process raised it; SIGTERM is handed on to all processes.
-        ProcessExitedException, ProcessRaisedException: a process crashed.
+        TryAgain: a process was killed, or gave up waiting.
+        ProcessRaisedException: a process crashed.
     """
     if processes == 1:
         function(argument)
@@ -58,8 +59,10 @@ def run_in_processes(function: Callable[[Any], None], argument: Any, processes: 
                     handed_on = True
                     for process in context.processes:
                         process.terminate()
-    except (ProcessExitedException, ProcessRaisedException):
+    except (ProcessExitedException, ProcessRaisedException) as error:
         _raise_first_error(scratch)
+        if isinstance(error, ProcessExitedException):
+            raise TryAgain(_how_it_ended(error)) from error
         raise
 
 
@@ -83,6 +86,13 @@ def _raise_first_error(scratch: Path) -> None:
         name, message = json.loads(path.read_text())
         kind: type[ZeshelError] = getattr(errors, name)
         raise kind(message)
+
+
+def _how_it_ended(error: ProcessExitedException) -> str:
+    which = f"training process {error.error_index + 1}"
+    if error.signal_name == "SIGKILL":
+        return f"{which} was killed: most likely it needed more memory than there is; lower train_batch_size"
+    return f"{which} ended by {error.signal_name}" if error.signal_name else f"{which} gave up ({error.exit_code})"
 
 
 def _free_port() -> int:

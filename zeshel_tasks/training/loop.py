@@ -6,8 +6,9 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,13 @@ from torch import nn
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.errors import ConfigError, Preempted
 from zeshel_tasks.progress import Progress
-from zeshel_tasks.training.checkpoints import Checkpoints, TrainingState
+from zeshel_tasks.training.checkpoints import Checkpoints
 from zeshel_tasks.training.interrupt import Interrupt
+from zeshel_tasks.training.memory import out_of_memory_named
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, learning_rate_at
+from zeshel_tasks.training.saver import Saver
+from zeshel_tasks.training.snapshot import TrainingState
+from zeshel_tasks.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +42,18 @@ class Objective(Protocol):
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
         """Mean loss over the mentions ``rows``, of which this process computes its share."""
 
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        """Figures of merit; ``valid_accuracy`` chooses the best epoch. The model is in eval mode."""
+    def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
+        """Figures of merit; ``valid_accuracy`` chooses the best epoch. The model is in eval mode.
+
+        ``after_batch`` is called often, and may raise to stop the validation.
+        """
 
     def save(self, model: nn.Module, directory: Path) -> None:
         """Writes the model directory."""
+
+
+class _ToldToStop(Exception):
+    """Unwinds the training to where it is stopped."""
 
 
 class Trainer:
@@ -68,7 +80,7 @@ class Trainer:
         interrupt: Interrupt,
     ) -> None:
         self._raw, self._objective, self._config, self._accelerator = model, objective, config, accelerator
-        self._checkpoints, self._best, self._interrupt = checkpoints, best, interrupt
+        self._best, self._interrupt = best, interrupt
         trained = choose_trained(model, config.type_optimization)
         log.info("training %d of %d parameter tensors", len(trained), len(list(model.parameters())))
         self._model, self._optimizer = accelerator.prepare(model, build_optimizer(model, config))
@@ -76,57 +88,89 @@ class Trainer:
         self._total_steps = self._steps_an_epoch * config.num_train_epochs
         self._state = TrainingState()
         self._losses: list[torch.Tensor] = []  # of the steps since the last point of the curve
+        self._saver = Saver(checkpoints, model, self._optimizer, accelerator, best, config.checkpoint_minutes)
 
     def run(self) -> TrainingState:
         """Trains to the end; the best epoch's model is then in ``best``.
 
         Raises:
-            Preempted: told to stop; a checkpoint was saved.
-            ConfigError: the loss is not a number.
+            Preempted: told to stop; a checkpoint was saved, or the message says why not.
+            ConfigError: the loss is not a number, memory ran out, or the store refuses a checkpoint.
         """
-        self._state = self._checkpoints.restore(self._raw, self._optimizer, self._best)
+        self._state = self._saver.restore()
         self._losses = [torch.tensor(loss, device=self._accelerator.device) for loss in self._state.unrecorded]
-        if self._total_steps == 0:
-            self._validate_epoch(0)
-        self._resumed_at = self._last_checkpoint = time.monotonic()
+        self._resumed_at = time.monotonic()
         self._progress = Progress(
             "step", self._total_steps, "mentions", self._config.print_interval, done=self._state.step
         )
+        with Watchdog(self._config.stall_minutes) as self._watchdog:
+            try:
+                self._run()
+            except _ToldToStop:
+                self._stop()
+            finally:
+                self._saver.close()
+        return self._state
+
+    def _run(self) -> None:
+        if self._total_steps == 0 and not self._state.epochs:
+            self._validate_epoch(0)
         for epoch in range(len(self._state.epochs), self._config.num_train_epochs):
             self._train_epoch(epoch)
             self._validate_epoch(epoch + 1)
+            self._saver.epoch_ended()
             if epoch + 1 < self._config.num_train_epochs:
-                self._save_checkpoint()
-        self._state.seconds += time.monotonic() - self._resumed_at
-        return self._state
+                self._look_up()
+        self._count_seconds()
+        self._saver.save_last(self._state)
 
     def _train_epoch(self, epoch: int) -> None:
         order = epoch_order(self._objective.mentions, self._config.seed, epoch, shuffle=self._config.shuffle)
+        self._validate_if_due()  # where the attempt before was stopped in the middle of it
         self._model.train()
         for step in range(self._state.step - epoch * self._steps_an_epoch, self._steps_an_epoch):
             rows = order[step * self._config.train_batch_size : (step + 1) * self._config.train_batch_size]
             self._train_step(rows)
-            if self._must_stop():
-                self._save_checkpoint()
-                raise Preempted(f"told to stop at step {self._state.step}; the next attempt resumes there")
-            if time.monotonic() - self._last_checkpoint > 60 * self._config.checkpoint_minutes:
-                self._save_checkpoint()
+            self._look_up()
+            self._validate_if_due()
+
+    def _look_up(self) -> None:
+        """Between two steps: was there a signal, is a checkpoint due?"""
+        self._watchdog.beat()
+        stop, due = self._agreed(self._interrupt.requested, self._saver.due())
+        if stop:
+            raise _ToldToStop
+        if due:
+            self._complete_state()
+            self._saver.save(self._state)
+
+    def _look_up_in_validation(self) -> None:
+        self._watchdog.beat()
+        if self._agreed(self._interrupt.requested)[0]:
+            raise _ToldToStop
 
     def _train_step(self, rows: Rows) -> None:
         rate = learning_rate_at(self._state.step, self._total_steps, self._config)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
+        with out_of_memory_named(f"at step {self._state.step + 1}", self._less_memory()):
+            loss = self._descend(rows)
+        self._state.step += 1
+        self._record(loss, rate, len(rows))
+
+    def _descend(self, rows: Rows) -> torch.Tensor:
+        """One optimizer step; returns the mean loss of ``rows``, or what is not a number of loss and gradient."""
         total = torch.zeros((), device=self._accelerator.device)
         parts = min(self._config.gradient_accumulation_steps, max(1, len(rows) // self._accelerator.num_processes))
         for part in np.array_split(rows, parts):
             loss = self._objective.loss(self._model, part) * (len(part) / len(rows))
             self._accelerator.backward(loss)
             total += loss.detach()
-        self._accelerator.clip_grad_norm_(self._model.parameters(), self._config.max_grad_norm)
+        norm = self._accelerator.clip_grad_norm_(self._model.parameters(), self._config.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._state.step += 1
-        self._record(total, rate, len(rows))
+        # A gradient may overflow where the loss did not; the weights are lost then, one step before the loss shows it.
+        return torch.where(torch.isfinite(norm), total, norm)
 
     def _record(self, loss: torch.Tensor, rate: float, mentions: int) -> None:
         self._losses.append(loss)
@@ -134,25 +178,32 @@ class Trainer:
         if self._state.step % every == 0 or self._state.step % self._steps_an_epoch == 0:
             self._record_losses(rate)
         self._progress.update(units=mentions, note=self._last_loss())
-        if self._config.eval_interval and self._state.step % self._config.eval_interval == 0:
-            self._validate()
-            self._model.train()
 
     def _record_losses(self, rate: float) -> None:
         """One point of the curve: the mean of the losses since the last one."""
-        mine = torch.stack(self._losses)
-        # The device is waited for here, and not at each step.
-        losses = self._accelerator.reduce(mine, reduction="mean").tolist()
+        losses = self._known_losses()
         self._losses.clear()
         mean = sum(losses) / len(losses)
-        if not math.isfinite(mean):
-            raise ConfigError(
-                f"the loss became {mean} at step {self._state.step}: lower learning_rate (now "
-                f"{self._config.learning_rate}) or max_grad_norm, or use precision fp32"
-            )
         self._state.epoch_loss += sum(losses)
         self._state.epoch_steps += len(losses)
         self._state.curve.append({**self._where(), "loss": mean, "learning_rate": rate})
+
+    def _known_losses(self) -> list[float]:
+        """The losses since the last point of the curve, over all processes; the device is waited for.
+
+        Raises:
+            ConfigError: one of them is not a number.
+        """
+        if not self._losses:
+            return []
+        losses: list[float] = self._accelerator.reduce(torch.stack(self._losses), reduction="mean").tolist()
+        broken = next((loss for loss in losses if not math.isfinite(loss)), None)
+        if broken is not None:
+            raise ConfigError(
+                f"the loss became {broken} at or before step {self._state.step}: lower learning_rate (now "
+                f"{self._config.learning_rate}) or max_grad_norm, or use precision fp32"
+            )
+        return losses
 
     def _last_loss(self) -> str:
         return next((f"loss {point['loss']:.3f}" for point in reversed(self._state.curve) if "loss" in point), "")
@@ -170,10 +221,20 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         self._model.eval()
-        with torch.no_grad():
-            figures = self._objective.validate(self._model)
+        advice = f"lower eval_batch_size (now {self._config.eval_batch_size})"
+        with torch.no_grad(), out_of_memory_named("in validation", advice):
+            figures = self._objective.validate(self._model, self._look_up_in_validation)
         self._state.curve.append({**self._where(), "valid_accuracy": figures["valid_accuracy"]})
         return figures
+
+    def _validate_if_due(self) -> None:
+        """Within an epoch, by ``eval_interval``, once a step."""
+        every, step = self._config.eval_interval, self._state.step
+        if every and step and step % every == 0:
+            last = next((point["step"] for point in reversed(self._state.curve) if "valid_accuracy" in point), None)
+            if last != step:
+                self._validate()
+                self._model.train()
 
     def _keep_as_best(self) -> None:
         if self._accelerator.is_main_process:
@@ -182,20 +243,44 @@ class Trainer:
             self._best.mkdir(parents=True)
             self._objective.save(self._raw, self._best)
 
-    def _save_checkpoint(self) -> None:
-        self._last_checkpoint = now = time.monotonic()
+    def _stop(self) -> NoReturn:
+        self._complete_state()
+        problem = self._saver.save_now(self._state)
+        step = self._state.step
+        if problem is None:
+            raise Preempted(f"told to stop at step {step}; the next attempt resumes there")
+        raise Preempted(
+            f"told to stop at step {step}, whose checkpoint could not be saved; the next attempt resumes at the one "
+            f"before. {problem}"
+        )
+
+    def _complete_state(self) -> None:
+        """Brings what is not kept up to date at each step into the state.
+
+        Raises:
+            ConfigError: the loss is not a number; weights that are lost are no checkpoint.
+        """
+        self._count_seconds()
+        self._state.unrecorded = self._known_losses()
+
+    def _count_seconds(self) -> None:
+        now = time.monotonic()
         self._state.seconds += now - self._resumed_at
         self._resumed_at = now
-        self._state.unrecorded = [float(loss) for loss in self._losses]
-        if self._accelerator.is_main_process:
-            self._checkpoints.save(self._state, self._raw, self._optimizer, self._best)
-        self._accelerator.wait_for_everyone()
 
-    def _must_stop(self) -> bool:
+    def _agreed(self, *mine: bool) -> list[bool]:
+        """For each flag, whether any process has raised it: all of them must stop, or save, at the same step."""
         if self._accelerator.num_processes == 1:
-            return self._interrupt.requested
-        flag = torch.tensor([float(self._interrupt.requested)], device=self._accelerator.device)
-        return bool(self._accelerator.reduce(flag, reduction="sum").item() > 0)
+            return list(mine)
+        flags = torch.tensor([float(flag) for flag in mine], device=self._accelerator.device)
+        return [bool(flag > 0) for flag in self._accelerator.reduce(flags, reduction="sum").tolist()]
+
+    def _less_memory(self) -> str:
+        config = self._config
+        return (
+            f"lower train_batch_size (now {config.train_batch_size}) or raise gradient_accumulation_steps (now "
+            f"{config.gradient_accumulation_steps})"
+        )
 
     def _where(self) -> dict[str, Any]:
         return {"step": self._state.step, "epoch": self._state.step / max(1, self._steps_an_epoch)}

@@ -1,0 +1,36 @@
+"""Out of memory, in words that name the setting to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from zeshel_tasks.errors import ConfigError
+
+# How torch says that the host has no memory: a plain RuntimeError.
+_HOST_IS_FULL = "DefaultCPUAllocator"
+
+
+@contextmanager
+def out_of_memory_named(doing: str, advice: str) -> Iterator[None]:
+    """Turns the failure of an allocation, of a GPU or of the host, into a wrong setting: a retry would need as much.
+
+    Args:
+        doing: ``at step 120``.
+        advice: ``lower train_batch_size (now 128)``.
+
+    Raises:
+        ConfigError: there was not enough memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(f"out of GPU memory {doing}: {advice}") from error
+    except MemoryError as error:
+        raise ConfigError(f"out of memory {doing}: {advice}, or give the process more") from error
+    except RuntimeError as error:
+        if _HOST_IS_FULL not in str(error):
+            raise
+        raise ConfigError(f"out of memory {doing}: {advice}, or give the process more") from error

@@ -1,0 +1,126 @@
+"""When a training is saved, and how all its processes go on from the same checkpoint."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import nn
+
+from zeshel_tasks.errors import CorruptArtifact, StoreUnavailable, TryAgain
+from zeshel_tasks.training.checkpoint_writer import CheckpointWriter
+from zeshel_tasks.training.checkpoints import Checkpoints
+from zeshel_tasks.training.memory import out_of_memory_named
+from zeshel_tasks.training.snapshot import (
+    Tensors,
+    TrainingState,
+    final_snapshot,
+    random_states,
+    restore_random_states,
+    take_snapshot,
+)
+
+
+class Saver:
+    """Saves at the end of each epoch and every so many minutes, as soon as the snapshot before is stored.
+
+    Args:
+        checkpoints: where to resume from and save to.
+        model: without accelerate's wrapper.
+        optimizer: of its trained parameters.
+        accelerator: device and processes; the first process saves for all.
+        best: local directory of the best epoch's model.
+        minutes: between two checkpoints.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
+        best: Path,
+        minutes: float,
+    ) -> None:
+        self._checkpoints, self._model, self._optimizer = checkpoints, model, optimizer
+        self._accelerator, self._best, self._seconds = accelerator, best, 60 * minutes
+        self._writer = CheckpointWriter(checkpoints)
+        self._last = time.monotonic()
+        self._epoch_ended = False  # and no snapshot was taken since
+
+    def restore(self) -> TrainingState:
+        """The state of the newest readable checkpoint, with all else put into place; a fresh one where there is none.
+
+        Raises:
+            TryAgain: another process than the first cannot read what that one read.
+        """
+        accelerator, found = self._accelerator, None
+        if accelerator.is_main_process:
+            found = self._checkpoints.restore(self._model, self._optimizer, self._best)
+        # Not each for itself: another attempt may be writing newer ones.
+        folder = broadcast_object_list([found.folder if found else None])[0]
+        if folder is not None and found is None:
+            try:
+                found = self._checkpoints.restore_from(folder, self._model, self._optimizer, self._best)
+            except CorruptArtifact as error:
+                raise TryAgain(f"the first process could read this checkpoint, another one cannot: {error}") from error
+        self._last = time.monotonic()
+        if found is None:
+            return TrainingState()
+        restore_random_states(found.random, accelerator.device, accelerator.process_index)
+        return found.state
+
+    def due(self) -> bool:
+        """Whether it is time to save. The first process knows; the others say no.
+
+        Raises:
+            ConfigError, OSError: the last snapshot could not be stored, and none after it could be.
+        """
+        if not self._accelerator.is_main_process or self._writer.busy:
+            return False
+        self._writer.wait()
+        return self._epoch_ended or time.monotonic() - self._last > self._seconds
+
+    def epoch_ended(self) -> None:
+        """From now on it is time to save."""
+        self._epoch_ended = True
+
+    def save(self, state: TrainingState) -> None:
+        """Begins to save; returns as soon as everything is copied. All processes call it at the same step."""
+        self._last, self._epoch_ended = time.monotonic(), False
+        accelerator = self._accelerator
+        mine = random_states(accelerator.device, accelerator.process_index)
+        random: Tensors = {name: tensor for states in gather_object([mine]) for name, tensor in states.items()}
+        if accelerator.is_main_process:
+            with out_of_memory_named("for the host's copy of a checkpoint", "use a smaller bert_model"):
+                snapshot = take_snapshot(state, self._model, self._optimizer, random, self._best, self._new_folder())
+            self._writer.write(snapshot)
+
+    def save_now(self, state: TrainingState) -> StoreUnavailable | None:
+        """Saves and waits; returns why it could not be, where the store did not answer."""
+        self._wait()  # first the snapshot that is on its way: it is nearer to its end
+        self.save(state)
+        return self._wait()
+
+    def save_last(self, state: TrainingState) -> None:
+        """After the last step: with this, an attempt that dies before its artifact is committed costs no training."""
+        self._wait()
+        if self._accelerator.is_main_process and self._epoch_ended:
+            self._writer.write(final_snapshot(state, self._best, self._new_folder()))
+        self._wait()
+
+    def close(self) -> None:
+        """Waits for the snapshot that is on its way."""
+        self._writer.close()
+
+    def _wait(self) -> StoreUnavailable | None:
+        problem = self._writer.wait()
+        self._accelerator.wait_for_everyone()
+        return problem
+
+    def _new_folder(self) -> Path:
+        return self._checkpoints.scratch / f"snapshot-{uuid.uuid4().hex}"

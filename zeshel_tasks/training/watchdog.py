@@ -1,0 +1,62 @@
+"""A limit for waiting: a GPU, a network or a process that hangs would else hold its machine until somebody looks."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import sys
+import threading
+import time
+from types import TracebackType
+
+from zeshel_tasks.errors import EXIT_TRY_AGAIN
+
+log = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """Ends the process with exit code 75 when :meth:`beat` was not called for too long.
+
+    Nothing in Python can interrupt a call that hangs in a driver, so the process ends at once: the stacks of all
+    threads go to standard error, scratch files stay.
+
+    Args:
+        minutes: the limit (``stall_minutes``).
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self._minutes = minutes
+        self._last = time.monotonic()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Watchdog:
+        self.beat()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def beat(self) -> None:
+        """Something was done."""
+        self._last = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(max(0.0, self._last + 60 * self._minutes - time.monotonic())):
+            if time.monotonic() - self._last >= 60 * self._minutes:
+                self._end()
+
+    def _end(self) -> None:
+        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+        log.error(
+            "nothing was done for %g minutes (stall_minutes): a GPU, the network or another process of this training "
+            "hangs, or a single step takes longer; the next attempt goes on from the last checkpoint",
+            self._minutes,
+        )
+        logging.shutdown()
+        os._exit(EXIT_TRY_AGAIN)
