@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from tests.finished import manifest_of
 from zeshel_tasks import __version__
 from zeshel_tasks.cli import main
 from zeshel_tasks.config import STAGE_CONFIGS
+from zeshel_tasks.errors import EXIT_TRY_AGAIN
 from zeshel_tasks.stages.contract import Stage
 from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.store import Manifest, open_run
@@ -256,5 +256,5 @@ def test_sigterm_removes_scratch_files_and_asks_for_a_retry(tmp_path: Path) -> N
     with listener, listener.accept()[0]:
         assert list(scratch.iterdir())
         process.terminate()
-        assert process.wait() == 128 + signal.SIGTERM
+        assert process.wait() == EXIT_TRY_AGAIN
     assert not list(scratch.iterdir())

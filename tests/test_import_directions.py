@@ -12,13 +12,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "zeshel_tasks"
 
 # Modules at the top of the package that stand below all folders and import nothing of it but one another.
-BASE = {"", "errors", "config", "recipe", "progress", "logs", "machine"}
+BASE = {"", "errors", "config", "recipe", "progress", "logs", "machine", "disk"}
 SETTINGS = {"", "errors", "config"}
 STORE = SETTINGS | {"store"}
 DATA = STORE | {"progress", "data"}
 MODELS = DATA | {"models"}
 EVALUATION = MODELS | {"evaluation"}
-TRAINING = EVALUATION | {"logs", "machine", "training"}
+TRAINING = EVALUATION | {"logs", "machine", "disk", "training"}
 REPORT = SETTINGS | {"recipe", "report"}
 STAGES = TRAINING | REPORT | {"stages"}
 
@@ -28,6 +28,7 @@ ALLOWED = {
     "progress": set(),
     "logs": set(),
     "machine": set(),
+    "disk": {"", "errors"},
     "config": set(),
     "recipe": SETTINGS,
     "store": STORE,

@@ -18,11 +18,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
 from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, StageConfig
-from zeshel_tasks.errors import EXIT_OK, ConfigError, ZeshelError
+from zeshel_tasks.disk import full_disk_named
+from zeshel_tasks.errors import EXIT_OK, EXIT_TRY_AGAIN, ConfigError, ZeshelError
 from zeshel_tasks.logs import set_up_logs
 from zeshel_tasks.recipe import build_recipe, preset_values, read_config_file
 from zeshel_tasks.stages.contract import run_stage
@@ -34,18 +36,34 @@ log = logging.getLogger("zeshel_tasks.cli")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns its exit code."""
     set_up_logs()
-    # SIGTERM unwinds the stack, so that scratch files go; a training turns it into a checkpoint.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    # It unwinds the stack, so that scratch files go; a training turns it into a checkpoint.
+    signal.signal(signal.SIGTERM, _stop)
     try:
         options = _parser().parse_args(_with_underscores(sys.argv[1:] if arguments is None else arguments))
-        options.command(options)
+        with full_disk_named():
+            options.command(options)
     except ZeshelError as error:
         for line in str(error).splitlines():
             log.error("%s", line)
         return error.exit_code
+    except _ToldToStop:
+        log.error("told to stop before it could finish; the next attempt starts from what was committed")
+        return EXIT_TRY_AGAIN
+    except KeyboardInterrupt:
+        log.error("interrupted")
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader has seen enough: `zeshel show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_OK
+
+
+class _ToldToStop(BaseException):
+    """SIGTERM; not an Exception, so that nothing on its way up takes it for one of its own."""
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one would cut the cleaning up short
+    raise _ToldToStop
 
 
 def _parser() -> argparse.ArgumentParser:

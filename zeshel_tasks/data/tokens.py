@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from zeshel_tasks.data.arrays import new_array
 from zeshel_tasks.errors import ConfigError
 
 TokenTable = npt.NDArray[np.int32]
@@ -150,7 +151,7 @@ def write_table(
     Raises:
         ValueError: there are not exactly ``rows`` items.
     """
-    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.int32, shape=(rows, max_length))
+    table = new_array(path, np.int32, (rows, max_length))
     filled = 0
     for batch in _batches(items):
         table[filled : filled + len(batch)] = encode(batch)

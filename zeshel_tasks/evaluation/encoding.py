@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 
+from zeshel_tasks.data.arrays import new_array
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.encoder import Encoder
@@ -45,7 +46,7 @@ def encode_table(
         path: the file, float32 [rows, dimension].
         counted: called with the number of rows after each batch.
     """
-    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(table), encoder.dimension))
+    out = new_array(path, np.float32, (len(table), encoder.dimension))
     for rows in _by_length(table, batch_size, pad):
         out[rows] = encode_rows(encoder, table[rows], pad, accelerator).cpu().numpy()
         counted(len(rows))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from zeshel_tasks.data.arrays import new_array
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, tokenize_entities
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens
@@ -19,6 +20,7 @@ from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.progress import Progress
 from zeshel_tasks.stages.contract import Job, Metrics, derived_artifact
 from zeshel_tasks.stages.inputs import split_file, world_documents, world_size
+from zeshel_tasks.stages.watched import watched_batches
 from zeshel_tasks.store import Artifact, artifact_folder
 from zeshel_tasks.training.device import build_accelerator, device_name
 
@@ -36,8 +38,8 @@ class _Found:
 
     def __init__(self, folder: Path, mentions: int, top_k: int) -> None:
         self._folder, shape = folder, (mentions, top_k)
-        self._candidates = np.lib.format.open_memmap(folder / "candidates.npy", "w+", np.int32, shape)
-        self._scores = np.lib.format.open_memmap(folder / "scores.npy", "w+", np.float32, shape)
+        self._candidates = new_array(folder / "candidates.npy", np.int32, shape)
+        self._scores = new_array(folder / "scores.npy", np.float32, shape)
         self.gold_rank = np.full(mentions, -1, dtype=np.int32)
 
     def put(self, rows: Rows, scores: Vectors, positions: Rows, label: npt.NDArray[np.int32]) -> None:
@@ -81,32 +83,35 @@ class _Retriever:
         }
         return derived_artifact(self._job, "candidate-encodings", config, inputs, lambda job: self._encode(job, world))
 
-    def search(self, table: MentionTable, rows: Rows, vectors: Vectors, found: _Found, counted: Progress) -> None:
+    def search(self, table: MentionTable, rows: Rows, vectors: Vectors, found: _Found, progress: Progress) -> None:
         """Retrieves for the mentions ``rows``, all of one world; no more than a batch is in memory."""
-        for start in range(0, len(rows), self._config.eval_batch_size):
-            batch = rows[start : start + self._config.eval_batch_size]
-            queries = encode_rows(
-                self._model.context_encoder, table.contexts[batch], self._tokens.pad, self._accelerator
-            )
-            scores, positions = (best.cpu().numpy() for best in top_k(queries, vectors, self._config.top_k))
-            found.put(batch, scores, positions, table.label[batch])
-            counted.update(len(batch))
+        size = self._config.eval_batch_size
+        with watched_batches(self._config, progress, "in retrieval", "eval_batch_size") as count:
+            for start in range(0, len(rows), size):
+                batch = rows[start : start + size]
+                queries = encode_rows(
+                    self._model.context_encoder, table.contexts[batch], self._tokens.pad, self._accelerator
+                )
+                scores, positions = (best.cpu().numpy() for best in top_k(queries, vectors, self._config.top_k))
+                found.put(batch, scores, positions, table.label[batch])
+                count(len(batch))
 
     def _encode(self, job: Job, world: str) -> Metrics:
         download = job.inputs["download"]
-        count, folder = world_size(download, world), job.new_folder("encodings")
+        entities, folder = world_size(download, world), job.new_folder("encodings")
         table = tokenize_entities(
-            world_documents(download, world), count, self._tokens, self._settings.max_cand_length,
+            world_documents(download, world), entities, self._tokens, self._settings.max_cand_length,
             self._config.candidate_form, folder / "tokens.npy",
         )  # fmt: skip
-        progress = Progress(f"encode {world}", count, "entities", self._config.print_interval)
-        encode_table(
-            self._model.cand_encoder, table, self._config.encode_batch_size, self._tokens.pad, self._accelerator,
-            folder / "vectors.npy", progress.update,
-        )  # fmt: skip
+        progress = Progress(f"encode {world}", entities, "entities", self._config.print_interval)
+        with watched_batches(self._config, progress, f"encoding {world}", "encode_batch_size") as count:
+            encode_table(
+                self._model.cand_encoder, table, self._config.encode_batch_size, self._tokens.pad, self._accelerator,
+                folder / "vectors.npy", count,
+            )  # fmt: skip
         job.attempt.add("tokens.npy", folder / "tokens.npy")
         job.attempt.add("vectors.npy", folder / "vectors.npy")
-        return {"world": world, "entities": count, "entities_per_second": round(progress.rate, 1)}
+        return {"world": world, "entities": entities, "entities_per_second": round(progress.rate, 1)}
 
 
 def work(job: Job) -> Metrics:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.tokens import Tokens
@@ -15,12 +16,58 @@ from zeshel_tasks.evaluation.measures import accuracy_metrics
 from zeshel_tasks.evaluation.rerank import candidate_scores
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.progress import Progress
-from zeshel_tasks.stages.contract import Job, Metrics
+from zeshel_tasks.stages.contract import Job, Metrics, derived_artifact
 from zeshel_tasks.stages.inputs import candidate_sets
 from zeshel_tasks.stages.json_lines import write_json_lines
+from zeshel_tasks.stages.watched import watched_batches
+from zeshel_tasks.store import Artifact
 from zeshel_tasks.training.device import build_accelerator, device_name
 
 log = logging.getLogger(__name__)
+
+Rows = npt.NDArray[np.int64]
+
+
+class _Scorer:
+    """Scores the candidates of one split, one world after the other."""
+
+    def __init__(self, job: Job, model: nn.Module, sets: CandidateSets, max_seq_length: int, pad: int) -> None:
+        self._job, self._config, self._sets = job, job.recipe.eval_crossencoder, sets
+        self._max_seq_length, self._pad = max_seq_length, pad
+        self._accelerator = build_accelerator(self._config)
+        job.device = device_name(self._accelerator.device)
+        self._model = model.to(self._accelerator.device).eval()
+
+    def scored(self, world: str, rows: Rows) -> Artifact:
+        """Best candidate and its probability for the mentions ``rows`` of a world; an earlier attempt's where it is."""
+        config = {"world": world, "split": self._job.split, "precision": self._config.precision}
+        inputs = {name: artifact.manifest.fingerprint for name, artifact in self._job.inputs.items()}
+        return derived_artifact(
+            self._job, "candidate-scores", config, inputs, lambda job: self._score(job, world, rows)
+        )
+
+    def _score(self, job: Job, world: str, rows: Rows) -> Metrics:
+        best, confidence = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.float32)
+        progress = Progress(f"score {world}", len(rows), "mentions", self._config.print_interval)
+        size = self._config.eval_batch_size
+        with watched_batches(self._config, progress, f"scoring {world}", "eval_batch_size") as count:
+            for start in range(0, len(rows), size):
+                batch = slice(start, start + size)
+                best[batch], confidence[batch] = self._best_of(rows[batch])
+                count(len(rows[batch]))
+        for name, values in (("best.npy", best), ("confidence.npy", confidence)):
+            np.save(job.scratch / name, values)
+            job.attempt.add(name, job.scratch / name)
+        return {"world": world, "mentions": len(rows), "mentions_per_second": round(progress.rate, 1)}
+
+    def _best_of(self, rows: Rows) -> tuple[Rows, npt.NDArray[np.float32]]:
+        """For each mention, the column of the best candidate and its probability among the candidates."""
+        with torch.inference_mode(), self._accelerator.autocast():
+            scores = candidate_scores(
+                self._model, self._sets, rows, self._max_seq_length, self._pad, self._accelerator.device
+            )
+        highest = scores.float().softmax(1).max(1)
+        return highest.indices.cpu().numpy(), highest.values.cpu().numpy()
 
 
 def work(job: Job) -> Metrics:
@@ -29,7 +76,11 @@ def work(job: Job) -> Metrics:
     model, settings, tokenizer = load_crossencoder(job.inputs["train-crossencoder"].directory("model"))
     tokens, folder = Tokens(tokenizer), job.scratch / "candidates"
     sets = candidate_sets(job, job.split, tokens, settings.max_context_length, settings.max_cand_length, folder)
-    best, confidence = _rerank(job, model, sets, settings.max_seq_length, tokens.pad)
+    scorer = _Scorer(job, model, sets, settings.max_seq_length, tokens.pad)
+    best, confidence = np.zeros(len(sets.mentions), dtype=np.int64), np.zeros(len(sets.mentions), dtype=np.float32)
+    for world, rows in sets.mentions.rows_of_world().items():
+        scored = scorer.scored(world, rows)
+        best[rows], confidence[rows] = np.load(scored.path("best.npy")), np.load(scored.path("confidence.npy"))
     correct = best == sets.gold_rank
     job.attempt.add("predictions.jsonl", _write_predictions(job.scratch / "predictions.jsonl", sets, best, confidence))
     metrics = accuracy_metrics(correct, sets.gold_rank >= 0, sets.mentions.rows_of_world(), sets.mentions.category)
@@ -39,27 +90,6 @@ def work(job: Job) -> Metrics:
         f"{metrics['mentions']:,}", metrics["unnormalized_accuracy"]["micro"],
     )  # fmt: skip
     return {"split": job.split, **metrics}
-
-
-def _rerank(
-    job: Job, model: torch.nn.Module, sets: CandidateSets, max_seq_length: int, pad: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """For each mention, the column of the best candidate and its probability among the candidates."""
-    config = job.recipe.eval_crossencoder
-    accelerator = build_accelerator(config)
-    job.device = device_name(accelerator.device)
-    model = model.to(accelerator.device).eval()
-    best = np.zeros(len(sets.mentions), dtype=np.int64)
-    confidence = np.zeros(len(sets.mentions), dtype=np.float32)
-    progress = Progress("score", len(sets.mentions), "mentions", config.print_interval)
-    for start in range(0, len(best), config.eval_batch_size):
-        rows = np.arange(start, min(start + config.eval_batch_size, len(best)))
-        with torch.inference_mode(), accelerator.autocast():
-            scores = candidate_scores(model, sets, rows, max_seq_length, pad, accelerator.device)
-        highest = scores.float().softmax(1).max(1)
-        best[rows], confidence[rows] = highest.indices.cpu().numpy(), highest.values.cpu().numpy()
-        progress.update(len(rows))
-    return best, confidence
 
 
 def _write_predictions(

@@ -15,6 +15,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from zeshel_tasks import errors
 from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.disk import full_disk_named
 from zeshel_tasks.errors import TryAgain, ZeshelError
 from zeshel_tasks.logs import set_up_logs
 from zeshel_tasks.training.interrupt import on_sigterm
@@ -72,7 +73,8 @@ def _process(rank: int, function: Callable[[Any], None], argument: Any, address:
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, torch.get_num_threads() // int(address["WORLD_SIZE"])))
     try:
-        function(argument)
+        with full_disk_named():
+            function(argument)
     except ZeshelError as error:
         (scratch / f"error-{rank}.json").write_text(json.dumps([type(error).__name__, str(error)]))
         raise
