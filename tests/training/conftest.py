@@ -4,18 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config import EncoderConfig, Recipe
 from zeshel_tasks.data.mention_table import tokenize_pairs
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages import train_biencoder, train_crossencoder
+from zeshel_tasks.stages.contract import Job, run_stage
+from zeshel_tasks.stages.inputs import candidate_sets
 from zeshel_tasks.stages.registry import STAGES
-from zeshel_tasks.stages.train_biencoder import build_objective
-from zeshel_tasks.store import open_run
-from zeshel_tasks.training.fit import Fit
+from zeshel_tasks.store import Attempt, Run, open_run
+from zeshel_tasks.training.fit import BuildObjective, Fit
 
 
 @pytest.fixture(scope="session")
@@ -33,21 +35,57 @@ def pair_tables(raw_archive: Path, golden: Path, tmp_path_factory: pytest.TempPa
     return folder
 
 
+MakeFit = Callable[..., Fit]
+
+
 @pytest.fixture
-def biencoder_fit(pair_tables: Path, golden_with_dropout: Path, tmp_path: Path) -> Callable[..., Fit]:
+def biencoder_fit(pair_tables: Path, golden_with_dropout: Path, tmp_path: Path) -> MakeFit:
     """Makes a bi-encoder training of 2 epochs of 8 steps, 16 mentions each; keyword arguments are settings."""
 
     def make(name: str = "a", **settings: Any) -> Fit:
-        out = tmp_path / name
-        out.mkdir(exist_ok=True)
-        changed = {"num_train_epochs": 2, "train_batch_size": 16, "learning_rate": 1e-3, "device": "cpu", **settings}
-        recipe: Recipe = build_recipe("smoke", {f"train_biencoder.{key}": value for key, value in changed.items()})
-        store = str(tmp_path / f"{name}-store")
-        return Fit(
-            build_objective, recipe.train_biencoder, golden_with_dropout, None, pair_tables, store, "checkpoints", out
-        )
+        config = _config("train_biencoder", train_batch_size=16, **settings)
+        return _fit(tmp_path, name, train_biencoder.build_objective, config, golden_with_dropout, pair_tables)
 
     return make
+
+
+@pytest.fixture
+def crossencoder_fit(set_tables: Path, golden_with_dropout: Path, tmp_path: Path) -> MakeFit:
+    """Makes a cross-encoder training of 2 epochs; keyword arguments are settings."""
+
+    def make(name: str = "a", **settings: Any) -> Fit:
+        config = _config("train_crossencoder", train_batch_size=3, max_seq_length=64, **settings)
+        return _fit(tmp_path, name, train_crossencoder.build_objective, config, golden_with_dropout, set_tables)
+
+    return make
+
+
+def _config(stage: str, **settings: Any) -> EncoderConfig:
+    changed = {"num_train_epochs": 2, "learning_rate": 1e-3, "device": "cpu", **settings}
+    lengths = {"max_context_length": 32, "max_cand_length": 32}
+    recipe = build_recipe("smoke", {f"{stage}.{key}": value for key, value in (lengths | changed).items()})
+    config: EncoderConfig = getattr(recipe, stage)
+    return config
+
+
+def _fit(tmp_path: Path, name: str, build: BuildObjective, config: EncoderConfig, bert: Path, tables: Path) -> Fit:
+    out = tmp_path / name
+    out.mkdir(exist_ok=True)
+    return Fit(build, config, bert, None, tables, str(tmp_path / f"{name}-store"), "checkpoints", out)
+
+
+@pytest.fixture(scope="session")
+def set_tables(finished_run: Run, small_recipe: Recipe, golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders train and valid with the best 8 candidates that a finished run has retrieved, 32 tokens each."""
+    folder = tmp_path_factory.mktemp("sets")
+    inputs = {name: finished_run.artifact(name, folder / "cache") for name in STAGES["train-crossencoder"].inputs}
+    job = Job(finished_run, small_recipe, None, inputs, Attempt(finished_run.store, "x"), "x", "x", folder)
+    tokens = Tokens(load_tokenizer(golden / "bert", lowercase=True))
+    for split in ("train", "valid"):
+        sets = candidate_sets(job, split, tokens, 32, 32, folder / split)
+        np.save(folder / split / "candidates.npy", np.array(sets.candidates[:, :8]))
+        np.save(folder / split / "gold_rank.npy", np.where(sets.gold_rank < 8, sets.gold_rank, -1))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
-import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,28 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.training.conftest import MakeFit
+from tests.training.results import assert_bit_identical, result, weights
 from zeshel_tasks.errors import ConfigError, Preempted
 from zeshel_tasks.training import loop
-from zeshel_tasks.training.fit import Fit, fit
+from zeshel_tasks.training.fit import fit
 from zeshel_tasks.training.launch import run_in_processes
-
-MakeFit = Callable[..., Fit]
-
-
-def weights(task: Fit) -> dict[str, torch.Tensor]:
-    towers = ("context_encoder", "candidate_encoder")
-    return {
-        f"{tower}.{name}": tensor
-        for tower in towers
-        for name, tensor in load_file(task.model / tower / "model.safetensors").items()
-    }
-
-
-def result(task: Fit) -> dict:
-    found = json.loads(task.result.read_text())
-    for varying in ("training_seconds", "mentions_per_second"):
-        del found["metrics"][varying]
-    return found
 
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,10 +50,7 @@ def test_a_training_stopped_by_sigterm_ends_as_if_never_stopped(
             with pytest.raises(Preempted, match="the next attempt resumes there"):
                 fit(stopped)
     fit(stopped)
-    assert result(stopped)["metrics"] == result(undisturbed)["metrics"]
-    assert result(stopped)["curve"] == result(undisturbed)["curve"]
-    ours, theirs = weights(stopped), weights(undisturbed)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert_bit_identical(stopped, undisturbed)
 
 
 def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(
@@ -119,7 +98,7 @@ def test_all_encoder_layers_leaves_embeddings_and_pooler_alone(biencoder_fit: Ma
     task = biencoder_fit(type_optimization="all_encoder_layers", num_train_epochs=1)
     fit(task)
     start, trained = load_file(task.bert / "model.safetensors"), weights(task)
-    changed = {name for name in start if not torch.equal(start[name], trained[f"context_encoder.{name}"])}
+    changed = {name for name in start if not torch.equal(start[name], trained[f"context_encoder/{name}"])}
     assert changed
     assert all(name.startswith("encoder.layer.") for name in changed)
 

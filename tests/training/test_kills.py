@@ -1,0 +1,86 @@
+"""A training that is killed, and killed again, ends bit for bit as one that was left alone."""
+
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults import Fault
+from tests.training.conftest import MakeFit
+from tests.training.mortal import MOMENTS, Death, start, train
+from tests.training.results import assert_bit_identical
+from zeshel_tasks.training.fit import Fit
+
+# So often that a checkpoint is on its way at nearly every step.
+OFTEN = {"checkpoint_minutes": 1e-6}
+KILLS = 6
+
+
+def steps(task: Fit) -> int:
+    """Steps that the newest checkpoint has."""
+    return max((int(path.parent.name) for path in Path(task.store).glob("checkpoints/*/checkpoint.json")), default=0)
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize("trainer", ["biencoder", "crossencoder"])
+def test_a_training_that_is_killed_again_and_again_ends_as_if_never_killed(
+    request: pytest.FixtureRequest, trainer: str, accumulation: int, fault: Fault
+) -> None:
+    make: MakeFit = request.getfixturevalue(f"{trainer}_fit")
+    settings = {"gradient_accumulation_steps": accumulation, "eval_interval": 3, **OFTEN}
+    undisturbed, killed = make("undisturbed", **settings), make("killed", **settings)
+    assert train(undisturbed) == 0
+    generator = random.Random(f"{trainer} {accumulation}")
+    deaths = 0
+    while deaths < KILLS:
+        moment = list(MOMENTS)[deaths % len(MOMENTS)]
+        death = Death(moment, generator.randint(1, 5), before=generator.random() < 0.5)
+        exit_code = train(killed, death)
+        assert exit_code in (-signal.SIGKILL, 0), death
+        if exit_code == 0:
+            break  # it had less than that left to do
+        deaths += 1
+        shutil.rmtree(killed.out)  # the next attempt is another pod
+        killed.out.mkdir()
+    fault("training: killed by SIGKILL", deaths)
+    assert deaths >= 3
+    assert train(killed) == 0
+    assert_bit_identical(killed, undisturbed)
+
+
+def test_a_kill_after_the_last_step_costs_no_training(biencoder_fit: MakeFit, fault: Fault) -> None:
+    undisturbed, killed = biencoder_fit("undisturbed"), biencoder_fit("killed")
+    assert train(undisturbed) == 0
+    assert train(killed) == 0
+    fault("training: killed by SIGKILL")  # as if before the artifact was committed: the checkpoints are still there
+    killed.result.unlink()
+    assert train(killed, Death("an optimizer step", 1, before=True)) == 0, "not a single step is done again"
+    assert_bit_identical(killed, undisturbed)
+
+
+def test_an_attempt_that_still_runs_beside_its_retry_harms_neither(biencoder_fit: MakeFit, fault: Fault) -> None:
+    undisturbed = biencoder_fit("undisturbed", **OFTEN)
+    zombie = biencoder_fit("zombie", **OFTEN)
+    retry = Fit(**{**vars(biencoder_fit("retry", **OFTEN)), "store": zombie.store})
+    assert train(undisturbed) == 0
+    attempts = [start(task) for task in (zombie, retry)]
+    fault("training: a zombie beside its retry")
+    for attempt in attempts:
+        attempt.join(300)
+    assert [attempt.exitcode for attempt in attempts] == [0, 0]
+    for task in (zombie, retry):
+        assert_bit_identical(task, undisturbed)
+
+
+def test_a_training_of_two_processes_survives_the_death_of_either(biencoder_fit: MakeFit, fault: Fault) -> None:
+    """The random states of both are in the checkpoint: dropout goes on where it was."""
+    undisturbed, killed = biencoder_fit("undisturbed", **OFTEN), biencoder_fit("killed", **OFTEN)
+    assert train(undisturbed, processes=2) == 0
+    for death in (Death("an optimizer step", 4, rank=1), Death("an optimizer step", 5, rank=0)):
+        assert train(killed, death, processes=2) not in (0, None)
+        fault("training: one process of two is killed")
+    assert steps(killed) > 0
+    assert train(killed, processes=2) == 0
+    assert_bit_identical(killed, undisturbed)
