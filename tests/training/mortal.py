@@ -1,8 +1,9 @@
-"""Trainings in processes of their own, which die at a chosen moment as by power loss: by SIGKILL, with no last word."""
+"""Trainings in processes of their own, which die (by SIGKILL, with no last word) or hang at a chosen moment."""
 
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,66 +25,74 @@ MOMENTS: dict[str, list[tuple[type, str]]] = {
 
 
 @dataclass(frozen=True)
-class Death:
-    """When a process kills itself.
+class Mishap:
+    """When a process kills itself, or hangs.
 
     Attributes:
         moment: of :data:`MOMENTS`.
         count: at the how manieth such moment, from 1.
         before: rather than after it.
         rank: only the process of this rank, where there are several.
+        hangs: instead of dying.
     """
 
     moment: str
     count: int
     before: bool = False
     rank: int = 0
+    hangs: bool = False
 
 
-def start(task: Fit, death: Death | None = None, processes: int = 1) -> BaseProcess:
+def start(task: Fit, mishap: Mishap | None = None, processes: int = 1) -> BaseProcess:
     """A process that trains, with ``processes`` processes of its own where it is more than one."""
     # Forked from a server that has imported torch, but never computed with it.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "zeshel_tasks.stages.train_biencoder", "zeshel_tasks.stages.inputs"])
     target = partial(_train_in, processes) if processes > 1 else _train
-    process = context.Process(target=target, args=(task, death))
+    process = context.Process(target=target, args=(task, mishap))
     process.start()
     return process
 
 
-def train(task: Fit, death: Death | None = None, processes: int = 1) -> int:
+def train(task: Fit, mishap: Mishap | None = None, processes: int = 1) -> int:
     """Trains in a process of its own; returns its exit code, -9 where it died."""
-    process = start(task, death, processes)
+    process = start(task, mishap, processes)
     process.join(300)
     assert process.exitcode is not None, "hangs"
     return process.exitcode
 
 
-def _train_in(processes: int, task: Fit, death: Death | None) -> None:
-    run_in_processes(partial(_train, death=death), task, processes, task.out)
+def _train_in(processes: int, task: Fit, mishap: Mishap | None) -> None:
+    run_in_processes(partial(_train, mishap=mishap), task, processes, task.out)
 
 
-def _train(task: Fit, death: Death | None) -> None:
+def _train(task: Fit, mishap: Mishap | None) -> None:
     torch.set_num_threads(1)
-    if death is not None and int(os.environ.get("RANK", "0")) == death.rank:
-        _arm(death)
+    if mishap is not None and int(os.environ.get("RANK", "0")) == mishap.rank:
+        _arm(mishap)
     fit(task)
 
 
-def _arm(death: Death) -> None:
-    left = [death.count]
+def _arm(mishap: Mishap) -> None:
+    left = [mishap.count]
 
-    def deadly(original: Callable[..., Any], *arguments: Any) -> Any:
+    def doomed(original: Callable[..., Any], *arguments: Any) -> Any:
         left[0] -= 1
-        if left[0] == 0 and death.before:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if left[0] == 0 and mishap.before:
+            _strike(mishap)
         returned = original(*arguments)
         if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            _strike(mishap)
         return returned
 
-    for owner, name in MOMENTS[death.moment]:
-        setattr(owner, name, _method(partial(deadly, getattr(owner, name))))
+    for owner, name in MOMENTS[mishap.moment]:
+        setattr(owner, name, _method(partial(doomed, getattr(owner, name))))
+
+
+def _strike(mishap: Mishap) -> None:
+    if mishap.hangs:
+        time.sleep(3600)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical, result, weights
 from zeshel_tasks.errors import ConfigError, Preempted
 from zeshel_tasks.training import loop
+from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import fit
 from zeshel_tasks.training.launch import run_in_processes
 
@@ -152,3 +154,51 @@ def test_bf16_trains_and_keeps_fp32_weights(biencoder_fit: MakeFit) -> None:
     losses = [epoch["train_loss"] for epoch in result(task)["metrics"]["epochs"]]
     assert losses[-1] < losses[0]
     assert {tensor.dtype for tensor in weights(task).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("eval_interval", [0, 3])
+def test_a_signal_within_a_validation_does_not_wait_for_its_end(
+    biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, eval_interval: int, fault: Fault
+) -> None:
+    settings = {"eval_interval": eval_interval, "eval_batch_size": 4}
+    undisturbed, stopped = biencoder_fit("undisturbed", **settings), biencoder_fit("stopped", **settings)
+    fit(undisturbed)
+    looks: list[None] = []
+    look_up = loop.Trainer._look_up_in_validation
+
+    def signalled(self: loop.Trainer) -> None:
+        looks.append(None)
+        os.kill(os.getpid(), signal.SIGTERM)
+        look_up(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "_look_up_in_validation", signalled)
+        with pytest.raises(Preempted, match=f"told to stop at step {eval_interval or 8}; the next attempt resumes"):
+            fit(stopped)
+    fault("training: SIGTERM within a validation")
+    assert len(looks) == 1
+    fit(stopped)
+    assert_bit_identical(stopped, undisturbed)
+
+
+def test_a_gradient_that_overflows_is_noticed_before_its_weights_are_a_checkpoint(
+    biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    task = biencoder_fit(checkpoint_minutes=1e-6)
+    loss, losses = BiencoderObjective.loss, []
+
+    def overflowing(self: BiencoderObjective, model: torch.nn.Module, rows: loop.Rows) -> torch.Tensor:
+        value = loss(self, model, rows)
+        losses.append(value)
+        if len(losses) == 4:
+            value.register_hook(lambda gradient: gradient * float("inf"))
+        return value
+
+    monkeypatch.setattr(BiencoderObjective, "loss", overflowing)
+    fault("training: a gradient overflows")
+    with pytest.raises(ConfigError, match=r"the loss became (inf|nan) at or before step 4: lower learning_rate"):
+        fit(task)
+    assert all(torch.isfinite(value) for value in losses), "the loss itself had not shown it yet"
+    kept = list(Path(task.store).glob("checkpoints/*/attempts/*/model.safetensors"))
+    assert kept
+    assert all(torch.isfinite(tensor).all() for path in kept for tensor in load_file(path).values())

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults import Fault
 from tests.training.conftest import MakeFit
-from tests.training.mortal import MOMENTS, Death, start, train
+from tests.training.mortal import MOMENTS, Mishap, start, train
 from tests.training.results import assert_bit_identical
 from zeshel_tasks.training.fit import Fit
 
@@ -36,9 +36,9 @@ def test_a_training_that_is_killed_again_and_again_ends_as_if_never_killed(
     deaths = 0
     while deaths < KILLS:
         moment = list(MOMENTS)[deaths % len(MOMENTS)]
-        death = Death(moment, generator.randint(1, 5), before=generator.random() < 0.5)
-        exit_code = train(killed, death)
-        assert exit_code in (-signal.SIGKILL, 0), death
+        mishap = Mishap(moment, generator.randint(1, 5), before=generator.random() < 0.5)
+        exit_code = train(killed, mishap)
+        assert exit_code in (-signal.SIGKILL, 0), mishap
         if exit_code == 0:
             break  # it had less than that left to do
         deaths += 1
@@ -56,7 +56,7 @@ def test_a_kill_after_the_last_step_costs_no_training(biencoder_fit: MakeFit, fa
     assert train(killed) == 0
     fault("training: killed by SIGKILL")  # as if before the artifact was committed: the checkpoints are still there
     killed.result.unlink()
-    assert train(killed, Death("an optimizer step", 1, before=True)) == 0, "not a single step is done again"
+    assert train(killed, Mishap("an optimizer step", 1, before=True)) == 0, "not a single step is done again"
     assert_bit_identical(killed, undisturbed)
 
 
@@ -78,8 +78,8 @@ def test_a_training_of_two_processes_survives_the_death_of_either(biencoder_fit:
     """The random states of both are in the checkpoint: dropout goes on where it was."""
     undisturbed, killed = biencoder_fit("undisturbed", **OFTEN), biencoder_fit("killed", **OFTEN)
     assert train(undisturbed, processes=2) == 0
-    for death in (Death("an optimizer step", 4, rank=1), Death("an optimizer step", 5, rank=0)):
-        assert train(killed, death, processes=2) not in (0, None)
+    for mishap in (Mishap("an optimizer step", 4, rank=1), Mishap("an optimizer step", 5, rank=0)):
+        assert train(killed, mishap, processes=2) not in (0, None)
         fault("training: one process of two is killed")
     assert steps(killed) > 0
     assert train(killed, processes=2) == 0

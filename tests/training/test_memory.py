@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from tests.faults import Fault
+from tests.training.conftest import MakeFit
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.training.biencoder_objective import BiencoderObjective
+from zeshel_tasks.training.fit import fit
+from zeshel_tasks.training.memory import out_of_memory_named
+
+
+def gpu_is_full() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def host_is_full() -> None:
+    torch.empty(1 << 60)  # more than any machine has: this is torch's own error
+
+
+def python_is_full() -> None:
+    bytearray(1 << 62)
+
+
+@pytest.mark.parametrize("fill", [gpu_is_full, host_is_full, python_is_full])
+def test_running_out_of_memory_says_what_to_lower(fill: object, fault: Fault) -> None:
+    fault("training: out of memory")
+    with (
+        pytest.raises(ConfigError, match=r"^out of (GPU )?memory at step 3: lower train_batch_size \(now 128\)"),
+        out_of_memory_named("at step 3", "lower train_batch_size (now 128)"),
+    ):
+        fill()  # type: ignore[operator]
+
+
+def test_another_error_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="shape"), out_of_memory_named("at step 3", "lower train_batch_size"):
+        raise RuntimeError("shape mismatch")
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("loss", r"out of GPU memory at step 1: lower train_batch_size \(now 16\) or raise gradient_accumulation"),
+        ("validate", r"out of GPU memory in validation: lower eval_batch_size \(now \d+\)"),
+    ],
+)
+def test_a_training_out_of_memory_names_its_setting(
+    biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, method: str, expected: str, fault: Fault
+) -> None:
+    monkeypatch.setattr(BiencoderObjective, method, lambda *_: gpu_is_full())
+    fault("training: out of memory")
+    with pytest.raises(ConfigError, match=expected):
+        fit(biencoder_fit())

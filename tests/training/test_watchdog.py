@@ -1,0 +1,46 @@
+"""Nothing waits for ever. In processes of their own: a watchdog ends the whole process."""
+
+import subprocess
+import sys
+
+from tests.faults import Fault
+from tests.training.conftest import MakeFit
+from tests.training.mortal import Mishap, train
+from zeshel_tasks.errors import EXIT_TRY_AGAIN
+
+SCRIPT = """
+import time
+from zeshel_tasks.logs import set_up_logs
+from zeshel_tasks.training.watchdog import Watchdog
+set_up_logs()
+with Watchdog({minutes}) as watchdog:
+    for _ in range({beats}):
+        time.sleep(0.05)
+        watchdog.beat()
+    {then}
+print("went on")
+"""
+
+
+def run(**values: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", SCRIPT.format(**values)], capture_output=True, text=True, timeout=300)
+
+
+def test_a_process_that_hangs_ends_and_asks_for_another_attempt(fault: Fault) -> None:
+    fault("training: a step hangs")
+    ended = run(minutes=0.005, beats=3, then="time.sleep(600)")
+    assert ended.returncode == EXIT_TRY_AGAIN
+    (line,) = [line for line in ended.stdout.splitlines() if "ERROR" in line]
+    assert "nothing was done for 0.005 minutes (stall_minutes)" in line
+    assert "went on" not in ended.stdout
+    assert "<string>" in ended.stderr, "the stacks say where it hangs"
+
+
+def test_a_process_that_works_is_left_alone() -> None:
+    ended = run(minutes=0.5, beats=3, then="pass")
+    assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, "went on", "")
+
+
+def test_a_training_whose_step_hangs_asks_for_another_attempt(biencoder_fit: MakeFit, fault: Fault) -> None:
+    fault("training: a step hangs")
+    assert train(biencoder_fit(stall_minutes=0.02), Mishap("an optimizer step", 3, hangs=True)) == EXIT_TRY_AGAIN
