@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,40 +10,13 @@ from typing import Any
 import pytest
 
 from tests.finished import record_of
+from tests.stages.fake_stage import FakeStage, leaves
 from zeshel_tasks import __version__
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, Preempted
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.contract import Job, Metrics, Stage, derived_artifact, run_stage
 from zeshel_tasks.store import Run, open_run
-
-
-@dataclass(frozen=True)
-class FakeStage(Stage):
-    """A stage under a real one's name whose work is the test's; ``jobs`` are those that it was given."""
-
-    does: Callable[[Job], Metrics] = lambda job: {}
-    jobs: list[Job] = field(default_factory=list)
-
-    @property
-    def work(self) -> Callable[[Job], Metrics]:
-        def work(job: Job) -> Metrics:
-            self.jobs.append(job)
-            return self.does(job)
-
-        return work
-
-
-def leaves(text: str) -> Callable[[Job], Metrics]:
-    """Work that leaves one file."""
-
-    def work(job: Job) -> Metrics:
-        path = job.new_folder("out") / "result.txt"
-        path.write_text(text)
-        job.attempt.add("result.txt", path)
-        return {"length": len(text)}
-
-    return work
 
 
 @pytest.fixture

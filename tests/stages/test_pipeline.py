@@ -20,7 +20,8 @@ from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.stages.registry import RECIPE
-from zeshel_tasks.store import Artifact, Manifest, Run, open_run
+from zeshel_tasks.store import Artifact, Run, open_run
+from zeshel_tasks.store.artifacts import read_manifest
 
 NAMES = [stage.name_for(split) for stage, split in RECIPE]
 ENTITIES = 80
@@ -231,8 +232,9 @@ def test_saved_models_give_the_scores_that_were_measured(finished_run: Run, tmp_
     assert (settings.max_context_length, settings.max_cand_length) == (32, 32)
     evaluated = finished_run.artifact("eval-biencoder-test", tmp_path)
     folder = json.loads(evaluated.path("encodings.json").read_text())["grove"]
-    entry = json.loads(finished_run.store.get(f"{folder}/manifest.json") or b"")
-    files = Artifact(finished_run.store, folder, Manifest.model_validate(entry), tmp_path)
+    manifest = read_manifest(finished_run.store, folder)
+    assert manifest is not None
+    files = Artifact(finished_run.store, folder, manifest, tmp_path)
     ids = torch.from_numpy(np.load(files.path("tokens.npy")).astype(np.int64))
     with torch.no_grad():
         vectors = biencoder.eval().cand_encoder(ids, ids != 0)
@@ -256,8 +258,9 @@ def test_checkpoints_and_lost_attempts_are_gone(run: Run) -> None:
     used = set()
     for key in run.store.keys("artifacts/"):
         if key.endswith("/manifest.json"):
-            found = Manifest.model_validate_json(run.store.get(key) or b"")
             folder = key.removesuffix("/manifest.json")
+            found = read_manifest(run.store, folder)
+            assert found is not None
             used |= {key, *(f"{folder}/{entry.key}" for entry in found.files.values())}
     assert set(run.store.keys("artifacts/")) == used
 

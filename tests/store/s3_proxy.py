@@ -1,8 +1,10 @@
-"""A server between the S3 client and moto that can refuse, forget headers and lose answers."""
+"""A server between the S3 client and moto that can refuse, forget headers, lose answers and hang up."""
 
 from __future__ import annotations
 
 import http.client
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +25,22 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the client gets. A ``cut`` one announces more bytes than it sends."""
+    """What the client gets.
+
+    Attributes:
+        cut: more bytes are announced than sent.
+        reset_after: the connection is reset after so many bytes of the body; before the status line where it is -1.
+    """
 
     status: int
     headers: dict[str, str]
     body: bytes
     cut: bool = False
+    reset_after: int | None = None
+
+
+HangUp = Callable[[str, str], bool]
+"""By method and path, whether the connection is reset in the middle of the request's body."""
 
 
 Forward = Callable[[Request], Answer]
@@ -41,7 +53,9 @@ def refusal(status: int, code: str) -> Answer:
 
 
 @contextmanager
-def s3_proxy(behind: str, answer: Callable[[Request, Forward], Answer]) -> Iterator[str]:
+def s3_proxy(
+    behind: str, answer: Callable[[Request, Forward], Answer], hangs_up: HangUp = lambda method, path: False
+) -> Iterator[str]:
     """The address of a proxy before the server ``behind``; each request is answered by ``answer``."""
 
     def forward(request: Request) -> Answer:
@@ -60,20 +74,40 @@ def s3_proxy(behind: str, answer: Callable[[Request, Forward], Answer]) -> Itera
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            length = int(self.headers.get("Content-Length", 0))
+            if hangs_up(self.command, self.path):
+                self.rfile.read(length // 2)
+                self.reset()
+                return
+            body = self.rfile.read(length)
+            if len(body) < length:  # the client went away in the middle; the server behind would wait for the rest
+                self.close_connection = True
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
             self.send(answer(Request(self.command, self.path, headers, body), forward))
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
 
         def send(self, got: Answer) -> None:
+            if got.reset_after == -1:
+                self.reset()
+                return
             self.send_response(got.status)
             length = str(len(got.body) + (1000 if got.cut else 0))
             for name, value in ({"Content-Length": length} | got.headers).items():
                 self.send_header(name, value)
             self.send_header("Connection", "close")
             self.end_headers()
-            self.wfile.write(got.body)
+            self.wfile.write(got.body[: got.reset_after])
+            if got.reset_after is not None:
+                self.reset()
+            self.close_connection = True
+
+        def reset(self) -> None:
+            """A closed socket that lingers for no time at all sends RST."""
+            self.wfile.flush()
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
             self.close_connection = True
 
         def log_message(self, *args: object) -> None:

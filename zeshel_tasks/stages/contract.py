@@ -16,13 +16,16 @@ from typing import Any
 
 from zeshel_tasks import __version__, machine
 from zeshel_tasks.config import Recipe, Split, StageConfig
-from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, artifact_folder, fingerprint, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
 log = logging.getLogger(__name__)
 
 Metrics = dict[str, Any]
+
+COMMIT_PAUSES = (5, 10, 20, 40, *[60] * 14)
+"""Seconds between attempts to commit, a quarter of an hour in all."""
 
 
 @dataclass
@@ -184,7 +187,8 @@ def _work_and_commit(work: Callable[[Job], Metrics], job: Job, facts: _Facts, co
     machine.reset_peak_memory()
     metrics = work(job)
     job.note_peak_memory()
-    manifest = job.attempt.commit(
+    manifest = _commit_patiently(
+        job.attempt,
         {
             "stage": facts.stage,
             "split": facts.split,
@@ -201,11 +205,22 @@ def _work_and_commit(work: Callable[[Job], Metrics], job: Job, facts: _Facts, co
             "device": job.device,
             "versions": machine.versions(),
             "hardware": machine.hardware(),
-        }
+        },
     )
     for clean_up in job.after_commit:
         clean_up()
     return manifest
+
+
+def _commit_patiently(attempt: Attempt, facts: dict[str, Any]) -> Manifest:
+    """Commits, and waits for a store that does not answer: hours of work hang on this minute."""
+    for seconds in COMMIT_PAUSES:
+        try:
+            return attempt.commit(facts)
+        except StoreUnavailable as error:
+            log.warning("the work is done but not committed yet, trying again in %d s: %s", seconds, error)
+            time.sleep(seconds)
+    return attempt.commit(facts)
 
 
 @contextmanager

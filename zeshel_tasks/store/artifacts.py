@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from zeshel_tasks.errors import CorruptArtifact, StoreUnavailable
 from zeshel_tasks.store.base import Store
+from zeshel_tasks.store.sealed import READS, read_sealed, sealed
 
 log = logging.getLogger(__name__)
 
@@ -66,21 +67,18 @@ def artifact_folder(stage: str, fingerprint: str) -> str:
     return f"artifacts/{stage}/{fingerprint}"
 
 
+def manifest_key(folder: str) -> str:
+    """Where the manifest of the artifact in ``folder`` is."""
+    return f"{folder}/manifest.json"
+
+
 def read_manifest(store: Store, folder: str) -> Manifest | None:
     """The committed manifest in ``folder``, or None.
 
     Raises:
         CorruptArtifact: there is one, but it is not a manifest.
     """
-    data = store.get(f"{folder}/manifest.json")
-    if data is None:
-        return None
-    try:
-        return Manifest.model_validate_json(data)
-    except ValidationError as error:
-        raise CorruptArtifact(
-            "unreadable manifest", file=f"{store.address}/{folder}/manifest.json", got=str(error)
-        ) from error
+    return read_sealed(store, manifest_key(folder), Manifest, "delete this manifest, and the stage is done again")
 
 
 class StoredFiles:
@@ -97,6 +95,7 @@ class StoredFiles:
         self.store, self._folder, self._files = store, folder, files
         self._cache = cache / folder
         self._verified: dict[str, Path] = {}
+        self._remedy = ""  # what to do about a damaged file, for messages
 
     def path(self, name: str) -> Path:
         """A local file with the bytes that were committed under ``name``; fetched on first use.
@@ -126,17 +125,22 @@ class StoredFiles:
         cached = self._cache / entry.key
         if cached.is_file() and _matches(cached, entry):
             return cached
-        path = self.store.local_copy(f"{self._folder}/{entry.key}", cached)
-        if path is None:
-            raise CorruptArtifact("missing from the store", file=self._where(entry.key), expected=f"{entry.size} bytes")
-        if not _matches(path, entry):
-            raise CorruptArtifact(
-                "differs from what was committed",
-                file=self._where(entry.key),
-                expected=f"{entry.size} bytes, sha256 {entry.sha256}",
-                got=f"{path.stat().st_size} bytes, sha256 {sha256_of(path)}",
-            )
-        return path
+        for left in reversed(range(READS)):
+            path = self.store.local_copy(f"{self._folder}/{entry.key}", cached)
+            if path is None:
+                missing = f"missing from the store{self._remedy}"
+                raise CorruptArtifact(missing, file=self._where(entry.key), expected=f"{entry.size} bytes")
+            if _matches(path, entry):
+                return path
+            if not left:
+                raise CorruptArtifact(
+                    f"differs from what was committed{self._remedy}",
+                    file=self._where(entry.key),
+                    expected=f"{entry.size} bytes, sha256 {entry.sha256}",
+                    got=f"{path.stat().st_size} bytes, sha256 {sha256_of(path)}",
+                )
+            log.warning("%s arrived damaged, fetching it again", self._where(entry.key))
+        raise AssertionError("unreachable")
 
     def _where(self, key: str) -> str:
         return f"{self.store.address}/{self._folder}/{key}"
@@ -148,6 +152,29 @@ class Artifact(StoredFiles):
     def __init__(self, store: Store, folder: str, manifest: Manifest, cache: Path) -> None:
         super().__init__(store, folder, manifest.files, cache)
         self.manifest = manifest
+        self._remedy = f"; delete {store.address}/{manifest_key(folder)}, and the stage is done again"
+
+
+class Uploads:
+    """Local files on their way into a folder of the store, below a prefix that no other attempt uses.
+
+    Args:
+        store: where they go.
+        folder: key prefix that the entries' keys are relative to.
+    """
+
+    def __init__(self, store: Store, folder: str) -> None:
+        self._store, self._folder, self._prefix = store, folder, f"attempts/{uuid.uuid4().hex}"
+        self._entries: dict[str, FileEntry] = {}
+
+    def upload(self, paths: Mapping[str, Path]) -> dict[str, FileEntry]:
+        """Uploads files by name; a call after one that failed goes on with what is missing."""
+        for name, path in paths.items():
+            if name not in self._entries:
+                entry = FileEntry(key=f"{self._prefix}/{name}", size=path.stat().st_size, sha256=sha256_of(path))
+                self._store.upload(path, f"{self._folder}/{entry.key}")
+                self._entries[name] = entry
+        return dict(self._entries)
 
 
 class Attempt:
@@ -156,6 +183,7 @@ class Attempt:
     def __init__(self, store: Store, folder: str) -> None:
         self._store, self._folder = store, folder
         self._paths: dict[str, Path] = {}
+        self._uploads = Uploads(store, folder)
 
     def add(self, name: str, path: Path) -> None:
         """Makes the finished local file part of the artifact, under ``name``."""
@@ -167,15 +195,15 @@ class Attempt:
             self.add(f"{prefix}/{path.relative_to(directory).as_posix()}", path)
 
     def commit(self, facts: Mapping[str, Any]) -> Manifest:
-        """Uploads the files, then the manifest made of ``facts`` and the files' entries.
+        """Uploads the files, then the manifest made of ``facts`` and the files' entries; may be called again.
 
         Returns:
             The manifest that is committed now: this attempt's, or that of an attempt that was faster, in which
             case this attempt's files are removed again.
         """
-        entries = upload_files(self._store, self._folder, self._paths)
+        entries = self._uploads.upload(self._paths)
         manifest = Manifest.model_validate({**facts, "files": entries})
-        if self._store.put_if_absent(f"{self._folder}/manifest.json", manifest.model_dump_json(indent=1).encode()):
+        if self._store.put_if_absent(manifest_key(self._folder), sealed(manifest)):
             return manifest
         winner = read_manifest(self._store, self._folder)
         if winner is None:
@@ -186,16 +214,6 @@ class Attempt:
         for entry in entries.values():
             self._store.delete(f"{self._folder}/{entry.key}")
         return winner
-
-
-def upload_files(store: Store, folder: str, paths: Mapping[str, Path]) -> dict[str, FileEntry]:
-    """Uploads local files below a prefix in ``folder`` that no other attempt uses; returns their entries."""
-    prefix = f"attempts/{uuid.uuid4().hex}"
-    entries = {}
-    for name, path in paths.items():
-        entries[name] = FileEntry(key=f"{prefix}/{name}", size=path.stat().st_size, sha256=sha256_of(path))
-        store.upload(path, f"{folder}/{entries[name].key}")
-    return entries
 
 
 def sha256_of(path: Path) -> str:

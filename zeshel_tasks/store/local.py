@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -13,6 +14,7 @@ from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.store.base import checked_key, checked_prefix
 
 _UNFINISHED = ".unfinished-"
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class LocalStore:
@@ -36,6 +38,7 @@ class LocalStore:
         with _translated(self._path(key)), self._unfinished(key) as part:
             _write_through(part, data)
             part.replace(self._path(key))
+            _sync(part.parent)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         with _translated(self._path(key)), self._unfinished(key) as part:
@@ -45,6 +48,11 @@ class LocalStore:
                 os.link(part, self._path(key))
             except FileExistsError:
                 return False
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                raise ConfigError(f"{self._root}: expected a file system with hard links, got: {error}") from error
+            _sync(part.parent)
             return True
 
     def upload(self, path: Path, key: str) -> None:
@@ -55,6 +63,7 @@ class LocalStore:
                 shutil.copyfile(path, part)
             _sync(part)
             part.replace(self._path(key))
+            _sync(part.parent)
 
     def local_copy(self, key: str, destination: Path) -> Path | None:  # noqa: ARG002  (the object is local already)
         path = self._path(key)
@@ -104,8 +113,12 @@ def _write_through(path: Path, data: bytes) -> None:
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Brings a file's bytes, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -117,4 +130,5 @@ def _translated(path: Path) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError) as error:
         raise ConfigError(f"{path}: expected a directory for the store, got: {error}") from error
     except OSError as error:
-        raise StoreUnavailable(f"{path}: {error}") from error
+        full = "the store's disk is full: " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise StoreUnavailable(f"{path}: {full}{error}") from error

@@ -6,13 +6,14 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from zeshel_tasks.errors import ConfigError, CorruptArtifact
+from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store.artifacts import Artifact, Manifest, artifact_folder, read_manifest
 from zeshel_tasks.store.base import Store
 from zeshel_tasks.store.local import LocalStore
 from zeshel_tasks.store.s3 import S3Store, split_s3_address
+from zeshel_tasks.store.sealed import read_sealed, sealed
 
 
 class RunRecord(BaseModel):
@@ -40,14 +41,8 @@ class Run:
 
     def record(self, name: str) -> RunRecord | None:
         """The record of the stage ``name`` (``eval-biencoder-test``), or None where it did not finish."""
-        key = self._record_key(name)
-        data = self.store.get(key)
-        try:
-            return None if data is None else RunRecord.model_validate_json(data)
-        except ValidationError as error:
-            raise CorruptArtifact(
-                "unreadable run record", file=f"{self.store.address}/{key}", got=str(error)
-            ) from error
+        remedy = "delete this record, and run the stage again, which reuses its artifact"
+        return read_sealed(self.store, self._record_key(name), RunRecord, remedy)
 
     def manifest(self, name: str) -> Manifest | None:
         """The committed manifest that the stage ``name`` of this run made or reused, or None."""
@@ -76,7 +71,7 @@ class Run:
             recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
             wall_seconds=round(wall_seconds, 3),
         )
-        self.store.put(self._record_key(name), record.model_dump_json().encode())
+        self.store.put(self._record_key(name), sealed(record))
 
     def publish(self, name: str, path: Path) -> None:
         """Puts a copy of a small file into the run's own folder, where people look for it."""

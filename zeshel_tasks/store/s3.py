@@ -18,12 +18,16 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    ReadTimeoutError,
+    ResponseStreamingError,
 )
+from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.store.base import checked_key, checked_prefix
@@ -33,8 +37,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+READ_TIMEOUT_SECONDS = 60
+"""A server that is silent for this long is asked again."""
+
 # 16 MiB parts: a 10,000-part upload reaches 160 GB, and 8 parts in flight stay at 128 MiB of memory.
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=8)
+_READS = 5  # as often as boto3 begins a download again
+_BROKEN_OFF = (ResponseStreamingError, ReadTimeoutError, IncompleteReadError, HTTPError)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {
     "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
@@ -57,8 +66,10 @@ def s3_client() -> S3Client:
         config = Config(
             retries={"mode": "standard", **({} if "AWS_MAX_ATTEMPTS" in os.environ else {"max_attempts": 10})},
             connect_timeout=10,
-            read_timeout=60,
+            read_timeout=READ_TIMEOUT_SECONDS,
             max_pool_connections=16,
+            # The server checks what arrives by its SHA-256, also where TLS lets boto3 leave that out.
+            s3={"payload_signing_enabled": True},
             request_checksum_calculation=os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", checksums).lower(),  # type: ignore[arg-type]
             response_checksum_validation=os.environ.get("AWS_RESPONSE_CHECKSUM_VALIDATION", checksums).lower(),  # type: ignore[arg-type]
         )
@@ -101,12 +112,17 @@ class S3Store:
 
     def get(self, key: str) -> bytes | None:
         with translated(self._where(key)):
-            try:
-                return s3_client().get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
-            except ClientError as error:
-                if _code(error) in _MISSING:
-                    return None
-                raise
+            for left in reversed(range(_READS)):
+                try:
+                    return s3_client().get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
+                except ClientError as error:
+                    if _code(error) in _MISSING:
+                        return None
+                    raise
+                except _BROKEN_OFF:  # boto3 itself tries again only where no answer had begun
+                    if not left:
+                        raise
+        raise AssertionError("unreachable")
 
     def put(self, key: str, data: bytes) -> None:
         with translated(self._where(key)):
@@ -132,11 +148,21 @@ class S3Store:
         with translated(self._where(key)):
             try:
                 s3_client().download_file(self._bucket, self._key(key), str(destination), Config=_TRANSFER)
-            except ClientError as error:
-                if _code(error) in _MISSING:
+            except ClientError:
+                # A download begins with HEAD, whose refusal has no words: was it the object, the bucket, the token?
+                if self._says_missing(key):
                     return None
                 raise
         return destination
+
+    def _says_missing(self, key: str) -> bool:
+        try:
+            s3_client().get_object(Bucket=self._bucket, Key=self._key(key), Range="bytes=0-0")["Body"].close()
+        except ClientError as error:
+            if _code(error) in _MISSING:
+                return True
+            raise
+        return False
 
     def keys(self, prefix: str) -> Iterator[str]:
         cut = len(self._prefix) + 1 if self._prefix else 0
@@ -203,7 +229,7 @@ def translated(where: str) -> Iterator[None]:
         raise answer from error
     except (ValueError, ParamValidationError) as error:  # botocore's words for a malformed endpoint or bucket name
         raise ConfigError(f"{where}: {error}") from error
-    except (BotoCoreError, Boto3Error) as error:
+    except (BotoCoreError, Boto3Error, HTTPError) as error:  # urllib3's own where a refusal breaks off
         raise StoreUnavailable(f"{where}: {error}") from error
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from zeshel_tasks.errors import CorruptArtifact
-from zeshel_tasks.store.artifacts import FileEntry, StoredFiles, upload_files
+from zeshel_tasks.store.artifacts import FileEntry, StoredFiles, Uploads
 from zeshel_tasks.store.base import Store
+from zeshel_tasks.store.sealed import read_sealed, sealed
 from zeshel_tasks.training.snapshot import Snapshot, Tensors, TrainingState, restore_weights
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,8 @@ class Checkpoints:
             files = (path for path in snapshot.folder.rglob("*") if path.is_file())
             paths = {path.relative_to(snapshot.folder).as_posix(): path for path in files}
             folder = f"{self._folder}/{snapshot.step:09d}"
-            checkpoint = _Checkpoint(state=snapshot.state, files=upload_files(self._store, folder, paths))
-            self._store.put(f"{folder}/checkpoint.json", checkpoint.model_dump_json().encode())
+            checkpoint = _Checkpoint(state=snapshot.state, files=Uploads(self._store, folder).upload(paths))
+            self._store.put(f"{folder}/checkpoint.json", sealed(checkpoint))
             log.info("checkpoint at step %d saved", snapshot.step)
         finally:
             shutil.rmtree(snapshot.folder)
@@ -88,11 +89,9 @@ class Checkpoints:
         Raises:
             CorruptArtifact: a part of it is missing or damaged; nothing was changed.
         """
-        data = self._store.get(f"{folder}/checkpoint.json")
-        try:
-            checkpoint = _Checkpoint.model_validate_json(data or b"")
-        except ValidationError as error:
-            raise CorruptArtifact("unreadable checkpoint", file=f"{folder}/checkpoint.json", got=str(error)) from error
+        checkpoint = read_sealed(self._store, f"{folder}/checkpoint.json", _Checkpoint, "it is passed over")
+        if checkpoint is None:
+            raise CorruptArtifact("another attempt has just removed it", file=f"{folder}/checkpoint.json")
         cache = self.scratch / "restored"
         files = StoredFiles(self._store, folder, checkpoint.files, cache)
         paths = {name: files.path(name) for name in checkpoint.files}  # all verified before anything is changed

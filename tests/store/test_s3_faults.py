@@ -1,0 +1,297 @@
+"""Artifacts and whole stages on a store in trouble, over real sockets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.retries.standard import ExponentialBackoff
+
+from tests.faults import Fault
+from tests.stages.fake_stage import FakeStage, leaves
+from tests.store.faulty_s3 import (
+    Trouble,
+    flips_a_bit_down,
+    flips_a_bit_up,
+    hangs_up,
+    ignores_conditions,
+    loses_the_answer,
+    refuses,
+    resets_in_mid_body,
+    stalls,
+    truncates,
+)
+from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, StoreUnavailable, TryAgain, ZeshelError
+from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.stages import contract
+from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, S3Store, open_run, s3
+from zeshel_tasks.store.artifacts import read_manifest
+
+Behind = Callable[[Callable[[Request, Forward], Answer]], S3Store]
+
+FOLDER = "artifacts/convert/abc"
+BIG = random.Random(0).randbytes(6 << 20)
+BURST = 3
+
+# What passes: kind -> (what happens, to which methods)
+PASSING = {
+    "500 burst": (refuses(500, "InternalError"), "GET PUT HEAD"),
+    "503 burst": (refuses(503, "ServiceUnavailable"), "GET PUT HEAD"),
+    "SlowDown": (refuses(503, "SlowDown"), "GET PUT HEAD"),
+    "connection reset before the answer": (hangs_up, "GET PUT HEAD"),
+    "lost answer": (loses_the_answer, "PUT"),
+    "connection reset in a download": (resets_in_mid_body, "GET"),
+    "truncated body": (truncates, "GET"),
+    "stall": (stalls(0.6), "GET PUT"),
+    "flipped bit in a download": (flips_a_bit_down, "GET"),
+}
+# What does not: kind -> (what happens, what the stage raises)
+LASTING: dict[str, tuple[Any, type[ZeshelError]]] = {
+    "500 without end": (refuses(500, "InternalError"), StoreUnavailable),
+    "SlowDown without end": (refuses(503, "SlowDown"), StoreUnavailable),
+    "resets without end": (hangs_up, StoreUnavailable),
+    "stall without end": (stalls(0.6), StoreUnavailable),
+    "expired credentials": (refuses(400, "ExpiredToken"), StoreUnavailable),
+    "clock skew": (refuses(403, "RequestTimeTooSkewed"), StoreUnavailable),
+    "access denied": (refuses(403, "AccessDenied"), ConfigError),
+    "unknown access key": (refuses(403, "InvalidAccessKeyId"), ConfigError),
+    "wrong signature": (refuses(403, "SignatureDoesNotMatch"), ConfigError),
+    "vanished bucket": (refuses(404, "NoSuchBucket"), ConfigError),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(aws_environment: pytest.MonkeyPatch) -> None:
+    """As many attempts as in production, without the pauses between them."""
+    aws_environment.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0)
+    aws_environment.setattr(s3, "READ_TIMEOUT_SECONDS", 0.3)
+    aws_environment.setattr(contract, "COMMIT_PAUSES", (0, 0))
+    aws_environment.setenv("AWS_MAX_ATTEMPTS", "5")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    paths = {"small": tmp_path / "small", "big": tmp_path / "big"}
+    paths["small"].write_bytes(b"small")
+    paths["big"].write_bytes(BIG)
+    return paths
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 MiB is the smallest part that S3 takes."""
+    monkeypatch.setattr(s3, "_TRANSFER", s3.TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20))
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return build_recipe("smoke")
+
+
+def commit(store: S3Store, files: dict[str, Path], facts: dict[str, Any]) -> Manifest:
+    attempt = Attempt(store, FOLDER)
+    for name, path in files.items():
+        attempt.add(name, path)
+    return attempt.commit(facts)
+
+
+def every_second(methods: str, most: int) -> Callable[[Request], bool]:
+    """Every second request by one of these methods, until it were ``most``."""
+    state = {"seen": 0, "struck": 0}
+
+    def chosen(request: Request) -> bool:
+        if request.method not in methods or state["struck"] == most or "probe" in request.path:
+            return False
+        state["seen"] += 1
+        state["struck"] += state["seen"] % 2
+        return bool(state["seen"] % 2)
+
+    return chosen
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("kind", PASSING)
+def test_what_passes_is_waited_out(
+    behind_proxy: Behind, files: dict[str, Path], manifest_facts: dict[str, Any], tmp_path: Path, kind: str,
+    fault: Fault,
+) -> None:  # fmt: skip
+    answer, methods = PASSING[kind]
+    trouble = Trouble(lambda: answer, every_second(methods, BURST))
+    store = behind_proxy(trouble)
+    manifest = commit(store, files, manifest_facts)
+    assert read_manifest(store, FOLDER) == manifest
+    artifact = Artifact(store, FOLDER, manifest, tmp_path / "cache")
+    assert {name: artifact.path(name).read_bytes() for name in files} == {"small": b"small", "big": BIG}
+    assert trouble.injected == BURST
+    fault(f"store: {kind}", trouble.injected)
+    manifests = [key for key in store.keys("") if key.endswith("manifest.json")]
+    assert manifests == [f"{FOLDER}/manifest.json"]
+    assert len(list(store.keys(f"{FOLDER}/attempts/"))) == len(files), "no file is stored twice"
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_connection_that_breaks_in_the_middle_of_an_upload_is_begun_again(
+    s3_endpoint: str, bucket: str, aws_environment: pytest.MonkeyPatch, files: dict[str, Path], fault: Fault
+) -> None:
+    hung_up: list[str] = []
+
+    def hangs_up_now(method: str, path: str) -> bool:
+        strikes = method == "PUT" and len(hung_up) < BURST
+        hung_up.extend([path] if strikes else [])
+        return strikes
+
+    with s3_proxy(s3_endpoint, lambda request, forward: forward(request), hangs_up_now) as address:
+        aws_environment.setenv("AWS_ENDPOINT_URL", address)
+        S3Store(bucket, "p").upload(files["big"], "big")
+    fault("store: connection reset in an upload", len(hung_up))
+    assert boto3.client("s3", endpoint_url=s3_endpoint).get_object(Bucket=bucket, Key="p/big")["Body"].read() == BIG
+
+
+def test_a_bit_that_flips_on_its_way_up_is_refused_by_the_server_and_sent_again(
+    behind_proxy: Behind, tmp_path: Path, recipe: Recipe, fault: Fault
+) -> None:
+    trouble = Trouble(lambda: flips_a_bit_up, every_second("PUT", 2))
+    run = f"{behind_proxy(trouble).address}/runs/r"
+    manifest = run_stage(FakeStage("download", does=leaves("data")), run, recipe)
+    fault("store: flipped bit in an upload", trouble.injected)
+    assert trouble.injected == 2
+    assert open_run(run).artifact("download", tmp_path).path("result.txt").read_text() == "data"
+    assert open_run(run).manifest("download") == manifest
+
+
+def test_a_file_that_is_damaged_in_the_store_is_named_with_what_to_delete(
+    behind_proxy: Behind, files: dict[str, Path], manifest_facts: dict[str, Any], tmp_path: Path, fault: Fault
+) -> None:
+    store = behind_proxy(lambda request, forward: forward(request))
+    manifest = commit(store, files, manifest_facts)
+    store.put(f"{FOLDER}/{manifest.files['small'].key}", b"smalk")
+    fault("store: damaged object")
+    with pytest.raises(CorruptArtifact) as raised:
+        Artifact(store, FOLDER, manifest, tmp_path / "cache").path("small")
+    assert f"; delete {store.address}/{FOLDER}/manifest.json, and the stage is done again" in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", LASTING)
+@pytest.mark.parametrize("moment", ["before the work", "at the commit"])
+def test_what_lasts_ends_the_stage_in_one_line_and_loses_nothing(
+    behind_proxy: Behind, tmp_path: Path, recipe: Recipe, kind: str, moment: str, fault: Fault
+) -> None:
+    answer, error = LASTING[kind]
+    broken = [moment == "before the work"]
+    trouble = Trouble(lambda: answer, lambda request: broken[0])
+    run = f"{behind_proxy(lambda request, forward: trouble(request, forward)).address}/runs/r"
+    work = leaves("data")
+
+    def then_it_breaks(job: contract.Job) -> contract.Metrics:
+        metrics = work(job)
+        broken[0] = True
+        return metrics
+
+    with pytest.raises(error) as raised:
+        run_stage(FakeStage("download", does=then_it_breaks), run, recipe)
+    fault(f"store: {kind}", trouble.injected)
+    assert trouble.injected
+    assert "\n" not in str(raised.value)
+    assert type(raised.value) is error
+    assert "s3://" in str(raised.value)
+    broken[0] = False
+    assert open_run(run).record("download") is None
+    assert run_stage(FakeStage("download", does=leaves("data")), run, recipe).metrics == {"length": 4}
+    assert open_run(run).artifact("download", tmp_path).path("result.txt").read_text() == "data"
+
+
+def test_reading_an_input_says_why_it_is_refused(
+    behind_proxy: Behind, files: dict[str, Path], manifest_facts: dict[str, Any], tmp_path: Path, fault: Fault
+) -> None:
+    """A download begins with HEAD, whose answer has no words: the code is asked for."""
+    answer = [refuses(400, "ExpiredToken")]
+    trouble = Trouble(lambda: answer[0], lambda request: request.method in ("GET", "HEAD"))
+    store = behind_proxy(trouble)
+    manifest = commit(store, files, manifest_facts)
+    artifact = Artifact(store, FOLDER, manifest, tmp_path / "cache")
+    with pytest.raises(StoreUnavailable, match="ExpiredToken"):
+        artifact.path("small")
+    answer[0] = refuses(404, "NoSuchBucket")
+    with pytest.raises(ConfigError, match="NoSuchBucket"):
+        artifact.path("small")
+    fault("store: refusal of a HEAD", trouble.injected)
+
+
+def test_a_store_that_comes_back_within_a_quarter_of_an_hour_gets_the_work(
+    behind_proxy: Behind, recipe: Recipe, aws_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    fault: Fault,
+) -> None:  # fmt: skip
+    slept: list[float] = []
+    down = [False]
+    trouble = Trouble(lambda: refuses(503, "SlowDown"), lambda request: down[0])
+    run = f"{behind_proxy(trouble).address}/runs/r"
+
+    def then_it_is_down(job: contract.Job) -> contract.Metrics:
+        down[0] = True
+        return leaves("data")(job)
+
+    def comes_back(seconds: float) -> None:
+        slept.extend([seconds] if seconds else [])  # boto3's own pauses are none here
+        down[0] = len(slept) < 3
+
+    stage = FakeStage("download", does=then_it_is_down)
+
+    aws_environment.setattr(contract, "COMMIT_PAUSES", (5, 10, 20, 40))
+    aws_environment.setattr("zeshel_tasks.stages.contract.time.sleep", comes_back)
+    manifest = run_stage(stage, run, recipe)
+    fault("store: down at the commit", trouble.injected)
+    assert slept == [5, 10, 20]
+    assert open_run(run).manifest("download") == manifest
+    assert "the work is done but not committed yet, trying again in 5 s" in caplog.text
+    assert len(stage.jobs) == 1, "the work is not done twice"
+
+
+SEEDS = range(12)
+MIX = [*(answer for kind, (answer, _) in PASSING.items() if kind != "stall"), flips_a_bit_up]
+
+
+@pytest.mark.parametrize("conditional_writes", [True, False])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_random_mix_of_faults_ends_right_or_with_a_typed_error(
+    behind_proxy: Behind, tmp_path: Path, recipe: Recipe, seed: int, conditional_writes: bool, fault: Fault
+) -> None:
+    generator = random.Random(seed)
+    trouble = Trouble(lambda: generator.choice(MIX), lambda request: generator.random() < 0.25)
+
+    def server(request: Request, forward: Forward) -> Answer:
+        return trouble(request, forward if conditional_writes else lambda asked: ignores_conditions(asked, forward))
+
+    address = f"{behind_proxy(server).address}/runs/r"
+    first = FakeStage("download", does=leaves("data"))
+    second = FakeStage("convert", inputs=("download",), does=copies)
+    for stage in (first, second):
+        for _ in range(20):
+            try:
+                run_stage(stage, address, recipe)
+                break
+            except (TryAgain, DataError):  # DataError: damaged three times in a row, or a record that never arrived
+                continue
+    fault("store: any of these, at random", trouble.injected)
+    trouble._chosen = lambda request: False
+    run = open_run(address)
+    assert run.artifact("convert", tmp_path).path("result.txt").read_text() == "data, copied"
+    for name, content in contents(run):
+        assert content in (b"data", b"data, copied"), name
+
+
+def copies(job: contract.Job) -> contract.Metrics:
+    return leaves(job.inputs["download"].path("result.txt").read_text() + ", copied")(job)
+
+
+def contents(run: Run) -> Iterator[tuple[str, bytes]]:
+    """All files of artifacts, also those of attempts that did not count."""
+    for key in run.store.keys("artifacts/"):
+        if not key.endswith("manifest.json"):
+            yield key, run.store.get(key) or b""
