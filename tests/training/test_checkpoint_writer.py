@@ -4,13 +4,15 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical
 from zeshel_tasks.errors import ConfigError, Preempted, StoreUnavailable
 from zeshel_tasks.store import LocalStore
-from zeshel_tasks.training import loop
+from zeshel_tasks.training import checkpoints, loop
 from zeshel_tasks.training.fit import fit
 
 OFTEN = {"checkpoint_minutes": 1e-6}
@@ -48,9 +50,12 @@ def test_what_training_does_next_does_not_change_a_checkpoint_on_its_way(
     put, train_step = LocalStore.put, loop.Trainer._train_step
     steps: list[int] = []
 
-    def late(self: LocalStore, key: str, data: bytes) -> None:
+    def late(tensors: dict[str, torch.Tensor], path: Path) -> None:
         saving.set()
         trained.wait(60)
+        save_file(tensors, path)
+
+    def last(self: LocalStore, key: str, data: bytes) -> None:
         put(self, key, data)
         monkeypatch.undo()
         raise KeyboardInterrupt  # this checkpoint is the last one: nothing newer may hide what is wrong with it
@@ -62,7 +67,8 @@ def test_what_training_does_next_does_not_change_a_checkpoint_on_its_way(
             assert saving.wait(60)
             trained.set()
 
-    monkeypatch.setattr(LocalStore, "put", late)
+    monkeypatch.setattr(checkpoints, "save_file", late)
+    monkeypatch.setattr(LocalStore, "put", last)
     monkeypatch.setattr(loop.Trainer, "_train_step", counted)
     with pytest.raises(KeyboardInterrupt):
         fit(stopped)
