@@ -1,0 +1,70 @@
+"""An evaluation that dies goes on at the first world that it had not finished."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import Fault
+from tests.finished import manifest_of
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.errors import StoreUnavailable
+from zeshel_tasks.stages import eval_biencoder, eval_crossencoder
+from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages.registry import STAGES
+from zeshel_tasks.store import Run, open_run
+
+PARTS = {"eval-biencoder": "candidate-encodings", "eval-crossencoder": "candidate-scores"}
+WORK = {
+    "eval-biencoder": (eval_biencoder._Retriever, "_encode"),
+    "eval-crossencoder": (eval_crossencoder._Scorer, "_score"),
+}
+
+
+@pytest.fixture
+def before_evaluation(finished_run: Run, tmp_path: Path) -> Run:
+    """A finished run whose evaluations never happened."""
+    store = shutil.copytree(finished_run.store.address, tmp_path / "store")
+    for stage, part in PARTS.items():
+        for name in (stage, part):
+            shutil.rmtree(store / "artifacts" / name)
+    for record in (store / "runs").glob("*/stages/eval-*.json"):
+        record.unlink()
+    return open_run(str(store / "runs" / finished_run.run_id))
+
+
+@pytest.mark.parametrize("stage", PARTS)
+def test_a_finished_world_is_not_done_again(
+    before_evaluation: Run, finished_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch, stage: str,
+    fault: Fault,
+) -> None:  # fmt: skip
+    run = before_evaluation
+    if stage == "eval-crossencoder":
+        run_stage(STAGES["eval-biencoder"], run.address, small_recipe, "test")
+    owner, name = WORK[stage]
+    work = getattr(owner, name)
+    begun: list[str] = []
+    dies = [True]
+
+    def counted(self: Any, job: Any, world: str, *rest: Any, **named: Any) -> Any:
+        begun.append(world)
+        if dies[0] and len(begun) == 2:
+            raise StoreUnavailable("the node is gone")
+        return work(self, job, world, *rest, **named)
+
+    monkeypatch.setattr(owner, name, counted)
+    with pytest.raises(StoreUnavailable, match="the node is gone"):
+        run_stage(STAGES[stage], run.address, small_recipe, "test")
+    fault("training: an evaluation dies between two worlds")
+    assert len(set(begun)) == 2
+    finished, dies[0] = begun[0], False
+    begun.clear()
+    manifest = run_stage(STAGES[stage], run.address, small_recipe, "test")
+    assert finished not in begun
+    assert len(begun) == 1
+    undisturbed = manifest_of(finished_run, f"{stage}-test")
+    assert manifest.fingerprint == undisturbed.fingerprint
+    assert {name: entry.sha256 for name, entry in manifest.files.items()} == {
+        name: entry.sha256 for name, entry in undisturbed.files.items()
+    }
