@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "zeshel_tasks"
 
 # Modules at the top of the package that stand below all folders and import nothing of it but one another.
-BASE = {"", "errors", "config", "recipe", "progress", "logs", "machine", "disk"}
-SETTINGS = {"", "errors", "config"}
+BASE = {"", "errors", "config", "recipe", "progress", "logs", "machine", "disk", "shown"}
+SETTINGS = {"", "errors", "config", "shown"}
 STORE = SETTINGS | {"store"}
 DATA = STORE | {"progress", "data"}
 MODELS = DATA | {"models"}
@@ -24,7 +24,8 @@ STAGES = TRAINING | REPORT | {"stages"}
 
 ALLOWED = {
     "": set(),
-    "errors": set(),
+    "shown": set(),
+    "errors": {"shown"},
     "progress": set(),
     "logs": set(),
     "machine": set(),

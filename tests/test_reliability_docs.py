@@ -1,4 +1,4 @@
-"""docs/reliability.md and docs/security.md promise tests: they are there, and every fault that tests count is promised."""
+"""docs/reliability.md and docs/security.md name tests: each of them exists."""
 
 import ast
 import re

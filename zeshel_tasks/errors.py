@@ -11,11 +11,16 @@
 Anything else that escapes a stage is a crash (exit code 1): the operator retries it.
 """
 
+from zeshel_tasks.shown import shown
+
 EXIT_OK = 0
 EXIT_CRASH = 1
 EXIT_CONFIG = 2
 EXIT_DATA = 3
 EXIT_TRY_AGAIN = 75
+
+# A store's address and an S3 key may take 1,024 characters each.
+_PROBLEM_CHARACTERS = 3000
 
 
 class ZeshelError(Exception):
@@ -31,7 +36,7 @@ class ConfigError(ZeshelError):
 
 
 class DataError(ZeshelError):
-    """The input data is broken.
+    """The input data is broken. The message is one line of bounded length, whatever the data holds.
 
     Args:
         problem: what is wrong, in a few words.
@@ -55,13 +60,13 @@ class DataError(ZeshelError):
         got: object = None,
     ) -> None:
         where = ":".join(str(part) for part in (file, line) if part is not None)
-        message = f"{where}: {problem}" if where else problem
+        message = shown(f"{where}: {problem}" if where else problem, _PROBLEM_CHARACTERS)
         if field is not None:
             message += f" (field {field!r})"
         if expected is not None:
-            message += f"; expected {_shorten(expected)}"
+            message += f"; expected {shown(expected)}"
         if got is not None:
-            message += f"; got {_shorten(got)}"
+            message += f"; got {shown(got)}"
         super().__init__(message)
         self.problem, self.file, self.line, self.field = problem, file, line, field
         self.expected, self.got = expected, got
@@ -83,8 +88,3 @@ class StoreUnavailable(TryAgain):
 
 class Preempted(TryAgain):
     """The process was told to stop; what it had trained is in a checkpoint that the next attempt finds."""
-
-
-def _shorten(value: object, limit: int = 120) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

@@ -1,0 +1,18 @@
+"""A large artifact passes through an S3 store in small pieces."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parents[2] / "bench" / "store_memory.py"
+
+
+def test_an_artifact_larger_than_the_memory_limit_passes_through_it(tmp_path: Path) -> None:
+    command = [sys.executable, BENCH, "--gigabytes", "0.4", "--scratch", tmp_path]
+    bench = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert bench.returncode == 0, bench.stdout + bench.stderr
+    found = re.search(r"limit (\d+) MB, highest (\d+) MB", bench.stdout)
+    assert found, bench.stdout
+    limit, highest = (int(number) for number in found.groups())
+    assert 0 < highest < limit < 400
