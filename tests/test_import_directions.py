@@ -11,9 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "zeshel_tasks"
 
-# Modules at the top of the package that stand below all folders and import nothing of it but one another.
-BASE = {"", "errors", "config", "recipe", "progress", "logs", "machine", "disk", "shown"}
-SETTINGS = {"", "errors", "config", "shown"}
+SETTINGS = {"", "errors", "config", "shown", "redaction"}
 STORE = SETTINGS | {"store"}
 DATA = STORE | {"progress", "data"}
 MODELS = DATA | {"models"}
@@ -25,13 +23,16 @@ STAGES = TRAINING | REPORT | {"stages"}
 ALLOWED = {
     "": set(),
     "shown": set(),
-    "errors": {"shown"},
+    "redaction": set(),
+    "addresses": set(),
+    "yaml_text": set(),
+    "errors": {"shown", "redaction"},
     "progress": set(),
-    "logs": set(),
+    "logs": {"shown", "redaction"},
     "machine": set(),
     "disk": {"", "errors"},
-    "config": set(),
-    "recipe": SETTINGS,
+    "config": {"addresses"},
+    "recipe": SETTINGS | {"yaml_text"},
     "store": STORE,
     "data": DATA,
     "models": MODELS,
@@ -40,7 +41,7 @@ ALLOWED = {
     "report": REPORT,
     "stages": STAGES,
     "commands": STAGES | {"commands"},
-    "cli": STAGES | {"commands", "cli"},
+    "cli": STAGES | {"commands", "addresses", "yaml_text", "cli"},
     "orchestration": STORE | {"recipe", "orchestration"},
     "dags": STORE | {"orchestration"},
 }

@@ -4,6 +4,7 @@
     zeshel eval-biencoder --run s3://bucket/zeshel/runs/r1 --split test
     zeshel pipeline --run out/runs/r1 --preset smoke --source data.tar.bz2 --bert_model models/bert
     zeshel show --run out/runs/r1
+    zeshel gc --store s3://bucket/zeshel --older-than 30d --dry-run
 
 A stage takes its own settings; ``pipeline`` takes those of all stages, as ``--stage.setting`` or, for every stage
 that has it, ``--setting``. Dashes and underscores are the same. Exit codes are in ``errors.py``.
@@ -22,13 +23,16 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
+from zeshel_tasks.addresses import checked_address
 from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, StageConfig
 from zeshel_tasks.disk import full_disk_named
 from zeshel_tasks.errors import EXIT_OK, EXIT_TRY_AGAIN, ConfigError, ZeshelError
 from zeshel_tasks.logs import set_up_logs
 from zeshel_tasks.recipe import build_recipe, preset_values, read_config_file
+from zeshel_tasks.shown import quoted
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.registry import STAGES
+from zeshel_tasks.yaml_text import MAX_CHARACTERS
 
 log = logging.getLogger("zeshel_tasks.cli")
 
@@ -106,36 +110,48 @@ def _add_commands_on_runs(commands: Any) -> None:
 
     export = commands.add_parser("export-blink", help="write a run's results as BLINK's own files")
     _add_run(export)
-    export.add_argument("--out", required=True, type=Path, help="a new or empty directory")
+    export.add_argument("--out", required=True, type=_path, help="a new or empty directory")
     export.set_defaults(command=_export)
+
+    gc = commands.add_parser("gc", help="remove from a store what no run refers to")
+    gc.add_argument(
+        "--store", required=True, type=_address, metavar="ADDRESS", help="a directory or s3://bucket/prefix"
+    )
+    gc.add_argument("--older_than", required=True, metavar="DAYS", help="how old it must be: 30d; at least 2d")
+    gc.add_argument("--dry_run", action="store_true", help="only say what would go")
+    gc.set_defaults(command=_collect_garbage)
 
 
 def _add_commands_for_the_demo(commands: Any) -> None:
     worlds = commands.add_parser("make-sample-worlds", help="generate a small data set in ZESHEL's format")
-    worlds.add_argument("--out", required=True, type=Path, help="the archive to write (.tar.bz2)")
-    worlds.add_argument("--seed", type=int, default=7)
+    worlds.add_argument("--out", required=True, type=_path, help="the archive to write (.tar.bz2)")
+    worlds.add_argument("--seed", type=_seed, default=7)
     worlds.set_defaults(command=_make_sample_worlds)
 
     bert = commands.add_parser("make-small-bert", help="build a small BERT from scratch for a data set")
-    bert.add_argument("--data", required=True, type=Path, help="archive in ZESHEL's format")
-    bert.add_argument("--out", required=True, type=Path, help="the model directory to write")
+    bert.add_argument("--data", required=True, type=_path, help="archive in ZESHEL's format")
+    bert.add_argument("--out", required=True, type=_path, help="the model directory to write")
     bert.add_argument("--vocab_size", type=int, default=1200, help="WordPieces; 1200 suits the sample worlds")
-    bert.add_argument("--seed", type=int, default=7)
+    bert.add_argument("--seed", type=_seed, default=7)
     bert.set_defaults(command=_make_small_bert)
 
     inputs = commands.add_parser("make-sample-inputs", help="both of these, in a store: to try a deployment with")
-    inputs.add_argument("--out", required=True, metavar="ADDRESS", help="a directory or s3://bucket/prefix")
+    inputs.add_argument(
+        "--out", required=True, type=_address, metavar="ADDRESS", help="a directory or s3://bucket/prefix"
+    )
     inputs.set_defaults(command=_make_sample_inputs)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", required=True, metavar="ADDRESS", help="<store>/runs/<run id>, local or s3://")
+    parser.add_argument(
+        "--run", required=True, type=_address, metavar="ADDRESS", help="<store>/runs/<run id>, local or s3://"
+    )
 
 
 def _add_run_and_recipe(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
     parser.add_argument("--preset", choices=list(PRESETS), help="values for all that is not said (recommended)")
-    parser.add_argument("--config", metavar="FILE.yaml", type=Path, help="settings; flags win over it")
+    parser.add_argument("--config", metavar="FILE.yaml", type=_path, help="settings; flags win over it")
 
 
 def _add_settings(parser: argparse.ArgumentParser, stage: str, *, prefix: str) -> None:
@@ -153,16 +169,23 @@ def _recipe(options: argparse.Namespace, prefix: str = "") -> Recipe:
     preset: str | None = None
     from_file: dict[str, Any] = {}
     if options.config is not None:
-        try:
-            preset, from_file = read_config_file(str(options.config), options.config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--config: expected a readable YAML file, got: {error}") from error
+        preset, from_file = read_config_file(str(options.config), _text_of(options.config))
     flags = {
         prefix + name.removeprefix("setting:"): value
         for name, value in vars(options).items()
         if name.startswith("setting:") and value is not None
     }
     return build_recipe(options.preset or preset or "recommended", from_file, flags)
+
+
+def _text_of(config: Path) -> str:
+    if config.exists() and not config.is_file():  # a pipe that nobody writes to would be waited for
+        raise ConfigError(f"--config: expected a YAML file, got {config}, which is none")
+    try:
+        with config.open(encoding="utf-8") as file:
+            return file.read(MAX_CHARACTERS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config: expected a readable YAML file, got {config}: {error}") from error
 
 
 def _run_stage(options: argparse.Namespace) -> None:
@@ -185,25 +208,65 @@ def _show(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from zeshel_tasks.commands.export_blink import export_blink
 
-    export_blink(options.run, options.out)
+    export_blink(options.run, _with_folder(options.out))
+
+
+def _collect_garbage(options: argparse.Namespace) -> None:
+    from zeshel_tasks.commands.gc import collect_garbage
+
+    collect_garbage(options.store, options.older_than, dry_run=options.dry_run)
 
 
 def _make_sample_worlds(options: argparse.Namespace) -> None:
     from zeshel_tasks.data.sample_worlds import write_sample_worlds
 
-    write_sample_worlds(options.out, seed=options.seed)
+    if options.out.is_dir():
+        raise ConfigError(f"--out: expected a file to write, got the folder {options.out}")
+    write_sample_worlds(_with_folder(options.out), seed=options.seed)
 
 
 def _make_small_bert(options: argparse.Namespace) -> None:
     from zeshel_tasks.models.small_bert import build_small_bert
 
-    build_small_bert(options.data, options.out, seed=options.seed, vocab_size=options.vocab_size)
+    if options.out.exists() and not options.out.is_dir():
+        raise ConfigError(f"--out: expected a folder to write, got {options.out}, which is none")
+    build_small_bert(options.data, _with_folder(options.out), seed=options.seed, vocab_size=options.vocab_size)
 
 
 def _make_sample_inputs(options: argparse.Namespace) -> None:
     from zeshel_tasks.commands.sample_inputs import make_sample_inputs
 
     make_sample_inputs(options.out)
+
+
+def _with_folder(out: Path) -> Path:
+    """``out``, in a folder that is there."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise ConfigError(f"--out: expected a path that can be written, got {out}: {error}") from error
+    return out
+
+
+def _address(text: str) -> str:
+    try:
+        return checked_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _path(text: str) -> Path:
+    return Path(_address(text))
+
+
+def _seed(text: str) -> int:
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 2**32:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to {2**32 - 1}, got {quoted(text)}")
+    return seed
 
 
 class _Parser(argparse.ArgumentParser):

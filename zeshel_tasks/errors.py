@@ -11,6 +11,7 @@
 Anything else that escapes a stage is a crash (exit code 1): the operator retries it.
 """
 
+from zeshel_tasks.redaction import redacted
 from zeshel_tasks.shown import shown
 
 EXIT_OK = 0
@@ -21,12 +22,24 @@ EXIT_TRY_AGAIN = 75
 
 # A store's address and an S3 key may take 1,024 characters each.
 _PROBLEM_CHARACTERS = 3000
+_LINE_CHARACTERS = 4000  # a problem, with what was expected and what was got
 
 
 class ZeshelError(Exception):
-    """Base of all errors that carry a message for the user and an exit code for the operator."""
+    """Base of all errors that carry a message for the user and an exit code for the operator.
+
+    Args:
+        problems: what is wrong. Each is one printable line of bounded length in the message, without secrets, whatever
+            it quotes.
+    """
 
     exit_code = EXIT_CRASH
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*(shown(redacted(problem), _LINE_CHARACTERS) for problem in problems))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class ConfigError(ZeshelError):
@@ -44,7 +57,7 @@ class DataError(ZeshelError):
         line: 1-based line number.
         field: the JSON field.
         expected: what a correct input has there.
-        got: what this one has; long values are shortened.
+        got: what this one has; long values are shortened. ``...`` is nothing to show, since None is a value of JSON.
     """
 
     exit_code = EXIT_DATA
@@ -57,7 +70,7 @@ class DataError(ZeshelError):
         line: int | None = None,
         field: str | None = None,
         expected: object = None,
-        got: object = None,
+        got: object = ...,
     ) -> None:
         where = ":".join(str(part) for part in (file, line) if part is not None)
         message = shown(f"{where}: {problem}" if where else problem, _PROBLEM_CHARACTERS)
@@ -65,7 +78,7 @@ class DataError(ZeshelError):
             message += f" (field {field!r})"
         if expected is not None:
             message += f"; expected {shown(expected)}"
-        if got is not None:
+        if got is not ...:
             message += f"; got {shown(got)}"
         super().__init__(message)
         self.problem, self.file, self.line, self.field = problem, file, line, field

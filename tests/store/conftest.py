@@ -59,6 +59,7 @@ def manifest_facts() -> dict[str, Any]:
         "package_version": "1.2.3",
         "config": {"learning_rate": 1e-5, "seed": 7},
         "inputs": {"convert": "c" * 64},
+        "uses": (f"artifacts/candidate-encodings/{'e' * 64}",),
         "metrics": {"valid_accuracy": 0.5, "epochs": [{"epoch": 1}]},
         "started_at": "2026-01-02T03:04:05+00:00",
         "finished_at": "2026-01-02T03:05:05+00:00",

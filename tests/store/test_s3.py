@@ -200,10 +200,18 @@ def test_an_address_has_a_bucket_and_a_key(address: str, expected: tuple[str, st
     assert split_s3_address(address) == expected
 
 
-@pytest.mark.parametrize("address", ["", "bucket/key", "s3://", "s3:///key", "http://bucket/key", "S3//bucket"])
+@pytest.mark.parametrize("address", ["", "bucket/key", "s3://", "s3:///key", "http://bucket/key", "S3//bucket",
+                                     "s3://a b/key", "s3://bucket:1/key"])  # fmt: skip
 def test_another_address_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="expected an address like s3://bucket/prefix"):
         split_s3_address(address)
+
+
+@pytest.mark.parametrize("address", ["s3://KEY:canary@bucket/x", "s3://canary@bucket", "s3://KEY:can/canary@bucket/x"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        split_s3_address(address)
+    assert "canary" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import Any
 from zeshel_tasks import __version__, machine
 from zeshel_tasks.config import Recipe, Split, StageConfig
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.redaction import recorded
 from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, artifact_folder, fingerprint, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
@@ -44,6 +45,7 @@ class Job:
         device: what it computed on, for the manifest.
         peak_memory_mb: the highest that is known so far.
         peak_gpu_memory_mb: of the processes that worked for it, if others did.
+        uses: folders of the artifacts that it made or reused on its way.
         after_commit: called once the artifact is committed.
     """
 
@@ -58,6 +60,7 @@ class Job:
     device: str = "cpu"
     peak_memory_mb: float = 0.0
     peak_gpu_memory_mb: float | None = None
+    uses: list[str] = field(default_factory=list)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
 
     def note_peak_memory(self) -> None:
@@ -141,20 +144,22 @@ def run_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | Non
         inputs = {name: run.artifact(name, scratch / "cache") for name in wanted}
         identities = {name: artifact.manifest.fingerprint for name, artifact in inputs.items()}
         facts = _Facts(stage.name, split, config.fingerprint_fields(), identities | stage.outside(config))
-        manifest = read_manifest(run.store, facts.folder)
-        reused = manifest is not None
-        if manifest is None:
+
+        def make() -> Manifest:
             log.info("%s %s starts", own_name, facts.fingerprint[:12])
             attempt = Attempt(run.store, facts.folder)
             job = Job(run, recipe, split, inputs, attempt, facts.folder, facts.fingerprint, scratch)
-            manifest = _work_and_commit(stage.work, job, facts, config.model_dump())
+            return _work_and_commit(stage.work, job, facts, config.model_dump())
+
+        def record(manifest: Manifest, reused: bool) -> None:
+            run.write_record(own_name, manifest, reused=reused, wall_seconds=time.monotonic() - started)
+
+        manifest, reused = _made_or_reused(run, facts, make, record)
         for file in stage.published:
             run.publish(file, Artifact(run.store, facts.folder, manifest, scratch / "cache").path(file))
-    seconds = time.monotonic() - started
-    run.write_record(own_name, manifest, reused=reused, wall_seconds=seconds)
     log.info("%s %s %s", "reused" if reused else "committed", own_name, manifest.fingerprint[:12])
     if not reused:
-        log.info("%s took %.1f s, peak memory %.0f MB", own_name, seconds, manifest.peak_memory_mb)
+        log.info("%s took %.1f s, peak memory %.0f MB", own_name, time.monotonic() - started, manifest.peak_memory_mb)
     return manifest
 
 
@@ -170,16 +175,41 @@ def derived_artifact(
         inputs: identities of what it is made from.
         work: makes it.
     """
+    started = time.monotonic()
     facts = _Facts(stage, None, config, inputs)
-    manifest = read_manifest(job.run.store, facts.folder)
-    if manifest is None:
+
+    def make() -> Manifest:
         attempt = Attempt(job.run.store, facts.folder)
         scratch = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=job.scratch))
         part = Job(job.run, job.recipe, None, job.inputs, attempt, facts.folder, facts.fingerprint, scratch, job.device)
         job.note_peak_memory()
         manifest = _work_and_commit(work, part, facts, config)
         job.peak_memory_mb = max(job.peak_memory_mb, manifest.peak_memory_mb)
+        return manifest
+
+    def record(manifest: Manifest, reused: bool) -> None:
+        job.run.write_use(manifest, reused=reused, wall_seconds=time.monotonic() - started)
+
+    manifest, _ = _made_or_reused(job.run, facts, make, record)
+    job.uses.append(facts.folder)
     return Artifact(job.run.store, facts.folder, manifest, job.scratch / "cache")
+
+
+def _made_or_reused(
+    run: Run, facts: _Facts, make: Callable[[], Manifest], record: Callable[[Manifest, bool], None]
+) -> tuple[Manifest, bool]:
+    """The committed artifact, recorded in the run so that no cleanup takes it, and whether it was there already.
+
+    A cleanup takes a manifest away before it looks for records that name it (``store/garbage.py``): what is still
+    there after it was recorded stays.
+    """
+    while True:
+        found = read_manifest(run.store, facts.folder)
+        record(found or make(), found is not None)
+        recorded = read_manifest(run.store, facts.folder)
+        if recorded is not None:
+            return recorded, found is not None
+        log.warning("a cleanup has just removed %s, which was to be reused: it is made again", facts.folder)
 
 
 def _work_and_commit(work: Callable[[Job], Metrics], job: Job, facts: _Facts, config: dict[str, Any]) -> Manifest:
@@ -194,8 +224,9 @@ def _work_and_commit(work: Callable[[Job], Metrics], job: Job, facts: _Facts, co
             "split": facts.split,
             "fingerprint": facts.fingerprint,
             "package_version": __version__,
-            "config": config,
+            "config": recorded(config),
             "inputs": facts.inputs,
+            "uses": sorted(set(job.uses)),
             "metrics": metrics,
             "started_at": started_at.isoformat(timespec="seconds"),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),

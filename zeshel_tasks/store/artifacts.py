@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ from zeshel_tasks.store.sealed import READS, read_sealed, sealed
 
 log = logging.getLogger(__name__)
 
+_DECISION_PAUSES = (1, 2, 4, 8, 15, *[30] * 9)  # seconds, 5 minutes in all: by then the cleanup is dead
+_REMEDY = "delete this manifest, and the stage is done again"
+
 
 class FileEntry(BaseModel):
     """One file of an artifact; ``key`` is relative to the artifact's folder, ``size`` in bytes."""
@@ -33,7 +37,10 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a stage did and what it left: the only proof that it finished. Unknown fields are kept out."""
+    """What a stage did and what it left: the only proof that it finished. Unknown fields are kept out.
+
+    ``uses`` are the folders of the artifacts that this one was made with and that no stage of the recipe has.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stage: str
@@ -42,6 +49,7 @@ class Manifest(BaseModel):
     package_version: str
     config: dict[str, Any]
     inputs: dict[str, str]
+    uses: tuple[str, ...] = ()
     files: dict[str, FileEntry]
     metrics: dict[str, Any]
     started_at: str
@@ -72,13 +80,36 @@ def manifest_key(folder: str) -> str:
     return f"{folder}/manifest.json"
 
 
+def removed_manifest_key(folder: str) -> str:
+    """Where a cleanup keeps the manifest until it has decided about the artifact in ``folder``."""
+    return f"{folder}/manifest.removed.json"
+
+
 def read_manifest(store: Store, folder: str) -> Manifest | None:
-    """The committed manifest in ``folder``, or None.
+    """The committed manifest in ``folder``, or None. Where a cleanup has it in hand, what the cleanup decides.
 
     Raises:
         CorruptArtifact: there is one, but it is not a manifest.
     """
-    return read_sealed(store, manifest_key(folder), Manifest, "delete this manifest, and the stage is done again")
+    for seconds in _DECISION_PAUSES:
+        manifest = read_manifest_now(store, folder)
+        if manifest is not None:
+            return manifest
+        if store.get(removed_manifest_key(folder)) is None:
+            break
+        log.info("waiting for a cleanup to decide about %s", folder)
+        time.sleep(seconds)
+    return read_manifest_now(store, folder)  # it may have been put back after the first look
+
+
+def read_manifest_now(store: Store, folder: str) -> Manifest | None:
+    """As :func:`read_manifest`, but at once: what is there now."""
+    return read_sealed(store, manifest_key(folder), Manifest, _REMEDY)
+
+
+def put_aside(store: Store, folder: str) -> Manifest | None:
+    """The manifest that a cleanup has put aside, or None."""
+    return read_sealed(store, removed_manifest_key(folder), Manifest, _REMEDY)
 
 
 class StoredFiles:

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.shown import quoted
+
+_MAX_NAME_BYTES = 255  # of a file system
+
+
+class StoredObject(NamedTuple):
+    """An object as a listing tells of it.
+
+    Attributes:
+        key: relative to the store's root.
+        size: in bytes.
+        modified: when it was put there, in seconds since 1970; by the store's own clock.
+        version: differs where the content differs.
+    """
+
+    key: str
+    size: int
+    modified: float
+    version: str
 
 
 class Store(Protocol):
@@ -38,21 +58,37 @@ class Store(Protocol):
         None where there is no such object.
         """
 
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects whose keys start with ``prefix``, in lexical order."""
+
     def keys(self, prefix: str) -> Iterator[str]:
         """All keys that start with ``prefix``, in lexical order."""
 
     def delete(self, key: str) -> None:
         """Removes the object if it is there."""
 
+    def unfinished(self, prefix: str) -> Iterator[StoredObject]:
+        """What began to be written under ``prefix`` and has not become an object: it takes room all the same.
+
+        ``modified`` is when it was begun.
+        """
+
+    def discard(self, unfinished: StoredObject) -> None:
+        """Removes something unfinished, if it is there."""
+
 
 def checked_key(key: str) -> str:
-    """The key, if every store can have it: not absolute, and without empty, ``.`` or ``..`` parts.
+    """The key, if every store can have it: not absolute, without empty, ``.`` or ``..`` parts, printable, not too long.
 
     Raises:
         ConfigError: it is another one.
     """
-    if any(part in ("", ".", "..") for part in key.split("/")):
-        raise ConfigError(f"store key: expected a relative path without empty, '.' or '..' parts, got {key!r}")
+    parts = key.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise ConfigError(f"store key: expected a relative path without empty, '.' or '..' parts, got {quoted(key)}")
+    if not key.isprintable() or any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts):
+        expected = f"a printable path with names of at most {_MAX_NAME_BYTES} bytes"
+        raise ConfigError(f"store key: expected {expected}, got {quoted(key)}")
     return key
 
 

@@ -6,12 +6,12 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.store.base import checked_key, checked_prefix
+from zeshel_tasks.store.base import StoredObject, checked_key, checked_prefix
 
 _UNFINISHED = ".unfinished-"
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -70,20 +70,31 @@ class LocalStore:
         with _translated(path):
             return path if path.is_file() else None
 
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        return self._listed(prefix, lambda path: not path.name.startswith(_UNFINISHED))
+
     def keys(self, prefix: str) -> Iterator[str]:
-        folder = self._root / checked_prefix(prefix).rpartition("/")[0]
-        with _translated(folder):
-            files = [
-                Path(place, name) for place, _, names in os.walk(folder, onerror=_pass_over_missing) for name in names
-            ]
-        finished = (path for path in files if not path.name.startswith(_UNFINISHED))
-        found = sorted(path.relative_to(self._root).as_posix() for path in finished)
-        return (key for key in found if key.startswith(prefix))
+        return (found.key for found in self.objects(prefix))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
         with _translated(path):
             path.unlink(missing_ok=True)  # its folder stays, even empty: another process may be about to write there
+
+    def unfinished(self, prefix: str) -> Iterator[StoredObject]:
+        return self._listed(prefix, lambda path: path.name.startswith(_UNFINISHED))
+
+    def discard(self, unfinished: StoredObject) -> None:
+        self.delete(unfinished.key)
+
+    def _listed(self, prefix: str, wanted: Callable[[Path], bool]) -> Iterator[StoredObject]:
+        folder = self._root / checked_prefix(prefix).rpartition("/")[0]
+        with _translated(folder):
+            files = (
+                Path(place, name) for place, _, names in os.walk(folder, onerror=_pass_over_missing) for name in names
+            )
+            found = sorted((path.relative_to(self._root).as_posix(), path) for path in files if wanted(path))
+            return iter([listed for key, path in found if key.startswith(prefix) and (listed := _listed_as(key, path))])
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
@@ -97,6 +108,15 @@ class LocalStore:
             yield part
         finally:
             part.unlink(missing_ok=True)
+
+
+def _listed_as(key: str, path: Path) -> StoredObject | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # deleted while it was listed
+        return None
+    # ctime, since an uploaded file may be a hard link and brings its own mtime along.
+    return StoredObject(key, status.st_size, status.st_ctime, f"{status.st_ino}-{status.st_ctime_ns}")
 
 
 def _pass_over_missing(error: OSError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,14 +11,19 @@ from pydantic import BaseModel, ConfigDict
 
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store.artifacts import Artifact, Manifest, artifact_folder, read_manifest
-from zeshel_tasks.store.base import Store
+from zeshel_tasks.store.base import Store, StoredObject
 from zeshel_tasks.store.local import LocalStore
 from zeshel_tasks.store.s3 import S3Store, split_s3_address
 from zeshel_tasks.store.sealed import read_sealed, sealed
 
+_RECORD = re.compile(r"runs/[^/]+/(stages|uses)/[^/]+\.json")
+
 
 class RunRecord(BaseModel):
-    """Which artifact a stage of this run made or reused. ``wall_seconds`` is what it took in this run."""
+    """Which artifact a stage of this run made or reused. ``wall_seconds`` is what it took in this run.
+
+    An artifact that a record names is never removed by a cleanup.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stage: str
@@ -41,8 +47,7 @@ class Run:
 
     def record(self, name: str) -> RunRecord | None:
         """The record of the stage ``name`` (``eval-biencoder-test``), or None where it did not finish."""
-        remedy = "delete this record, and run the stage again, which reuses its artifact"
-        return read_sealed(self.store, self._record_key(name), RunRecord, remedy)
+        return read_record(self.store, self._record_key(name))
 
     def manifest(self, name: str) -> Manifest | None:
         """The committed manifest that the stage ``name`` of this run made or reused, or None."""
@@ -63,6 +68,18 @@ class Run:
 
     def write_record(self, name: str, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
         """Notes that the stage ``name`` of this run is what ``manifest`` describes."""
+        self._put_record(self._record_key(name), name, manifest, reused, wall_seconds)
+
+    def write_use(self, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
+        """Notes that a stage of this run works with an artifact that no stage has for its own."""
+        name = f"{manifest.stage}-{manifest.fingerprint[:16]}"
+        self._put_record(f"{self._folder}/uses/{name}.json", name, manifest, reused, wall_seconds)
+
+    def publish(self, name: str, path: Path) -> None:
+        """Puts a copy of a small file into the run's own folder, where people look for it."""
+        self.store.put(f"{self._folder}/{name}", path.read_bytes())
+
+    def _put_record(self, key: str, name: str, manifest: Manifest, reused: bool, wall_seconds: float) -> None:
         record = RunRecord(
             stage=name,
             artifact=artifact_folder(manifest.stage, manifest.fingerprint),
@@ -71,14 +88,24 @@ class Run:
             recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
             wall_seconds=round(wall_seconds, 3),
         )
-        self.store.put(self._record_key(name), sealed(record))
-
-    def publish(self, name: str, path: Path) -> None:
-        """Puts a copy of a small file into the run's own folder, where people look for it."""
-        self.store.put(f"{self._folder}/{name}", path.read_bytes())
+        self.store.put(key, sealed(record))
 
     def _record_key(self, name: str) -> str:
         return f"{self._folder}/stages/{name}.json"
+
+
+def listed_records(store: Store) -> Iterator[StoredObject]:
+    """The records of all runs, as listed."""
+    return (found for found in store.objects("runs/") if _RECORD.fullmatch(found.key))
+
+
+def read_record(store: Store, key: str) -> RunRecord | None:
+    """The record under ``key``, or None where there is none.
+
+    Raises:
+        CorruptArtifact: it is broken.
+    """
+    return read_sealed(store, key, RunRecord, "delete this record, and run the stage again, which reuses its artifact")
 
 
 def open_store(address: str) -> Store:

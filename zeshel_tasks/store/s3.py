@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,8 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.store.base import checked_key, checked_prefix
+from zeshel_tasks.redaction import without_secrets
+from zeshel_tasks.store.base import StoredObject, checked_key, checked_prefix
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -43,6 +45,7 @@ READ_TIMEOUT_SECONDS = 60
 # 16 MiB parts: a 10,000-part upload reaches 160 GB, and 8 parts in flight stay at 128 MiB of memory.
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=8)
 _READS = 5  # as often as boto3 begins a download again
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # above all, no `key:secret@`, which botocore's messages would repeat
 _BROKEN_OFF = (ResponseStreamingError, ReadTimeoutError, IncompleteReadError, HTTPError)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {
@@ -84,8 +87,8 @@ def split_s3_address(address: str) -> tuple[str, str]:
     """
     scheme, _, rest = address.partition("://")
     bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not bucket:
-        raise ConfigError(f"expected an address like s3://bucket/prefix, got {address!r}")
+    if scheme != "s3" or not _BUCKET.fullmatch(bucket):
+        raise ConfigError(f"expected an address like s3://bucket/prefix, got {without_secrets(address)!r}")
     return bucket, key.strip("/")
 
 
@@ -164,17 +167,53 @@ class S3Store:
             raise
         return False
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        cut = len(self._prefix) + 1 if self._prefix else 0
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
         with translated(self._where(prefix)):
             pages = s3_client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefixed(checked_prefix(prefix))):
                 # A key that ends in / is a folder that a console drew, and holds nothing.
-                yield from (item["Key"][cut:] for item in page.get("Contents", []) if not item["Key"].endswith("/"))
+                for item in page.get("Contents", []):
+                    if not item["Key"].endswith("/"):
+                        yield StoredObject(
+                            self._relative(item["Key"]), item["Size"], item["LastModified"].timestamp(), item["ETag"]
+                        )
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return (found.key for found in self.objects(prefix))
 
     def delete(self, key: str) -> None:
         with translated(self._where(key)):
             s3_client().delete_object(Bucket=self._bucket, Key=self._key(key))
+
+    def unfinished(self, prefix: str) -> Iterator[StoredObject]:
+        with translated(self._where(prefix)):
+            pages = s3_client().get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefixed(checked_prefix(prefix))):
+                for item in page.get("Uploads", []):
+                    key, begun = self._relative(item["Key"]), item["Initiated"].timestamp()
+                    yield StoredObject(key, self._size_of_parts(item["Key"], item["UploadId"]), begun, item["UploadId"])
+
+    def discard(self, unfinished: StoredObject) -> None:
+        with translated(self._where(unfinished.key)):
+            try:
+                s3_client().abort_multipart_upload(
+                    Bucket=self._bucket, Key=self._key(unfinished.key), UploadId=unfinished.version
+                )
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":
+                    raise
+
+    def _size_of_parts(self, key: str, upload: str) -> int:
+        pages = s3_client().get_paginator("list_parts").paginate(Bucket=self._bucket, Key=key, UploadId=upload)
+        try:
+            return sum(part["Size"] for page in pages for part in page.get("Parts", []))
+        except ClientError as error:
+            if _code(error) == "NoSuchUpload":  # it ended while it was listed
+                return 0
+            raise
+
+    def _relative(self, key: str) -> str:
+        return key[len(self._prefix) + 1 :] if self._prefix else key
 
     def _has_conditional_writes(self) -> bool:
         """Whether the server honours If-None-Match: some refuse the header, some accept and ignore it."""

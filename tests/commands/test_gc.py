@@ -1,0 +1,111 @@
+"""``zeshel gc``: what it prints, what it refuses, and that a run's results are untouched by it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.store.wrapped import AgedStore
+from zeshel_tasks.cli import main
+from zeshel_tasks.commands import gc
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_TRY_AGAIN
+from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages.registry import RECIPE
+from zeshel_tasks.store import LocalStore, Run, open_run
+from zeshel_tasks.store.lock import LOCK
+
+
+@pytest.fixture
+def store(finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AgedStore:
+    """A copy of a store with one finished run, from long ago."""
+    shutil.copytree(Path(finished_run.store.address), tmp_path / "store")
+    aged = AgedStore(LocalStore(tmp_path / "store"))
+    aged.grow_old()
+    monkeypatch.setattr(gc, "open_store", lambda address: aged)
+    return aged
+
+
+def collect(store: AgedStore, *flags: str) -> int:
+    return main(["gc", "--store", store.address, "--older-than", "30d", *flags])
+
+
+def test_what_a_run_did_stays_and_can_be_used_again(
+    store: AgedStore, small_recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(store.keys(""))
+    assert collect(store) == 0
+    assert set(store.keys("")) == before
+    assert "removed 0.0 kB; " in capsys.readouterr().out
+    for stage, split in RECIPE:
+        run_stage(stage, f"{store.address}/runs/next", small_recipe, split)
+        record = open_run(f"{store.address}/runs/next").record(stage.name_for(split))
+        assert record is not None
+        assert record.reused
+
+
+def test_without_its_run_all_of_it_goes_and_is_listed_by_a_dry_run_first(
+    store: AgedStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in list(store.keys("runs/")):
+        store.delete(key)
+    before = {listed.key: listed.size for listed in store.objects("artifacts/")}
+    assert collect(store, "--dry-run") == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert {found.key for found in store.objects("artifacts/")} == set(before)
+    folders = {"/".join(key.split("/")[:3]) for key in before}
+    assert [line.split() for line in listed[:-1]] == [
+        ["1970-01-01", *line.split()[1:3], folder, "no", "run", "refers", "to", "it"]
+        for line, folder in zip(listed, sorted(folders), strict=False)
+    ]
+    assert listed[-1] == f"would remove {sum(before.values()) / 1e6:,.1f} MB; 0 artifacts of 0.0 kB stay"
+    assert collect(store) == 0
+    removed = capsys.readouterr().out.splitlines()
+    assert [line.replace("would remove", "removed") for line in listed] == removed
+    assert list(store.keys("")) == []
+
+
+def test_the_encodings_of_a_finished_evaluation_belong_to_it(store: AgedStore) -> None:
+    """Also where the run that made them is gone, and another one has only reused the evaluation."""
+    record = Run(store, "first").record("eval-biencoder-test")
+    assert record is not None
+    kept = json.dumps(json.loads(store.get("runs/first/stages/eval-biencoder-test.json") or b""))
+    for key in list(store.keys("runs/")):
+        store.delete(key)
+    store.put("runs/other/stages/eval-biencoder-test.json", kept.encode())
+    manifest = Run(store, "other").manifest("eval-biencoder-test")
+    assert manifest is not None
+    assert {folder.split("/")[1] for folder in manifest.uses} == {"candidate-encodings"}
+    assert collect(store) == 0
+    assert {"/".join(key.split("/")[:3]) for key in store.keys("artifacts/")} == {record.artifact, *manifest.uses}
+
+
+@pytest.mark.parametrize("age", ["", "0d", "1d", "47h", "30", "d", "-1d", "1.5d", "999999d", "thirty"])
+def test_an_age_that_could_hurt_a_live_run_or_is_none_is_refused(
+    store: AgedStore, capsys: pytest.CaptureFixture[str], age: str
+) -> None:
+    assert main(["gc", "--store", store.address, f"--older-than={age}"]) == EXIT_CONFIG
+    expected = f"ERROR: --older-than: expected a number of days, such as 30d, and at least 2d, got {age!r}\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_a_place_that_is_no_store_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in (tmp_path, tmp_path / "nowhere"):
+        assert main(["gc", "--store", str(place), "--older-than", "30d"]) == EXIT_CONFIG
+        assert f"--store: expected a store, with runs/ or artifacts/ in it, got '{place}'" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_cleanup_asks_to_be_tried_again(store: AgedStore, capsys: pytest.CaptureFixture[str]) -> None:
+    store.put(LOCK, b"of another one")
+    assert collect(store) == EXIT_TRY_AGAIN
+    assert f"ERROR: {store.address}/{LOCK}: another cleanup is at work" in capsys.readouterr().out
+
+
+def test_a_broken_record_stops_it_and_says_what_to_mend(store: AgedStore, capsys: pytest.CaptureFixture[str]) -> None:
+    store.put("runs/first/stages/convert.json", b"{")
+    assert collect(store) == EXIT_DATA
+    assert "runs/first/stages/convert.json: broken; delete this record" in capsys.readouterr().out

@@ -1,0 +1,58 @@
+"""``zeshel gc``: frees the room of what no run refers to."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.store import Store, open_store
+from zeshel_tasks.store.garbage import Cleanup, Garbage, clean_up
+
+_SHORTEST = timedelta(days=2)
+"""Younger things may be a live stage's: a training leaves a checkpoint once a day at least (checkpoint_minutes)."""
+
+
+def collect_garbage(store_address: str, older_than: str, *, dry_run: bool) -> None:
+    """Removes what no run refers to and is older than a number of days (``30d``), and prints what it was.
+
+    Raises:
+        ConfigError: another form of age, less than two days, or an address that is no store's.
+        TryAgain: another cleanup is at work.
+        CorruptArtifact: a record, or a manifest that a run refers to, is broken; nothing was removed.
+    """
+    age, store = _age(older_than), _store(store_address)
+    done = clean_up(store, datetime.now(UTC) - age, dry_run=dry_run)
+    for garbage in done.removed:
+        print(_line(garbage))
+    removed = sum(garbage.size for garbage in done.removed)
+    print(f"{'would remove' if dry_run else 'removed'} {_size(removed)}; {_kept(done)}")
+
+
+def _age(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,5})d", text)
+    age = timedelta(days=int(found[1])) if found else timedelta()
+    if age < _SHORTEST:
+        raise ConfigError(f"--older-than: expected a number of days, such as 30d, and at least 2d, got {text!r}")
+    return age
+
+
+def _store(address: str) -> Store:
+    store = open_store(address)
+    if next(store.keys("runs/"), None) is None and next(store.keys("artifacts/"), None) is None:
+        raise ConfigError(f"--store: expected a store, with runs/ or artifacts/ in it, got {address!r}")
+    return store
+
+
+def _line(garbage: Garbage) -> str:
+    day = datetime.fromtimestamp(garbage.modified, UTC).strftime("%Y-%m-%d")
+    return f"{day}  {_size(garbage.size):>9}  {garbage.place}  {garbage.reason}"
+
+
+def _kept(done: Cleanup) -> str:
+    return f"{done.kept:,} artifact{'' if done.kept == 1 else 's'} of {_size(done.kept_bytes)} stay"
+
+
+def _size(size: int) -> str:
+    unit, name = (1e9, "GB") if size >= 1e9 else (1e6, "MB") if size >= 1e6 else (1e3, "kB")
+    return f"{size / unit:,.1f} {name}"

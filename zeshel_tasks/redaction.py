@@ -1,0 +1,98 @@
+"""What may be secret, kept out of all that is written or shown: manifests, reports, logs, errors.
+
+An address may carry a secret as user, password, query (the signature of a signed URL) or fragment. Environment
+variables that hold one say so in their names. A secret in the path of an address cannot be told from a folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode
+
+HIDDEN = "***"
+
+_ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*://|(?:https?|ftp|s3):/*)([^/?#;\\]*)(.*)", re.DOTALL)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^:@]*)(:\d*)?")
+# The look-behind keeps a long word from being looked through from each of its letters.
+_IN_TEXT = re.compile(
+    r"(?<![A-Za-z0-9+.-])(?:[A-Za-z][A-Za-z0-9+.-]{0,30}://|(?:https?|ftp|s3):/)[^\s'\"<>`]*[^\s'\"<>`.,:;)\]}]"
+)
+# What names a file that anyone may ask for, and nothing more.
+_DRIVE = {"drive.google.com", "docs.google.com", "drive.usercontent.google.com"}
+_NAMES_A_DRIVE_FILE = {"id", "export"}
+
+_SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_KEY|ACCESS_KEY", re.IGNORECASE)
+_NAMES_ANOTHER_THING = re.compile(r"_(FILE|PATH|DIR|URI|URL|ARN|ID|ENDPOINT)$", re.IGNORECASE)
+_SHORTEST_SECRET = 8  # shorter values of the environment would blot ordinary words out of a log
+
+
+def without_secrets(address: str) -> str:
+    """An address as it may be shown: ``https://***@host/path?***``. A local path or a hub name stays what it is.
+
+    Where a wrong address does not show what of it is the host (a password with an unquoted slash), only its scheme
+    is left.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        return address
+    scheme, authority, rest = found.groups()
+    _, at, host = authority.rpartition("@")
+    if scheme.lower() == "file://":
+        return f"{scheme}{HIDDEN + at if at else ''}{host}{rest}"
+    path, separator, after = _parted(rest)
+    if not _HOST.fullmatch(host) or "@" in path or (":" in authority and "@" in after):
+        return f"{scheme}{HIDDEN}"
+    return f"{scheme}{HIDDEN + at if at else ''}{host}{path}{separator}{_shown_query(host, separator, after)}"
+
+
+def secrets_of(address: str) -> set[str]:
+    """The parts of an address that :func:`without_secrets` hides, for a masker that looks for them elsewhere."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or without_secrets(address) == address:
+        return set()
+    _, authority, rest = found.groups()
+    user = authority.rpartition("@")[0]
+    parts = {user, user.partition(":")[2], _parted(rest)[2]}
+    return {text for part in parts for text in (part, unquote(part)) if text}
+
+
+def redacted(text: str) -> str:
+    """A text without the secrets of the addresses in it, and without those of this process's environment."""
+    for secret in _secrets_of_the_environment():
+        text = text.replace(secret, HIDDEN)
+    return _IN_TEXT.sub(lambda found: without_secrets(found[0]), text)
+
+
+def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a manifest, a report or a person gets them."""
+    return {name: without_secrets(value) if isinstance(value, str) else value for name, value in settings.items()}
+
+
+def _parted(rest: str) -> tuple[str, str, str]:
+    """Path, the character that ends it, and what comes behind."""
+    found = re.search(r"[?#;]", rest)
+    return (rest, "", "") if found is None else (rest[: found.start()], found[0], rest[found.end() :])
+
+
+def _shown_query(host: str, separator: str, after: str) -> str:
+    if not after or separator != "?" or host.lower() not in _DRIVE:
+        return HIDDEN if after else ""
+    given = parse_qsl(after, keep_blank_values=True)
+    kept = [pair for pair in given if pair[0] in _NAMES_A_DRIVE_FILE]
+    return "&".join([urlencode(kept)] * bool(kept) + [HIDDEN] * (len(kept) < len(given)))
+
+
+def _secrets_of_the_environment() -> list[str]:
+    """Longest first: one secret may be a part of another."""
+    return sorted({secret for secret in _environment() if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
+
+
+def _environment() -> Iterator[str]:
+    for name, value in os.environ.items():
+        if name.lower().endswith("_proxy"):
+            yield from secrets_of(value if "://" in value else f"http://{value}")
+        elif _SECRET_NAME.search(name) and not _NAMES_ANOTHER_THING.search(name):
+            yield value
