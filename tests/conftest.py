@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from hypothesis import settings
 
 from tests.cluster.s3.server import s3_server
 from zeshel_tasks.commands.pipeline import run_pipeline
@@ -21,6 +22,11 @@ from zeshel_tasks.store.s3 import s3_client
 pytest_plugins = ["tests.faults"]
 
 GOLDEN = Path(__file__).parent / "golden"
+
+# The same examples each time; `HYPOTHESIS_PROFILE=hunt` looks for new ones, many of them.
+settings.register_profile("usual", derandomize=True, deadline=None, database=None)
+settings.register_profile("hunt", max_examples=5000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 
 @pytest.fixture(scope="session")

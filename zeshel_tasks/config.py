@@ -11,16 +11,22 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from zeshel_tasks.addresses import MAX_CHARACTERS, checked_address
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Preset = Literal["blink", "recommended", "smoke"]
 TypeOptimization = Literal["all", "additional_layers", "top_layer", "top4_layers", "all_encoder_layers"]
 Precision = Literal["fp32", "bf16"]
+PrivateAddresses = Literal["refuse", "allow"]
 RECALL_AT = (1, 4, 8, 16, 32, 64)
 
 ZESHEL_ON_GOOGLE_DRIVE = "https://drive.google.com/uc?export=download&id=1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO"
+
+# Of an address, a path or a name, for the trigger form to refuse others; `checked_address` looks more closely.
+NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
 
 
 def setting(
@@ -48,6 +54,19 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic takes true for 1.
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("expected no true or false")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _addresses_can_be_asked_for(cls, value: Any) -> Any:
+        return checked_address(value) if isinstance(value, str) else value
+
     def fingerprint_fields(self) -> dict[str, Any]:
         """The settings that change what the stage computes."""
         return {
@@ -65,6 +84,8 @@ class DownloadConfig(StageConfig):
         "The archive (.tar.bz2, .tar.gz, .tar.xz, .tar): http(s) or s3 address, or a local path.",
         affects_result=False,  # the content's identity decides, wherever it lies
         min_length=1,
+        max_length=MAX_CHARACTERS,
+        pattern=NO_CONTROL_CHARACTERS,
     )
     sha256: str | None = setting(
         None, "Expected SHA-256 of the archive, in hexadecimal.", affects_result=False, pattern=r"^[0-9a-fA-F]{64}$"
@@ -76,6 +97,20 @@ class DownloadConfig(StageConfig):
     timeout_seconds: float = setting(
         60.0, "Give up on a server that sends nothing for this long.", affects_result=False, gt=0, le=3600
     )
+    max_download_minutes: float = setting(
+        360.0,
+        "Give up on a download that takes longer than this in all, tries and pauses included.",
+        affects_result=False,
+        gt=0,
+        le=10_080,
+    )
+    private_addresses: PrivateAddresses = setting(
+        "refuse",
+        "Whether redirects and pages may lead from a public server into private networks or to this machine, and "
+        "whether link-local addresses (cloud metadata) may be asked. The server that source itself names may be on a "
+        "private network either way.",
+        affects_result=False,
+    )
 
 
 class ConvertConfig(StageConfig):
@@ -85,7 +120,7 @@ class ConvertConfig(StageConfig):
         128, "White-space tokens of context kept on each side of a mention.", ge=1, le=100_000
     )
     max_mentions_per_world: int | None = setting(
-        None, "Keep at most this many mentions of a world, a seeded random subset; none keeps all.", ge=1
+        None, "Keep at most this many mentions of a world, a seeded random subset; none keeps all.", ge=1, le=10**9
     )
     subset_seed: int = setting(52313, "Seed of that subset.", ge=0, le=2**32 - 1)
     on_bad_mention: Literal["fail", "skip"] = setting(
@@ -101,7 +136,11 @@ class ComputeConfig(StageConfig):
 
     precision: Precision = setting("fp32", "fp32, or bf16 autocast (weights stay fp32).", shared=True)
     device: str = setting(
-        "auto", "auto, cpu, cuda or cuda:N.", shared=True, affects_result=False, pattern=r"^(auto|cpu|cuda(:\d+)?)$"
+        "auto",
+        "auto, cpu, cuda or cuda:N.",
+        shared=True,
+        affects_result=False,
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
     )
     print_interval: float = setting(
         15.0, "Seconds between progress lines.", shared=True, affects_result=False, gt=0, le=3600
@@ -125,6 +164,8 @@ class EncoderConfig(ComputeConfig):
         shared=True,
         affects_result=False,  # the content's identity decides, wherever it lies
         min_length=1,
+        max_length=MAX_CHARACTERS,
+        pattern=NO_CONTROL_CHARACTERS,
     )
     learning_rate: float = setting(1e-5, "Peak learning rate.", gt=0, le=1)
     num_train_epochs: int = setting(5, "Passes over the training mentions; 0 keeps the start weights.", ge=0, le=1000)
@@ -139,7 +180,7 @@ class EncoderConfig(ComputeConfig):
     max_cand_length: int = setting(128, "Tokens of a candidate's title and description.", shared=True, ge=8, le=512)
     type_optimization: TypeOptimization = setting("all_encoder_layers", "Which parameters are trained.")
     warmup_proportion: float = setting(0.1, "Share of the steps in which the learning rate rises.", ge=0, le=1)
-    max_grad_norm: float = setting(1.0, "Gradients are clipped to this norm.", gt=0)
+    max_grad_norm: float = setting(1.0, "Gradients are clipped to this norm.", gt=0, le=10**6)
     weight_decay: float = setting(0.01, "AdamW's weight decay; never on biases and LayerNorm.", ge=0, le=1)
     seed: int = setting(52313, "Seed of initial weights, dropout and shuffling.", shared=True, ge=0, le=2**32 - 1)
     shuffle: bool = setting(True, "Shuffle the training mentions anew each epoch.")
@@ -150,7 +191,7 @@ class EncoderConfig(ComputeConfig):
     data_parallel: bool = setting(True, "Use all GPUs of the machine, one process each.", affects_result=False)
     eval_interval: int = setting(
         0, "Also validate every so many steps (for the curve; epochs decide); 0 only at the end of an epoch.",
-        affects_result=False, ge=0,
+        affects_result=False, ge=0, le=10**9,
     )  # fmt: skip
     checkpoint_minutes: float = setting(
         10.0, "Minutes between checkpoints within an epoch.", affects_result=False, gt=0, le=1440
@@ -173,6 +214,9 @@ class TrainBiencoderConfig(EncoderConfig):
         None,
         "Start from these weights: BLINK's pytorch_model.bin of a bi-encoder; a local path or s3 address.",
         affects_result=False,
+        min_length=1,
+        max_length=MAX_CHARACTERS,
+        pattern=NO_CONTROL_CHARACTERS,
     )
     mask_duplicate_golds: bool = setting(
         True, "In a batch, another mention's gold entity is not a negative of a mention with the same gold."
@@ -203,6 +247,9 @@ class TrainCrossencoderConfig(EncoderConfig):
         None,
         "Start from these weights: BLINK's pytorch_model.bin of a cross-encoder; a local path or s3 address.",
         affects_result=False,
+        min_length=1,
+        max_length=MAX_CHARACTERS,
+        pattern=NO_CONTROL_CHARACTERS,
     )
 
     @model_validator(mode="after")

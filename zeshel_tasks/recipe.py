@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.shown import quoted, shown
+from zeshel_tasks.yaml_text import read_yaml
 
 
 def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> Recipe:
@@ -31,7 +32,7 @@ def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> 
         ConfigError: unknown preset, stage or setting, or a value out of range.
     """
     if preset not in PRESETS:
-        raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+        raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}, got {quoted(preset)}")
     values: dict[str, dict[str, Any]] = {stage: {} for stage in STAGE_CONFIGS}
     for layer in (PRESETS[preset], *overrides):
         for stage, name, value in _addressed(layer):
@@ -39,7 +40,7 @@ def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> 
     try:
         return Recipe.model_validate({"preset": preset, **values})
     except ValidationError as error:
-        raise ConfigError("\n".join(_problems(error))) from error
+        raise ConfigError(*_problems(error)) from error
 
 
 def preset_values(stage: str, name: str) -> dict[Preset, Any]:
@@ -54,8 +55,8 @@ def read_config_file(path: str, text: str) -> tuple[str | None, dict[str, Any]]:
         ConfigError: not YAML, or not a mapping of names.
     """
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = read_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"{path}: expected YAML, got {error}") from error
     if content is None:
         return None, {}
@@ -63,7 +64,7 @@ def read_config_file(path: str, text: str) -> tuple[str | None, dict[str, Any]]:
         raise ConfigError(f"{path}: expected a mapping of setting names, got {type(content).__name__}")
     preset = content.pop("preset", None)
     if preset is not None and not isinstance(preset, str):
-        raise ConfigError(f"{path}: preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+        raise ConfigError(f"{path}: preset: expected one of {', '.join(PRESETS)}, got {quoted(preset)}")
     return preset, content
 
 
@@ -74,23 +75,31 @@ def _preset_recipes() -> dict[Preset, Recipe]:
 
 def _addressed(layer: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """Yields (stage, setting, value); general keys first, so that a stage's own key wins within one layer."""
-    flat: list[tuple[str, Any]] = []
-    for key, value in layer.items():
-        if key in STAGE_CONFIGS:
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{key}: expected a mapping of this stage's settings, got {value!r}")
-            flat += [(f"{key}.{name}", item) for name, item in value.items()]
-        else:
-            flat.append((key, value))
-    for key, value in sorted(flat, key=lambda pair: "." in pair[0]):
+    for key, value in sorted(_flat(layer).items(), key=lambda item: "." in item[0]):
         stage, _, name = key.rpartition(".")
         stages = [stage] if stage else [s for s, model in STAGE_CONFIGS.items() if name in model.model_fields]
         if stage and stage not in STAGE_CONFIGS:
-            raise ConfigError(f"{key}: expected a stage among {', '.join(STAGE_CONFIGS)}, got {stage!r}")
+            raise ConfigError(f"{shown(key)}: expected a stage among {', '.join(STAGE_CONFIGS)}, got {quoted(stage)}")
         if not stages or name not in STAGE_CONFIGS[stages[0]].model_fields:
-            raise ConfigError(f"{key}: no such setting{_did_you_mean(name, stages)}")
+            raise ConfigError(f"{shown(key)}: no such setting{_did_you_mean(name, stages)}")
         for found in stages:
             yield found, name, value
+
+
+def _flat(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """The layer with ``{"stage": {"setting": value}}`` as ``{"stage.setting": value}``."""
+    flat: dict[str, Any] = {}
+    for key, value in layer.items():
+        if key in STAGE_CONFIGS and not isinstance(value, Mapping):
+            raise ConfigError(f"{key}: expected a mapping of this stage's settings, got {quoted(value)}")
+        for name, item in value.items() if key in STAGE_CONFIGS else ((None, value),):
+            if name is not None and not isinstance(name, str):
+                raise ConfigError(f"{key}: expected names of settings, got {quoted(name)}")
+            address = key if name is None else f"{key}.{name}"
+            if address in flat:
+                raise ConfigError(f"{shown(address)}: expected it once, got it twice")
+            flat[address] = item
+    return flat
 
 
 def _did_you_mean(name: str, stages: list[str]) -> str:
@@ -103,5 +112,5 @@ def _problems(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
-        got = "" if isinstance(problem["input"], dict | BaseModel) else f"; got {problem['input']!r}"
+        got = "" if isinstance(problem["input"], dict | BaseModel) else f"; got {quoted(problem['input'])}"
         yield f"{where}: {message}{got}"

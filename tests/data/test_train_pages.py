@@ -1,69 +1,54 @@
-import io
-import json
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from tests.data.data_set_files import DataSetFiles
 from zeshel_tasks.data.train_pages import read_train_pages
 from zeshel_tasks.errors import DataError
 
+TRAIN, DOCUMENTS = "mentions/train.json", "documents/aster.json"
 
-def write_archive(path: Path, files: dict[str, str]) -> Path:
+
+def archive_of(data_set: DataSetFiles) -> Path:
+    path = data_set.root.parent / "a.tar.bz2"
     with tarfile.open(path, "w:bz2") as tar:
-        for name, text in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(text.encode())
-            tar.addfile(member, io.BytesIO(text.encode()))
+        tar.add(data_set.write(), "zeshel")
     return path
 
 
-def page(title: str, text: str) -> str:
-    return json.dumps({"document_id": title, "title": title, "text": text}) + "\n"
-
-
-MENTION = json.dumps({"corpus": "seen"}) + "\n"
-
-
-def test_only_worlds_of_the_train_split_are_read(tmp_path: Path) -> None:
-    archive = write_archive(
-        tmp_path / "a.tar.bz2",
-        {
-            "zeshel/documents/hidden.json": page("X", "secret"),
-            "zeshel/documents/seen.json": page("A", "one two") + page("B", "three"),
-            "zeshel/mentions/test.json": json.dumps({"corpus": "hidden"}) + "\n",
-            "zeshel/mentions/train.json": MENTION,
-        },
-    )
-    worlds = read_train_pages(archive)
+def test_only_worlds_of_the_train_split_are_read(data_set: DataSetFiles) -> None:
+    worlds = read_train_pages(archive_of(data_set))
     assert {world: [(p.title, p.text) for p in pages] for world, pages in worlds.items()} == {
-        "seen": [("A", "one two"), ("B", "three")]
+        "aster": [(line["title"], line["text"]) for line in data_set.files[DOCUMENTS]]
     }
 
 
-def test_pages_and_words_are_bounded(tmp_path: Path) -> None:
-    files = {"documents/seen.json": page("A", "one two three") * 5, "mentions/train.json": MENTION}
-    pages = read_train_pages(write_archive(tmp_path / "a.tar.bz2", files), max_pages_per_world=2, max_words_per_page=2)
-    assert [p.text for p in pages["seen"]] == ["one two", "one two"]
+def test_pages_and_words_are_bounded(data_set: DataSetFiles) -> None:
+    pages = read_train_pages(archive_of(data_set), max_pages_per_world=2, max_words_per_page=2)
+    assert [page.text for page in pages["aster"]] == ["The aster", "The aster"]
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
+    ("file", "lines", "message"),
     [
-        ({"documents/seen.json": page("A", "b")}, "mentions/train.json"),
-        ({"mentions/train.json": MENTION}, "documents/seen.json: no documents"),
-        ({"mentions/train.json": MENTION, "documents/seen.json": page("A", "b") + "{\n"}, "seen.json:2: broken line"),
-        ({"mentions/train.json": MENTION, "documents/seen.json": '{"title": "A"}\n'}, "field 'text'"),
+        (TRAIN, [], "mentions/train.json: empty file"),
+        (TRAIN, [{"corpus": "aster"}], "mentions/train.json:1: missing field"),
+        (DOCUMENTS, [], "documents/aster.json: empty file"),
+        (DOCUMENTS, [{"document_id": "a", "title": "A"}], "documents/aster.json:1: missing field .*'text'"),
     ],
 )
-def test_a_broken_archive_is_refused_with_the_place(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_a_broken_data_set_is_refused_with_the_place(
+    data_set: DataSetFiles, file: str, lines: list[dict[str, str]], message: str
+) -> None:
+    data_set.files[file] = lines
     with pytest.raises(DataError, match=message):
-        read_train_pages(write_archive(tmp_path / "a.tar.bz2", files))
+        read_train_pages(archive_of(data_set))
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar.bz2").write_text("hello")
-    with pytest.raises(DataError, match="expected a tar archive"):
+    with pytest.raises(DataError, match="not a tar archive"):
         read_train_pages(tmp_path / "a.tar.bz2")
 
 

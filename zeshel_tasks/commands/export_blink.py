@@ -22,14 +22,15 @@ import numpy.typing as npt
 import torch
 
 from zeshel_tasks.config import SPLITS, Split
+from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE
 from zeshel_tasks.data.mention_table import tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens, TokenTable
-from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.models.blink_weights import save_blink_weights
 from zeshel_tasks.models.crossencoder import load_crossencoder
-from zeshel_tasks.store import Artifact, StoredFiles, open_run
+from zeshel_tasks.store import Artifact, Manifest, StoredFiles, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def export_blink(run_address: str, out: Path) -> None:
 
     Raises:
         ConfigError: ``out`` is not empty, or a stage has not finished.
+        DataError: an artifact is damaged, or of a version that kept other metrics.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out: expected a new or empty directory, got {out}")
@@ -61,8 +63,7 @@ def export_blink(run_address: str, out: Path) -> None:
 class _Export:
     def __init__(self, artifacts: dict[str, Artifact], out: Path, scratch: Path) -> None:
         self._artifacts, self._out, self._scratch = artifacts, out, scratch
-        by_split = artifacts["convert"].manifest.metrics["worlds"]
-        self._worlds = list(dict.fromkeys(world for split in SPLITS for world in sorted(by_split[split])))
+        self._worlds = _worlds(artifacts["convert"].manifest)
 
     def write(self) -> None:
         (self._out / "worlds.json").write_text(json.dumps(self._worlds, indent=1))
@@ -85,11 +86,11 @@ class _Export:
             tensors = {self._worlds.index(world): _tensor(files.path(file)) for world, files in pools.items()}
             torch.save(tensors, self._out / f"{name}_{split}.pt")
         table = tokenize_mentions(jsonl, tokens, max_context_length, self._scratch / f"mentions-{split}")
-        rank = np.load(evaluated.path("gold_rank.npy"))
-        candidates = np.load(evaluated.path("candidates.npy"), mmap_mode="r")
+        rank = read_array(evaluated.path("gold_rank.npy"))
+        candidates = read_array(evaluated.path("candidates.npy"), mapped=True)
         kept = np.flatnonzero(rank >= 0)  # BLINK drops the mentions whose gold was not retrieved
         names = [table.worlds[world] for world in table.world[kept]]
-        pool = {world: np.load(files.path("tokens.npy"), mmap_mode="r") for world, files in pools.items()}
+        pool = {world: read_array(files.path("tokens.npy"), mapped=True) for world, files in pools.items()}
         rows = [_candidate_rows(pool[world], candidates[row]) for world, row in zip(names, kept, strict=True)]
         target = self._out / f"top{candidates.shape[1]}_candidates"
         target.mkdir(exist_ok=True)
@@ -114,11 +115,23 @@ class _Export:
         return Artifact(evaluated.store, folder, manifest, self._scratch)
 
 
+def _worlds(convert: Manifest) -> list[str]:
+    """Names of the worlds: train's, then valid's, then test's, each sorted."""
+    try:
+        by_split = convert.metrics["worlds"]
+        return list(dict.fromkeys(world for split in SPLITS for world in sorted(by_split[split])))
+    except (LookupError, TypeError) as error:
+        raise DataError(
+            "a manifest of convert whose metrics this version does not know", field="worlds",
+            expected="worlds by split", got=f"{type(error).__name__}: {error}",
+        ) from error  # fmt: skip
+
+
 def _candidate_rows(pool: TokenTable, candidates: npt.NDArray[np.int32]) -> TokenTable:
     """Tokens of a mention's candidates; padding where its world has fewer entities."""
     return np.where(candidates[:, None] == NO_CANDIDATE, 0, pool[np.maximum(candidates, 0)])
 
 
 def _tensor(path: Path) -> Any:
-    array = np.load(path)
+    array = read_array(path)
     return torch.from_numpy(array.astype(np.int64) if array.dtype == np.int32 else array)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zeshel_tasks.config import STAGE_CONFIGS, StageConfig, setting_flag
+from zeshel_tasks.config import NO_CONTROL_CHARACTERS, STAGE_CONFIGS, StageConfig, setting_flag
 from zeshel_tasks.recipe import preset_values
 
 INTRODUCTION = """# Settings
@@ -71,6 +71,8 @@ def _takes(schema: dict[str, Any]) -> str:
     core = next(kind for kind in kinds if kind.get("type") != "null")
     if "enum" in core:
         text = ", ".join(f"`{choice}`" for choice in core["enum"])
+    elif core.get("pattern") == NO_CONTROL_CHARACTERS:
+        text = _TYPES[core["type"]]  # every name and path is one
     elif "pattern" in core:
         text = f"text like `{_escaped(core['pattern'])}`"
     else:

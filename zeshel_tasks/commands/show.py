@@ -10,7 +10,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.redaction import recorded
+from zeshel_tasks.shown import one_line
 from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
 
@@ -24,6 +26,7 @@ def show_run(run_address: str, *, as_json: bool) -> None:
 
     Raises:
         ConfigError: no stage has finished there.
+        DataError: a record or a manifest is broken, or was made by a version that kept other metrics.
     """
     run = open_run(run_address)
     finished = _finished(run)
@@ -32,18 +35,29 @@ def show_run(run_address: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_as_json(run, finished), indent=2))
         return
-    # A pipe or a pod's log has no width; the tables need 90 columns.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    for table in (_stages_table(run, finished), _recall_table(finished), _accuracy_table(finished)):
+    try:
+        tables = (_stages_table(run, finished), _recall_table(finished), _accuracy_table(finished))
+        lines = _provenance(run, finished)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        problem = "a manifest whose metrics or settings this version does not know; --json shows them as they are"
+        raise DataError(problem, file=run.address, got=f"{type(error).__name__}: {error}") from error
+    # A pipe or a pod's log has no width; the tables need 90 columns. An address may look like rich's markup.
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+    for table in tables:
         if table.row_count:
             console.print(table)
-    for line in _provenance(run, finished):
-        console.print(line, soft_wrap=True)
+    for line in lines:
+        console.print(one_line(line), soft_wrap=True)
 
 
 def _finished(run: Run) -> Finished:
     found = ((name, run.record(name), run.manifest(name)) for name in _NAMES)
-    return {name: (record, manifest) for name, record, manifest in found if record and manifest}
+    # What an earlier version committed may have the address as it was given.
+    return {
+        name: (record, manifest.model_copy(update={"config": recorded(manifest.config)}))
+        for name, record, manifest in found
+        if record and manifest
+    }
 
 
 def _as_json(run: Run, finished: Finished) -> dict[str, Any]:
@@ -57,14 +71,14 @@ def _as_json(run: Run, finished: Finished) -> dict[str, Any]:
 
 
 def _stages_table(run: Run, finished: Finished) -> Table:
-    table = Table(box=SIMPLE, title=f"run {run.address}", title_justify="left")
+    table = Table(box=SIMPLE, title=one_line(f"run {run.address}"), title_justify="left")
     for column in ("stage", "state", "this run", "work", "peak memory", "artifact"):
         table.add_column(
             column, justify="right" if column in ("this run", "work", "peak memory") else "left", no_wrap=True
         )
     for name in _NAMES:
         if name not in finished:
-            table.add_row(name, "not done")
+            table.add_row(name, "not done" if run.record(name) is None else "its artifact was deleted")
             continue
         record, manifest = finished[name]
         table.add_row(

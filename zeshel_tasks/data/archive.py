@@ -6,6 +6,7 @@ import bz2
 import gzip
 import logging
 import lzma
+import os
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ MAX_MEMBERS = 100_000
 _MAX_READ = 2**20
 _BLOCK = tarfile.BLOCKSIZE
 _FOLDERS = ("documents", "mentions")
+_MAX_NAME_BYTES = 200  # file systems take 255; a world's name with an ending and a prefix of ours is one, too
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, RecursionError, ValueError)
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,8 @@ def unpack(archive: Path, destination: Path, max_bytes: int) -> None:
 
     Raises:
         DataError: not a tar archive, a truncated or damaged one, no data set in it, or a member that is unsafe:
-            an absolute path, ``..``, a link, a device, a duplicate, more than ``max_bytes`` or too many members.
+            an absolute path, ``..``, a link, a device, a duplicate, more than ``max_bytes`` or too many members;
+            a world with a name that is too long or cannot be printed.
     """
     with archive.open("rb") as packed, _decompressed(packed) as unpacked:
         progress = ByteProgress("unpack", archive.stat().st_size)
@@ -66,7 +69,7 @@ class _Selection:
         self._seen: set[PurePosixPath] = set()
         self._prefix: PurePosixPath | None = None
         self._found = dict.fromkeys(_FOLDERS, 0)
-        self._bytes = self._ignored = 0
+        self._bytes = self._ignored = self._members = 0
 
     def target(self, member: tarfile.TarInfo) -> PurePosixPath | None:
         path = self._safe_path(member)
@@ -76,6 +79,9 @@ class _Selection:
         if folder not in _FOLDERS or path.suffix != ".json" or path.name.startswith("."):
             self._ignored += 1
             return None
+        if not path.name.isprintable() or len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
+            expected = f"a printable one in UTF-8, of at most {_MAX_NAME_BYTES} bytes"
+            raise self._error("a name that cannot be kept", member, expected=expected)
         prefix = path.parent.parent
         if self._prefix is not None and prefix != self._prefix:
             raise self._error("two data sets in one archive", member, expected=f"all below {self._prefix}")
@@ -100,17 +106,18 @@ class _Selection:
             raise self._error("negative size", member, got=member.size)
         self._bytes += member.size
         if self._bytes > self._max_bytes:
-            raise self._error("too large", member, expected=f"at most {self._max_bytes:,} bytes in all")
+            raise self._error(
+                "too large", member, expected=f"at most {self._max_bytes:,} bytes in all (max_unpacked_gb)"
+            )
         if path in self._seen and not member.isdir():
             raise self._error("the same member twice", member)
         self._seen.add(path)
-        if len(self._seen) > MAX_MEMBERS:
+        self._members += 1
+        if self._members > MAX_MEMBERS:
             raise self._error("too many members", member, expected=f"at most {MAX_MEMBERS:,}")
         return path
 
-    def _error(
-        self, problem: str, member: tarfile.TarInfo, *, expected: object = None, got: object = None
-    ) -> DataError:
+    def _error(self, problem: str, member: tarfile.TarInfo, *, expected: object = None, got: object = ...) -> DataError:
         return DataError(f"{problem}: member {member.name!r}", file=self._archive, expected=expected, got=got)
 
 
@@ -133,7 +140,9 @@ class _ForwardReader:
         self._last = self._stream.read(size)
         self._position += len(self._last)
         if self._position > self._limit:
-            raise DataError("too large", file=self._archive, expected=f"at most {self._limit:,} bytes unpacked")
+            raise DataError(
+                "too large", file=self._archive, expected=f"at most {self._limit:,} bytes unpacked (max_unpacked_gb)"
+            )
         return self._last
 
     def seek(self, position: int) -> None:

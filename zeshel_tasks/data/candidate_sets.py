@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.mention_table import MentionTable
 from zeshel_tasks.data.tokens import CandidateForm, Tokens, TokenTable, write_table
 from zeshel_tasks.data.zeshel import Document
@@ -38,9 +39,9 @@ class CandidateSets:
         """Opens the tables below ``folder``; all but ``gold_rank`` are memory-mapped."""
         return cls(
             mentions=MentionTable.load(folder / "mentions"),
-            candidates=np.load(folder / "candidates.npy", mmap_mode="r"),
-            gold_rank=np.load(folder / "gold_rank.npy"),
-            tokens={path.stem: np.load(path, mmap_mode="r") for path in (folder / "entities").glob("*.npy")},
+            candidates=read_array(folder / "candidates.npy", mapped=True),
+            gold_rank=read_array(folder / "gold_rank.npy"),
+            tokens={path.stem: read_array(path, mapped=True) for path in (folder / "entities").glob("*.npy")},
         )
 
     @property

@@ -62,9 +62,7 @@ class Record:
             raise self.error("negative index", field=field, expected="0 or more", got=value)
         return value
 
-    def error(
-        self, problem: str, *, field: str | None = None, expected: object = None, got: object = None
-    ) -> DataError:
+    def error(self, problem: str, *, field: str | None = None, expected: object = None, got: object = ...) -> DataError:
         """The error to raise about this line."""
         return DataError(problem, file=self.file, line=self.line, field=field, expected=expected, got=got)
 
@@ -117,7 +115,7 @@ def _parse(raw: bytes, file: str, line: int) -> dict[str, Any]:
     if not text.strip():
         raise DataError("blank line", file=file, line=line, expected="a JSON object")
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"broken JSON: {error}", file=file, line=line, expected="a JSON object", got=text.strip()
@@ -125,6 +123,16 @@ def _parse(raw: bytes, file: str, line: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError("not an object", file=file, line=line, expected="a JSON object", got=value)
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Of a field that is there twice, Python would keep the last."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice!r} twice")
+    return values
 
 
 def _fits_utf8(value: str) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.tokens import Tokens, TokenTable, write_table
 
@@ -36,7 +38,8 @@ class MentionTable:
     @classmethod
     def load(cls, folder: Path) -> MentionTable:
         """Opens what :func:`tokenize_mentions` wrote; the contexts are memory-mapped."""
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("contexts", "world", "label")}
+        names = ("contexts", "world", "label")
+        arrays: dict[str, Any] = {name: read_array(folder / f"{name}.npy", mapped=True) for name in names}
         return cls(**arrays, **json.loads((folder / "names.json").read_text()))
 
     def __len__(self) -> int:
@@ -64,7 +67,7 @@ class GoldPairs:
     @classmethod
     def load(cls, folder: Path) -> GoldPairs:
         """Opens what :func:`tokenize_pairs` wrote."""
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("golds", "gold_row")}
+        arrays = {name: read_array(folder / f"{name}.npy", mapped=True) for name in ("golds", "gold_row")}
         return cls(MentionTable.load(folder), **arrays)
 
 

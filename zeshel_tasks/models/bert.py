@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,40 @@ from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
+    StrictDataclassError,
 )
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.redaction import without_secrets
+from zeshel_tasks.shown import quoted
 from zeshel_tasks.store import S3Store, open_store
+
+log = logging.getLogger(__name__)
 
 _MODEL_FILES = ["*.json", "*.txt", "*.safetensors"]
 _PICKLED_WEIGHTS = "pytorch_model.bin"  # read with weights_only=True, and only where there is no safetensors file
+# What transformers raises for broken files: it trusts them, and stumbles over what they hold anywhere.
+_BROKEN = (
+    OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, ImportError,
+    AssertionError, SafetensorError, StrictDataclassError, pickle.UnpicklingError,
+)  # fmt: skip
+
+
+class ModelShape(BaseModel):
+    """What we rely on in a model's ``config.json``, where it says so; other families name some of it otherwise."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+    model_type: str
+    vocab_size: int | None = Field(None, ge=1, le=10_000_000)
+    hidden_size: int | None = Field(None, ge=1, le=100_000)
+    intermediate_size: int | None = Field(None, ge=1, le=1_000_000)
+    num_hidden_layers: int | None = Field(None, ge=1, le=1000)
+    num_attention_heads: int | None = Field(None, ge=1, le=10_000)
+    max_position_embeddings: int | None = Field(None, ge=1, le=10_000_000)
+    type_vocab_size: int | None = Field(None, ge=0, le=1000)
 
 
 def bert_directory(bert_model: str, scratch: Path) -> Path:
@@ -42,36 +71,124 @@ def bert_directory(bert_model: str, scratch: Path) -> Path:
         directory = _from_hub(bert_model)
     if not (directory / "config.json").is_file():
         raise ConfigError(f"bert_model: expected a directory with config.json, got none in {bert_model}")
+    model_shape(directory)
     return directory
+
+
+def model_shape(directory: Path) -> ModelShape:
+    """What the directory's ``config.json`` says.
+
+    Raises:
+        ConfigError: it cannot be read, or is no model's.
+    """
+    path = directory / "config.json"
+    try:
+        return ModelShape.model_validate(json.loads(path.read_bytes()))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "all of it"
+        raise ConfigError(f"bert_model: {path}: {where}: {problem['msg']}; got {quoted(problem['input'])}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"bert_model: {path}: expected a JSON object, got: {error}") from error
 
 
 def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
     """The directory's tokenizer.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it has tokens that the model has not.
     """
     try:
-        return AutoTokenizer.from_pretrained(str(directory), do_lower_case=lowercase)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"bert_model: expected a tokenizer in {directory}, got: {error}") from error
+        tokenizer = AutoTokenizer.from_pretrained(str(directory), do_lower_case=lowercase, trust_remote_code=False)
+        vocabulary: dict[str, int] = tokenizer.get_vocab()
+    except Exception as error:
+        # `tokenizers` raises plain Exceptions
+        if type(error) is not Exception and not isinstance(error, _BROKEN):
+            raise
+        raise ConfigError(f"bert_model: expected a tokenizer in {directory}, got: {_told(error)}") from error
+    _check_special_tokens(directory, tokenizer)
+    size, highest = model_shape(directory).vocab_size, max(vocabulary.values(), default=0)
+    if size is not None and highest >= size:
+        raise ConfigError(
+            f"bert_model: expected a vocabulary of at most {size} tokens, the vocab_size in {directory}/config.json, "
+            f"got token number {highest}"
+        )
+    return tokenizer
 
 
 def load_bert(directory: Path) -> torch.nn.Module:
     """The directory's encoder, in fp32, with a pooling layer.
 
     Raises:
-        ConfigError: not a model of the BERT family, or unreadable weights.
+        ConfigError: not a model of the BERT family, or weights that are unreadable, not all there, or no numbers.
     """
+    model_shape(directory)
+    model: torch.nn.Module
     try:
-        model: torch.nn.Module = AutoModel.from_pretrained(
-            str(directory), dtype=torch.float32, attn_implementation="sdpa", weights_only=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"bert_model: expected a BERT model in {directory}, got: {error}") from error
+        model, report = AutoModel.from_pretrained(
+            str(directory), dtype=torch.float32, attn_implementation="sdpa", weights_only=True,
+            trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    except _BROKEN as error:
+        raise ConfigError(f"bert_model: expected a BERT model in {directory}, got: {_told(error)}") from error
     if not (hasattr(model, "encoder") and hasattr(model.encoder, "layer") and hasattr(model, "pooler")):
         raise ConfigError(f"bert_model: expected a model of the BERT family, got {type(model).__name__}")
+    _check_all_weights_are_used(directory, report)
+    check_finite(model, f"bert_model: {directory}")
     return model
+
+
+def check_finite(model: torch.nn.Module, where: str) -> None:
+    """Start weights that are not numbers would be noticed after the first step, or never where nothing is trained.
+
+    Raises:
+        ConfigError: a weight is NaN or infinite.
+    """
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise ConfigError(f"{where}: expected weights that are finite numbers, got others in {name}")
+
+
+def check_length(model: torch.nn.Module, setting: str, tokens: int) -> None:
+    """Whether the model has a position for each of so many tokens.
+
+    Raises:
+        ConfigError: it has not; names ``setting``.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(positions, int) and tokens > positions:
+        raise ConfigError(f"{setting}: expected at most {positions}, the positions that bert_model has, got {tokens}")
+
+
+def _check_special_tokens(directory: Path, tokenizer: Any) -> None:
+    """transformers adds a special token that the vocabulary lacks, with another token's number."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    for token in (tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token):
+        if token is not None and token not in vocabulary:
+            raise ConfigError(f"bert_model: expected {token} in the vocabulary of {directory}, got {len(vocabulary):,} "
+                              "tokens without it")  # fmt: skip
+
+
+def _check_all_weights_are_used(directory: Path, report: dict[str, Any]) -> None:
+    """transformers starts what it does not find at random and leaves out what the configuration has no place for."""
+    for name, found, expected in sorted(report["mismatched_keys"]):
+        raise ConfigError(
+            f"bert_model: expected {name} of {list(expected)}, as {directory}/config.json describes it, "
+            f"got one of {list(found)}"
+        )
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    left_out = sorted(name for name in report["unexpected_keys"] if "encoder.layer." in name)
+    for names, what in ((missing, "without"), (left_out, "with layers that config.json leaves out:")):
+        if names:
+            raise ConfigError(
+                f"bert_model: expected all weights of the model that {directory}/config.json describes, got a file "
+                f"{what} {names[0]} ({len(names)} such tensors)"
+            )
+    if report["missing_keys"]:
+        log.warning("bert_model: %s has no pooling layer; it starts at random", directory)
 
 
 def _from_hub(name: str) -> Path:
@@ -82,7 +199,8 @@ def _from_hub(name: str) -> Path:
         return directory
     except (HFValidationError, GatedRepoError, RepositoryNotFoundError) as error:
         expected = "a hub name, a local directory or an s3 address"
-        raise ConfigError(f"bert_model: expected {expected}, got {name!r}: {_first_line(error)}") from error
+        got = f"{without_secrets(name)!r}: {_first_line(error)}"
+        raise ConfigError(f"bert_model: expected {expected}, got {got}") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise StoreUnavailable(f"bert_model: {name!r} cannot be fetched from the hub: {_first_line(error)}") from error
 
@@ -100,3 +218,8 @@ def _from_s3(address: str, target: Path) -> Path:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _told(error: Exception) -> str:
+    """With its type: the text of a KeyError is but the key."""
+    return f"{type(error).__name__}: {error}"

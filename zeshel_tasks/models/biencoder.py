@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from zeshel_tasks.config import TrainBiencoderConfig
-from zeshel_tasks.models.bert import load_bert, load_tokenizer
+from zeshel_tasks.models.bert import check_length, load_bert, load_tokenizer
 from zeshel_tasks.models.encoder import Encoder
 
 _SETTINGS_FILE = "biencoder.json"
@@ -51,7 +51,11 @@ class Biencoder(nn.Module):
 
 
 def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, BiencoderSettings]:
-    """Both towers start from the pretrained BERT in the directory ``bert``."""
+    """Both towers start from the pretrained BERT in the directory ``bert``.
+
+    Raises:
+        ConfigError: it cannot be read, or is too small for these settings.
+    """
     settings = BiencoderSettings(
         max_context_length=config.max_context_length,
         max_cand_length=config.max_cand_length,
@@ -59,7 +63,10 @@ def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, 
         pull_from_layer=config.pull_from_layer,
         out_dim=config.out_dim if config.add_linear else None,
     )
-    tower = Encoder(load_bert(bert), pull_from_layer=settings.pull_from_layer, out_dim=settings.out_dim)
+    model = load_bert(bert)
+    check_length(model, "max_context_length", settings.max_context_length)
+    check_length(model, "max_cand_length", settings.max_cand_length)
+    tower = Encoder(model, pull_from_layer=settings.pull_from_layer, out_dim=settings.out_dim)
     return Biencoder(tower, copy.deepcopy(tower)), settings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from pathlib import Path
 
 import torch
@@ -10,6 +11,12 @@ from torch import nn
 
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.store.runs import open_store
+
+# What torch's unpickler raises for broken files.
+_BROKEN = (
+    OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, OverflowError, EOFError, AssertionError,
+    struct.error, pickle.UnpicklingError,
+)  # fmt: skip
 
 
 def load_blink_weights(model: nn.Module, path: Path) -> None:
@@ -20,14 +27,23 @@ def load_blink_weights(model: nn.Module, path: Path) -> None:
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise DataError("not a readable weight file", file=str(path), got=str(error)) from error
+    except _BROKEN as error:
+        raise DataError("not a readable weight file", file=str(path), got=f"{type(error).__name__}: {error}") from error
+    if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):
+        raise DataError("not a weight file", file=str(path), expected="tensors by name", got=type(weights).__name__)
     # A constant that older versions of transformers saved as a buffer.
     weights = {name: value for name, value in weights.items() if not name.endswith("embeddings.position_ids")}
     try:
         model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise DataError("weights of another architecture", file=str(path), got=str(error)) from error
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise DataError("weights of another architecture", file=str(path), got=" ".join(str(error).split())) from error
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise DataError("weights that are no finite numbers", file=str(path), field=name)
+
+
+def _is_weight(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
 
 
 def save_blink_weights(model: nn.Module, path: Path) -> None:
@@ -42,7 +58,8 @@ def weights_file(address: str, scratch: Path) -> Path:
         DataError: there is no such file.
     """
     folder, _, name = address.rpartition("/")
-    path = open_store(folder or ".").local_copy(name, scratch / "blink_weights" / name) if name else None
+    root = "/" if address.startswith("/") else "."
+    path = open_store(folder or root).local_copy(name, scratch / "blink_weights" / name) if name else None
     if path is None:
         raise DataError("no such weight file", file=address)
     return path

@@ -13,10 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from zeshel_tasks.config import TrainCrossencoderConfig
-from zeshel_tasks.models.bert import load_bert, load_tokenizer
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.bert import check_length, load_bert, load_tokenizer
 from zeshel_tasks.models.encoder import Encoder
 
 _SETTINGS_FILE = "crossencoder.json"
+_SEGMENTS = 2  # mention and candidate
 
 
 class CrossencoderSettings(BaseModel):
@@ -80,9 +82,18 @@ def pair_ids(
 
 
 def new_crossencoder(bert: Path, config: TrainCrossencoderConfig) -> tuple[Crossencoder, CrossencoderSettings]:
-    """Starts from the pretrained BERT in the directory ``bert``."""
+    """Starts from the pretrained BERT in the directory ``bert``.
+
+    Raises:
+        ConfigError: it cannot be read, or is too small for these settings.
+    """
     settings = CrossencoderSettings.model_validate(config.model_dump())
-    tower = Encoder(load_bert(bert), pull_from_layer=settings.pull_from_layer, out_dim=config.out_dim)
+    model = load_bert(bert)
+    pair = settings.max_context_length + settings.max_cand_length - 1  # the candidate comes without its [CLS]
+    check_length(model, "max_seq_length", min(settings.max_seq_length, pair))
+    if getattr(model.config, "type_vocab_size", _SEGMENTS) < _SEGMENTS:
+        raise ConfigError(f"bert_model: expected a model that tells {_SEGMENTS} segments apart, got one in {bert}")
+    tower = Encoder(model, pull_from_layer=settings.pull_from_layer, out_dim=config.out_dim)
     return Crossencoder(tower), settings
 
 

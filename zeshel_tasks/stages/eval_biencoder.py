@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.data.arrays import new_array
+from zeshel_tasks.data.arrays import new_array, read_array
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, tokenize_entities
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens
@@ -126,7 +126,7 @@ def work(job: Job) -> Metrics:
     for world, rows in rows_of_world.items():
         encoded = retriever.encodings(world)
         encodings[world] = artifact_folder("candidate-encodings", encoded.manifest.fingerprint)
-        vectors = np.load(encoded.path("vectors.npy"), mmap_mode="r")
+        vectors = read_array(encoded.path("vectors.npy"), mapped=True)
         progress = Progress(f"retrieve {world}", len(rows), "mentions", job.recipe.eval_biencoder.print_interval)
         retriever.search(table, rows, vectors, found, progress)
         seconds += progress.seconds

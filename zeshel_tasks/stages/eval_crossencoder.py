@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.evaluation.measures import accuracy_metrics
@@ -80,7 +81,7 @@ def work(job: Job) -> Metrics:
     best, confidence = np.zeros(len(sets.mentions), dtype=np.int64), np.zeros(len(sets.mentions), dtype=np.float32)
     for world, rows in sets.mentions.rows_of_world().items():
         scored = scorer.scored(world, rows)
-        best[rows], confidence[rows] = np.load(scored.path("best.npy")), np.load(scored.path("confidence.npy"))
+        best[rows], confidence[rows] = read_array(scored.path("best.npy")), read_array(scored.path("confidence.npy"))
     correct = best == sets.gold_rank
     job.attempt.add("predictions.jsonl", _write_predictions(job.scratch / "predictions.jsonl", sets, best, confidence))
     metrics = accuracy_metrics(correct, sets.gold_rank >= 0, sets.mentions.rows_of_world(), sets.mentions.category)
