@@ -86,7 +86,7 @@ def redirect(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
 
 
 @contextmanager
-def running(server: FileServer) -> Iterator[FileServer]:
+def running(server: FileServer, host: str = "127.0.0.1") -> Iterator[FileServer]:
     """The server, answering at ``server.address``."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -98,10 +98,10 @@ def running(server: FileServer) -> Iterator[FileServer]:
         def log_message(self, *args: object) -> None:
             """Keeps the tests' output readable."""
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http = ThreadingHTTPServer((host, 0), Handler)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    server.address = f"http://127.0.0.1:{http.server_address[1]}"
+    server.address = f"http://{host}:{http.server_address[1]}"
     try:
         yield server
     finally:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from zeshel_tasks.data.deadline import Deadline
 from zeshel_tasks.data.transfer import Body, Fetched, Interrupted, Retry, retrying, transfer
 from zeshel_tasks.errors import DataError, StoreUnavailable
 
+LATER = Deadline(3600, "max_download_minutes")
 AT_ONCE = Retry(tries=3, first_wait=0.0)
 
 
@@ -32,7 +34,7 @@ class ScriptedSource:
 
 def test_a_body_that_ends_early_without_an_error_is_noticed_and_resumed(tmp_path: Path) -> None:
     source = ScriptedSource((6, [b"ab", b"c"]), (6, [b"def"]))
-    fetched = transfer(source, tmp_path / "file", 100, AT_ONCE)
+    fetched = transfer(source, tmp_path / "file", 100, AT_ONCE, LATER)
     assert fetched == Fetched(6, hashlib.sha256(b"abcdef").hexdigest())
     assert (tmp_path / "file").read_bytes() == b"abcdef"
     assert source.starts == [0, 3]
@@ -41,12 +43,12 @@ def test_a_body_that_ends_early_without_an_error_is_noticed_and_resumed(tmp_path
 def test_a_body_that_goes_on_too_long_is_not_accepted(tmp_path: Path) -> None:
     source = ScriptedSource((2, [b"abc"]), (2, []), (2, []))
     with pytest.raises(StoreUnavailable, match="3 of 2 bytes"):
-        transfer(source, tmp_path / "file", 100, AT_ONCE)
+        transfer(source, tmp_path / "file", 100, AT_ONCE, LATER)
 
 
 def test_a_body_of_unknown_size_is_bound_chunk_by_chunk(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the file: too large"):
-        transfer(ScriptedSource((None, [b"x" * 60, b"x" * 60])), tmp_path / "file", 100, AT_ONCE)
+        transfer(ScriptedSource((None, [b"x" * 60, b"x" * 60])), tmp_path / "file", 100, AT_ONCE, LATER)
     assert (tmp_path / "file").stat().st_size == 60
 
 

@@ -8,7 +8,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from zeshel_tasks.errors import EXIT_CONFIG
 from zeshel_tasks.orchestration.stage_task import Stage, command_line, failure, finish
 
-HOSTILE = ["a b", "$(touch /tmp/owned)", "; rm -rf /", "'\"`", "--preset=smoke", "-h", "line\nbreak", "ünïcode", "*"]
+HOSTILE = ["a b", "$(touch /tmp/owned)", "; rm -rf /", "'\"`", "--preset=smoke", "-h", "ünïcode", "*"]
 
 
 def test_a_stage_is_named_as_its_record_in_a_run() -> None:
@@ -47,6 +47,11 @@ def test_only_what_differs_from_the_preset_and_concerns_the_stage_is_passed() ->
 def test_a_hostile_string_stays_one_argument(value: str) -> None:
     arguments = command_line(Stage("download"), "/r", {"preset": "smoke", "download.source": value})
     assert arguments == ["download", "--run=/r", "--preset=smoke", f"--source={value}"]
+
+
+def test_a_string_with_a_line_break_is_refused_before_anything_starts() -> None:
+    with pytest.raises(AirflowFailException, match=r"source: expected a name in UTF-8 without control characters"):
+        command_line(Stage("download"), "/r", {"preset": "smoke", "download.source": "line\nbreak"})
 
 
 def test_the_command_line_takes_a_hostile_string_for_what_it_is() -> None:

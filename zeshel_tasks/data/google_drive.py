@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urljoin, urlsplit
 
 from zeshel_tasks.data.http_source import Page, refuse_page
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.redaction import without_secrets
 
 DOWNLOAD_ADDRESS = "https://drive.google.com/uc"
 _HOSTS = {"drive.google.com", "docs.google.com", "drive.usercontent.google.com"}
@@ -42,7 +43,8 @@ def drive_file(address: str) -> DriveFile | None:
     in_path = re.search(r"/file/d/([\w-]+)", parts.path)
     file_id = in_path[1] if in_path else query.get("id", [""])[0]
     if not re.fullmatch(r"[\w-]+", file_id):
-        raise ConfigError(f"source: expected the address of a file (.../file/d/ID/view or ...?id=ID), got {address}")
+        expected = "the address of a file (.../file/d/ID/view or ...?id=ID)"
+        raise ConfigError(f"source: expected {expected}, got {without_secrets(address)!r}")
     return DriveFile(file_id, query.get("resourcekey", [None])[0])
 
 
@@ -54,7 +56,7 @@ def address_behind(page: Page) -> str:
     Raises:
         StoreUnavailable: the file was downloaded too often lately.
         ConfigError: the file is not shared with everyone.
-        DataError: any other page.
+        DataError: any other page, and one that leads to no address.
     """
     if any(sign in page.text.lower() for sign in _QUOTA):
         raise StoreUnavailable(
@@ -67,10 +69,13 @@ def address_behind(page: Page) -> str:
         refuse_page(page)
     found = _ConfirmationParser()
     found.feed(page.text)
-    if found.form is not None:
-        return _with_query(urljoin(page.address, found.form), found.inputs)
-    if found.link is not None:
-        return urljoin(page.address, found.link)
+    try:
+        if found.form is not None:
+            return _with_query(urljoin(page.address, found.form), found.inputs)
+        if found.link is not None:
+            return urljoin(page.address, found.link)
+    except ValueError:  # half of an IPv6 address
+        return refuse_page(page)
     for name, value in page.cookies.items():
         if name.startswith("download_warning"):
             return _with_query(page.address, {"confirm": value})

@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from zeshel_tasks.data.transfer import Body, Interrupted
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.redaction import without_secrets
 from zeshel_tasks.store.s3 import s3_client, split_s3_address, translated
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ class S3Source:
     """An object; ``address`` is ``s3://bucket/key``."""
 
     def __init__(self, address: str) -> None:
-        self.name = address
+        self.name = without_secrets(address)
         self._bucket, self._key = split_s3_address(address)
         self._etag: str | None = None
-        if not self._key:
-            raise ConfigError(f"source: expected s3://bucket/key of a file, got {address!r}")
+        if not self._key or "@" in self._bucket:  # credentials are no part of an s3 address
+            raise ConfigError(f"source: expected s3://bucket/key of a file, got {self.name!r}")
 
     @contextmanager
     def open(self, start: int) -> Iterator[Body]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
+from zeshel_tasks.data.deadline import Deadline
 from zeshel_tasks.errors import DataError, StoreUnavailable
 from zeshel_tasks.progress import ByteProgress
+from zeshel_tasks.redaction import redacted
 
 MAX_WAIT_SECONDS = 60.0
 # A transfer that got this much further has earned its tries back: large files over bad lines do arrive.
@@ -31,7 +33,7 @@ class Interrupted(Exception):
     """
 
     def __init__(self, problem: str, retry_after: float | None = None) -> None:
-        super().__init__(problem)
+        super().__init__(redacted(problem))  # a library's words may have the address in them
         self.retry_after = retry_after
 
 
@@ -76,15 +78,15 @@ class Source(Protocol):
         """What tells this content from another, without fetching it where possible."""
 
 
-def transfer(source: Source, destination: Path, max_bytes: int, retry: Retry) -> Fetched:
+def transfer(source: Source, destination: Path, max_bytes: int, retry: Retry, deadline: Deadline) -> Fetched:
     """Copies a source into a file.
 
     Raises:
         DataError: larger than ``max_bytes``.
-        StoreUnavailable: it broke too often.
+        StoreUnavailable: it broke too often, or took too long.
     """
     with destination.open("w+b") as file:
-        target = _Target(file, source.name, max_bytes)
+        target = _Target(file, source.name, max_bytes, deadline)
         retrying(lambda: target.fill_from(source), source.name, retry, target.got_further)
         return Fetched(target.position, target.digest.hexdigest())
 
@@ -117,14 +119,15 @@ def retrying(action: Callable[[], T], name: str, retry: Retry, got_further: Call
 class _Target:
     """The file that is filled, with the hash of what is in it."""
 
-    def __init__(self, file: IO[bytes], name: str, max_bytes: int) -> None:
-        self._file, self._name, self._max_bytes = file, name, max_bytes
+    def __init__(self, file: IO[bytes], name: str, max_bytes: int, deadline: Deadline) -> None:
+        self._file, self._name, self._max_bytes, self._deadline = file, name, max_bytes, deadline
         self._furthest = 0
         self.position = 0
         self.digest = hashlib.sha256()
         self._progress = ByteProgress("download", None)
 
     def fill_from(self, source: Source) -> None:
+        self._deadline.check()
         with source.open(self.position) as body:
             if body.start != self.position:
                 self._start_over()
@@ -132,6 +135,8 @@ class _Target:
             self._progress.total = body.total
             for chunk in body.chunks:
                 self._append(chunk)
+                self._deadline.check()
+            self._deadline.check()  # a connection that was cut looks like the end of a file of unknown size
             if body.total is not None and self.position != body.total:
                 raise Interrupted(f"it ended after {self.position:,} of {body.total:,} bytes")
 

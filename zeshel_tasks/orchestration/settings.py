@@ -79,7 +79,7 @@ def read_deployment() -> Deployment:
     try:
         return Deployment()
     except ValidationError as error:
-        raise ConfigError("\n".join(_problem(item) for item in error.errors())) from error
+        raise ConfigError(*(_problem(item) for item in error.errors())) from error
     except SettingsError as error:  # a variable that is to hold JSON does not
         raise ConfigError(f"{ENV_PREFIX}DEFAULTS: expected a JSON object, got text that is not JSON") from error
 

@@ -14,10 +14,12 @@ from typing import Any
 
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.log import mask_secret
 
 from zeshel_tasks.config import STAGE_CONFIGS, ComputeConfig, EncoderConfig, Split
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK, EXIT_TRY_AGAIN, ZeshelError
 from zeshel_tasks.orchestration.params import DEFAULT_PRESET, recipe_overrides
+from zeshel_tasks.redaction import secrets_of
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 NO_RETRY = {EXIT_CONFIG: "bad configuration", EXIT_DATA: "bad input data"}
@@ -69,11 +71,13 @@ def command_line(stage: Stage, run: str, params: Mapping[str, Any]) -> list[str]
     """The arguments of ``zeshel`` for this stage: a list, never a shell string.
 
     Each setting is one argument ``--name=value``, so that a value with spaces, quotes or a leading dash stays
-    what it is.
+    what it is. Secrets in addresses are made known to Airflow, which masks them in logs and rendered templates.
 
     Raises:
         AirflowFailException: the Params are not a valid recipe; no retry helps.
     """
+    for secret in {secret for value in params.values() if isinstance(value, str) for secret in secrets_of(value)}:
+        mask_secret(secret)
     try:
         overrides = recipe_overrides(params)[stage.config_name]
     except ZeshelError as error:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from zeshel_tasks import __version__
+from zeshel_tasks.redaction import recorded, without_secrets
 from zeshel_tasks.report.content import Provenance, ReportContent, StageSummary
 from zeshel_tasks.report.render import build_report
 from zeshel_tasks.stages.contract import Job, Metrics
@@ -31,7 +32,7 @@ def work(job: Job) -> Metrics:
             "training": {name: manifests[name].metrics for name in _TRAININGS},
             "curves": {name: read_json_lines(job.inputs[name].path("curve.jsonl")) for name in _TRAININGS},
             "convert": manifests["convert"].metrics,
-            "configuration": {name: manifest.config for name, manifest in manifests.items()},
+            "configuration": {name: recorded(manifest.config) for name, manifest in manifests.items()},
             "provenance": _provenance(manifests),
             "mistakes": most_confident_mistakes(job, "test", job.recipe.report.num_mistakes),
         }
@@ -63,7 +64,7 @@ def _metrics_by_split(manifests: dict[str, Manifest], stage: str) -> dict[str, A
 def _provenance(manifests: dict[str, Manifest]) -> Provenance:
     download = manifests["download"]
     return Provenance(
-        data_source=download.config["source"],
+        data_source=without_secrets(download.config["source"]),
         data_identity=download.inputs["source"],
         archive_sha256=download.metrics["archive_sha256"],
         worlds=download.metrics["worlds"],

@@ -15,8 +15,10 @@ from zeshel_tasks.orchestration.params import run_config_of
 from zeshel_tasks.orchestration.process.child import ChildProcess
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.orchestration.stage_task import Stage, command_line, failure, finish, split_level
+from zeshel_tasks.redaction import without_secrets
 
 LAST_LINES = 20
+AIRFLOWS_OWN = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")  # with secrets among them
 
 
 class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
@@ -59,7 +61,7 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
 
     def _run(self, arguments: list[str], env: Mapping[str, str]) -> tuple[int, list[str]]:
         """Exit code, and the last errors or, where there were none, the last lines of any kind."""
-        self.log.info("zeshel %s", " ".join(arguments))
+        self.log.info("zeshel %s", " ".join(map(_shown, arguments)))
         if self._stopped:
             raise AirflowException(f"{self.stage.name}: the task was stopped before the stage began")
         self._child = child = ChildProcess([*self.program, *arguments], env, self.grace_seconds)
@@ -78,9 +80,14 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
             child.close()
 
 
+def _shown(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return f"{name}{equals}{without_secrets(value)}"
+
+
 def _child_environment(params: Mapping[str, Any]) -> dict[str, str]:
-    """Ours, without Airflow's own settings (secrets among them), and with the run's choice of GPUs."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
+    """Ours, without Airflow's own settings, connections and variables, and with the run's choice of GPUs."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(AIRFLOWS_OWN)}
     gpus = run_config_of(params).gpus
     if gpus is not None:
         visible = env.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")

@@ -1,0 +1,35 @@
+"""The real command line in a process of its own, at its most talkative."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+# Every library logs all that it has, and nobody waits between two tries.
+_TALKATIVE = """
+import logging, sys, time
+from zeshel_tasks import cli, logs
+def set_up_logs():
+    logs.set_up_logs(logging.DEBUG)
+    for name in logs._NOISY:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+cli.set_up_logs = set_up_logs
+time.sleep = lambda seconds: None
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def zeshel(*arguments: str, env: Mapping[str, str]) -> tuple[int, str]:
+    """Exit code, and everything that the command printed."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _TALKATIVE, *arguments],
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return ended.returncode, ended.stdout

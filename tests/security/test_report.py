@@ -1,0 +1,140 @@
+"""The report in a real browser: no text of the data runs, and none would run if it were markup."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.faults import Fault
+from tests.report.conftest import example_content
+from zeshel_tasks.report.render import build_report
+
+RAN = "document.documentElement.setAttribute('data-ran-{}', '')"
+# Each is text that runs where it becomes markup, in all ways that need no click.
+VECTORS = {
+    "script": "<script>{}</script>",
+    "after-style": "</style></title></svg><script>{}</script>",
+    "image": '<img src=x onerror="{}">',
+    "svg": '<svg onload="{}"></svg>',
+    "toggle": '<details open ontoggle="{}"></details>',
+    "focus": '<input autofocus onfocus="{}">',
+    "frame": '<iframe src="javascript:parent.{}"></iframe>',
+    "frame-text": '<iframe srcdoc="<script>parent.{}</script>"></iframe>',
+    "base": '<base href="javascript:/a/-{};//"><script>{}</script>',
+    "style": '<style>@keyframes k{{}} i{{animation:k 1ms}}</style><i onanimationstart="{}">x</i>',
+}
+EVIL = "".join(text.format(*[RAN.format(name)] * text.count("{}")) for name, text in VECTORS.items())
+ATTRIBUTE = f"\"' onload=\"{RAN.format('attribute')}\" style='x'"
+LINK = f"javascript:{RAN.format('link')}"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """The browser; a machine without one skips these tests, a continuous integration fails."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("expected chromium on the machine that decides what is merged, got none")
+        pytest.skip("no chromium on this machine")
+    return found
+
+
+def opened(chromium: str, page: Path) -> str:
+    """The document as it is after the page's scripts, and a second of timers and events, have run."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=1000", "--no-first-run"]
+    ended = subprocess.run(
+        [chromium, *options, f"--user-data-dir={page.parent / 'browser'}", "--dump-dom", page.as_uri()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return ended.stdout
+
+
+def ran(document: str) -> set[str]:
+    """The vectors that ran."""
+    root = re.search(r"<html[^>]*>", document)
+    assert root is not None, document[:500]
+    return set(re.findall(r"data-ran-([\w-]+)", root[0]))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report all of whose texts are hostile."""
+    folder = tmp_path_factory.mktemp("report")
+    mistake = example_content(num_mistakes=1).mistakes[0].model_dump()
+    texts = ("world", "category", "mention", "context_left", "context_right")
+    titles = ("gold_title", "gold_text", "predicted_title", "predicted_text")
+    evil = EVIL + ATTRIBUTE
+    content = example_content(
+        {"test": (evil, LINK)},
+        run_address=f"s3://bucket/runs/{evil}",
+        mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), each)} for each in (evil, ATTRIBUTE, LINK)],
+        configuration={"download": {"source": evil}, "train-biencoder": {"bert_model": LINK}, evil: {evil: evil}},
+        provenance={
+            "data_source": LINK,
+            "data_identity": evil,
+            "archive_sha256": ATTRIBUTE,
+            "versions": {evil: {evil: evil}},
+            "hardware": {evil: {evil: evil}},
+        },
+        curves={evil: [{"step": 1, "epoch": 1, "loss": 1.0}, {"step": 2, "epoch": 2, "loss": 0.5}]},
+        training={evil: {"steps": 2, "mentions": 1}},
+        stages=[
+            {
+                **example_content().stages[0].model_dump(),
+                "name": evil, "device": evil, "fingerprint": ATTRIBUTE,
+            }
+        ],
+    )  # fmt: skip
+    build_report(content, folder)
+    return folder / "index.html"
+
+
+def test_no_text_of_the_data_runs_in_a_browser(chromium: str, report: Path, fault: Fault) -> None:
+    document = opened(chromium, report)
+    assert ran(document) == set()
+    assert not re.search(r"<(script|iframe|img|input|base)\b", document)
+    assert document.count("&lt;script&gt;") > 10, "the texts are not in the page at all"
+    fault("report: text that would run as markup", len(VECTORS) + 2)
+
+
+def test_the_same_texts_run_where_they_are_markup(chromium: str, tmp_path: Path) -> None:
+    """The control: in a page that neither escapes nor has a policy."""
+    page = tmp_path / "control.html"
+    page.write_text(f"<!DOCTYPE html><title>control</title><body{ATTRIBUTE[2:]}>{EVIL}</body>")
+    assert ran(opened(chromium, page)) == {*VECTORS, "attribute"}
+
+
+def test_the_policy_stops_them_even_where_they_are_markup(
+    chromium: str, report: Path, tmp_path: Path, fault: Fault
+) -> None:
+    """As if the escaping had failed: the same texts, put into the report as they are."""
+    page = tmp_path / "broken.html"
+    html = report.read_text("utf-8")
+    page.write_text(html.replace("<body>", f"<body{ATTRIBUTE[2:]}>{EVIL}", 1), "utf-8")
+    assert ran(opened(chromium, page)) == set()
+    fault("report: markup that its policy stops", len(VECTORS) + 1)
+
+
+def test_the_policy_lets_the_pages_own_style_through(chromium: str, report: Path, tmp_path: Path) -> None:
+    """The style sheet is let in by its hash: with another one, the same page looks otherwise."""
+    html = report.read_text("utf-8")
+    found = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert found is not None
+    looks = {}
+    for name, style in (("own", found[1]), ("other", found[1] + " ")):
+        page = tmp_path / f"{name}.html"
+        page.write_text(html.replace(found[1], style), "utf-8")
+        picture = tmp_path / f"{name}.png"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=400,300"]
+        folder = f"--user-data-dir={tmp_path / name}"
+        command = [chromium, *options, folder, f"--screenshot={picture}", page.as_uri()]
+        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120, check=True)
+        looks[name] = picture.read_bytes()
+    assert looks["own"] != looks["other"]

@@ -1,0 +1,203 @@
+"""Hostile Params through Airflow's own API: refused in words, or one literal argument of the stage's command."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk._shared.secrets_masker import redact
+from airflow.sdk.exceptions import AirflowFailException
+
+from tests.faults import Fault
+from zeshel_tasks.cli import _parser
+from zeshel_tasks.orchestration.demo.client import AirflowRefused
+from zeshel_tasks.orchestration.demo.local_airflow import LocalAirflow
+from zeshel_tasks.orchestration.demo.processes import end_processes_of_home
+from zeshel_tasks.orchestration.process.operator import _child_environment
+from zeshel_tasks.orchestration.settings import path_safe
+from zeshel_tasks.orchestration.stage_task import Stage, command_line
+from zeshel_tasks.shown import quoted
+
+ROOT = Path(__file__).parents[2]
+DAG = "zeshel"
+SECONDS = 240
+RENDERED = "rendered-by-a-template"
+HOSTILE = {
+    "shell": "/no/$(touch {canary}) `touch {canary}`; touch {canary} & touch {canary} | cat > {canary} ${IFS} \\ \"'",
+    "template": "/no/{{ var.value.hostile }} {{{{ run_id }}}} {% raw %} {{ ''.__class__ }} ${var.value.hostile}",
+    "yaml": "!!python/object/apply:os.system ['touch {canary}']",
+    "flag": "--run={canary} --preset=blink",
+    "unicode": "/no/\u202e\u2028\u00e9\U0001f600",
+}
+DOWNLOAD = Stage("download")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hostile")
+
+
+@pytest.fixture(scope="module")
+def airflow(folder: Path) -> Iterator[LocalAirflow]:
+    variables = {
+        "ZESHEL_STORE": str(folder / "store"),
+        "ZESHEL_RETRIES": "0",
+        "ZESHEL_MAX_ACTIVE_RUNS": "5",
+        "AIRFLOW_VAR_HOSTILE": RENDERED,
+    }
+    with LocalAirflow(folder / "home", ROOT / "dags", variables, DAG) as started:
+        yield started
+    assert end_processes_of_home((folder / "home").resolve(), 1.0) == 0, "processes were left running"
+
+
+def source(text: str, folder: Path) -> str:
+    return text.replace("{canary}", str(folder / "canary"))
+
+
+def failed_log(airflow: LocalAirflow, run_id: str, params: dict[str, Any]) -> str:
+    """Runs the DAG to its end, which is a failure of its first task; that one's log."""
+    airflow.client.trigger(DAG, {"preset": "smoke", **params}, run_id)
+    return ended_log(airflow, run_id)
+
+
+def ended_log(airflow: LocalAirflow, run_id: str) -> str:
+    """Waits for the end of a run, which is a failure of its first task; that one's log."""
+    deadline = time.monotonic() + SECONDS
+    while airflow.client.run_state(DAG, run_id) not in ("success", "failed"):
+        airflow.check()
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    states = {task.task_id: task.state for task in airflow.client.task_states(DAG, run_id)}
+    assert states.pop("download") == "failed"
+    assert set(states.values()) == {"upstream_failed"}
+    return "\n".join(line.text for line in airflow.client.log(DAG, run_id, "download", 1))
+
+
+@pytest.mark.timeout(400)
+def test_a_hostile_text_arrives_as_one_literal_argument(airflow: LocalAirflow, folder: Path, fault: Fault) -> None:
+    """Each as the address of the data set, which is text of any kind; the stage quotes it as it came."""
+    texts = {kind: source(text, folder) for kind, text in HOSTILE.items()}
+    for kind, text in texts.items():
+        airflow.client.trigger(DAG, {"preset": "smoke", "download.source": text}, f"hostile-{kind}")
+    for kind, text in texts.items():
+        log = ended_log(airflow, f"hostile-{kind}")
+        assert f"source: expected a file, got {quoted(text)}: no such file" in log
+        assert RENDERED not in log
+        fault("params: hostile text")
+    assert not (folder / "canary").exists()
+
+
+@pytest.mark.timeout(400)
+def test_a_secret_in_a_param_is_in_no_log_and_no_xcom(airflow: LocalAirflow, folder: Path, fault: Fault) -> None:
+    address = "ftp://user:canary-password@host/x?token=canary-token"
+    log = failed_log(airflow, "secret", {"download.source": address})
+    assert "got 'ftp://***@host/x?***'" in log
+    with pytest.raises(AirflowRefused):
+        airflow.client.xcom(DAG, "secret", "download")
+    # Airflow's database keeps what a person typed into its form: docs/security.md.
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("airflow.db")]
+    logs = [path for path in files if path.suffix == ".log"]
+    assert any(b"***@host" in path.read_bytes() for path in logs), "the log is not among the files"
+    assert [path for path in files if b"canary-" in path.read_bytes()] == []
+    fault("secrets: in a Param")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("download.source", "https://host/" + "x" * 1_000_000),
+        ("download.source", "/no/first\nsecond"),
+        ("download.source", "/no/\x00"),
+        ("download.source", "/no/\x1b[31m"),
+        ("download.source", ["/no"]),
+        ("download.source", {"a": 1}),
+        ("download.source", ""),
+        ("bert_model", "x" * 5000),
+        ("train_biencoder.biencoder_weights", "a\tb"),
+        ("preset", "{{ var.value.hostile }}"),
+        ("train_biencoder.learning_rate", "1e-3; touch canary"),
+        ("train_biencoder.learning_rate", "{{ 1 }}"),
+        ("memory", "16Gi --privileged"),
+        ("image", "--privileged"),
+        ("image", "x;y"),
+        ("gpus", 10**30),
+    ],
+)
+def test_what_no_setting_can_be_is_refused_by_the_api(
+    airflow: LocalAirflow, name: str, value: Any, fault: Fault
+) -> None:
+    with pytest.raises(AirflowRefused, match=name) as caught:
+        airflow.client.trigger(DAG, {"preset": "smoke", name: value})
+    assert caught.value.status == 400
+    fault("params: refused by the API")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("run_id", ["../../../etc/x", "a/../b", "a b; touch canary", "{{ run_id }}", "-\n-"])
+def test_a_run_id_that_is_a_path_or_a_command_is_refused(
+    airflow: LocalAirflow, folder: Path, run_id: str, fault: Fault
+) -> None:
+    with pytest.raises(AirflowRefused) as caught:
+        airflow.client.trigger(DAG, {"preset": "smoke", "download.source": "/no"}, run_id)
+    assert caught.value.status in (400, 422)
+    fault("params: hostile run id")
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_each_text_is_one_argument_that_the_command_line_reads_back(kind: str, folder: Path, fault: Fault) -> None:
+    """Without Airflow, and for all texts: what the operators run is what the parser reads."""
+    text = source(HOSTILE[kind], folder)
+    arguments = command_line(DOWNLOAD, "/store/runs/r1", {"preset": "smoke", "download.source": text})
+    assert arguments[-1] == f"--source={text}"
+    options = vars(_parser().parse_args(arguments))
+    assert (options["setting:source"], options["run"]) == (text, "/store/runs/r1")
+    fault("params: hostile text")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"download.source": "\ud800"},
+        {"download.source": "a\n"},
+        {"--run": "/elsewhere"},
+        {"download.source --run": "/elsewhere"},
+        {"download.__class__": "x"},
+        {"download": {"source": "x"}},
+        {"image": "mine:2\n"},
+        {"train_biencoder.device": "cpu\n"},
+        {"device": "cpu\n"},
+    ],
+)
+def test_params_that_the_form_does_not_have_make_no_command(params: dict[str, Any], fault: Fault) -> None:
+    """A run that another DAG or a plugin made has passed no form."""
+    with pytest.raises(AirflowFailException, match="bad configuration, not retried"):
+        command_line(DOWNLOAD, "/store/runs/r1", {"preset": "smoke", **params})
+    fault("params: refused by the DAG")
+
+
+def test_airflow_masks_the_secrets_of_an_address_in_rendered_templates_and_logs() -> None:
+    address = "https://someone:canary-password@host/x?signature=canary-signature"
+    arguments = command_line(DOWNLOAD, "/store/runs/r1", {"download.source": address})
+    assert arguments[-1] == f"--source={address}"
+    shown = redact({"arguments": arguments})
+    assert "--source=https://***@host/x?***" in shown["arguments"]
+
+
+def test_a_stage_gets_none_of_airflows_own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_CONN_MY_DB", "AIRFLOW_VAR_PASSWORD"):
+        monkeypatch.setenv(name, "canary")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "what the store needs")
+    environment = _child_environment({})
+    assert "canary" not in environment.values()
+    assert environment["AWS_SECRET_ACCESS_KEY"] == "what the store needs"
+
+
+@pytest.mark.parametrize("run_id", ["../../x", "..", ".", "a/b", "a\\b", "\x00", "x" * 5000, "--run=x", "{{ x }}"])
+def test_a_run_keeps_to_its_own_folder(run_id: str) -> None:
+    name = path_safe(run_id)
+    assert Path(os.path.normpath(f"/store/runs/{name}")).parent == Path("/store/runs")
+    assert name not in ("", ".", "..")
+    assert len(name) < 256
