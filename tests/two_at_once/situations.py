@@ -1,32 +1,23 @@
-"""Runs, attempts and cleanups at the same time in one store, interleaved at every operation of the store by a seed."""
+"""Stages, and the situations in which runs, attempts and cleanups meet in one store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from unittest.mock import patch
 
-import pytest
-
-from tests.baton import Baton, Killed
-from tests.faults import Fault
 from tests.stages.fake_stage import FakeStage
 from tests.store.wrapped import AgedStore
+from tests.two_at_once.baton import Baton, Killed
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.stages import contract
 from zeshel_tasks.stages.contract import Job, Metrics, derived_artifact, run_stage
-from zeshel_tasks.store import Artifact, LocalStore, Manifest, Run, Store, artifacts, garbage
+from zeshel_tasks.store import Artifact, LocalStore, Manifest, Run, Store
 from zeshel_tasks.store.artifacts import manifest_key, read_manifest_now
 from zeshel_tasks.store.garbage import clean_up
 from zeshel_tasks.store.lock import LOCK
 
 RECIPE = build_recipe("smoke")
 BEFORE = datetime(2000, 1, 1, tzinfo=UTC)
-SEEDS = range(100)
-"""Of each situation; there are four."""
 
 
 class Torn(AssertionError):
@@ -208,154 +199,3 @@ def cleanup_that_dies(situation: Situation) -> None:
 
 
 SITUATIONS = [two_runs, zombie_and_retry, rerun_and_cleanup, cleanup_that_dies]
-
-
-@pytest.fixture(autouse=True)
-def _witnessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stages work in the situations' stores, and wait for a cleanup's decision by letting it go on."""
-
-    def open_run(address: str) -> Run:
-        folder, _, run = address.rpartition("/runs/")
-        return Run(STORES[folder], run)
-
-    monkeypatch.setattr(contract, "open_run", open_run)
-    monkeypatch.setattr(artifacts, "_DECISION_PAUSES", (0,) * 40)
-
-
-@pytest.mark.parametrize("situation", SITUATIONS)
-def test_whatever_the_order_nothing_is_torn(
-    tmp_path: Path, fault: Fault, situation: Callable[[Situation], None]
-) -> None:
-    orders = set()
-    for seed in SEEDS:
-        played = Situation(tmp_path / str(seed), seed)
-        situation(played)
-        try:
-            played.play()
-        except Torn as error:
-            raise AssertionError(f"seed {seed}: {error}; order: {' '.join(played.baton.order)}") from error
-        orders.add(tuple(played.baton.order))
-    assert len(orders) > 0.75 * len(SEEDS)
-    fault(f"two at once: {situation.__name__.replace('_', ' ')}", len(SEEDS))
-
-
-def without_a_second_look_by_the_run() -> AbstractContextManager[object]:
-    """A run that believes the manifest that it saw before it wrote its record."""
-
-    def made_or_reused(
-        run: Run, facts: contract._Facts, make: Callable[[], Manifest], record: Callable[[Manifest, bool], None]
-    ) -> tuple[Manifest, bool]:
-        found = artifacts.read_manifest(run.store, facts.folder)
-        manifest = found or make()
-        record(manifest, found is not None)
-        return manifest, found is not None
-
-    return patch.object(contract, "_made_or_reused", made_or_reused)
-
-
-def without_a_second_look_by_the_cleanup() -> AbstractContextManager[object]:
-    """A cleanup that believes what it saw before it put the manifests aside."""
-    first_look: dict[int, set[str]] = {}
-    look = garbage._References.look
-
-    def once(self: garbage._References, roots: list[str]) -> set[str]:
-        if id(self) not in first_look:
-            first_look[id(self)] = look(self, roots)
-        return first_look[id(self)]
-
-    return patch.object(garbage._References, "look", once)
-
-
-def without_putting_manifests_aside() -> AbstractContextManager[object]:
-    """A cleanup that looks twice, but removes the manifest only after it has looked."""
-
-    def remove(self: garbage._Cleaner, folder: garbage._Folder) -> None:
-        for found in folder.objects:
-            self._store.delete(found.key)
-
-    changed = ExitStack()
-    changed.enter_context(patch.object(garbage._Cleaner, "_put_aside", lambda self, folder: None))
-    changed.enter_context(patch.object(garbage._Cleaner, "_remove", remove))
-    return changed
-
-
-def without_a_way_back() -> AbstractContextManager[object]:
-    """A cleanup that deletes manifests instead of putting them aside."""
-
-    def delete(self: garbage._Cleaner, folder: garbage._Folder) -> None:
-        self._store.delete(manifest_key(folder.name))
-
-    return patch.object(garbage._Cleaner, "_put_aside", delete)
-
-
-def without_records_of_what_is_used() -> AbstractContextManager[object]:
-    """Stages that do not say what they work with before they have finished."""
-    return patch.object(Run, "write_use", lambda self, manifest, **facts: None)
-
-
-def without_following_uses() -> AbstractContextManager[object]:
-    """A cleanup that takes only what records name for needed."""
-    return patch.object(garbage._References, "manifest", lambda self, folder: read_without_uses(self._store, folder))
-
-
-def read_without_uses(store: Store, folder: str) -> Manifest | None:
-    found = read_manifest_now(store, folder)
-    return None if found is None else found.model_copy(update={"uses": ()})
-
-
-def without_conditional_writes() -> AbstractContextManager[object]:
-    """A commit that looks, and then writes."""
-
-    def look_then_put(self: Witness, key: str, data: bytes) -> bool:
-        if self.get(key) is not None:
-            return False
-        self.put(key, data)
-        return True
-
-    return patch.object(Witness, "put_if_absent", look_then_put)
-
-
-def without_uploading_before_the_commit() -> AbstractContextManager[object]:
-    """An attempt that commits its manifest before its files."""
-    uploads = artifacts.Uploads.upload
-
-    def commit(self: artifacts.Attempt, facts: dict[str, object]) -> Manifest:
-        entries = {name: entry_of(self, name) for name in self._paths}
-        manifest = Manifest.model_validate({**facts, "files": entries})
-        self._store.put_if_absent(manifest_key(self._folder), artifacts.sealed(manifest))
-        uploads(self._uploads, self._paths)
-        return manifest
-
-    def entry_of(attempt: artifacts.Attempt, name: str) -> artifacts.FileEntry:
-        path = attempt._paths[name]
-        key = f"{attempt._uploads._prefix}/{name}"
-        return artifacts.FileEntry(key=key, size=path.stat().st_size, sha256=artifacts.sha256_of(path))
-
-    return patch.object(artifacts.Attempt, "commit", commit)
-
-
-BROKEN = {
-    without_a_second_look_by_the_run: rerun_and_cleanup,
-    without_a_second_look_by_the_cleanup: rerun_and_cleanup,
-    without_putting_manifests_aside: rerun_and_cleanup,
-    without_a_way_back: cleanup_that_dies,
-    without_records_of_what_is_used: rerun_and_cleanup,
-    without_following_uses: rerun_and_cleanup,
-    without_conditional_writes: two_runs,
-    without_uploading_before_the_commit: two_runs,
-}
-
-
-@pytest.mark.parametrize("broken", BROKEN)
-def test_each_safeguard_is_missed_when_it_is_not_there(
-    tmp_path: Path, broken: Callable[[], AbstractContextManager[object]]
-) -> None:
-    with broken():
-        for seed in range(400):
-            played = Situation(tmp_path / str(seed), seed)
-            BROKEN[broken](played)
-            try:
-                played.play()
-            except Torn:
-                return
-    raise AssertionError("no order in which it matters was found")
