@@ -1,0 +1,36 @@
+"""The counts of docs/reliability.md come from what the tests print."""
+
+import pytest
+
+from tests.fault_counts import BEGIN, END, PAGE, table, with_table
+
+PRINTED = """
+     3 of      3  store: 503 burst
+ 1,224 of  1,224  store: flipped bit in a manifest, record or checkpoint
+     1 of      2  two at once: two runs
+ 1,228 of  1,229  in all
+"""
+
+
+def test_lines_of_an_area_are_added_up() -> None:
+    rows = table(PRINTED.splitlines()).splitlines()[2:]
+    assert rows == ["| store | 2 | 1,227 | 1,227 |", "| two at once | 1 | 2 | 1 |", "| all | 3 | 1,229 | 1,228 |"]
+
+
+def test_another_output_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected the output of the tests"):
+        table(["all passed"])
+
+
+def test_the_page_has_the_table_where_it_is_written_to() -> None:
+    page = PAGE.read_text()
+    old = page.partition(BEGIN)[2].partition(END)[0]
+    assert with_table(page, old) == page
+    assert "| all |" in old
+    assert with_table(page, "new\n").partition(BEGIN)[2].startswith("new\n" + END)
+
+
+def test_all_that_was_injected_was_survived() -> None:
+    row = next(line for line in PAGE.read_text().splitlines() if line.startswith("| all |"))
+    _, _, injected, survived = (cell.strip() for cell in row.strip("|").split("|"))
+    assert injected == survived
