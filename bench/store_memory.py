@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -26,7 +27,7 @@ from zeshel_tasks.store import Artifact, Attempt, Manifest, S3Store
 
 LIMIT_MB = 256 * 2**20 / 1e6
 _FOLDER = "artifacts/bench/large"
-_FACTS = {
+_FACTS: dict[str, Any] = {
     "stage": "bench",
     "split": None,
     "fingerprint": "large",

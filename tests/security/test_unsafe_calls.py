@@ -32,6 +32,8 @@ def test_all_folders_are_looked_through() -> None:
         "from subprocess import Popen\nPopen(text, shell=1)",
         "import subprocess\nsubprocess.run(text, shell=chosen)",
         "import subprocess\nsubprocess.getoutput(text)",
+        "import yaml\nyaml.UnsafeLoader(text).get_single_data()",
+        "from yaml import FullLoader\nclass Mine(FullLoader): ...",
         "import pickle\npickle.load(file)",
         "from pickle import loads\nloads(data)",
         "import pickle as p\np.Unpickler(file)",

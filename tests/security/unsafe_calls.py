@@ -18,6 +18,10 @@ _ALWAYS = {
     "yaml.load_all": "yaml.safe_load_all makes no objects",
     "yaml.full_load": "yaml.safe_load makes no objects",
     "yaml.unsafe_load": "yaml.safe_load makes no objects",
+    "yaml.Loader": "yaml.SafeLoader makes no objects",
+    "yaml.CLoader": "yaml.SafeLoader makes no objects",
+    "yaml.FullLoader": "yaml.SafeLoader makes no objects",
+    "yaml.UnsafeLoader": "yaml.SafeLoader makes no objects",
     "torch.hub.load": "runs code of a repository",
     "ssl._create_unverified_context": "no server is checked",
 }
