@@ -3,22 +3,19 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.orchestration.real_airflow import DAG, DAGS, ended, running_airflow
 from zeshel_tasks.orchestration.demo.client import AirflowRefused
 from zeshel_tasks.orchestration.demo.local_airflow import AirflowFailed, LocalAirflow
-from zeshel_tasks.orchestration.demo.processes import end_processes_of_home
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.store import open_run
 
 ROOT = Path(__file__).parents[2]
-DAG = "zeshel"
-SECONDS = 420
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -29,15 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def airflow(folder: Path) -> Iterator[LocalAirflow]:
-    variables = {
-        "ZESHEL_STORE": str(folder / "store"),
-        "ZESHEL_RETRIES": "1",
-        "ZESHEL_RETRY_DELAY_SECONDS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    with LocalAirflow(folder / "home", ROOT / "dags", variables, DAG) as started:
+    variables = {"ZESHEL_RETRIES": "1", "ZESHEL_RETRY_DELAY_SECONDS": "1", "OMP_NUM_THREADS": "1"}
+    with running_airflow(folder, variables) as started:
         yield started
-    assert end_processes_of_home((folder / "home").resolve(), 1.0) == 0, "processes were left running"
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +103,7 @@ def test_bad_data_fails_at_once_with_the_stages_own_words_in_the_log(
 
 
 def test_a_second_airflow_in_the_same_folder_is_kept_out(airflow: LocalAirflow, folder: Path) -> None:
-    second = LocalAirflow(folder / "home", ROOT / "dags", {}, DAG)
+    second = LocalAirflow(folder / "home", DAGS, {}, DAG)
     with pytest.raises(AirflowFailed, match=f"another demo \\(process {os.getpid()}\\)"):
         second.__enter__()
     assert airflow.client.health()["scheduler"]["status"] == "healthy"
@@ -121,12 +112,7 @@ def test_a_second_airflow_in_the_same_folder_is_kept_out(airflow: LocalAirflow, 
 def finished(airflow: LocalAirflow, params: dict[str, Any], run_id: str) -> dict[str, str | None]:
     """Triggers a run and waits for its end; the state of each task."""
     airflow.client.trigger(DAG, params, run_id)
-    deadline = time.monotonic() + SECONDS
-    while airflow.client.run_state(DAG, run_id) not in ("success", "failed"):
-        airflow.check()
-        assert time.monotonic() < deadline, airflow.client.task_states(DAG, run_id)
-        time.sleep(0.5)
-    return {task.task_id: task.state for task in airflow.client.task_states(DAG, run_id)}
+    return ended(airflow, run_id)
 
 
 def failures(airflow: LocalAirflow, run_id: str) -> str:

@@ -1,7 +1,6 @@
 """Hostile Params through Airflow's own API: refused in words, or one literal argument of the stage's command."""
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,16 @@ from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.exceptions import AirflowFailException
 
 from tests.faults import Fault
+from tests.orchestration.real_airflow import DAG, ended, running_airflow
 from zeshel_tasks.cli import _parser
 from zeshel_tasks.orchestration.demo.client import AirflowRefused
 from zeshel_tasks.orchestration.demo.local_airflow import LocalAirflow
-from zeshel_tasks.orchestration.demo.processes import end_processes_of_home
 from zeshel_tasks.orchestration.process.operator import _child_environment
 from zeshel_tasks.orchestration.settings import path_safe
 from zeshel_tasks.orchestration.stage_task import Stage, command_line
 from zeshel_tasks.shown import quoted
 
 ROOT = Path(__file__).parents[2]
-DAG = "zeshel"
-SECONDS = 240
 RENDERED = "rendered-by-a-template"
 HOSTILE = {
     "shell": "/no/$(touch {canary}) `touch {canary}`; touch {canary} & touch {canary} | cat > {canary} ${IFS} \\ \"'",
@@ -41,15 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def airflow(folder: Path) -> Iterator[LocalAirflow]:
-    variables = {
-        "ZESHEL_STORE": str(folder / "store"),
-        "ZESHEL_RETRIES": "0",
-        "ZESHEL_MAX_ACTIVE_RUNS": "5",
-        "AIRFLOW_VAR_HOSTILE": RENDERED,
-    }
-    with LocalAirflow(folder / "home", ROOT / "dags", variables, DAG) as started:
+    variables = {"ZESHEL_RETRIES": "0", "ZESHEL_MAX_ACTIVE_RUNS": "5", "AIRFLOW_VAR_HOSTILE": RENDERED}
+    with running_airflow(folder, variables) as started:
         yield started
-    assert end_processes_of_home((folder / "home").resolve(), 1.0) == 0, "processes were left running"
 
 
 def source(text: str, folder: Path) -> str:
@@ -64,12 +55,7 @@ def failed_log(airflow: LocalAirflow, run_id: str, params: dict[str, Any]) -> st
 
 def ended_log(airflow: LocalAirflow, run_id: str) -> str:
     """Waits for the end of a run, which is a failure of its first task; that one's log."""
-    deadline = time.monotonic() + SECONDS
-    while airflow.client.run_state(DAG, run_id) not in ("success", "failed"):
-        airflow.check()
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    states = {task.task_id: task.state for task in airflow.client.task_states(DAG, run_id)}
+    states = ended(airflow, run_id)
     assert states.pop("download") == "failed"
     assert set(states.values()) == {"upstream_failed"}
     return "\n".join(line.text for line in airflow.client.log(DAG, run_id, "download", 1))

@@ -8,8 +8,10 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.store.cleanups import MakeArtifact, folder_of
 from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
-from zeshel_tasks.store import LocalStore, S3Store, Store
+from tests.store.wrapped import AgedStore
+from zeshel_tasks.store import Attempt, LocalStore, Manifest, S3Store, Store, artifact_folder
 from zeshel_tasks.store.s3 import s3_client
 
 
@@ -70,3 +72,25 @@ def manifest_facts() -> dict[str, Any]:
         "versions": {"python": "3.11.9"},
         "hardware": {"cpus": 2, "gpus": []},
     }
+
+
+@pytest.fixture
+def aged(store: Store) -> AgedStore:
+    return AgedStore(store)
+
+
+@pytest.fixture
+def make_artifact(tmp_path: Path, manifest_facts: dict[str, Any]) -> MakeArtifact:
+    """Commits an artifact that uses others."""
+
+    def make(store: Store, fingerprint: str, *uses: Manifest, stage: str = "train-biencoder") -> Manifest:
+        path = tmp_path / "work"
+        path.unlink(missing_ok=True)  # a local store has it by a hard link
+        path.write_text(f"result of {stage} {fingerprint}")
+        attempt = Attempt(store, artifact_folder(stage, fingerprint))
+        attempt.add("result", path)
+        attempt.add("folder/other", path)
+        folders = [folder_of(used) for used in uses]
+        return attempt.commit({**manifest_facts, "stage": stage, "fingerprint": fingerprint, "uses": folders})
+
+    return make
