@@ -21,6 +21,10 @@ from zeshel_tasks.store.s3 import s3_client
 
 pytest_plugins = ["tests.faults"]
 
+# Read when torch is first imported, by child processes too. Models of a few thousand weights gain nothing from a second
+# thread, and where other work holds a core, each operation waits for it: a test of 3 s then takes 60.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 GOLDEN = Path(__file__).parent / "golden"
 
 # The same examples each time; `HYPOTHESIS_PROFILE=hunt` looks for new ones, many of them.

@@ -169,8 +169,6 @@ def test_first_biencoder_step_has_blinks_loss(recipe: Recipe, run: Run, tokens: 
     model, settings = new_biencoder(GOLDEN / "bert", recipe.train_biencoder)
     pairs = tokenize_pairs(converted(run, "train", tmp_path), tokens, 64, 64, tmp_path / "pairs")
     tokenizer = load_tokenizer(GOLDEN / "bert", lowercase=True)
-    objective = BiencoderObjective(
-        pairs, pairs, settings, tokenizer, Accelerator(cpu=True), 16, mask_duplicate_golds=False
-    )
+    objective = BiencoderObjective(pairs, pairs, settings, tokenizer, Accelerator(cpu=True), recipe.train_biencoder)
     loss = objective.loss(model.train(), np.arange(16))
     assert loss.item() == pytest.approx(SUMMARY["losses"]["biencoder"][0], abs=1e-4)

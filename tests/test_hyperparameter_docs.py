@@ -32,7 +32,7 @@ def test_every_setting_of_every_stage_has_a_row() -> None:
         ("train-biencoder", "biencoder_weights", ["text, or none", "none", "", "by content"]),
         ("convert", "max_mentions_per_world", ["integer, ≥ 1, ≤ 1e+09, or none", "none", "smoke `100`", "redo"]),
         ("train-biencoder", "max_grad_norm", ["number, > 0, ≤ 1e+06", "`1.0`", "", "redo"]),
-        ("eval-biencoder", "precision", ["`fp32`, `bf16`", "`fp32`", "recommended `bf16`", "redo"]),
+        ("eval-biencoder", "precision", ["`auto`, `fp32`, `bf16`", "`fp32`", "recommended `auto`", "redo"]),
         ("eval-biencoder", "device", ["text like `^(auto\\|cpu\\|cuda(:[0-9]{1,3})?)$`", "`auto`", "", "keep"]),
     ],
 )

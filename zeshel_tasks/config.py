@@ -19,7 +19,9 @@ Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Preset = Literal["blink", "recommended", "smoke"]
 TypeOptimization = Literal["all", "additional_layers", "top_layer", "top4_layers", "all_encoder_layers"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
+Pooling = Literal["cls", "mean"]
+Similarity = Literal["dot", "cosine"]
 PrivateAddresses = Literal["refuse", "allow"]
 RECALL_AT = (1, 4, 8, 16, 32, 64)
 
@@ -134,7 +136,11 @@ class ConvertConfig(StageConfig):
 class ComputeConfig(StageConfig):
     """What every stage that runs a model has."""
 
-    precision: Precision = setting("fp32", "fp32, or bf16 autocast (weights stay fp32).", shared=True)
+    precision: Precision = setting(
+        "fp32",
+        "fp32, bf16 autocast (weights stay fp32), or auto: bf16 where the device computes it in hardware, else fp32.",
+        shared=True,
+    )
     device: str = setting(
         "auto",
         "auto, cpu, cuda or cuda:N.",
@@ -181,6 +187,12 @@ class EncoderConfig(ComputeConfig):
     type_optimization: TypeOptimization = setting("all_encoder_layers", "Which parameters are trained.")
     warmup_proportion: float = setting(0.1, "Share of the steps in which the learning rate rises.", ge=0, le=1)
     max_grad_norm: float = setting(1.0, "Gradients are clipped to this norm.", gt=0, le=10**6)
+    attention_dropout: float | None = setting(
+        None,
+        "Dropout on attention probabilities; none takes the model's own. 0 lets attention be computed in one piece.",
+        ge=0,
+        lt=1,
+    )
     weight_decay: float = setting(0.01, "AdamW's weight decay; never on biases and LayerNorm.", ge=0, le=1)
     seed: int = setting(52313, "Seed of initial weights, dropout and shuffling.", shared=True, ge=0, le=2**32 - 1)
     shuffle: bool = setting(True, "Shuffle the training mentions anew each epoch.")
@@ -189,6 +201,9 @@ class EncoderConfig(ComputeConfig):
     add_linear: bool = setting(False, "Put dropout and a linear layer on the pooled output.")
     lowercase: bool = setting(True, "Lower-case text before tokenizing.", shared=True)
     data_parallel: bool = setting(True, "Use all GPUs of the machine, one process each.", affects_result=False)
+    patience: int | None = setting(
+        None, "Stop after this many epochs in a row without a better validation; none trains all epochs.", ge=1, le=1000
+    )
     eval_interval: int = setting(
         0, "Also validate every so many steps (for the curve; epochs decide); 0 only at the end of an epoch.",
         affects_result=False, ge=0, le=10**9,
@@ -221,6 +236,32 @@ class TrainBiencoderConfig(EncoderConfig):
     mask_duplicate_golds: bool = setting(
         True, "In a batch, another mention's gold entity is not a negative of a mention with the same gold."
     )
+    one_world_batches: bool = setting(
+        False, "Batches are drawn from one world each, so that in-batch negatives are of the mention's own world."
+    )
+    hard_negatives: int = setting(
+        0, "Entities of its world that score high for a mention, added to its negatives; 0 for in-batch ones alone.",
+        ge=0, le=1000,
+    )  # fmt: skip
+    hard_negative_rounds: int = setting(
+        1,
+        "How often they are found anew, at equal distances; with one epoch a single round is before it.",
+        ge=1,
+        le=100,
+    )
+    gradient_cache: bool = setting(
+        False,
+        "With gradient_accumulation_steps: all parts of a batch share its negatives; parts are encoded twice for it.",
+    )
+    pooling: Pooling = setting("cls", "What a vector is made of: the output for [CLS], or the mean over all tokens.")
+    similarity: Similarity = setting("dot", "The score: dot product, or cosine over a learned temperature.")
+    temperature: float = setting(0.05, "With cosine: where the temperature starts.", ge=0.01, le=1)
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> Self:
+        if self.add_linear and self.pooling != "cls":
+            raise ValueError("pooling: expected cls with add_linear, whose layer reads the pooler's [CLS], got mean")
+        return self
 
 
 class EvalBiencoderConfig(ComputeConfig):
@@ -242,6 +283,13 @@ class TrainCrossencoderConfig(EncoderConfig):
     train_batch_size: int = setting(2, "Mentions (each with all its candidates) in a training step.", ge=1, le=10_000)
     eval_batch_size: int = setting(2, "Mentions (each with all its candidates) scored at once.", ge=1, le=10_000)
     max_seq_length: int = setting(256, "Tokens of mention and candidate together.", ge=16, le=512)
+    train_candidates: int | None = setting(
+        None,
+        "Candidates of a mention in a training step: its gold and a random choice of the others, anew in each epoch; "
+        "none takes all.",
+        ge=2,
+        le=10_000,
+    )
     add_linear: bool = setting(True, "The score is a linear layer on the pooled output; must be true.")
     crossencoder_weights: str | None = setting(
         None,
@@ -309,7 +357,8 @@ PRESETS: dict[Preset, dict[str, Any]] = {
     # What we would train: all parameters (markers and pooler included), bf16, the literature's learning rate.
     "recommended": {
         "type_optimization": "all",
-        "precision": "bf16",
+        "precision": "auto",
+        "attention_dropout": 0.0,
     },
     # Minutes on 2 CPU cores: proves the plumbing and visibly learns, no more.
     "smoke": {

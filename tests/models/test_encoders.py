@@ -1,18 +1,23 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
 from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.bert import bert_directory, load_bert, load_tokenizer
 from zeshel_tasks.models.biencoder import load_biencoder, new_biencoder, save_biencoder
 from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_weights
-from zeshel_tasks.models.crossencoder import load_crossencoder, new_crossencoder, pair_ids, save_crossencoder
+from zeshel_tasks.models.crossencoder import load_crossencoder, new_crossencoder, pair_batch, save_crossencoder
 from zeshel_tasks.models.encoder import Encoder
 from zeshel_tasks.recipe import build_recipe
 
-IDS = torch.tensor([[5, 20, 30, 6], [5, 40, 6, 0]])
+CPU = torch.device("cpu")
+TABLE = np.array([[5, 20, 30, 6], [5, 40, 6, 0]], dtype=np.int32)
+IDS = torch.from_numpy(TABLE).long()
+BATCH = token_batch(TABLE, 0, CPU)
 
 
 @pytest.mark.parametrize("settings", [{}, {"add_linear": True, "out_dim": 7}, {"pull_from_layer": 1}])
@@ -24,7 +29,7 @@ def test_a_saved_biencoder_opens_with_transformers_and_encodes_as_before(
     save_biencoder(model, known, load_tokenizer(golden / "bert", lowercase=True), tmp_path)
     again, known_again, _ = load_biencoder(tmp_path)
     with torch.no_grad():
-        before, after = (m.eval()(IDS, IDS != 0, IDS, IDS != 0) for m in (model, again))
+        before, after = (m.eval()(BATCH, BATCH) for m in (model, again))
     assert known_again == known
     assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
     for tower in ("context_encoder", "candidate_encoder"):
@@ -37,17 +42,26 @@ def test_a_saved_crossencoder_scores_as_before(golden: Path, tmp_path: Path) -> 
     model, known = new_crossencoder(golden / "bert", build_recipe("smoke").train_crossencoder)
     save_crossencoder(model, known, load_tokenizer(golden / "bert", lowercase=True), tmp_path)
     again, known_again, _ = load_crossencoder(tmp_path)
-    pairs = pair_ids(IDS, IDS[:, None].repeat(1, 3, 1), 128, 0)
+    pairs = pair_batch(TABLE, TABLE, 128, 0, CPU)
     with torch.no_grad():
-        assert torch.equal(model.eval()(*pairs), again.eval()(*pairs))
+        assert torch.equal(model.eval()(pairs), again.eval()(pairs))
     assert known_again == known
 
 
-def test_a_pair_is_the_context_then_the_candidate_without_its_cls() -> None:
-    ids, mask, segments = pair_ids(IDS, torch.tensor([[[5, 7, 6, 0]], [[5, 8, 9, 6]]]), 128, 0)
-    assert ids[:, 0].tolist() == [[5, 20, 30, 6, 7, 6, 0], [5, 40, 6, 0, 8, 9, 6]]
-    assert mask[:, 0].tolist() == [[True] * 6 + [False], [True] * 3 + [False] + [True] * 3]
-    assert segments[:, 0].tolist() == [[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 1, 1, 1]]
+def test_a_pair_is_the_context_then_the_candidate_without_its_cls_where_it_would_be_behind_padding() -> None:
+    (part,), places = pair_batch(TABLE, np.array([[5, 7, 6, 0], [5, 8, 9, 6]], dtype=np.int32), 128, 0, CPU)
+    assert places.tolist() == [0, 1]
+    assert part.mask is None
+    assert part.segments is not None
+    assert part.positions is not None
+    assert part.ids.tolist() == [[5, 20, 30, 6, 7, 6], [5, 40, 6, 8, 9, 6]]
+    assert part.segments.tolist() == [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
+    assert part.positions.tolist() == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 5, 6]]
+
+
+def test_a_pair_is_cut_where_it_would_be_with_its_padding() -> None:
+    (part,), _ = pair_batch(TABLE[1:], np.array([[5, 8, 9, 6]], dtype=np.int32), 6, 0, CPU)
+    assert part.ids.tolist() == [[5, 40, 6, 8, 9]]
 
 
 def test_pulling_from_a_layer_gives_that_layers_output_and_leaves_those_above_untrained(golden: Path) -> None:
@@ -55,7 +69,7 @@ def test_pulling_from_a_layer_gives_that_layers_output_and_leaves_those_above_un
     encoder = Encoder(bert, pull_from_layer=1).eval()
     with torch.no_grad():
         hidden = bert(IDS, attention_mask=IDS != 0, output_hidden_states=True).hidden_states
-        assert torch.equal(encoder(IDS, IDS != 0), hidden[1][:, 0])
+        torch.testing.assert_close(encoder(BATCH), hidden[1][:, 0], atol=1e-6, rtol=1e-5)
     encoder.freeze_unused()
     frozen = {name.split(".")[3] for name, p in encoder.named_parameters() if "layer." in name and not p.requires_grad}
     assert frozen == {"1"}

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from zeshel_tasks.config import EncoderConfig, Recipe
+from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import tokenize_pairs
-from zeshel_tasks.data.tokens import Tokens
+from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages import train_biencoder, train_crossencoder
 from zeshel_tasks.stages.contract import Job, run_stage
-from zeshel_tasks.stages.inputs import candidate_sets
+from zeshel_tasks.stages.inputs import candidate_sets, tokenize_worlds
 from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.store import Attempt, Run, open_run
 from zeshel_tasks.training.fit import BuildObjective, Fit
@@ -35,7 +36,25 @@ def pair_tables(raw_archive: Path, golden: Path, tmp_path_factory: pytest.TempPa
     return folder
 
 
+@pytest.fixture(scope="session")
+def entity_tables(pair_tables: Path, golden: Path, raw_archive: Path) -> dict[str, TokenTable]:
+    """The entities of the golden train worlds by world, 32 tokens each; their files lie beside the pairs."""
+    folder = pair_tables / "entities"
+    run = open_run(f"{pair_tables}/runs/r")
+    inputs = {name: run.artifact(name, pair_tables / "cache") for name in STAGES["train-biencoder"].inputs}
+    job = Job(run, build_recipe("smoke"), None, inputs, Attempt(run.store, "x"), "x", "x", pair_tables)
+    tokenize_worlds(job, "train", Tokens(load_tokenizer(golden / "bert", lowercase=True)), 32, folder)
+    return load_worlds(folder)
+
+
 MakeFit = Callable[..., Fit]
+
+
+@pytest.fixture
+def hard_fit(biencoder_fit: MakeFit, entity_tables: dict[str, TokenTable]) -> MakeFit:
+    """As ``biencoder_fit``, with the entities that hard negatives are found among."""
+    assert entity_tables
+    return biencoder_fit
 
 
 @pytest.fixture

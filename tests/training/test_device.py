@@ -24,5 +24,25 @@ def test_a_gpu_that_is_not_there_is_a_config_error(device: str) -> None:
         build_accelerator(build_recipe("smoke", {"device": device}).eval_biencoder)
 
 
-def test_the_device_is_named_with_its_processes() -> None:
-    assert device_name(torch.device("cpu"), 2).startswith("cpu: 2 x ")
+@pytest.mark.parametrize(
+    ("precision", "in_hardware", "computed", "warned"),
+    [
+        ("auto", True, "bf16", False),
+        ("auto", False, "fp32", False),
+        ("bf16", False, "bf16", True),
+        ("bf16", True, "bf16", False),
+        ("fp32", True, "fp32", False),
+    ],
+)
+def test_auto_is_bf16_where_the_processor_has_it_and_emulated_bf16_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    precision: str,
+    in_hardware: bool,
+    computed: str,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": in_hardware})
+    config = build_recipe("smoke", {"precision": precision, "device": "cpu"}).eval_biencoder
+    assert device_name(build_accelerator(config)).endswith(f"threads, {computed}")
+    assert ("bf16 is emulated on this CPU" in caplog.text) == warned

@@ -88,6 +88,27 @@ def test_the_best_epoch_is_kept_and_not_the_last(biencoder_fit: MakeFit, monkeyp
     assert result(three)["metrics"]["valid_accuracy"] == 0.5
 
 
+@pytest.mark.parametrize("stop", [False, True])
+def test_patience_leaves_out_epochs_that_come_after_too_many_without_a_better_one(
+    biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, stop: bool
+) -> None:
+    accuracies = [0.2, 0.5, 0.4, 0.5, 0.9]
+    monkeypatch.setattr(
+        "zeshel_tasks.training.biencoder_objective.BiencoderObjective.validate",
+        lambda self, model, after_batch: {"valid_accuracy": accuracies.pop(0)},
+    )
+    task = biencoder_fit(num_train_epochs=5, patience=2)
+    if stop:
+        with monkeypatch.context() as patch:
+            stop_after(25, patch)
+            with pytest.raises(Preempted):
+                fit(task)
+    fit(task)
+    metrics = result(task)["metrics"]
+    assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2, 3, 4]
+    assert (metrics["best_epoch"], metrics["steps"]) == (2, 32)
+
+
 def test_zero_epochs_keep_the_start_weights(biencoder_fit: MakeFit) -> None:
     task = biencoder_fit(num_train_epochs=0)
     fit(task)

@@ -25,8 +25,8 @@ def pairs(pair_tables: Path) -> GoldPairs:
 def biencoder_objective(pairs: GoldPairs, golden: Path, *, masked: bool) -> tuple[Biencoder, BiencoderObjective]:
     model, settings = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
     tokenizer = load_tokenizer(golden / "bert", lowercase=True)
-    arguments = (settings, tokenizer, Accelerator(cpu=True), 16)
-    return model.eval(), BiencoderObjective(pairs, pairs, *arguments, mask_duplicate_golds=masked)
+    config = build_recipe("smoke", {"mask_duplicate_golds": masked}).train_biencoder
+    return model.eval(), BiencoderObjective(pairs, pairs, settings, tokenizer, Accelerator(cpu=True), config)
 
 
 def test_biencoder_loss_is_cross_entropy_over_the_batchs_golds(pairs: GoldPairs, golden: Path) -> None:
@@ -36,7 +36,11 @@ def test_biencoder_loss_is_cross_entropy_over_the_batchs_golds(pairs: GoldPairs,
         torch.from_numpy(np.array(t)).long() for t in (pairs.mentions.contexts[rows], pairs.golds[pairs.gold_row[rows]])
     )
     with torch.no_grad():
-        scores = model.context_encoder(contexts, contexts != 0) @ model.cand_encoder(golds, golds != 0).T
+        mentions, entities = (
+            bert(input_ids=ids, attention_mask=(ids != 0).long()).last_hidden_state[:, 0]
+            for bert, ids in ((model.context_encoder.bert_model, contexts), (model.cand_encoder.bert_model, golds))
+        )
+        scores = mentions @ entities.T
         assert objective.loss(model, rows).item() == pytest.approx(
             F.cross_entropy(scores, torch.arange(6)).item(), abs=1e-5
         )
@@ -63,10 +67,13 @@ def candidate_sets(pairs: GoldPairs, top_k: int = 3) -> CandidateSets:
     )
 
 
-def crossencoder_objective(sets: CandidateSets, golden: Path) -> tuple[torch.nn.Module, CrossencoderObjective]:
-    model, settings = new_crossencoder(golden / "bert", build_recipe("smoke").train_crossencoder)
+def crossencoder_objective(
+    sets: CandidateSets, golden: Path, **overrides: object
+) -> tuple[torch.nn.Module, CrossencoderObjective]:
+    config = build_recipe("smoke", {"train_crossencoder.eval_batch_size": 7, **overrides}).train_crossencoder
+    model, settings = new_crossencoder(golden / "bert", config)
     tokenizer = load_tokenizer(golden / "bert", lowercase=True)
-    return model.eval(), CrossencoderObjective(sets, sets, settings, tokenizer, Accelerator(cpu=True), 7)
+    return model.eval(), CrossencoderObjective(sets, sets, settings, tokenizer, Accelerator(cpu=True), config)
 
 
 def test_crossencoder_trains_only_on_mentions_whose_gold_was_retrieved(pairs: GoldPairs, golden: Path) -> None:
@@ -75,6 +82,25 @@ def test_crossencoder_trains_only_on_mentions_whose_gold_was_retrieved(pairs: Go
     assert objective.mentions == int((sets.gold_rank >= 0).sum())
     with torch.no_grad():
         assert torch.isfinite(objective.loss(model, np.arange(objective.mentions)))
+
+
+def test_a_training_step_takes_the_gold_and_a_choice_of_the_others_that_each_epoch_makes_anew(
+    pairs: GoldPairs, golden: Path
+) -> None:
+    sets = candidate_sets(pairs, top_k=12)
+    model, objective = crossencoder_objective(sets, golden, train_candidates=4)
+    rows, chosen = sets.retrieved[:20], []
+    for epoch in (0, 1, 0):
+        objective.begin_epoch(model, epoch, resumed=True, after_batch=lambda: None)
+        chosen.append(objective._chosen(rows))
+    assert (chosen[0].sum(1) == 4).all()
+    assert chosen[0][np.arange(20), sets.gold_rank[rows]].all()
+    np.testing.assert_array_equal(chosen[0], chosen[2])
+    assert (chosen[0] != chosen[1]).any()
+    with torch.no_grad():
+        few = objective.loss(model, np.arange(20)).item()
+        everything = crossencoder_objective(sets, golden)[1].loss(model, np.arange(20)).item()
+    assert few < everything
 
 
 def test_a_missing_candidate_gets_no_probability(pairs: GoldPairs, golden: Path) -> None:

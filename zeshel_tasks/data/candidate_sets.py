@@ -41,7 +41,7 @@ class CandidateSets:
             mentions=MentionTable.load(folder / "mentions"),
             candidates=read_array(folder / "candidates.npy", mapped=True),
             gold_rank=read_array(folder / "gold_rank.npy"),
-            tokens={path.stem: read_array(path, mapped=True) for path in (folder / "entities").glob("*.npy")},
+            tokens=load_worlds(folder / "entities"),
         )
 
     @property
@@ -49,15 +49,20 @@ class CandidateSets:
         """Positions of the mentions whose gold was retrieved."""
         return np.flatnonzero(self.gold_rank >= 0)
 
-    def candidate_tokens(self, rows: npt.NDArray[np.int64]) -> TokenTable:
-        """Token ids of the candidates of some mentions: int32 [len(rows), top_k, max_cand_length].
+    def candidate_tokens(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> TokenTable:
+        """Token ids of one candidate of each mention: int32 [len(rows), max_cand_length].
 
-        A missing candidate gets the tokens of its world's first entity; its score is to be masked.
+        Args:
+            rows: mentions, int64 [n]; one may occur any number of times.
+            columns: int64 [n], which candidate of each; none is :data:`NO_CANDIDATE`.
         """
-        worlds = self.mentions.worlds
-        return np.stack(
-            [self.tokens[worlds[self.mentions.world[row]]][np.maximum(self.candidates[row], 0)] for row in rows]
-        )
+        worlds, positions = self.mentions.world[rows], self.candidates[rows, columns]
+        length = next(iter(self.tokens.values())).shape[1]
+        ids = np.empty((len(rows), length), dtype=np.int32)
+        for world in np.unique(worlds):
+            of_world = worlds == world
+            ids[of_world] = self.tokens[self.mentions.worlds[world]][positions[of_world]]
+        return ids
 
 
 def tokenize_entities(
@@ -68,3 +73,8 @@ def tokenize_entities(
     return write_table(
         path, count, max_cand_length, pairs, lambda batch: tokens.candidates(batch, max_cand_length, form)
     )
+
+
+def load_worlds(folder: Path) -> dict[str, TokenTable]:
+    """Token tables by world, from ``<world>.npy`` files, memory-mapped."""
+    return {path.stem: read_array(path, mapped=True) for path in folder.glob("*.npy")}

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from zeshel_tasks.data.arrays import new_array
 from zeshel_tasks.data.tokens import TokenTable
-from zeshel_tasks.models.batches import token_batch
+from zeshel_tasks.models.batches import token_batch, used_lengths
 from zeshel_tasks.models.encoder import Encoder
 
 Vectors = npt.NDArray[np.float32]
@@ -22,7 +22,7 @@ _SORTED_BATCHES = 64
 def encode_rows(encoder: Encoder, rows: TokenTable, pad: int, accelerator: Accelerator) -> torch.Tensor:
     """Vectors of some rows: float32 [rows, dimension] on the accelerator's device."""
     with torch.inference_mode(), accelerator.autocast():
-        vectors: torch.Tensor = encoder(*token_batch(rows, pad, accelerator.device))
+        vectors: torch.Tensor = encoder(token_batch(rows, pad, accelerator.device))
     return vectors.float()
 
 
@@ -58,6 +58,6 @@ def _by_length(table: TokenTable, batch_size: int, pad: int) -> Iterator[npt.NDA
     """Batches of rows of like length, from one stretch of the table after the other: little padding, near reads."""
     stretch = batch_size * _SORTED_BATCHES
     for start in range(0, len(table), stretch):
-        lengths = (table[start : start + stretch] != pad).sum(1)
+        lengths = used_lengths(table[start : start + stretch], pad)
         order = start + np.argsort(lengths, kind="stable")
         yield from (order[i : i + batch_size] for i in range(0, len(order), batch_size))

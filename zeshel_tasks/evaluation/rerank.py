@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
-from zeshel_tasks.models.crossencoder import pair_ids
+from zeshel_tasks.models.crossencoder import pair_batch
 
 
 def candidate_scores(
@@ -18,14 +18,26 @@ def candidate_scores(
     max_seq_length: int,
     pad: int,
     device: torch.device,
+    chosen: npt.NDArray[np.bool_] | None = None,
 ) -> torch.Tensor:
     """The cross-encoder's scores of the candidates of the mentions ``rows``.
 
+    Args:
+        model: the cross-encoder.
+        sets: mentions and candidates.
+        rows: int64 [n].
+        max_seq_length: tokens of a pair.
+        pad: id of [PAD].
+        device: the model's.
+        chosen: bool [n, top_k], which candidates are scored; None scores all.
+
     Returns:
-        float [len(rows), top_k]; minus infinity where there is no candidate.
+        float [n, top_k]; minus infinity where there is no candidate, or one that is not chosen.
     """
-    contexts = torch.from_numpy(sets.mentions.contexts[rows]).to(device).long()
-    candidates = torch.from_numpy(sets.candidate_tokens(rows)).to(device).long()
-    scores: torch.Tensor = model(*pair_ids(contexts, candidates, max_seq_length, pad))
-    missing = torch.from_numpy(sets.candidates[rows] == NO_CANDIDATE).to(device)
-    return scores.masked_fill(missing, float("-inf"))
+    scored = sets.candidates[rows] != NO_CANDIDATE
+    mention, column = np.nonzero(scored if chosen is None else scored & chosen)
+    contexts, candidates = sets.mentions.contexts[rows][mention], sets.candidate_tokens(rows[mention], column)
+    scores: torch.Tensor = model(pair_batch(contexts, candidates, max_seq_length, pad, device))
+    everything = scores.new_full((len(rows), sets.candidates.shape[1]), float("-inf"))
+    places = torch.from_numpy(mention).to(device), torch.from_numpy(column).to(device)
+    return everything.index_put(places, scores)

@@ -116,18 +116,24 @@ def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
     return tokenizer
 
 
-def load_bert(directory: Path) -> torch.nn.Module:
+def load_bert(directory: Path, attention_dropout: float | None = None) -> torch.nn.Module:
     """The directory's encoder, in fp32, with a pooling layer.
+
+    Args:
+        directory: of ``config.json``, weights and vocabulary.
+        attention_dropout: takes the place of ``attention_probs_dropout_prob`` in ``config.json``.
 
     Raises:
         ConfigError: not a model of the BERT family, or weights that are unreadable, not all there, or no numbers.
     """
     model_shape(directory)
     model: torch.nn.Module
+    dropout = {} if attention_dropout is None else {"attention_probs_dropout_prob": attention_dropout}
     try:
         model, report = AutoModel.from_pretrained(
             str(directory), dtype=torch.float32, attn_implementation="sdpa", weights_only=True,
             trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True,
+            **dropout,
         )  # fmt: skip
     except _BROKEN as error:
         raise ConfigError(f"bert_model: expected a BERT model in {directory}, got: {_told(error)}") from error

@@ -6,6 +6,7 @@ Source: Wu et al., 2020, "Scalable Zero-shot Entity Linking with Dense Entity Re
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from zeshel_tasks.config import TrainBiencoderConfig
+from zeshel_tasks.config import Pooling, Similarity, TrainBiencoderConfig
+from zeshel_tasks.models.batches import Batch
 from zeshel_tasks.models.bert import check_length, load_bert, load_tokenizer
 from zeshel_tasks.models.encoder import Encoder
 
 _SETTINGS_FILE = "biencoder.json"
+_MAX_LOG_SCALE = math.log(100)  # CLIP's bound; beyond it the softmax sees one candidate
 
 
 class BiencoderSettings(BaseModel):
@@ -29,25 +32,37 @@ class BiencoderSettings(BaseModel):
     lowercase: bool
     pull_from_layer: int
     out_dim: int | None
+    pooling: Pooling
+    similarity: Similarity
 
 
 class Biencoder(nn.Module):
-    """The two towers; module names are BLINK's."""
+    """The two towers; module names are BLINK's.
 
-    def __init__(self, context_encoder: Encoder, cand_encoder: Encoder) -> None:
+    Args:
+        context_encoder: encodes mentions.
+        cand_encoder: encodes candidates.
+        temperature: with vectors of length 1, scores are cosines divided by a temperature that is learned from this
+            start; None leaves dot products as they are. Training alone needs it: it changes no ranking.
+    """
+
+    def __init__(self, context_encoder: Encoder, cand_encoder: Encoder, temperature: float | None = None) -> None:
         super().__init__()
         self.context_encoder = context_encoder
         self.cand_encoder = cand_encoder
+        # Its logarithm, as in CLIP (arXiv:2103.00020): it stays positive and its steps are relative.
+        self.log_scale = None if temperature is None else nn.Parameter(torch.tensor(-math.log(temperature)))
 
-    def forward(
-        self, context_ids: torch.Tensor, context_mask: torch.Tensor, cand_ids: torch.Tensor, cand_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encodes mentions (int64 [mentions, length]) and candidates (int64 [candidates, length]).
+    def forward(self, contexts: Batch, candidates: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encodes mentions and candidates.
 
         Returns:
-            float [mentions, dimension] and float [candidates, dimension].
+            float [mentions, dimension] and float [candidates, dimension], whose dot products are the scores.
         """
-        return self.context_encoder(context_ids, context_mask), self.cand_encoder(cand_ids, cand_mask)
+        mentions, entities = self.context_encoder(contexts), self.cand_encoder(candidates)
+        if self.log_scale is not None:
+            mentions = mentions * self.log_scale.clamp(max=_MAX_LOG_SCALE).exp()
+        return mentions, entities
 
 
 def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, BiencoderSettings]:
@@ -62,12 +77,15 @@ def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, 
         lowercase=config.lowercase,
         pull_from_layer=config.pull_from_layer,
         out_dim=config.out_dim if config.add_linear else None,
+        pooling=config.pooling,
+        similarity=config.similarity,
     )
-    model = load_bert(bert)
+    model = load_bert(bert, config.attention_dropout)
     check_length(model, "max_context_length", settings.max_context_length)
     check_length(model, "max_cand_length", settings.max_cand_length)
-    tower = Encoder(model, pull_from_layer=settings.pull_from_layer, out_dim=settings.out_dim)
-    return Biencoder(tower, copy.deepcopy(tower)), settings
+    tower = _tower(model, settings)
+    temperature = config.temperature if config.similarity == "cosine" else None
+    return Biencoder(tower, copy.deepcopy(tower), temperature), settings
 
 
 def save_biencoder(model: Biencoder, settings: BiencoderSettings, tokenizer: Any, directory: Path) -> None:
@@ -83,7 +101,22 @@ def load_biencoder(directory: Path) -> tuple[Biencoder, BiencoderSettings, Any]:
     settings = BiencoderSettings.model_validate_json((directory / _SETTINGS_FILE).read_text())
     towers = []
     for name in ("context_encoder", "candidate_encoder"):
-        tower = Encoder(load_bert(directory / name), pull_from_layer=settings.pull_from_layer, out_dim=settings.out_dim)
+        tower = _tower(load_bert(directory / name), settings)
         tower.load_linear(directory / name)
         towers.append(tower)
-    return Biencoder(*towers), settings, load_tokenizer(directory / "context_encoder", lowercase=settings.lowercase)
+    context_encoder, cand_encoder = towers
+    return (
+        Biencoder(context_encoder, cand_encoder),
+        settings,
+        load_tokenizer(directory / "context_encoder", lowercase=settings.lowercase),
+    )
+
+
+def _tower(bert: nn.Module, settings: BiencoderSettings) -> Encoder:
+    return Encoder(
+        bert,
+        pull_from_layer=settings.pull_from_layer,
+        out_dim=settings.out_dim,
+        pooling=settings.pooling,
+        normalized=settings.similarity == "cosine",
+    )

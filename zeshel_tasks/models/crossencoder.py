@@ -8,12 +8,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from zeshel_tasks.config import TrainCrossencoderConfig
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.batches import (
+    Batch,
+    Ids,
+    TokenBatch,
+    mask_of,
+    on_device,
+    parts_by_length,
+    places_of,
+    used_lengths,
+)
 from zeshel_tasks.models.bert import check_length, load_bert, load_tokenizer
 from zeshel_tasks.models.encoder import Encoder
 
@@ -39,46 +50,42 @@ class Crossencoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, ids: torch.Tensor, attention_mask: torch.Tensor, segment_ids: torch.Tensor) -> torch.Tensor:
-        """Scores each mention's candidates.
-
-        Args:
-            ids: int64 [mentions, candidates, length], made by :func:`pair_ids`.
-            attention_mask: [mentions, candidates, length].
-            segment_ids: int64 [mentions, candidates, length].
-
-        Returns:
-            float [mentions, candidates].
-        """
-        mentions, candidates, length = ids.shape
-        flat = (tensor.reshape(-1, length) for tensor in (ids, attention_mask, segment_ids))
-        scores: torch.Tensor = self.encoder(*flat)
-        return scores.view(mentions, candidates)
+    def forward(self, pairs: Batch) -> torch.Tensor:
+        """Scores pairs of mention and candidate, made by :func:`pair_batch`: float [pairs]."""
+        scores: torch.Tensor = self.encoder(pairs)
+        return scores.squeeze(-1)
 
 
-def pair_ids(
-    context_ids: torch.Tensor, cand_ids: torch.Tensor, max_seq_length: int, pad: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Lays out mention and candidate as BLINK does: context (padding kept), then the candidate without its [CLS].
+def pair_batch(contexts: Ids, candidates: Ids, max_seq_length: int, pad: int, device: torch.device) -> Batch:
+    """Lays out mention and candidate as BLINK does: the context, then the candidate without its [CLS].
+
+    BLINK keeps the context's padding between the two. Here it is left out, and the candidate's tokens keep the
+    positions that they would have behind it: the scores are the same.
 
     Args:
-        context_ids: int64 [mentions, max_context_length].
-        cand_ids: int64 [mentions, candidates, max_cand_length].
-        max_seq_length: the pair is cut to this many tokens.
+        contexts: int32 [pairs, max_context_length], padded on the right.
+        candidates: int32 [pairs, max_cand_length], padded on the right.
+        max_seq_length: a pair is cut at this position.
         pad: id of [PAD].
-
-    Returns:
-        ids, attention_mask (bool), segment_ids (1 on the candidate's tokens); each [mentions, candidates, length],
-        where length is that of the longest pair of the batch: padding at the end changes no score.
+        device: where the tensors go.
     """
-    mentions, candidates, _ = cand_ids.shape
-    contexts = context_ids.unsqueeze(1).expand(mentions, candidates, -1)
-    ids = torch.cat([contexts, cand_ids[..., 1:]], dim=-1)[..., :max_seq_length]
-    mask = ids != pad
-    longest = int(mask.flatten(0, 1).any(0).nonzero().max()) + 1
-    segments = mask.long()
-    segments[..., : context_ids.shape[-1]] = 0
-    return ids[..., :longest], mask[..., :longest], segments[..., :longest]
+    room = contexts.shape[1]
+    context = np.minimum(used_lengths(contexts, pad), max_seq_length)
+    candidate = np.clip(used_lengths(candidates, pad) - 1, 0, max(0, max_seq_length - room))
+    parts, order = [], []
+    for chosen, length in parts_by_length(context + candidate, device):
+        first, column = context[chosen, None], np.arange(length)[None, :]
+        of_candidate, used = column >= first, column < first + candidate[chosen, None]
+        ids = np.where(
+            of_candidate,
+            np.take_along_axis(candidates[chosen], np.clip(column - first + 1, 0, candidates.shape[1] - 1), 1),
+            np.take_along_axis(contexts[chosen], np.minimum(column, room - 1), 1),
+        )
+        positions = np.where(of_candidate & used, column - first + room, np.minimum(column, first - 1))
+        tensors = (on_device(values.astype(np.int64), device) for values in (of_candidate & used, positions))
+        parts.append(TokenBatch(on_device(ids, device).long(), mask_of(used, device), *tensors))
+        order.append(chosen)
+    return Batch(parts, places_of(order, device))
 
 
 def new_crossencoder(bert: Path, config: TrainCrossencoderConfig) -> tuple[Crossencoder, CrossencoderSettings]:
@@ -88,7 +95,7 @@ def new_crossencoder(bert: Path, config: TrainCrossencoderConfig) -> tuple[Cross
         ConfigError: it cannot be read, or is too small for these settings.
     """
     settings = CrossencoderSettings.model_validate(config.model_dump())
-    model = load_bert(bert)
+    model = load_bert(bert, config.attention_dropout)
     pair = settings.max_context_length + settings.max_cand_length - 1  # the candidate comes without its [CLS]
     check_length(model, "max_seq_length", min(settings.max_seq_length, pair))
     if getattr(model.config, "type_vocab_size", _SEGMENTS) < _SEGMENTS:

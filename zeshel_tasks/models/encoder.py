@@ -11,29 +11,43 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional as F
 
+from zeshel_tasks.config import Pooling
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.batches import Batch, TokenBatch
+from zeshel_tasks.models.first_token import first_token
 
 _LINEAR_FILE = "additional_linear.safetensors"
 _DROPOUT = 0.1  # before the linear layer, as in BLINK
 
 
 class Encoder(nn.Module):
-    """BERT with the [CLS] output as its vector, or dropout and a linear layer over the pooler output.
+    """BERT with one pooled vector a sequence, or with dropout and a linear layer over the pooler output.
 
     Args:
         bert_model: the transformer, with a pooler.
-        pull_from_layer: index of the layer whose [CLS] output is used; -1 is the last.
+        pull_from_layer: index of the layer whose output is used; -1 is the last.
         out_dim: output dimension of the linear layer, or None for none.
+        pooling: what becomes of a layer's output; the pooler reads [CLS].
+        normalized: whether vectors have length 1, so that a dot product is a cosine.
 
     Raises:
         ConfigError: there is no such layer.
     """
 
-    def __init__(self, bert_model: nn.Module, *, pull_from_layer: int = -1, out_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        bert_model: nn.Module,
+        *,
+        pull_from_layer: int = -1,
+        out_dim: int | None = None,
+        pooling: Pooling = "cls",
+        normalized: bool = False,
+    ) -> None:
         super().__init__()
         self.bert_model = bert_model
-        self.pull_from_layer = pull_from_layer
+        self.pull_from_layer, self._pooling, self._normalized = pull_from_layer, pooling, normalized
         self.additional_linear = None
         if out_dim is not None:
             self.additional_linear = nn.Linear(int(self._config.hidden_size), out_dim)
@@ -48,13 +62,17 @@ class Encoder(nn.Module):
 
     def freeze_unused(self) -> None:
         """Takes the parameters that the output does not depend on out of training."""
-        layers = int(self._config.num_hidden_layers)
-        used = self.pull_from_layer if self.pull_from_layer >= 0 else layers + 1 + self.pull_from_layer
-        unused = [*self.bert_model.encoder.layer[used:]]  # type: ignore[index, union-attr]
+        unused = [*self.bert_model.encoder.layer[self._layers :]]  # type: ignore[index, union-attr]
         if self.additional_linear is None:
             unused.append(self.bert_model.pooler)
         for module in unused:
             module.requires_grad_(False)
+
+    @property
+    def _layers(self) -> int:
+        """How many layers the output depends on."""
+        all_and_embeddings = int(self._config.num_hidden_layers) + 1
+        return self.pull_from_layer % all_and_embeddings
 
     @property
     def _config(self) -> Any:
@@ -65,35 +83,33 @@ class Encoder(nn.Module):
         """Length of the vector."""
         return int(self.additional_linear.out_features if self.additional_linear else self._config.hidden_size)
 
-    def forward(
-        self, ids: torch.Tensor, attention_mask: torch.Tensor, segment_ids: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Encodes a batch.
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Encodes sequences of any lengths: float [sequences, dimension], in their order."""
+        vectors = torch.cat([self._pooled(part) for part in batch.parts])[batch.places]
+        if self.additional_linear is not None:
+            pooler: Any = self.bert_model.pooler
+            vectors = self.additional_linear(self.dropout(pooler(vectors[:, None])))
+        return F.normalize(vectors, dim=-1) if self._normalized else vectors
 
-        Args:
-            ids: int64 [batch, length].
-            attention_mask: 1 for tokens, 0 for padding; [batch, length].
-            segment_ids: int64 [batch, length]; None is all 0.
+    def _pooled(self, batch: TokenBatch) -> torch.Tensor:
+        """float [sequences, hidden]."""
+        if self._pooling == "cls" and self._config.model_type == "bert":
+            return first_token(self.bert_model, batch, self._layers)
+        output = self._output(batch)
+        return output[:, 0] if self._pooling == "cls" else _mean(output, batch.mask)
 
-        Returns:
-            float [batch, dimension].
-        """
-        every_layer = self.pull_from_layer != -1
-        output = self.bert_model(
-            input_ids=ids,
-            attention_mask=attention_mask,
-            token_type_ids=torch.zeros_like(ids) if segment_ids is None else segment_ids,
-            output_hidden_states=every_layer,
+    def _output(self, batch: TokenBatch) -> torch.Tensor:
+        """The chosen layer's output: float [sequences, length, hidden]."""
+        last = self._layers == int(self._config.num_hidden_layers)
+        found = self.bert_model(
+            input_ids=batch.ids,
+            attention_mask=None if batch.mask is None else batch.mask.long(),
+            token_type_ids=batch.segments,
+            position_ids=batch.positions,
+            output_hidden_states=not last,
         )
-        if self.additional_linear is None:
-            layer = output.hidden_states[self.pull_from_layer] if every_layer else output.last_hidden_state
-            vector: torch.Tensor = layer[:, 0]
-            return vector
-        pooled = output.pooler_output
-        if every_layer:
-            pooled = self.bert_model.pooler(output.hidden_states[self.pull_from_layer])  # type: ignore[operator]
-        scores: torch.Tensor = self.additional_linear(self.dropout(pooled))
-        return scores
+        output: torch.Tensor = found.last_hidden_state if last else found.hidden_states[self._layers]
+        return output
 
     def save(self, directory: Path) -> None:
         """Writes a model directory that ``AutoModel`` opens; the linear layer lies beside it."""
@@ -105,3 +121,11 @@ class Encoder(nn.Module):
         """Reads the linear layer that :meth:`save` wrote, if this encoder has one."""
         if self.additional_linear is not None:
             self.additional_linear.load_state_dict(load_file(directory / _LINEAR_FILE))
+
+
+def _mean(output: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Mean over the tokens that are no padding, in fp32: float [sequences, hidden]."""
+    if mask is None:
+        return output.float().mean(1)
+    used = mask[..., None].float()
+    return (output.float() * used).sum(1) / used.sum(1)

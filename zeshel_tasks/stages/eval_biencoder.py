@@ -63,7 +63,7 @@ class _Retriever:
     def __init__(self, job: Job) -> None:
         self._job, self._config = job, job.recipe.eval_biencoder
         self._accelerator = build_accelerator(self._config)
-        job.device = device_name(self._accelerator.device)
+        job.device = device_name(self._accelerator)
         model, self._settings, tokenizer = load_biencoder(job.inputs["train-biencoder"].directory("model"))
         self._model = model.to(self._accelerator.device).eval()
         self._tokens = Tokens(tokenizer)

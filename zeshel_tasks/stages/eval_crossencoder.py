@@ -36,7 +36,7 @@ class _Scorer:
         self._job, self._config, self._sets = job, job.recipe.eval_crossencoder, sets
         self._max_seq_length, self._pad = max_seq_length, pad
         self._accelerator = build_accelerator(self._config)
-        job.device = device_name(self._accelerator.device)
+        job.device = device_name(self._accelerator)
         self._model = model.to(self._accelerator.device).eval()
 
     def scored(self, world: str, rows: Rows) -> Artifact:

@@ -45,11 +45,16 @@ def candidate_sets(
     Writes the tables into the new directory ``folder``, from where another process can load them.
     """
     tokenize_mentions(split_file(job, split), tokens, max_context_length, folder / "mentions")
-    (folder / "entities").mkdir()
-    for world in split_worlds(job, split):
-        documents, count = world_documents(job.inputs["download"], world), world_size(job.inputs["download"], world)
-        path = folder / "entities" / f"{world}.npy"
-        tokenize_entities(documents, count, tokens, max_cand_length, "title_and_text", path)
+    tokenize_worlds(job, split, tokens, max_cand_length, folder / "entities")
     for name in ("candidates.npy", "gold_rank.npy"):
         shutil.copyfile(job.inputs[f"eval-biencoder-{split}"].path(name), folder / name)
     return CandidateSets.load(folder)
+
+
+def tokenize_worlds(job: Job, split: Split, tokens: Tokens, max_cand_length: int, folder: Path) -> None:
+    """The entities of the split's worlds as token tables, a file each, in the new directory ``folder``."""
+    folder.mkdir()
+    for world in split_worlds(job, split):
+        documents, count = world_documents(job.inputs["download"], world), world_size(job.inputs["download"], world)
+        path = folder / f"{world}.npy"
+        tokenize_entities(documents, count, tokens, max_cand_length, "title_and_text", path)

@@ -48,7 +48,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         Stage("download", outside=_data_identity),
         Stage("convert", inputs=("download",)),
-        Stage("train-biencoder", inputs=("convert",), outside=_biencoder_start),
+        Stage("train-biencoder", inputs=("download", "convert"), outside=_biencoder_start),
         Stage("eval-biencoder", inputs=("download", "convert", "train-biencoder"), splits=SPLITS),
         Stage(
             "train-crossencoder",

@@ -6,15 +6,17 @@ from accelerate import Accelerator
 from torch import nn
 
 from zeshel_tasks.config import TrainBiencoderConfig
+from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.stages.contract import Job, Metrics
-from zeshel_tasks.stages.inputs import split_file
+from zeshel_tasks.stages.inputs import split_file, tokenize_worlds
 from zeshel_tasks.stages.training import plan_training, start_tokens, train
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import Fit
-from zeshel_tasks.training.loop import Objective
+from zeshel_tasks.training.hard_negatives import HardNegatives
+from zeshel_tasks.training.objective import Objective
 
 
 def work(job: Job) -> Metrics:
@@ -25,6 +27,8 @@ def work(job: Job) -> Metrics:
     for split in ("train", "valid"):
         lengths = config.max_context_length, config.max_cand_length
         tokenize_pairs(split_file(job, split), tokens, *lengths, task.tables / split)
+    if config.hard_negatives:
+        tokenize_worlds(job, "train", tokens, config.max_cand_length, task.tables / "entities")
     return train(job, task)
 
 
@@ -34,12 +38,12 @@ def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Obj
     assert isinstance(config, TrainBiencoderConfig)
     model, settings = new_biencoder(task.bert, config)
     tokenizer = load_tokenizer(task.bert, lowercase=config.lowercase)
-    return model, BiencoderObjective(
-        GoldPairs.load(task.tables / "train"),
-        GoldPairs.load(task.tables / "valid"),
-        settings,
-        tokenizer,
-        accelerator,
-        config.eval_batch_size,
-        mask_duplicate_golds=config.mask_duplicate_golds,
-    )
+    train_pairs, valid_pairs = (GoldPairs.load(task.tables / split) for split in ("train", "valid"))
+    negatives = None
+    if config.hard_negatives:
+        entities = load_worlds(task.tables / "entities")
+        negatives = HardNegatives(
+            train_pairs.mentions, entities, config.hard_negatives, config.hard_negative_rounds,
+            config.num_train_epochs, config.seed,
+        )  # fmt: skip
+    return model, BiencoderObjective(train_pairs, valid_pairs, settings, tokenizer, accelerator, config, negatives)

@@ -17,7 +17,7 @@ from zeshel_tasks.stages.inputs import candidate_sets
 from zeshel_tasks.stages.training import plan_training, start_tokens, train
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
 from zeshel_tasks.training.fit import Fit
-from zeshel_tasks.training.loop import Objective
+from zeshel_tasks.training.objective import Objective
 
 log = logging.getLogger(__name__)
 
@@ -56,5 +56,5 @@ def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Obj
         settings,
         tokenizer,
         accelerator,
-        config.eval_batch_size,
+        config,
     )

@@ -1,4 +1,4 @@
-"""Bi-encoder training: in-batch negatives.
+"""Bi-encoder training: in-batch negatives, and hard ones where they are asked for.
 
 Source: Wu et al., 2020 (arXiv:1911.03814), equation 5: cross-entropy of each mention over the gold candidates of
 the whole batch.
@@ -6,24 +6,33 @@ the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
 
+from zeshel_tasks.config import TrainBiencoderConfig
 from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.biencoder import BiencoderSettings, save_biencoder
-from zeshel_tasks.training.loop import Rows
+from zeshel_tasks.training.gradient_cache import Vectors, cached_parts
+from zeshel_tasks.training.hard_negatives import NO_NEGATIVE, HardNegatives
+from zeshel_tasks.training.objective import Part, Rows, Tensors, separate_parts
 from zeshel_tasks.training.processes import gather_with_gradient, share_of
+
+_NOTHING = -1  # no entity's key
 
 
 class BiencoderObjective:
-    """Scores each mention against the golds of its batch.
+    """Scores each mention against the golds of its batch, and against its batch's hard negatives.
 
     Args:
         train: pairs to train on.
@@ -31,8 +40,8 @@ class BiencoderObjective:
         settings: saved beside the weights.
         tokenizer: saved beside the weights.
         accelerator: device and processes.
-        eval_batch_size: mentions of a validation batch.
-        mask_duplicate_golds: whether a candidate equal to a mention's gold is kept out of its negatives.
+        config: hyper-parameters.
+        negatives: hard negatives of ``train``'s mentions, if any.
     """
 
     def __init__(
@@ -42,27 +51,54 @@ class BiencoderObjective:
         settings: BiencoderSettings,
         tokenizer: Any,
         accelerator: Accelerator,
-        eval_batch_size: int,
-        *,
-        mask_duplicate_golds: bool,
+        config: TrainBiencoderConfig,
+        negatives: HardNegatives | None = None,
     ) -> None:
         self._train, self._valid, self._settings, self._tokenizer = train, valid, settings, tokenizer
-        self._pad, self._accelerator = int(tokenizer.pad_token_id), accelerator
-        self._eval_batch_size, self._mask_duplicate_golds = eval_batch_size, mask_duplicate_golds
+        self._pad, self._accelerator, self._config = int(tokenizer.pad_token_id), accelerator, config
+        self._negatives = negatives
         self.mentions = len(train.mentions)
+        self.groups = np.asarray(train.mentions.world, dtype=np.int64) if config.one_world_batches else None
+
+    def begin_epoch(self, model: nn.Module, epoch: int, *, resumed: bool, after_batch: Callable[[], None]) -> None:
+        if self._negatives is not None and self._negatives.due(epoch) and not resumed:
+            model.eval()
+            raw = self._accelerator.unwrap_model(model)
+            self._negatives.find(raw, self._pad, epoch, self._accelerator, after_batch)
+
+    def state(self) -> Tensors:
+        return {} if self._negatives is None else {"hard_negatives": torch.from_numpy(self._negatives.table)}
+
+    def restore(self, state: Tensors) -> None:
+        if self._negatives is not None:
+            self._negatives.table[:] = state["hard_negatives"].numpy()
+
+    def parts(self, model: nn.Module, rows: Rows, count: int) -> Iterator[Part]:
+        if count == 1 or not self._config.gradient_cache:
+            return separate_parts(partial(self.loss, model), rows, count)
+        mine, everyone = share_of(rows, self._accelerator)
+        return cached_parts(
+            partial(self._encode, model, self._train, self._found),
+            lambda vectors: self._cross_entropy(vectors, mine, everyone),
+            np.array_split(mine, count),
+            self._accelerator.device,
+        )
 
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
+        """Mean loss over the mentions ``rows``, of which this process computes its share."""
         mine, everyone = share_of(rows, self._accelerator)
-        scores, targets = self._scores(model, self._train, mine, everyone, masked=self._mask_duplicate_golds)
-        return F.cross_entropy(scores, targets)
+        return self._cross_entropy(self._encode(model, self._train, self._found, mine), mine, everyone)
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
         """Share of the mentions whose gold scores highest in a batch of mentions of the same world."""
-        correct = 0
+        correct, size = 0, self._config.eval_batch_size
         for rows in self._valid.mentions.rows_of_world().values():
-            for start in range(0, len(rows), self._eval_batch_size):
-                batch = rows[start : start + self._eval_batch_size]
-                scores, targets = self._scores(model, self._valid, batch, batch, masked=True)
+            for start in range(0, len(rows), size):
+                batch = rows[start : start + size]
+                contexts, golds = self._encode(model, self._valid, None, batch)
+                targets = torch.arange(len(batch), device=contexts.device)
+                keys = _gold_keys(self._valid, batch)
+                scores = (contexts @ golds.T).masked_fill(self._same(keys, keys, targets), float("-inf"))
                 correct += int((scores.argmax(1) == targets).sum())
                 after_batch()
         return {"valid_accuracy": correct / len(self._valid.mentions)}
@@ -70,23 +106,64 @@ class BiencoderObjective:
     def save(self, model: nn.Module, directory: Path) -> None:
         save_biencoder(model, self._settings, self._tokenizer, directory)  # type: ignore[arg-type]
 
-    def _scores(
-        self, model: nn.Module, pairs: GoldPairs, mine: Rows, everyone: Rows, *, masked: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores [mentions of this process, golds of all] and each mention's column."""
-        device = self._accelerator.device
-        contexts = token_batch(pairs.mentions.contexts[mine], self._pad, device)
-        golds = token_batch(pairs.golds[pairs.gold_row[mine]], self._pad, device)
-        context_vectors, gold_vectors = model(*contexts, *golds)
-        distributed = len(everyone) > len(mine)
-        scores = context_vectors @ (gather_with_gradient(gold_vectors) if distributed else gold_vectors).T
-        targets = torch.arange(len(mine), device=device) + self._first_column(mine, everyone)
-        if masked:
-            gold, all_golds = (torch.from_numpy(pairs.gold_row[rows]).to(device) for rows in (mine, everyone))
-            same = gold[:, None] == all_golds[None, :]
-            same[torch.arange(len(mine)), targets] = False
-            scores = scores.masked_fill(same, float("-inf"))
-        return scores, targets
+    @property
+    def _found(self) -> HardNegatives | None:
+        """The hard negatives, once there are some."""
+        return self._negatives if self._negatives is not None and self._negatives.found else None
 
-    def _first_column(self, mine: Rows, everyone: Rows) -> int:
-        return self._accelerator.process_index * len(mine) if len(everyone) > len(mine) else 0
+    def _encode(self, model: nn.Module, pairs: GoldPairs, negatives: HardNegatives | None, rows: Rows) -> Vectors:
+        """Vectors of mentions, golds and, if there are any, hard negatives: float [.., dimension] each."""
+        tables = [pairs.golds[pairs.gold_row[rows]], *([] if negatives is None else [negatives.tokens(rows)])]
+        entities, where = _each_once(np.concatenate(tables))
+        device = self._accelerator.device
+        contexts, vectors = model(
+            token_batch(pairs.mentions.contexts[rows], self._pad, device), token_batch(entities, self._pad, device)
+        )
+        golds = vectors[torch.from_numpy(where).to(device)]
+        return contexts, *golds.split([len(table) for table in tables])
+
+    def _cross_entropy(self, vectors: Vectors, mine: Rows, everyone: Rows) -> torch.Tensor:
+        contexts, *candidates = vectors
+        distributed = len(everyone) > len(mine)
+        columns = torch.cat([gather_with_gradient(part) if distributed else part for part in candidates])
+        first = self._accelerator.process_index * len(mine) if distributed else 0
+        targets = torch.arange(len(mine), device=contexts.device) + first
+        return F.cross_entropy(self._masked(contexts @ columns.T, targets, mine, everyone), targets)
+
+    def _masked(self, scores: torch.Tensor, targets: torch.Tensor, mine: Rows, everyone: Rows) -> torch.Tensor:
+        """Scores [mentions, golds and hard negatives of all] without those that are no negatives of the mention."""
+        golds = _gold_keys(self._train, everyone)
+        if not self._config.mask_duplicate_golds:
+            golds = np.full_like(golds, _NOTHING)
+        hard = np.zeros(0, dtype=np.int64) if self._found is None else self._negative_keys(self._found, everyone)
+        same = self._same(_gold_keys(self._train, mine), np.concatenate([golds, hard]), targets)
+        missing = np.concatenate([np.zeros(len(golds), dtype=bool), hard == _NOTHING])
+        return scores.masked_fill(same | torch.from_numpy(missing).to(scores.device), float("-inf"))
+
+    def _same(self, golds: Rows, columns: Rows, targets: torch.Tensor) -> torch.Tensor:
+        """bool [mentions, columns]: a column other than its target that is the mention's gold."""
+        mine, all_columns = (torch.from_numpy(keys).to(targets.device) for keys in (golds, columns))
+        same = mine[:, None] == all_columns[None, :]
+        same[torch.arange(len(golds), device=targets.device), targets] = False
+        return same
+
+    def _negative_keys(self, negatives: HardNegatives, rows: Rows) -> Rows:
+        positions = negatives.table[rows].astype(np.int64)
+        worlds = self._train.mentions.world[rows].astype(np.int64)[:, None]
+        return np.where(positions == NO_NEGATIVE, _NOTHING, _keys(worlds, positions)).reshape(-1)
+
+
+def _gold_keys(pairs: GoldPairs, rows: Rows) -> Rows:
+    mentions = pairs.mentions
+    return _keys(mentions.world[rows].astype(np.int64), mentions.label[rows].astype(np.int64))
+
+
+def _keys(worlds: Rows, positions: Rows) -> Rows:
+    """One number for each entity."""
+    return (worlds << 32) + positions
+
+
+def _each_once(table: TokenTable) -> tuple[TokenTable, npt.NDArray[np.int64]]:
+    """The different rows, and where in them each row is: what occurs twice in a batch is encoded once."""
+    rows, where = np.unique(table, axis=0, return_inverse=True)
+    return rows, where.reshape(-1)

@@ -22,7 +22,8 @@ from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.store.artifacts import FileEntry, StoredFiles, Uploads
 from zeshel_tasks.store.base import Store
 from zeshel_tasks.store.sealed import read_sealed, sealed
-from zeshel_tasks.training.snapshot import Snapshot, Tensors, TrainingState, restore_weights
+from zeshel_tasks.training.objective import Tensors
+from zeshel_tasks.training.snapshot import Snapshot, TrainingState, restore_weights
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +32,15 @@ _BEST = "best/"
 
 
 class Restored(NamedTuple):
-    """What was put into place: from which checkpoint, where the training stands, and its random states."""
+    """What was put into place: from which checkpoint, where the training stands, and what others put into place.
+
+    Those are the random states, and what the objective had prepared for the epoch.
+    """
 
     folder: str
     state: TrainingState
     random: Tensors
+    prepared: Tensors
 
 
 class _Checkpoint(BaseModel):
@@ -96,9 +101,12 @@ class Checkpoints:
         files = StoredFiles(self._store, folder, checkpoint.files, cache)
         paths = {name: files.path(name) for name in checkpoint.files}  # all verified before anything is changed
         random: Tensors = {}
+        prepared: Tensors = {}
         if "model.safetensors" in paths:
             weights, moments = load_file(paths["model.safetensors"]), load_file(paths["optimizer.safetensors"])
             random = load_file(paths["random.safetensors"])
+            if "prepared.safetensors" in paths:
+                prepared = load_file(paths["prepared.safetensors"])
             restore_weights(model, optimizer, weights, moments, folder)
         shutil.rmtree(best, ignore_errors=True)
         for name, path in paths.items():
@@ -107,7 +115,7 @@ class Checkpoints:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         shutil.rmtree(cache, ignore_errors=True)
-        return Restored(folder, TrainingState(**checkpoint.state), random)
+        return Restored(folder, TrainingState(**checkpoint.state), random, prepared)
 
     def remove(self) -> None:
         """Deletes all of them, unfinished ones too; for when the artifact is committed."""

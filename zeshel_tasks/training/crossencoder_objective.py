@@ -6,20 +6,23 @@ was not retrieved cannot be trained on; they count in validation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
 
-from zeshel_tasks.data.candidate_sets import CandidateSets
+from zeshel_tasks.config import TrainCrossencoderConfig
+from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.evaluation.rerank import candidate_scores
 from zeshel_tasks.models.crossencoder import CrossencoderSettings, save_crossencoder
-from zeshel_tasks.training.loop import Rows
+from zeshel_tasks.training.objective import Part, Rows, Tensors, separate_parts
 from zeshel_tasks.training.processes import share_of
 
 
@@ -32,7 +35,7 @@ class CrossencoderObjective:
         settings: saved beside the weights.
         tokenizer: saved beside the weights.
         accelerator: device and processes.
-        eval_batch_size: mentions of a validation batch.
+        config: hyper-parameters.
     """
 
     def __init__(
@@ -42,25 +45,40 @@ class CrossencoderObjective:
         settings: CrossencoderSettings,
         tokenizer: Any,
         accelerator: Accelerator,
-        eval_batch_size: int,
+        config: TrainCrossencoderConfig,
     ) -> None:
         self._train, self._valid, self._settings, self._tokenizer = train, valid, settings, tokenizer
-        self._pad, self._accelerator = int(tokenizer.pad_token_id), accelerator
-        self._eval_batch_size = eval_batch_size
+        self._pad, self._accelerator, self._config = int(tokenizer.pad_token_id), accelerator, config
+        self._epoch = 0
         self._trainable = train.retrieved
         self.mentions = len(self._trainable)
+        self.groups: Rows | None = None
+
+    def begin_epoch(self, model: nn.Module, epoch: int, *, resumed: bool, after_batch: Callable[[], None]) -> None:
+        del model, resumed, after_batch  # nothing to prepare
+        self._epoch = epoch
+
+    def state(self) -> Tensors:
+        return {}
+
+    def restore(self, state: Tensors) -> None:
+        pass
+
+    def parts(self, model: nn.Module, rows: Rows, count: int) -> Iterator[Part]:
+        return separate_parts(partial(self.loss, model), rows, count)
 
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
+        """Mean loss over the mentions ``rows``, of which this process computes its share."""
         mine, _ = share_of(self._trainable[rows], self._accelerator)
-        scores = self._scores(model, self._train, mine)
+        scores = self._scores(model, self._train, mine, self._chosen(mine))
         targets = torch.from_numpy(self._train.gold_rank[mine].astype(np.int64)).to(scores.device)
         return F.cross_entropy(scores, targets)
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
         """Accuracy where the gold was retrieved (``valid_accuracy``), and over all mentions."""
-        rows, correct = self._valid.retrieved, 0
-        for start in range(0, len(rows), self._eval_batch_size):
-            batch = rows[start : start + self._eval_batch_size]
+        rows, correct, size = self._valid.retrieved, 0, self._config.eval_batch_size
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
             best = self._scores(model, self._valid, batch).argmax(1).cpu().numpy()
             correct += int((best == self._valid.gold_rank[batch]).sum())
             after_batch()
@@ -72,5 +90,22 @@ class CrossencoderObjective:
     def save(self, model: nn.Module, directory: Path) -> None:
         save_crossencoder(model, self._settings, self._tokenizer, directory)  # type: ignore[arg-type]
 
-    def _scores(self, model: nn.Module, sets: CandidateSets, rows: Rows) -> torch.Tensor:
-        return candidate_scores(model, sets, rows, self._settings.max_seq_length, self._pad, self._accelerator.device)
+    def _chosen(self, rows: Rows) -> npt.NDArray[np.bool_] | None:
+        """Which candidates of each mention are trained on: bool [len(rows), top_k]."""
+        count, all_of_them = self._config.train_candidates, self._train.candidates.shape[1]
+        if count is None or count >= all_of_them:
+            return None
+        chosen = np.zeros((len(rows), all_of_them), dtype=bool)
+        for place, row in enumerate(rows):
+            there = np.flatnonzero(self._train.candidates[row] != NO_CANDIDATE)
+            others = there[there != self._train.gold_rank[row]]
+            random = np.random.default_rng([self._config.seed, self._epoch, int(row)])
+            chosen[place, random.permutation(others)[: count - 1]] = True
+            chosen[place, self._train.gold_rank[row]] = True
+        return chosen
+
+    def _scores(
+        self, model: nn.Module, sets: CandidateSets, rows: Rows, chosen: npt.NDArray[np.bool_] | None = None
+    ) -> torch.Tensor:
+        length, device = self._settings.max_seq_length, self._accelerator.device
+        return candidate_scores(model, sets, rows, length, self._pad, device, chosen)

@@ -19,7 +19,8 @@ from zeshel_tasks.store import open_store
 from zeshel_tasks.training.checkpoints import Checkpoints
 from zeshel_tasks.training.device import build_accelerator, device_name
 from zeshel_tasks.training.interrupt import on_sigterm
-from zeshel_tasks.training.loop import Objective, Trainer, learned_metrics
+from zeshel_tasks.training.loop import Trainer, learned_metrics
+from zeshel_tasks.training.objective import Objective
 
 BuildObjective = Callable[["Fit", Accelerator], tuple[nn.Module, Objective]]
 
@@ -95,7 +96,7 @@ def fit(task: Fit) -> None:
         result = FitResult(
             metrics=learned_metrics(state, objective.mentions, task.config),
             curve=state.curve,
-            device=device_name(accelerator.device, accelerator.num_processes),
+            device=device_name(accelerator),
             peak_memory_mb=machine.peak_memory_mb(),
             peak_gpu_memory_mb=machine.peak_gpu_memory_mb(),
         )

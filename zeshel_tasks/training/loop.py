@@ -6,12 +6,9 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -22,6 +19,7 @@ from zeshel_tasks.progress import Progress
 from zeshel_tasks.training.checkpoints import Checkpoints
 from zeshel_tasks.training.interrupt import Interrupt
 from zeshel_tasks.training.memory import out_of_memory_named
+from zeshel_tasks.training.objective import Objective, Rows, epoch_order
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, learning_rate_at
 from zeshel_tasks.training.saver import Saver
 from zeshel_tasks.training.snapshot import TrainingState
@@ -29,27 +27,7 @@ from zeshel_tasks.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-Rows = npt.NDArray[np.int64]
 _CURVE_POINTS = 500
-
-
-class Objective(Protocol):
-    """What is trained, on which mentions, and how it is validated."""
-
-    mentions: int
-    """How many mentions there are to train on."""
-
-    def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
-        """Mean loss over the mentions ``rows``, of which this process computes its share."""
-
-    def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
-        """Figures of merit; ``valid_accuracy`` chooses the best epoch. The model is in eval mode.
-
-        ``after_batch`` is called often, and may raise to stop the validation.
-        """
-
-    def save(self, model: nn.Module, directory: Path) -> None:
-        """Writes the model directory."""
 
 
 class _ToldToStop(Exception):
@@ -88,7 +66,9 @@ class Trainer:
         self._total_steps = self._steps_an_epoch * config.num_train_epochs
         self._state = TrainingState()
         self._losses: list[torch.Tensor] = []  # of the steps since the last point of the curve
-        self._saver = Saver(checkpoints, model, self._optimizer, accelerator, best, config.checkpoint_minutes)
+        self._saver = Saver(
+            checkpoints, model, self._optimizer, objective.state, accelerator, best, config.checkpoint_minutes
+        )
 
     def run(self) -> TrainingState:
         """Trains to the end; the best epoch's model is then in ``best``.
@@ -97,7 +77,9 @@ class Trainer:
             Preempted: told to stop; a checkpoint was saved, or the message says why not.
             ConfigError: the loss is not a number, memory ran out, or the store refuses a checkpoint.
         """
-        self._state = self._saver.restore()
+        self._state, prepared = self._saver.restore()
+        if prepared:
+            self._objective.restore(prepared)
         self._losses = [torch.tensor(loss, device=self._accelerator.device) for loss in self._state.unrecorded]
         self._resumed_at = time.monotonic()
         self._progress = Progress(
@@ -116,6 +98,8 @@ class Trainer:
         if self._total_steps == 0 and not self._state.epochs:
             self._validate_epoch(0)
         for epoch in range(len(self._state.epochs), self._config.num_train_epochs):
+            if self._is_out_of_patience():
+                break
             self._train_epoch(epoch)
             self._validate_epoch(epoch + 1)
             self._saver.epoch_ended()
@@ -124,11 +108,24 @@ class Trainer:
         self._count_seconds()
         self._saver.save_last(self._state)
 
+    def _is_out_of_patience(self) -> bool:
+        patience, waited = self._config.patience, len(self._state.epochs) - self._state.best_epoch
+        if patience is None or waited < patience or not self._state.epochs:
+            return False
+        log.info("no better validation in %d epochs, the last ones are left out (patience)", waited)
+        return True
+
     def _train_epoch(self, epoch: int) -> None:
-        order = epoch_order(self._objective.mentions, self._config.seed, epoch, shuffle=self._config.shuffle)
+        config, done = self._config, self._state.step - epoch * self._steps_an_epoch
+        order = epoch_order(
+            self._objective.mentions, config.seed, epoch,
+            shuffle=config.shuffle, groups=self._objective.groups, batch_size=config.train_batch_size,
+        )  # fmt: skip
+        with out_of_memory_named(f"before epoch {epoch + 1}", "use a smaller bert_model"):
+            self._objective.begin_epoch(self._model, epoch, resumed=done > 0, after_batch=self._look_up_on_the_way)
         self._validate_if_due()  # where the attempt before was stopped in the middle of it
         self._model.train()
-        for step in range(self._state.step - epoch * self._steps_an_epoch, self._steps_an_epoch):
+        for step in range(done, self._steps_an_epoch):
             rows = order[step * self._config.train_batch_size : (step + 1) * self._config.train_batch_size]
             self._train_step(rows)
             self._look_up()
@@ -144,7 +141,7 @@ class Trainer:
             self._complete_state()
             self._saver.save(self._state)
 
-    def _look_up_in_validation(self) -> None:
+    def _look_up_on_the_way(self) -> None:
         self._watchdog.beat()
         if self._agreed(self._interrupt.requested)[0]:
             raise _ToldToStop
@@ -162,10 +159,9 @@ class Trainer:
         """One optimizer step; returns the mean loss of ``rows``, or what is not a number of loss and gradient."""
         total = torch.zeros((), device=self._accelerator.device)
         parts = min(self._config.gradient_accumulation_steps, max(1, len(rows) // self._accelerator.num_processes))
-        for part in np.array_split(rows, parts):
-            loss = self._objective.loss(self._model, part) * (len(part) / len(rows))
-            self._accelerator.backward(loss)
-            total += loss.detach()
+        for part in self._objective.parts(self._model, rows, parts):
+            self._accelerator.backward(part.root)
+            total += part.loss
         norm = self._accelerator.clip_grad_norm_(self._model.parameters(), self._config.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -223,7 +219,7 @@ class Trainer:
         self._model.eval()
         advice = f"lower eval_batch_size (now {self._config.eval_batch_size})"
         with torch.no_grad(), out_of_memory_named("in validation", advice):
-            figures = self._objective.validate(self._model, self._look_up_in_validation)
+            figures = self._objective.validate(self._model, self._look_up_on_the_way)
         self._state.curve.append({**self._where(), "valid_accuracy": figures["valid_accuracy"]})
         return figures
 
@@ -286,18 +282,11 @@ class Trainer:
         return {"step": self._state.step, "epoch": self._state.step / max(1, self._steps_an_epoch)}
 
 
-def epoch_order(mentions: int, seed: int, epoch: int, *, shuffle: bool) -> Rows:
-    """The order in which an epoch visits the mentions: a pure function, so that a resumed epoch knows it."""
-    if not shuffle:
-        return np.arange(mentions)
-    return np.random.default_rng([seed, epoch]).permutation(mentions)
-
-
 def learned_metrics(state: TrainingState, mentions: int, config: EncoderConfig) -> dict[str, Any]:
     """The manifest's metrics of a finished training."""
     best = next(record for record in state.epochs if record["epoch"] == state.best_epoch)
     figures = {name: value for name, value in best.items() if name.startswith("valid_")}
-    seen = mentions * config.num_train_epochs
+    seen = mentions * (len(state.epochs) if config.num_train_epochs else 0)
     return {
         "best_epoch": state.best_epoch,
         **figures,

@@ -12,7 +12,7 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.encoder import Encoder
 
 _LAYER = re.compile(r"bert_model\.encoder\.layer\.(\d+)\.")
-_NO_DECAY = ("bias", "LayerNorm.weight")
+_NO_DECAY = ("bias", "LayerNorm.weight", "log_scale")
 
 
 def choose_trained(model: nn.Module, type_optimization: TypeOptimization) -> list[str]:
@@ -46,7 +46,10 @@ def build_optimizer(model: nn.Module, config: EncoderConfig) -> torch.optim.Adam
         if parameter.requires_grad:
             (kept if name.endswith(_NO_DECAY) else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, eps=1e-6)
+    # One pass over the parameters instead of one for each of its operations.
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=config.learning_rate, eps=1e-6, fused=True
+    )
 
 
 def learning_rate_at(step: int, total_steps: int, config: EncoderConfig) -> float:
@@ -58,7 +61,7 @@ def learning_rate_at(step: int, total_steps: int, config: EncoderConfig) -> floa
 
 
 def _is_trained(name: str, type_optimization: TypeOptimization, last_layer: int) -> bool:
-    if "additional_linear" in name or type_optimization == "all":
+    if "additional_linear" in name or name == "log_scale" or type_optimization == "all":
         return True
     found = _LAYER.search(name)
     if found is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,8 +16,8 @@ from zeshel_tasks.errors import CorruptArtifact, StoreUnavailable, TryAgain
 from zeshel_tasks.training.checkpoint_writer import CheckpointWriter
 from zeshel_tasks.training.checkpoints import Checkpoints
 from zeshel_tasks.training.memory import out_of_memory_named
+from zeshel_tasks.training.objective import Tensors
 from zeshel_tasks.training.snapshot import (
-    Tensors,
     TrainingState,
     final_snapshot,
     random_states,
@@ -32,6 +33,7 @@ class Saver:
         checkpoints: where to resume from and save to.
         model: without accelerate's wrapper.
         optimizer: of its trained parameters.
+        prepared: gives what the objective has prepared for the epoch.
         accelerator: device and processes; the first process saves for all.
         best: local directory of the best epoch's model.
         minutes: between two checkpoints.
@@ -42,18 +44,21 @@ class Saver:
         checkpoints: Checkpoints,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
+        prepared: Callable[[], Tensors],
         accelerator: Accelerator,
         best: Path,
         minutes: float,
     ) -> None:
         self._checkpoints, self._model, self._optimizer = checkpoints, model, optimizer
-        self._accelerator, self._best, self._seconds = accelerator, best, 60 * minutes
+        self._prepared, self._accelerator, self._best, self._seconds = prepared, accelerator, best, 60 * minutes
         self._writer = CheckpointWriter(checkpoints)
         self._last = time.monotonic()
         self._epoch_ended = False  # and no snapshot was taken since
 
-    def restore(self) -> TrainingState:
-        """The state of the newest readable checkpoint, with all else put into place; a fresh one where there is none.
+    def restore(self) -> tuple[TrainingState, Tensors]:
+        """State and prepared tensors of the newest readable checkpoint, with all else put into place.
+
+        Without a checkpoint, a fresh state and none.
 
         Raises:
             TryAgain: another process than the first cannot read what that one read.
@@ -70,9 +75,9 @@ class Saver:
                 raise TryAgain(f"the first process could read this checkpoint, another one cannot: {error}") from error
         self._last = time.monotonic()
         if found is None:
-            return TrainingState()
+            return TrainingState(), {}
         restore_random_states(found.random, accelerator.device, accelerator.process_index)
-        return found.state
+        return found.state, found.prepared
 
     def due(self) -> bool:
         """Whether it is time to save. The first process knows; the others say no.
@@ -97,7 +102,9 @@ class Saver:
         random: Tensors = {name: tensor for states in gather_object([mine]) for name, tensor in states.items()}
         if accelerator.is_main_process:
             with out_of_memory_named("for the host's copy of a checkpoint", "use a smaller bert_model"):
-                snapshot = take_snapshot(state, self._model, self._optimizer, random, self._best, self._new_folder())
+                snapshot = take_snapshot(
+                    state, self._model, self._optimizer, random, self._prepared(), self._best, self._new_folder()
+                )
             self._writer.write(snapshot)
 
     def save_now(self, state: TrainingState) -> StoreUnavailable | None:

@@ -18,8 +18,7 @@ import torch
 from torch import nn
 
 from zeshel_tasks.errors import CorruptArtifact
-
-Tensors = dict[str, torch.Tensor]
+from zeshel_tasks.training.objective import Tensors
 
 
 @dataclass
@@ -68,7 +67,13 @@ class Snapshot:
 
 
 def take_snapshot(
-    state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, random: Tensors, best: Path, folder: Path
+    state: TrainingState,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    random: Tensors,
+    prepared: Tensors,
+    best: Path,
+    folder: Path,
 ) -> Snapshot:
     """Copies everything to the host; the new directory ``folder`` gets ``best``'s files, linked and not copied.
 
@@ -77,6 +82,7 @@ def take_snapshot(
         model: without a wrapper of accelerate's.
         optimizer: of its trained parameters.
         random: of all processes, see :func:`random_states`.
+        prepared: what the objective has prepared for the epoch.
         best: the best epoch's model directory; its files are replaced, never written to.
         folder: on the same file system as ``best``.
     """
@@ -88,6 +94,8 @@ def take_snapshot(
         "optimizer.safetensors": _copies(_optimizer_tensors(optimizer)),
         "random.safetensors": _copies(random),
     }
+    if prepared:
+        tensors["prepared.safetensors"] = _copies(prepared)
     return Snapshot(copy.deepcopy(vars(state)), tensors, folder)
 
 

@@ -1,0 +1,135 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from tests.training.conftest import MakeFit
+from tests.training.results import assert_bit_identical, result
+from tests.training.test_fit import stop_after
+from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.errors import Preempted
+from zeshel_tasks.models.batches import Batch, token_batch
+from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.models.biencoder import Biencoder, new_biencoder
+from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.training.biencoder_objective import BiencoderObjective
+from zeshel_tasks.training.fit import fit
+from zeshel_tasks.training.hard_negatives import NO_NEGATIVE, HardNegatives
+from zeshel_tasks.training.launch import run_in_processes
+
+
+def batch(table: TokenTable) -> Batch:
+    return token_batch(table, 0, torch.device("cpu"))
+
+
+@pytest.fixture
+def pairs(pair_tables: Path) -> GoldPairs:
+    return GoldPairs.load(pair_tables / "train")
+
+
+@pytest.fixture
+def model(golden: Path) -> Biencoder:
+    return new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)[0].eval()
+
+
+def negatives(pairs: GoldPairs, entity_tables: dict[str, TokenTable], count: int = 3, rounds: int = 1) -> HardNegatives:
+    return HardNegatives(pairs.mentions, entity_tables, count, rounds, epochs=4, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "epochs", "expected"), [(1, 1, {0}), (1, 4, {2}), (2, 5, {1, 3}), (3, 4, {1, 2, 3}), (9, 2, {0, 1})]
+)
+def test_rounds_are_at_equal_distances(
+    pairs: GoldPairs, entity_tables: dict[str, TokenTable], rounds: int, epochs: int, expected: set[int]
+) -> None:
+    hard = HardNegatives(pairs.mentions, entity_tables, 2, rounds, epochs, 1)
+    assert {epoch for epoch in range(epochs) if hard.due(epoch)} == expected
+
+
+def test_they_are_of_the_mentions_world_score_high_and_are_never_its_gold(
+    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder
+) -> None:
+    hard, again = negatives(pairs, entity_tables), negatives(pairs, entity_tables)
+    accelerator, beats = Accelerator(cpu=True), []
+    for found in (hard, again):
+        found.find(model, 0, 2, accelerator, lambda: beats.append(None))
+    assert beats
+    np.testing.assert_array_equal(hard.table, again.table)
+    assert (hard.table != NO_NEGATIVE).all()
+    assert not (hard.table == pairs.mentions.label[:, None]).any()
+    for world, rows in pairs.mentions.rows_of_world().items():
+        contexts = model.context_encoder(batch(pairs.mentions.contexts[rows]))
+        everything = model.cand_encoder(batch(entity_tables[world]))
+        rank = (-(contexts @ everything.T)).argsort(1).argsort(1).detach().numpy()
+        assert (np.take_along_axis(rank, hard.table[rows].astype(np.int64), 1) <= 12).all()
+
+
+def test_a_world_of_too_few_entities_leaves_negatives_out_of_the_loss(
+    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, golden: Path
+) -> None:
+    """With one entity beside the gold there is one negative, whatever is asked for."""
+    few = negatives(pairs, entity_tables)
+    few.table[:, 0] = (pairs.mentions.label + 1) % 80
+    one = negatives(pairs, entity_tables, count=1)
+    one.table[:] = few.table[:, :1]
+    losses = [objective(pairs, golden, found).loss(model, np.arange(6)).item() for found in (few, one)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def objective(pairs: GoldPairs, golden: Path, found: HardNegatives | None) -> BiencoderObjective:
+    config = build_recipe("smoke").train_biencoder
+    _, settings = new_biencoder(golden / "bert", config)
+    tokenizer = load_tokenizer(golden / "bert", lowercase=True)
+    return BiencoderObjective(pairs, pairs, settings, tokenizer, Accelerator(cpu=True), config, found)
+
+
+def test_the_loss_is_over_golds_and_hard_negatives(
+    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, golden: Path
+) -> None:
+    hard, rows = negatives(pairs, entity_tables, count=2), np.arange(5)
+    plain = objective(pairs, golden, None).loss(model, rows).item()
+    assert objective(pairs, golden, hard).loss(model, rows).item() == pytest.approx(plain), "none are found yet"
+    hard.find(model, 0, 2, Accelerator(cpu=True), lambda: None)
+    with torch.no_grad():
+        contexts = model.context_encoder(batch(pairs.mentions.contexts[rows]))
+        golds = model.cand_encoder(batch(pairs.golds[pairs.gold_row[rows]]))
+        columns = torch.cat([golds, model.cand_encoder(batch(hard.tokens(rows)))])
+        scores = contexts @ columns.T
+        keys = [(pairs.mentions.world[row], pairs.mentions.label[row]) for row in rows]
+        all_keys = keys + [(pairs.mentions.world[row], at) for row in rows for at in hard.table[row]]
+        for row, key in enumerate(keys):
+            for column, other in enumerate(all_keys):
+                if other == key and column != row:
+                    scores[row, column] = float("-inf")
+        expected = torch.nn.functional.cross_entropy(scores, torch.arange(5)).item()
+    assert objective(pairs, golden, hard).loss(model, rows).item() == pytest.approx(expected, abs=1e-5)
+    assert expected > plain
+
+
+@pytest.mark.parametrize("steps", [(2,), (8,), (9, 3), (17, 1)])
+def test_a_training_with_hard_negatives_that_is_stopped_ends_as_if_never_stopped(
+    hard_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...]
+) -> None:
+    settings = {"hard_negatives": 2, "hard_negative_rounds": 2, "num_train_epochs": 3, "one_world_batches": True}
+    undisturbed, stopped = hard_fit("undisturbed", **settings), hard_fit("stopped", **settings)
+    fit(undisturbed)
+    for count in steps:
+        with monkeypatch.context() as patch:
+            stop_after(count, patch)
+            with pytest.raises(Preempted):
+                fit(stopped)
+    fit(stopped)
+    assert_bit_identical(stopped, undisturbed)
+
+
+def test_two_processes_find_what_one_finds(hard_fit: MakeFit, golden: Path) -> None:
+    settings = {"hard_negatives": 2, "num_train_epochs": 1, "one_world_batches": True, "learning_rate": 1e-5}
+    one, two = (replace(hard_fit(name, **settings), bert=golden / "bert") for name in ("one", "two"))
+    fit(one)
+    run_in_processes(fit, two, 2, two.out)
+    for ours, theirs in zip(result(two)["curve"], result(one)["curve"], strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-3)

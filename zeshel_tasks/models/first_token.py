@@ -1,0 +1,56 @@
+"""BERT's output for the first token alone.
+
+The last layer is computed for [CLS] only: no other token's output is used, though [CLS] attends to all of them. That is
+exact, and saves ten twelfths of a layer: 14% of a model of 6 layers, 3.5% of one of 24.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from zeshel_tasks.models.batches import TokenBatch
+
+
+def first_token(bert: Any, batch: TokenBatch, layers: int) -> torch.Tensor:
+    """Output of a ``transformers.BertModel`` for the first token after some of its layers.
+
+    Args:
+        bert: the model; its own modules compute, so dropout, dtype and gradients are as in its ``forward``.
+        batch: sequences; int64 [batch, length].
+        layers: how many layers are run.
+
+    Returns:
+        float [batch, hidden].
+    """
+    hidden: torch.Tensor = bert.embeddings(
+        input_ids=batch.ids, token_type_ids=batch.segments, position_ids=batch.positions
+    )
+    if layers == 0:
+        return hidden[:, 0]
+    visible = None if batch.mask is None else batch.mask[:, None, None, :]
+    for layer in bert.encoder.layer[: layers - 1]:
+        hidden = layer(hidden, attention_mask=visible)
+    return _last_layer(bert.encoder.layer[layers - 1], hidden, visible)
+
+
+def _last_layer(layer: Any, hidden: torch.Tensor, visible: torch.Tensor | None) -> torch.Tensor:
+    attention, first = layer.attention.self, hidden[:, :1]
+    count = int(attention.num_attention_heads)
+
+    def heads(projected: torch.Tensor) -> torch.Tensor:
+        batch, length, width = projected.shape
+        return projected.view(batch, length, count, width // count).transpose(1, 2)
+
+    attended = F.scaled_dot_product_attention(
+        heads(attention.query(first)),
+        heads(attention.key(hidden)),
+        heads(attention.value(hidden)),
+        attn_mask=visible,
+        dropout_p=attention.dropout.p if layer.training else 0.0,
+    )
+    attended = layer.attention.output(attended.transpose(1, 2).flatten(-2), first)
+    output: torch.Tensor = layer.output(layer.intermediate(attended), attended)
+    return output[:, 0]

@@ -1,0 +1,122 @@
+"""Hard negatives: entities that the bi-encoder in training takes for a mention's gold.
+
+Source: Gillick et al., 2019 (arXiv:1909.10506); Wu et al., 2020 (arXiv:1911.03814), section 5.2.1.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from zeshel_tasks.data.mention_table import MentionTable
+from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.evaluation.encoding import encode_rows, encode_table
+from zeshel_tasks.evaluation.retrieval import top_k
+from zeshel_tasks.models.biencoder import Biencoder
+from zeshel_tasks.training.objective import Rows
+
+log = logging.getLogger(__name__)
+
+NO_NEGATIVE = -1
+_DRAWN_FROM = 4  # times as many as are wanted: the very first are often other names of the gold
+_BATCH = 256
+
+
+class HardNegatives:
+    """The hard negatives of the training mentions.
+
+    Args:
+        mentions: the training mentions.
+        entities: by world, int32 [entities, max_cand_length].
+        count: negatives of each mention.
+        rounds: how often they are found in a training.
+        epochs: of the training.
+        seed: of the draw.
+
+    Attributes:
+        table: int32 [mentions, count], positions in the mention's world; :data:`NO_NEGATIVE` where there is none (yet).
+    """
+
+    def __init__(
+        self,
+        mentions: MentionTable,
+        entities: Mapping[str, TokenTable],
+        count: int,
+        rounds: int,
+        epochs: int,
+        seed: int,
+    ) -> None:
+        self._mentions, self._entities, self._count, self._seed = mentions, entities, count, seed
+        self._epochs = {round_ * epochs // (rounds + 1) for round_ in range(1, rounds + 1)}
+        self.table = np.full((len(mentions), count), NO_NEGATIVE, dtype=np.int32)
+
+    @property
+    def found(self) -> bool:
+        """Whether there are any yet."""
+        return bool((self.table != NO_NEGATIVE).any())
+
+    def due(self, epoch: int) -> bool:
+        """Whether they are found anew before this epoch (from 0)."""
+        return bool(self._count) and epoch in self._epochs
+
+    def tokens(self, rows: Rows) -> TokenTable:
+        """Token ids of the negatives of some mentions, flat: int32 [len(rows) * count, max_cand_length].
+
+        A negative that is missing gets the tokens of its world's first entity; its score is to be masked.
+        """
+        names = self._mentions.worlds
+        tables = [self._entities[names[world]] for world in self._mentions.world[rows]]
+        return np.concatenate([table[np.maximum(self.table[row], 0)] for table, row in zip(tables, rows, strict=True)])
+
+    def find(
+        self, model: Biencoder, pad: int, epoch: int, accelerator: Accelerator, after_batch: Callable[[], None]
+    ) -> None:
+        """Fills :attr:`table` by the model as it is, in eval mode; processes share the worlds among them."""
+        worlds = list(self._mentions.rows_of_world().items())[accelerator.process_index :: accelerator.num_processes]
+        found = [
+            (rows, self._of_world(model, world, rows, pad, epoch, accelerator, after_batch)) for world, rows in worlds
+        ]
+        for rows, negatives in gather_object(found):
+            self.table[rows] = negatives
+        log.info("hard negatives of %s mentions found before epoch %d", f"{len(self._mentions):,}", epoch + 1)
+
+    def _of_world(
+        self,
+        model: Biencoder,
+        world: str,
+        rows: Rows,
+        pad: int,
+        epoch: int,
+        accelerator: Accelerator,
+        after_batch: Callable[[], None],
+    ) -> npt.NDArray[np.int32]:
+        random = np.random.default_rng([self._seed, epoch, *world.encode()])
+        negatives = np.full((len(rows), self._count), NO_NEGATIVE, dtype=np.int32)
+        with tempfile.TemporaryDirectory() as folder:
+            vectors = encode_table(
+                model.cand_encoder, self._entities[world], _BATCH, pad, accelerator, Path(folder) / "vectors.npy",
+                lambda _: after_batch(),
+            )  # fmt: skip
+            for start in range(0, len(rows), _BATCH):
+                batch = rows[start : start + _BATCH]
+                queries = encode_rows(model.context_encoder, self._mentions.contexts[batch], pad, accelerator)
+                _, positions = top_k(queries, vectors, _DRAWN_FROM * self._count + 1)
+                negatives[start : start + _BATCH] = self._drawn(positions.cpu().numpy(), batch, random)
+                after_batch()
+        return negatives
+
+    def _drawn(self, positions: Rows, rows: Rows, random: np.random.Generator) -> npt.NDArray[np.int32]:
+        """Some of the best positions [len(rows), n] of each mention, at random, never its gold."""
+        drawn = np.full((len(rows), self._count), NO_NEGATIVE, dtype=np.int32)
+        for row, best in enumerate(positions):
+            others = best[best != self._mentions.label[rows[row]]][: _DRAWN_FROM * self._count]
+            chosen = random.permutation(others)[: self._count]
+            drawn[row, : len(chosen)] = chosen
+        return drawn
