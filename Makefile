@@ -3,9 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH_INPUTS := build/bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-cluster lint docs images clean
+.PHONY: help install demo test test-cluster bench lint docs images clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,12 @@ test: $(INSTALLED) ## All tests
 # Reads KUBECONFIG, HELM, IMAGE_LOAD, IMAGES_LOADED and KEEP: tests/cluster/conftest.py, tests/cluster/image_loading.py.
 test-cluster: $(INSTALLED) ## The images and the chart on the cluster of kubectl's context, where the DAG runs and is disturbed
 	$(BIN)/python -m pytest -m cluster --verbose --capture=no tests/cluster
+
+# ARGS='--seconds 60 --stage encode': bench/stages.py. Without DATA or MODEL, with the sample worlds' and the small BERT.
+bench: $(INSTALLED) ## Speed of each stage against BLINK's way; DATA=archive-or-folder MODEL=bert-directory ARGS='--stage encode'
+	$(if $(and $(DATA),$(MODEL)),,$(BIN)/zeshel make-sample-inputs --out $(BENCH_INPUTS))
+	$(BIN)/python -m bench.stages --data '$(or $(DATA),$(BENCH_INPUTS)/sample_worlds.tar.bz2)' \
+		--model '$(or $(MODEL),$(BENCH_INPUTS)/small_bert)' $(ARGS)
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,0 +1,63 @@
+"""What a measurement depends on, besides the code: the machine, the versions, the data."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from zeshel_tasks.machine import versions
+
+_BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # as Linux writes them
+
+
+def machine_facts(device: torch.device) -> Iterator[str]:
+    """Lines about the CPU, the device and what runs on them."""
+    cpu = _cpu()
+    flags = cpu.get("flags", "").split()
+    has = "  ".join(f"{flag} {'yes' if flag in flags else 'no'}" for flag in _BF16_FLAGS)
+    yield f"CPU: {cpu.get('model name', platform.machine())}  {has}"
+    yield f"device: {torch.cuda.get_device_name(device) if device.type == 'cuda' else device}"
+    installed = versions()
+    yield f"torch {torch.__version__}  transformers {installed['transformers']}  threads {torch.get_num_threads()}"
+
+
+def data_facts(data: Path) -> str:
+    """SHA-256 of an archive, or of a folder's documents and mentions: their names and their contents, by name."""
+    if data.is_file():
+        return f"data: {data.name}  SHA-256 {_sha256(data)}"
+    whole = hashlib.sha256()
+    for path in sorted([*(data / "documents").glob("*.json"), *(data / "mentions").glob("*.json")]):
+        whole.update(f"{path.relative_to(data)} {_sha256(path)}\n".encode())
+    return f"data: folder {data.name}  SHA-256 of its files' {whole.hexdigest()}"
+
+
+def commit_facts() -> str:
+    """The commit of the code, and whether it was changed since."""
+    commit = _git("rev-parse", "HEAD")
+    changed = " with changes" if commit and _git("status", "--porcelain") else ""
+    return f"git commit: {commit or 'unknown'}{changed}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _git(*command: str) -> str:
+    try:
+        done = subprocess.run(["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _cpu() -> dict[str, str]:
+    """The first processor of ``/proc/cpuinfo``; nothing where there is no such file."""
+    path = Path("/proc/cpuinfo")
+    first = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first)}

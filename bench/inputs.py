@@ -1,0 +1,159 @@
+"""The bounded sample that both sides of ``bench/stages.py`` work on; each part is made when it is first asked for.
+
+Two samples of the train split: ``mixed``, mentions drawn from all its worlds, for training and re-ranking; ``world``,
+mentions of its largest world, for what the stages do world by world.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench import ours
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.data.arrays import read_array
+from zeshel_tasks.data.candidate_sets import CandidateSets
+from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.data.tokens import Tokens, TokenTable
+from zeshel_tasks.evaluation.encoding import Vectors
+
+MIXED_MENTIONS = 2048
+WORLD_MENTIONS = 8192
+RETRIEVED_MENTIONS = 1024  # of the world's; their vectors are computed beforehand
+ENCODED_ENTITIES = 16_384
+_SEED = 7
+
+Run = Callable[[int], object]
+"""Does the work for the first so many items of the sample."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where the sample is.
+
+    Attributes:
+        data: folder of a data set in ZESHEL's format.
+        model: directory of the pretrained BERT.
+        recipe: settings of both sides.
+        scratch: folder for the sample and for what is computed from it.
+    """
+
+    data: Path
+    model: Path
+    recipe: Recipe
+    scratch: Path
+
+    @property
+    def tokens(self) -> Tokens:
+        """What turns texts into ids, on our side."""
+        return Tokens(ours.tokenizer_of(self.model))
+
+    def mentions(self, sample: str) -> list[str]:
+        """Lines of the sample ``mixed`` or ``world``, in random order."""
+        path = self.scratch / f"{sample}.json"
+        if not path.exists():
+            self._draw()
+        return path.read_text(encoding="utf-8").splitlines(keepends=True)
+
+    def data_of(self, sample: str, count: int) -> Path:
+        """A data set whose train split is the sample's first ``count`` mentions."""
+        folder = self.scratch / f"{sample}-{count}"
+        if not folder.exists():
+            (folder / "mentions").mkdir(parents=True)
+            (folder / "documents").symlink_to((self.data / "documents").resolve())
+            (folder / "mentions" / "train.json").write_text("".join(self.mentions(sample)[:count]), encoding="utf-8")
+        return folder
+
+    def pairs(self, sample: str, most: int) -> GoldPairs:
+        """Tables of the sample's first mentions, ``most`` at most."""
+        folder = self.scratch / f"{sample}-tables"
+        if not folder.exists():
+            count = min(most, len(self.mentions(sample)))
+            ours.convert_and_tokenize(self.data_of(sample, count), self.recipe, self.tokens, folder)
+        return GoldPairs.load(folder / "pairs")
+
+    def entities(self, world: str) -> TokenTable:
+        """The token table of a world's entities."""
+        path = self.scratch / "entities" / f"{world}.npy"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            ours.tokenize_world(self.data, world, self.recipe, self.tokens, path)
+        return read_array(path, mapped=True)
+
+    def encoded(self) -> TokenTable:
+        """Entities drawn from the worlds of ``mixed``."""
+        path = self.scratch / "encoded.npy"
+        if not path.exists():
+            everything = np.concatenate([self.entities(world) for world in self._worlds()])
+            np.save(path, np.random.default_rng(_SEED).permutation(everything)[:ENCODED_ENTITIES])
+        return read_array(path, mapped=True)
+
+    def sets(self) -> CandidateSets:
+        """The mentions of ``mixed`` with entities of their worlds as candidates, the gold in a random place."""
+        mentions = self.pairs("mixed", MIXED_MENTIONS).mentions
+        tables = {world: self.entities(world) for world in mentions.worlds}
+        size = min([self.recipe.eval_biencoder.top_k, *(len(table) for table in tables.values())])
+        random_state = np.random.default_rng(_SEED)
+        candidates = np.empty((len(mentions), size), dtype=np.int32)
+        gold_rank = random_state.integers(0, size, len(mentions)).astype(np.int32)
+        for row, label in enumerate(mentions.label):
+            entities = len(tables[mentions.worlds[mentions.world[row]]])
+            others = random_state.choice(entities - 1, size, replace=False)
+            candidates[row] = others + (others >= label)  # all but the gold
+            candidates[row, gold_rank[row]] = label
+        return CandidateSets(mentions, candidates, gold_rank, tables)
+
+    def start_weights(self, encoder: str) -> Path:
+        """The weights that both sides' ``biencoder`` or ``crossencoder`` starts from."""
+        paths = {name: self.scratch / f"{name}.bin" for name in ("biencoder", "crossencoder")}
+        if not paths[encoder].exists():
+            ours.save_start_weights(self.model, self.recipe, **paths)
+        return paths[encoder]
+
+    def largest_world(self) -> TokenTable:
+        """The entities that the mentions of ``world`` are searched among."""
+        return self.entities(self.pairs("world", RETRIEVED_MENTIONS).mentions.worlds[0])
+
+    def vectors(self) -> Vectors:
+        """One for each entity of the largest world: float32 [entities, hidden size].
+
+        A search takes as long whatever they are, so they are random, and no world is encoded for this. Only that most
+        golds are found, as by a trained model, makes a difference: a gold's is the vector of a mention of it.
+        """
+        path = self.scratch / "vectors.npy"
+        if not path.exists():
+            contexts, labels = self._context_vectors()
+            vectors = np.random.default_rng(_SEED).standard_normal((len(self.largest_world()), contexts.shape[1]))
+            vectors[labels] = contexts
+            np.save(path, (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
+        return read_array(path, mapped=True)
+
+    def _context_vectors(self) -> tuple[Vectors, TokenTable]:
+        accelerator = ours.accelerator_of(self.recipe)
+        model, _ = ours.start_biencoder(self.model, self.recipe, self.start_weights("biencoder"))
+        model.to(accelerator.device).eval()
+        evaluation = ours.Evaluation(self.recipe, self.tokens.pad, accelerator)
+        mentions = self.pairs("world", RETRIEVED_MENTIONS).mentions
+        parts = [evaluation.contexts(model, mentions.contexts[rows]) for rows in ours.in_batches(len(mentions), 64)]
+        return torch.cat(parts).cpu().numpy(), mentions.label
+
+    def _worlds(self) -> list[str]:
+        return self.pairs("mixed", MIXED_MENTIONS).mentions.worlds
+
+    def _draw(self) -> None:
+        by_world: dict[str, list[str]] = defaultdict(list)
+        with (self.data / "mentions" / "train.json").open(encoding="utf-8") as lines:
+            for line in lines:
+                by_world[json.loads(line)["corpus"]].append(line.rstrip("\n") + "\n")
+        mixed = [line for lines in by_world.values() for line in lines]
+        largest = max(by_world.values(), key=len)
+        for sample, mentions, most in (("mixed", mixed, MIXED_MENTIONS), ("world", largest, WORLD_MENTIONS)):
+            drawn = random.Random(_SEED).sample(mentions, min(most, len(mentions)))
+            (self.scratch / f"{sample}.json").write_text("".join(drawn), encoding="utf-8")

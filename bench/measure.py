@@ -1,0 +1,81 @@
+"""One side of one stage, measured in a process of its own."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, ParamSpec, TypeVar
+
+import torch
+
+from bench.inputs import Inputs, Run
+from bench.stage_list import STAGES
+from zeshel_tasks.machine import peak_gpu_memory_mb, peak_memory_mb, reset_peak_memory
+
+Side = Literal["comparator", "ours"]
+P = ParamSpec("P")
+T = TypeVar("T")
+_GROWTH = 4
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one process found.
+
+    Attributes:
+        items: done in all.
+        seconds: that they took.
+        peak_mb: resident memory at its highest, in MB (10^6 bytes), from when all was ready.
+        peak_gpu_mb: memory that torch held on the GPU at its highest; None without one.
+    """
+
+    items: int
+    seconds: float
+    peak_mb: float
+    peak_gpu_mb: float | None
+
+
+def in_own_process(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls a function in a process that is new, but for its imports."""
+    context = multiprocessing.get_context("forkserver")
+    # The server imports and never computes: a fork of a process with threads at work would hang.
+    context.set_forkserver_preload(["torch", "accelerate", "transformers.models.bert.modeling_bert"])
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(function, *args, **kwargs).result()
+
+
+def sample_size(name: str, inputs: Inputs, seconds: float) -> int:
+    """How many items the comparator does in about ``seconds``: whole batches, one at least, as many as there are."""
+    stage = STAGES[name]
+    run, batch, available = stage.comparator(inputs), stage.batch(inputs), stage.available(inputs)
+    run(1)
+    count = min(batch, available)
+    while (elapsed := _seconds(run, count)) < seconds / 10 and count < available:
+        count = min(count * _GROWTH, available)
+    batches = max(1, math.ceil(count / elapsed * seconds / batch))
+    return min(batches * batch, max(batch, available // batch * batch), available)
+
+
+def measure(name: str, side: Side, inputs: Inputs, count: int, seconds: float) -> Measurement:
+    """Does the first ``count`` items once, and again until half of ``seconds`` are over."""
+    stage = STAGES[name]
+    run = (stage.comparator if side == "comparator" else stage.ours)(inputs)
+    run(1)  # what is set up at first use
+    reset_peak_memory()
+    elapsed, passes = 0.0, 0
+    while passes == 0 or elapsed < seconds / 2:
+        elapsed += _seconds(run, count)
+        passes += 1
+    return Measurement(passes * count, elapsed, peak_memory_mb(), peak_gpu_memory_mb())
+
+
+def _seconds(run: Run, count: int) -> float:
+    started = time.perf_counter()
+    run(count)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

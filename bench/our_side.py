@@ -1,0 +1,64 @@
+"""Our work in each stage: models and data made ready, and what then does so many items."""
+
+from __future__ import annotations
+
+from bench import ours
+from bench.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
+
+
+def train_biencoder(inputs: Inputs) -> Run:
+    """Trains on the first mentions of ``mixed``."""
+    accelerator, pairs = ours.accelerator_of(inputs.recipe), inputs.pairs("mixed", MIXED_MENTIONS)
+    model, settings = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
+    tokenizer = ours.tokenizer_of(inputs.model)
+    objective = ours.biencoder_objective(pairs, settings, tokenizer, accelerator, inputs.recipe)
+    return ours.Training(model, objective, inputs.recipe.train_biencoder, accelerator).run
+
+
+def encode(inputs: Inputs) -> Run:
+    """Encodes the first of the drawn entities."""
+    evaluation, table = _evaluation(inputs), inputs.encoded()
+    model, _ = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
+    model.to(evaluation.accelerator.device).eval()
+    return lambda count: evaluation.encode(model, table[:count], inputs.scratch / "our_vectors.npy")
+
+
+def retrieve(inputs: Inputs) -> Run:
+    """Retrieves the candidates of the first mentions of ``world``."""
+    evaluation, mentions = _evaluation(inputs), inputs.pairs("world", RETRIEVED_MENTIONS).mentions
+    model, _ = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
+    model.to(evaluation.accelerator.device).eval()
+    vectors = inputs.vectors()
+    return lambda count: evaluation.retrieve(model, mentions.contexts[:count], vectors, inputs.scratch)
+
+
+def train_crossencoder(inputs: Inputs) -> Run:
+    """Trains on the first mentions of ``mixed`` and their candidates."""
+    accelerator, sets = ours.accelerator_of(inputs.recipe), inputs.sets()
+    model, settings = ours.start_crossencoder(inputs.model, inputs.recipe, inputs.start_weights("crossencoder"))
+    tokenizer = ours.tokenizer_of(inputs.model)
+    objective = ours.crossencoder_objective(sets, settings, tokenizer, accelerator, inputs.recipe)
+    return ours.Training(model, objective, inputs.recipe.train_crossencoder, accelerator).run
+
+
+def score(inputs: Inputs) -> Run:
+    """Scores the candidates of the first mentions of ``mixed``."""
+    evaluation, sets = _evaluation(inputs), inputs.sets()
+    model, _ = ours.start_crossencoder(inputs.model, inputs.recipe, inputs.start_weights("crossencoder"))
+    model.to(evaluation.accelerator.device).eval()
+    return lambda count: evaluation.scores(model, sets, count)
+
+
+def tokenize(inputs: Inputs) -> Run:
+    """Converts and tokenizes the first mentions of ``world``."""
+    tokens = inputs.tokens
+
+    def run(count: int) -> object:
+        folder = ours.emptied(inputs.scratch / "our_converted")
+        return ours.convert_and_tokenize(inputs.data_of("world", count), inputs.recipe, tokens, folder)
+
+    return run
+
+
+def _evaluation(inputs: Inputs) -> ours.Evaluation:
+    return ours.Evaluation(inputs.recipe, inputs.tokens.pad, ours.accelerator_of(inputs.recipe))

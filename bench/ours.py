@@ -1,0 +1,185 @@
+"""What ``bench`` calls of ``zeshel_tasks``, all of it here: where a signature changes there, this file follows.
+
+Each function does what a stage does with its files, without the artifacts, the checkpoints and the progress lines.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from zeshel_tasks.config import EncoderConfig, Recipe
+from zeshel_tasks.data.arrays import new_array
+from zeshel_tasks.data.blink_format import convert_split
+from zeshel_tasks.data.candidate_sets import CandidateSets, tokenize_entities
+from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
+from zeshel_tasks.data.tokens import Tokens, TokenTable
+from zeshel_tasks.data.zeshel import Dataset
+from zeshel_tasks.evaluation.encoding import Vectors, encode_rows, encode_table
+from zeshel_tasks.evaluation.rerank import candidate_scores
+from zeshel_tasks.evaluation.retrieval import top_k
+from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.models.biencoder import Biencoder, BiencoderSettings, new_biencoder
+from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_weights
+from zeshel_tasks.models.crossencoder import Crossencoder, CrossencoderSettings, new_crossencoder
+from zeshel_tasks.training.biencoder_objective import BiencoderObjective
+from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
+from zeshel_tasks.training.device import build_accelerator
+from zeshel_tasks.training.loop import Objective, Rows
+from zeshel_tasks.training.optimizer import build_optimizer, choose_trained
+
+Scores = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.int32]
+
+
+def tokenizer_of(model: Path) -> Any:
+    """The tokenizer that our stages use for the BERT in the directory ``model``."""
+    return load_tokenizer(model, lowercase=True)
+
+
+def convert_and_tokenize(data: Path, recipe: Recipe, tokens: Tokens, folder: Path) -> GoldPairs:
+    """The train split of ``data`` in BLINK's format, and its tables; writes into the new directory ``folder``."""
+    lengths = recipe.train_biencoder.max_context_length, recipe.train_biencoder.max_cand_length
+    convert_split(Dataset(data), "train", folder, recipe.convert)
+    return tokenize_pairs(folder / "train.jsonl", tokens, *lengths, folder / "pairs")
+
+
+def tokenize_world(data: Path, world: str, recipe: Recipe, tokens: Tokens, path: Path) -> TokenTable:
+    """The token table of a world's entities, at ``path``."""
+    documents = list(Dataset(data).documents(world))
+    max_length = recipe.train_biencoder.max_cand_length
+    return tokenize_entities(documents, len(documents), tokens, max_length, "title_and_text", path)
+
+
+def save_start_weights(model: Path, recipe: Recipe, biencoder: Path, crossencoder: Path) -> None:
+    """Writes both encoders as they start, under BLINK's names, for both sides to begin with the same numbers."""
+    torch.manual_seed(recipe.train_biencoder.seed)
+    save_blink_weights(new_biencoder(model, recipe.train_biencoder)[0], biencoder)
+    save_blink_weights(new_crossencoder(model, recipe.train_crossencoder)[0], crossencoder)
+
+
+def start_biencoder(model: Path, recipe: Recipe, weights: Path) -> tuple[Biencoder, BiencoderSettings]:
+    """The bi-encoder with saved weights."""
+    encoder, settings = new_biencoder(model, recipe.train_biencoder)
+    load_blink_weights(encoder, weights)
+    return encoder, settings
+
+
+def start_crossencoder(model: Path, recipe: Recipe, weights: Path) -> tuple[Crossencoder, CrossencoderSettings]:
+    """The cross-encoder with saved weights."""
+    encoder, settings = new_crossencoder(model, recipe.train_crossencoder)
+    load_blink_weights(encoder, weights)
+    return encoder, settings
+
+
+def biencoder_objective(
+    pairs: GoldPairs, settings: BiencoderSettings, tokenizer: Any, accelerator: Accelerator, recipe: Recipe
+) -> BiencoderObjective:
+    """Training on ``pairs``."""
+    config = recipe.train_biencoder
+    return BiencoderObjective(
+        pairs, pairs, settings, tokenizer, accelerator, config.eval_batch_size,
+        mask_duplicate_golds=config.mask_duplicate_golds,
+    )  # fmt: skip
+
+
+def crossencoder_objective(
+    sets: CandidateSets, settings: CrossencoderSettings, tokenizer: Any, accelerator: Accelerator, recipe: Recipe
+) -> CrossencoderObjective:
+    """Training on ``sets``."""
+    batch_size = recipe.train_crossencoder.eval_batch_size
+    return CrossencoderObjective(sets, sets, settings, tokenizer, accelerator, batch_size)
+
+
+class Training:
+    """Steps as :class:`~zeshel_tasks.training.loop.Trainer` takes them, at the peak learning rate."""
+
+    def __init__(self, model: nn.Module, objective: Objective, config: EncoderConfig, accelerator: Accelerator) -> None:
+        self._objective, self._config, self._accelerator = objective, config, accelerator
+        choose_trained(model, config.type_optimization)
+        self._model, self._optimizer = accelerator.prepare(model, build_optimizer(model, config))
+        self._model.train()
+
+    def run(self, count: int) -> list[torch.Tensor]:
+        """Trains on the first ``count`` mentions; returns the steps' losses."""
+        return [self._step(rows) for rows in in_batches(count, self._config.train_batch_size)]
+
+    def _step(self, rows: Rows) -> torch.Tensor:
+        loss = self._objective.loss(self._model, rows)
+        self._accelerator.backward(loss)
+        self._accelerator.clip_grad_norm_(self._model.parameters(), self._config.max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the stages that only compute do.
+
+    Attributes:
+        recipe: settings of eval-biencoder and eval-crossencoder.
+        pad: id of [PAD].
+        accelerator: device and precision.
+    """
+
+    recipe: Recipe
+    pad: int
+    accelerator: Accelerator
+
+    def encode(self, model: Biencoder, table: TokenTable, path: Path) -> Vectors:
+        """Vectors of candidates, in a file at ``path``."""
+        size = self.recipe.eval_biencoder.encode_batch_size
+        return encode_table(model.cand_encoder, table, size, self.pad, self.accelerator, path, lambda _: None)
+
+    def contexts(self, model: Biencoder, table: TokenTable) -> torch.Tensor:
+        """Vectors of mentions."""
+        return encode_rows(model.context_encoder, table, self.pad, self.accelerator)
+
+    def retrieve(
+        self, model: Biencoder, contexts: TokenTable, vectors: Vectors, folder: Path
+    ) -> tuple[Positions, Scores]:
+        """Candidates and scores of mentions of one world, [mentions, top_k] each, in files in ``folder``."""
+        config = self.recipe.eval_biencoder
+        shape = len(contexts), min(config.top_k, len(vectors))
+        candidates = new_array(folder / "candidates.npy", np.int32, shape)
+        scores = new_array(folder / "scores.npy", np.float32, shape)
+        for rows in in_batches(len(contexts), config.eval_batch_size):
+            best, positions = top_k(self.contexts(model, contexts[rows]), vectors, config.top_k)
+            candidates[rows], scores[rows] = positions.cpu().numpy(), best.cpu().numpy()
+        return candidates, scores
+
+    def scores(self, model: Crossencoder, sets: CandidateSets, count: int) -> torch.Tensor:
+        """The cross-encoder's scores of the first ``count`` mentions' candidates, [count, top_k]."""
+        max_length, device = self.recipe.train_crossencoder.max_seq_length, self.accelerator.device
+        scores = []
+        with torch.inference_mode(), self.accelerator.autocast():
+            for rows in in_batches(count, self.recipe.eval_crossencoder.eval_batch_size):
+                scores.append(candidate_scores(model, sets, rows, max_length, self.pad, device).float().cpu())
+        return torch.cat(scores)
+
+
+def accelerator_of(recipe: Recipe) -> Accelerator:
+    """Device and precision of the recipe, anew."""
+    return build_accelerator(recipe.train_biencoder)
+
+
+def in_batches(count: int, size: int) -> Iterator[Rows]:
+    """The first ``count`` rows, ``size`` at a time."""
+    yield from (np.arange(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def emptied(folder: Path) -> Path:
+    """``folder``, new and empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

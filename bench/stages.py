@@ -1,0 +1,150 @@
+"""Speed of each stage against a plain restatement of BLINK's scripts (``bench/plain``), on the same data and weights.
+
+    python -m bench.stages --data ARCHIVE-or-folder --model DIRECTORY [--seconds 20] [--rounds 2] [--stage NAME ...]
+
+The comparator says how many items it does in ``--seconds``; then both sides do exactly these, by turns, so that a noisy
+machine hits both, each time in a process of its own, so that the peak of memory is that side's. What is not timed:
+loading the model, and making what an earlier stage would have made.
+
+The bound makes the comparator look better than it is at full size: its copies and its memory grow with the data.
+Both sides train the parameters that ``--type_optimization`` names; all other settings of ours are the preset
+``recommended``, but for the precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from bench.facts import commit_facts, data_facts, machine_facts
+from bench.inputs import Inputs
+from bench.measure import Measurement, Side, in_own_process, measure, sample_size
+from bench.stage_list import STAGES
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.data.archive import unpack
+from zeshel_tasks.recipe import build_recipe
+
+_SIDES: tuple[Side, Side] = ("comparator", "ours")
+_MOST_UNPACKED = 32 * 10**9
+_HEADINGS = ("stage", "items", "comparator/s", "ours/s", "ratio", "goal", "comparator MB", "ours MB")
+
+
+@dataclass
+class Row:
+    """A stage's measurements, of both sides.
+
+    Attributes:
+        name: the stage's.
+        count: items of the sample.
+        measured: of each side, one a round.
+    """
+
+    name: str
+    count: int
+    measured: dict[Side, list[Measurement]] = field(default_factory=lambda: {side: [] for side in _SIDES})
+
+    def rate(self, side: Side) -> float:
+        """Items per second over all rounds."""
+        return sum(m.items for m in self.measured[side]) / sum(m.seconds for m in self.measured[side])
+
+    def memory(self, side: Side) -> str:
+        """Highest peak of all rounds, in MB."""
+        host = f"{max(m.peak_mb for m in self.measured[side]):,.0f}"
+        gpu = [m.peak_gpu_mb for m in self.measured[side] if m.peak_gpu_mb is not None]
+        return f"{host} + {max(gpu):,.0f} GPU" if gpu else host
+
+    def cells(self) -> tuple[str, ...]:
+        """As :data:`_HEADINGS` has them."""
+        stage, theirs, ours = STAGES[self.name], self.rate("comparator"), self.rate("ours")
+        return (
+            stage.title, f"{self.count:,} {stage.items}", f"{theirs:,.2f}", f"{ours:,.2f}", f"{ours / theirs:.2f}x",
+            f"{stage.goal:g}x", self.memory("comparator"), self.memory("ours"),
+        )  # fmt: skip
+
+
+def main() -> None:
+    """Measures and prints."""
+    options = _options()
+    recipe = _recipe(options)
+    for line in _facts(options, recipe):
+        print(line, flush=True)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.scratch) as folder:
+        inputs = Inputs(_data_folder(options.data, Path(folder)), options.model, recipe, Path(folder))
+        rows = [_measured(name, inputs, options.seconds, options.rounds) for name in options.stage or STAGES]
+    print()
+    for line in _table([_HEADINGS, *(row.cells() for row in rows)]):
+        print(line)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="archive or folder in ZESHEL's format")
+    parser.add_argument("--model", type=Path, required=True, help="directory of a pretrained BERT, with vocab.txt")
+    parser.add_argument("--seconds", type=float, default=20, help="of the comparator in each measurement, about")
+    parser.add_argument("--rounds", type=int, default=2, help="measurements of each side")
+    parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this one; may be repeated")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of our side")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N, for both sides")
+    parser.add_argument(
+        "--type_optimization", choices=["all_encoder_layers", "all"], default="all_encoder_layers", help="of both sides"
+    )
+    parser.add_argument("--train_batch_size", type=int, default=128, help="mentions in a bi-encoder's step, both sides")
+    parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
+    return parser.parse_args()
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    names = ("precision", "device", "type_optimization")
+    settings = {name: getattr(options, name) for name in names}
+    return build_recipe("recommended", settings, {"train_biencoder.train_batch_size": options.train_batch_size})
+
+
+def _facts(options: argparse.Namespace, recipe: Recipe) -> Iterator[str]:
+    device = torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else
+                          "cpu" if options.device == "auto" else options.device)  # fmt: skip
+    yield from machine_facts(device)
+    yield data_facts(options.data)
+    yield commit_facts()
+    bi, cross = recipe.train_biencoder, recipe.train_crossencoder
+    yield f"precision: comparator fp32, ours {options.precision}"
+    yield f"type_optimization: {bi.type_optimization} on both sides"
+    yield (
+        f"mentions in a step: bi-encoder {bi.train_batch_size}, cross-encoder {cross.train_batch_size} with "
+        f"{recipe.eval_biencoder.top_k} candidates each, on both sides"
+    )
+
+
+def _data_folder(data: Path, scratch: Path) -> Path:
+    if data.is_dir():
+        return data
+    unpack(data, scratch / "data", _MOST_UNPACKED)
+    return scratch / "data"
+
+
+def _measured(name: str, inputs: Inputs, seconds: float, rounds: int) -> Row:
+    row = Row(name, in_own_process(sample_size, name, inputs, seconds))
+    for turn in range(rounds):
+        for side in _SIDES:
+            found = in_own_process(measure, name, side, inputs, row.count, seconds)
+            row.measured[side].append(found)
+            rate = found.items / found.seconds
+            print(
+                f"{name}  round {turn + 1}  {side}: {found.items:,} in {found.seconds:.2f} s, {rate:,.2f}/s", flush=True
+            )
+    return row
+
+
+def _table(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join([first.strip().ljust(widths[0]), *others])
+
+
+if __name__ == "__main__":
+    main()

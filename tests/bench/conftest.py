@@ -1,0 +1,62 @@
+"""The golden data set and its tiny BERT as inputs of both sides."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import ours
+from bench.inputs import Inputs
+from bench.plain.biencoder import PlainBiencoder
+from bench.plain.crossencoder import PlainCrossencoder
+from tests.bench.blinks_weights import load_blinks
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.models.biencoder import Biencoder
+from zeshel_tasks.models.crossencoder import Crossencoder
+from zeshel_tasks.recipe import build_recipe
+
+
+@pytest.fixture(scope="session")
+def bench_recipe() -> Recipe:
+    return build_recipe(
+        "recommended",
+        {
+            "precision": "fp32",
+            "device": "cpu",
+            "max_context_length": 64,
+            "max_cand_length": 64,
+            "max_seq_length": 128,
+            "train_biencoder.train_batch_size": 16,
+            "train_biencoder.mask_duplicate_golds": False,  # the comparator does not
+            "top_k": 16,
+            "eval_biencoder.eval_batch_size": 7,
+            "encode_batch_size": 9,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def inputs(golden: Path, bench_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    return Inputs(golden / "raw", golden / "bert", bench_recipe, tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture
+def biencoders(inputs: Inputs, golden: Path) -> tuple[PlainBiencoder, Biencoder]:
+    """The comparator's and ours, as BLINK trained it, without dropout.
+
+    The tiny BERT itself turns all texts into almost the same vector, so that rounding decides what is retrieved.
+    """
+    weights = golden / "bi" / "pytorch_model.bin"
+    plain = PlainBiencoder(inputs.model).eval()
+    load_blinks(plain, weights)
+    model, _ = ours.start_biencoder(inputs.model, inputs.recipe, weights)
+    return plain, model.eval()
+
+
+@pytest.fixture
+def crossencoders(inputs: Inputs, golden: Path) -> tuple[PlainCrossencoder, Crossencoder]:
+    """The comparator's and ours, as BLINK trained it, without dropout."""
+    weights = golden / "cross" / "pytorch_model.bin"
+    plain = PlainCrossencoder(inputs.model).eval()
+    load_blinks(plain, weights)
+    model, _ = ours.start_crossencoder(inputs.model, inputs.recipe, weights)
+    return plain, model.eval()

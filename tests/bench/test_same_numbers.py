@@ -1,0 +1,159 @@
+"""What is fast computes the comparator's numbers: in fp32, without dropout, from the same weights."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from accelerate import Accelerator
+
+from bench import ours
+from bench.inputs import Inputs
+from bench.plain.biencoder import PlainBiencoder, biencoder_loss, encode_candidates, train_biencoder
+from bench.plain.convert import convert
+from bench.plain.crossencoder import (
+    PlainCrossencoder,
+    crossencoder_loss,
+    join_pairs,
+    score_pairs,
+)
+from bench.plain.optimizer import plain_optimizer
+from bench.plain.retrieval import search
+from bench.plain.tokenize import python_tokenizer, tokenize_split
+from zeshel_tasks.config import TypeOptimization
+from zeshel_tasks.models.biencoder import Biencoder
+from zeshel_tasks.models.crossencoder import Crossencoder
+from zeshel_tasks.training.optimizer import choose_trained
+
+CPU = torch.device("cpu")
+MENTIONS = 40
+BATCH = np.arange(12)
+TRAINED = pytest.mark.parametrize("trained", ["all", "all_encoder_layers"])
+
+
+@pytest.fixture
+def evaluation(inputs: Inputs) -> ours.Evaluation:
+    return ours.Evaluation(inputs.recipe, inputs.tokens.pad, Accelerator(cpu=True))
+
+
+def as_blinks(table: npt.NDArray[np.int32]) -> torch.Tensor:
+    return torch.from_numpy(np.array(table)).long()
+
+
+def assert_same_gradients(ours_model: torch.nn.Module, plain: torch.nn.Module) -> None:
+    """Of every parameter that is trained; some, as those of keys' biases, are rounding errors of nothing."""
+    theirs = {name: weight.grad for name, weight in plain.named_parameters() if weight.grad is not None}
+    gradients = {name: weight.grad for name, weight in ours_model.named_parameters() if weight.requires_grad}
+    assert len(gradients) > 30
+    whole = torch.cat([theirs[name].flatten() for name in gradients]).norm()
+    assert whole > 0
+    for name, gradient in gradients.items():
+        assert gradient is not None, name
+        assert (gradient - theirs[name]).norm() <= 1e-4 * theirs[name].norm() + 1e-5 * whole, name
+
+
+def test_token_tables_are_the_comparators(inputs: Inputs, tmp_path: Path) -> None:
+    data = inputs.data_of("mixed", 100)
+    convert(data, "train.json", tmp_path / "plain.jsonl")
+    plain = tokenize_split(tmp_path / "plain.jsonl", python_tokenizer(inputs.model), 64, 64)
+    pairs = ours.convert_and_tokenize(data, inputs.recipe, inputs.tokens, tmp_path / "ours")
+    assert (tmp_path / "ours" / "train.jsonl").read_bytes() == (tmp_path / "plain.jsonl").read_bytes()
+    np.testing.assert_array_equal(pairs.mentions.contexts, plain.contexts.numpy())
+    np.testing.assert_array_equal(pairs.golds[pairs.gold_row], plain.golds.numpy())
+    np.testing.assert_array_equal(pairs.mentions.label, plain.labels.numpy())
+    assert [pairs.mentions.worlds[world] for world in pairs.mentions.world] == plain.worlds
+
+
+def test_candidate_vectors_are_the_comparators(
+    inputs: Inputs, evaluation: ours.Evaluation, biencoders: tuple[PlainBiencoder, Biencoder], tmp_path: Path
+) -> None:
+    plain, model = biencoders
+    table = inputs.encoded()[:50]
+    vectors = torch.from_numpy(np.array(evaluation.encode(model, table, tmp_path / "vectors.npy")))
+    torch.testing.assert_close(vectors, encode_candidates(plain, as_blinks(table), CPU), atol=1e-5, rtol=1e-5)
+
+
+def test_retrieved_candidates_and_scores_are_the_comparators(
+    inputs: Inputs, evaluation: ours.Evaluation, biencoders: tuple[PlainBiencoder, Biencoder], tmp_path: Path
+) -> None:
+    plain, model = biencoders
+    world, contexts = inputs.largest_world(), inputs.pairs("world", MENTIONS).mentions.contexts
+    vectors = evaluation.encode(model, world, tmp_path / "vectors.npy")
+    candidates, scores = evaluation.retrieve(model, contexts, vectors, tmp_path)
+    theirs = torch.from_numpy(np.array(vectors))
+    for row, context in enumerate(as_blinks(contexts)):
+        with torch.no_grad():
+            best, positions = search(plain, context[None], theirs, inputs.recipe.eval_biencoder.top_k)
+        assert set(candidates[row]) == set(positions[0].tolist())
+        np.testing.assert_allclose(scores[row], best[0].numpy(), rtol=1e-5, atol=1e-5)
+
+
+@TRAINED
+def test_first_biencoder_loss_and_gradients_are_the_comparators(
+    inputs: Inputs, biencoders: tuple[PlainBiencoder, Biencoder], trained: TypeOptimization
+) -> None:
+    plain, model = biencoders
+    pairs = inputs.pairs("mixed", MENTIONS)
+    _, settings = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
+    tokenizer = ours.tokenizer_of(inputs.model)
+    objective = ours.biencoder_objective(pairs, settings, tokenizer, Accelerator(cpu=True), inputs.recipe)
+    choose_trained(model, trained)
+    loss = objective.loss(model, BATCH)
+    loss.backward()
+    contexts, golds = pairs.mentions.contexts[BATCH], pairs.golds[pairs.gold_row[BATCH]]
+    expected = biencoder_loss(plain, as_blinks(contexts), as_blinks(golds))
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert_same_gradients(model, plain)
+
+
+@TRAINED
+def test_first_crossencoder_loss_and_gradients_are_the_comparators(
+    inputs: Inputs, crossencoders: tuple[PlainCrossencoder, Crossencoder], trained: TypeOptimization
+) -> None:
+    plain, model = crossencoders
+    sets, rows = inputs.sets(), BATCH[:3]
+    _, settings = ours.start_crossencoder(inputs.model, inputs.recipe, inputs.start_weights("crossencoder"))
+    tokenizer = ours.tokenizer_of(inputs.model)
+    objective = ours.crossencoder_objective(sets, settings, tokenizer, Accelerator(cpu=True), inputs.recipe)
+    choose_trained(model, trained)
+    loss = objective.loss(model, rows)
+    loss.backward()
+    contexts = as_blinks(sets.mentions.contexts[rows])
+    pairs = join_pairs(contexts, as_blinks(sets.candidate_tokens(rows)), settings.max_seq_length)
+    expected = crossencoder_loss(plain, pairs, as_blinks(sets.gold_rank[rows]), contexts.shape[1])
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert_same_gradients(model, plain)
+
+
+def test_crossencoder_scores_are_the_comparators(
+    inputs: Inputs, evaluation: ours.Evaluation, crossencoders: tuple[PlainCrossencoder, Crossencoder]
+) -> None:
+    plain, model = crossencoders
+    sets, rows = inputs.sets(), np.arange(5)
+    contexts = as_blinks(sets.mentions.contexts[rows])
+    pairs = join_pairs(
+        contexts, as_blinks(sets.candidate_tokens(rows)), inputs.recipe.train_crossencoder.max_seq_length
+    )
+    expected = score_pairs(plain, pairs, contexts.shape[1], 2, CPU)
+    torch.testing.assert_close(evaluation.scores(model, sets, len(rows)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_both_sides_train_on_the_same_mentions_in_the_same_order(
+    inputs: Inputs, biencoders: tuple[PlainBiencoder, Biencoder]
+) -> None:
+    """Their optimizers decay and clip differently, which a few steps at this rate do not show."""
+    plain, model = biencoders
+    config, pairs = inputs.recipe.train_biencoder, inputs.pairs("mixed", MENTIONS)
+    _, settings = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
+    accelerator, tokenizer = Accelerator(cpu=True), ours.tokenizer_of(inputs.model)
+    objective = ours.biencoder_objective(pairs, settings, tokenizer, accelerator, inputs.recipe)
+    losses = ours.Training(model, objective, config, accelerator).run(MENTIONS)
+    optimizer = plain_optimizer(plain, config.type_optimization, config.learning_rate)
+    contexts, golds = as_blinks(pairs.mentions.contexts), as_blinks(pairs.golds[pairs.gold_row])
+    expected = train_biencoder(
+        plain.train(), optimizer, contexts[:MENTIONS], golds[:MENTIONS], config.train_batch_size, CPU
+    )
+    assert [loss.item() for loss in losses] == pytest.approx(expected, rel=1e-3)
