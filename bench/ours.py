@@ -34,7 +34,7 @@ from zeshel_tasks.models.crossencoder import Crossencoder, CrossencoderSettings,
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
 from zeshel_tasks.training.device import build_accelerator
-from zeshel_tasks.training.loop import Objective, Rows
+from zeshel_tasks.training.objective import Objective, Rows
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained
 
 Scores = npt.NDArray[np.float32]
@@ -85,19 +85,14 @@ def biencoder_objective(
     pairs: GoldPairs, settings: BiencoderSettings, tokenizer: Any, accelerator: Accelerator, recipe: Recipe
 ) -> BiencoderObjective:
     """Training on ``pairs``."""
-    config = recipe.train_biencoder
-    return BiencoderObjective(
-        pairs, pairs, settings, tokenizer, accelerator, config.eval_batch_size,
-        mask_duplicate_golds=config.mask_duplicate_golds,
-    )  # fmt: skip
+    return BiencoderObjective(pairs, pairs, settings, tokenizer, accelerator, recipe.train_biencoder)
 
 
 def crossencoder_objective(
     sets: CandidateSets, settings: CrossencoderSettings, tokenizer: Any, accelerator: Accelerator, recipe: Recipe
 ) -> CrossencoderObjective:
     """Training on ``sets``."""
-    batch_size = recipe.train_crossencoder.eval_batch_size
-    return CrossencoderObjective(sets, sets, settings, tokenizer, accelerator, batch_size)
+    return CrossencoderObjective(sets, sets, settings, tokenizer, accelerator, recipe.train_crossencoder)
 
 
 class Training:
@@ -114,12 +109,14 @@ class Training:
         return [self._step(rows) for rows in in_batches(count, self._config.train_batch_size)]
 
     def _step(self, rows: Rows) -> torch.Tensor:
-        loss = self._objective.loss(self._model, rows)
-        self._accelerator.backward(loss)
+        losses = []
+        for part in self._objective.parts(self._model, rows, self._config.gradient_accumulation_steps):
+            self._accelerator.backward(part.root)
+            losses.append(part.loss)
         self._accelerator.clip_grad_norm_(self._model.parameters(), self._config.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return torch.stack(losses).sum()
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,8 @@ def _device(inputs: Inputs) -> torch.device:
 
 def _plain_sets(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     sets = inputs.sets()
-    rows = np.arange(len(sets.mentions))
-    return _long(sets.mentions.contexts), _long(sets.candidate_tokens(rows)), _long(sets.gold_rank)
+    rows, columns = np.ogrid[: len(sets.mentions), : sets.candidates.shape[1]]
+    return _long(sets.mentions.contexts), _long(sets.candidate_tokens(rows, columns)), _long(sets.gold_rank)
 
 
 def _long(table: npt.NDArray[np.int32]) -> torch.Tensor:

@@ -121,7 +121,11 @@ def test_first_crossencoder_loss_and_gradients_are_the_comparators(
     loss = objective.loss(model, rows)
     loss.backward()
     contexts = as_blinks(sets.mentions.contexts[rows])
-    pairs = join_pairs(contexts, as_blinks(sets.candidate_tokens(rows)), settings.max_seq_length)
+    pairs = join_pairs(
+        contexts,
+        as_blinks(sets.candidate_tokens(rows[:, None], np.arange(sets.candidates.shape[1]))),
+        settings.max_seq_length,
+    )
     expected = crossencoder_loss(plain, pairs, as_blinks(sets.gold_rank[rows]), contexts.shape[1])
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -135,7 +139,9 @@ def test_crossencoder_scores_are_the_comparators(
     sets, rows = inputs.sets(), np.arange(5)
     contexts = as_blinks(sets.mentions.contexts[rows])
     pairs = join_pairs(
-        contexts, as_blinks(sets.candidate_tokens(rows)), inputs.recipe.train_crossencoder.max_seq_length
+        contexts,
+        as_blinks(sets.candidate_tokens(rows[:, None], np.arange(sets.candidates.shape[1]))),
+        inputs.recipe.train_crossencoder.max_seq_length,
     )
     expected = score_pairs(plain, pairs, contexts.shape[1], 2, CPU)
     torch.testing.assert_close(evaluation.scores(model, sets, len(rows)), expected, atol=1e-5, rtol=1e-5)

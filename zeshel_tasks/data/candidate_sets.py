@@ -50,15 +50,16 @@ class CandidateSets:
         return np.flatnonzero(self.gold_rank >= 0)
 
     def candidate_tokens(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> TokenTable:
-        """Token ids of one candidate of each mention: int32 [len(rows), max_cand_length].
+        """Token ids of candidates: int32 [..., max_cand_length].
 
         Args:
-            rows: mentions, int64 [n]; one may occur any number of times.
-            columns: int64 [n], which candidate of each; none is :data:`NO_CANDIDATE`.
+            rows: mentions, int64 [...]; one may occur any number of times.
+            columns: int64, of a shape that fits: which candidate of each; none is :data:`NO_CANDIDATE`.
         """
+        rows, columns = np.broadcast_arrays(rows, columns)
         worlds, positions = self.mentions.world[rows], self.candidates[rows, columns]
         length = next(iter(self.tokens.values())).shape[1]
-        ids = np.empty((len(rows), length), dtype=np.int32)
+        ids = np.empty((*rows.shape, length), dtype=np.int32)
         for world in np.unique(worlds):
             of_world = worlds == world
             ids[of_world] = self.tokens[self.mentions.worlds[world]][positions[of_world]]
