@@ -104,6 +104,11 @@ class Training:
         self._model, self._optimizer = accelerator.prepare(model, build_optimizer(model, config))
         self._model.train()
 
+    def prepare(self) -> None:
+        """What comes before the first step of a training."""
+        self._objective.begin_epoch(self._model, 0, resumed=False, after_batch=lambda: None)
+        self._model.train()
+
     def run(self, count: int) -> list[torch.Tensor]:
         """Trains on the first ``count`` mentions; returns the steps' losses."""
         return [self._step(rows) for rows in in_batches(count, self._config.train_batch_size)]

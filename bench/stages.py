@@ -74,7 +74,7 @@ def main() -> None:
     for line in _facts(options, recipe):
         print(line, flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.scratch) as folder:
-        inputs = Inputs(_data_folder(options.data, Path(folder)), options.model, recipe, Path(folder))
+        inputs = Inputs(data_folder(options.data, Path(folder)), options.model, recipe, Path(folder))
         rows = [_measured(name, inputs, options.seconds, options.rounds) for name in options.stage or STAGES]
     print()
     for line in _table([_HEADINGS, *(row.cells() for row in rows)]):
@@ -119,7 +119,8 @@ def _facts(options: argparse.Namespace, recipe: Recipe) -> Iterator[str]:
     )
 
 
-def _data_folder(data: Path, scratch: Path) -> Path:
+def data_folder(data: Path, scratch: Path) -> Path:
+    """The data set in a folder, unpacked below ``scratch`` where it is an archive."""
     if data.is_dir():
         return data
     unpack(data, scratch / "data", _MOST_UNPACKED)

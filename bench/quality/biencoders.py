@@ -1,0 +1,101 @@
+"""The rows of the bi-encoder: trained, and measured by recall among all entities of worlds that were not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import ours
+from bench.quality.rows import Row
+from bench.quality.sample import Sample
+from bench.quality.training import Pace, new_fit, pace_of, trained
+from zeshel_tasks.config import Recipe, TrainBiencoderConfig
+from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.evaluation.encoding import encode_rows, encode_table
+from zeshel_tasks.evaluation.retrieval import top_k
+from zeshel_tasks.models.biencoder import load_biencoder
+from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.stages.train_biencoder import build_objective
+from zeshel_tasks.training.device import build_accelerator
+from zeshel_tasks.training.fit import Fit
+
+_VALIDATED_ON = 25  # mentions of each world, within the training: one epoch has no other to be better than
+_RETRIEVED = 64
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """The candidates of a split's mentions.
+
+    Attributes:
+        candidates: int32 [mentions, top_k], positions in the mention's world; -1 where there is none.
+        gold_rank: int32 [mentions]; -1 where the gold is not among them.
+    """
+
+    candidates: np.ndarray[Any, np.dtype[np.int32]]
+    gold_rank: np.ndarray[Any, np.dtype[np.int32]]
+
+    def recall(self, at: int) -> float:
+        """Share of the mentions whose gold is among the first ``at``."""
+        return float(np.mean((self.gold_rank >= 0) & (self.gold_rank < at)))
+
+
+def train_biencoder(row: Row, sample: Sample, bert: Path, seed: int, mentions: int) -> tuple[Path, float]:
+    """Trains on ``mentions`` mentions drawn by ``seed``; returns the model's directory and the seconds it took."""
+    task = _fit(row, sample, bert, seed, mentions)
+    result = trained(task)
+    return task.model, float(result.metrics["training_seconds"])
+
+
+def biencoder_pace(row: Row, sample: Sample, bert: Path, batches: int) -> Pace:
+    """How fast a row trains here."""
+    return pace_of(
+        _fit(row, sample, bert, 0, (batches + 1) * biencoder_config(row, sample, 0).train_batch_size), batches
+    )
+
+
+def biencoder_config(row: Row, sample: Sample, seed: int) -> TrainBiencoderConfig:
+    """The row's settings: one epoch, whose mentions are all different."""
+    lengths = {"max_context_length": sample.length, "max_cand_length": sample.length}
+    own = {f"train_biencoder.{name}": value for name, value in row.settings.items()}
+    recipe: Recipe = build_recipe("blink", lengths, {"seed": seed, "train_biencoder.num_train_epochs": 1}, own)
+    return recipe.train_biencoder
+
+
+def retrieved(model: Path, pairs: GoldPairs, sample: Sample) -> Retrieved:
+    """The best entities for each mention among all of its world."""
+    config = build_recipe("blink").eval_biencoder
+    accelerator = build_accelerator(config)
+    biencoder, _, _ = load_biencoder(model)
+    biencoder.to(accelerator.device).eval()
+    mentions, pad = pairs.mentions, sample.tokens.pad
+    candidates = np.full((len(mentions), _RETRIEVED), -1, dtype=np.int32)
+    for world, rows in mentions.rows_of_world().items():
+        path = sample.scratch / "vectors.npy"
+        vectors = encode_table(
+            biencoder.cand_encoder, sample.entities(world), _BATCH, pad, accelerator, path, lambda _: None
+        )
+        for batch in np.array_split(rows, -(-len(rows) // _BATCH)):
+            queries = encode_rows(biencoder.context_encoder, mentions.contexts[batch], pad, accelerator)
+            _, positions = top_k(queries, vectors, _RETRIEVED)
+            candidates[batch, : positions.shape[1]] = positions.cpu().numpy()
+    hit = candidates == np.asarray(mentions.label)[:, None]
+    return Retrieved(candidates, np.where(hit.any(1), hit.argmax(1), -1).astype(np.int32))
+
+
+def _fit(row: Row, sample: Sample, bert: Path, seed: int, mentions: int) -> Fit:
+    tables = ours.emptied(sample.scratch / "tables")
+    config = biencoder_config(row, sample, seed)
+    train = sample.pairs("train", mentions, seed)
+    sample.pairs("valid", _VALIDATED_ON)
+    (tables / "train").symlink_to(sample.folder("train", mentions, seed))
+    (tables / "valid").symlink_to(sample.folder("valid", _VALIDATED_ON))
+    if config.hard_negatives:
+        for world in train.mentions.worlds:
+            sample.entities(world)
+        (tables / "entities").symlink_to(sample.scratch / "entities")
+    return new_fit(build_objective, config, bert, tables, sample.scratch / "biencoder")

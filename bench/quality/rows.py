@@ -1,0 +1,65 @@
+"""The rows of both tables: what each lays over the ``blink`` preset.
+
+The first rows add to one another, since each is what the literature has left behind; those below the base add one
+ingredient each to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train.
+
+    Attributes:
+        name: in the table.
+        settings: of the stage, over ``blink``'s.
+        on_test: whether it is also measured on the test worlds; choices are made by the others.
+    """
+
+    name: str
+    settings: Settings
+    on_test: bool = False
+
+
+_PACE: Settings = {"learning_rate": 1e-4, "train_batch_size": 32}
+"""``blink``'s 1e-05 and 128 are for five epochs of ZESHEL; minutes of them move little, so its method has these too."""
+
+_TRAINED: Settings = _PACE | {
+    "type_optimization": "all", "shuffle": True, "mask_duplicate_golds": True, "attention_dropout": 0.0,
+}  # fmt: skip
+_BASE: Settings = _TRAINED | {"pooling": "mean", "similarity": "cosine"}
+
+BIENCODER = (
+    Row("blink", {}, on_test=True),
+    Row("blink at this pace", _PACE, on_test=True),
+    Row("+ all parameters, shuffled, golds masked, no attention dropout", _TRAINED),
+    Row("+ mean over tokens", _TRAINED | {"pooling": "mean"}),
+    Row("+ cosine, learned temperature (base)", _BASE, on_test=True),
+    Row("base, [CLS] instead of the mean", _BASE | {"pooling": "cls"}),
+    Row("base, attention dropout as in the model", _BASE | {"attention_dropout": None}),
+    Row("base + one-world batches", _BASE | {"one_world_batches": True}, on_test=True),
+    Row("base + 2 hard negatives", _BASE | {"hard_negatives": 2}),
+    Row(
+        "base + batches of 128 by gradient caching",
+        _BASE | {"train_batch_size": 128, "gradient_accumulation_steps": 4, "gradient_cache": True},
+    ),
+)
+
+RETRIEVER = BIENCODER[7]
+"""Whose candidates the cross-encoders are trained and measured on."""
+
+_CROSS_TRAINED: Settings = {"type_optimization": "all", "attention_dropout": 0.0}
+
+CROSSENCODER = (
+    Row("blink", {}, on_test=True),
+    Row("learning rate 2e-05", {"learning_rate": 2e-5}, on_test=True),
+    Row("+ all parameters, no attention dropout", _CROSS_TRAINED | {"learning_rate": 2e-5}),
+    Row("learning rate 1e-04 instead", _CROSS_TRAINED | {"learning_rate": 1e-4}),
+    Row("+ 4 candidates a step", _CROSS_TRAINED | {"learning_rate": 1e-4, "train_candidates": 4}, on_test=True),
+)

@@ -1,0 +1,59 @@
+"""One training within a time: first it is timed for some steps, then it gets as many mentions as fit."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import ours
+from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.training.device import build_accelerator
+from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
+
+_FEWEST_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a way to train is here.
+
+    Attributes:
+        mentions_per_second: in its steps.
+        prepared_seconds: before its first step, for what it prepares (hard negatives).
+    """
+
+    mentions_per_second: float
+    prepared_seconds: float
+
+    def mentions_in(self, seconds: float, batch_size: int, available: int) -> int:
+        """Whole batches that a training of ``seconds`` has time for."""
+        fitting = self.mentions_per_second * max(0.0, seconds - self.prepared_seconds)
+        return min(max(_FEWEST_STEPS, int(fitting // batch_size)) * batch_size, available)
+
+
+def new_fit(build: BuildObjective, config: EncoderConfig, bert: Path, tables: Path, out: Path) -> Fit:
+    """A training in the emptied directory ``out``."""
+    return Fit(build, config, bert, None, tables, str(ours.emptied(out) / "store"), "checkpoints", out)
+
+
+def pace_of(task: Fit, batches: int) -> Pace:
+    """Times ``batches`` steps."""
+    accelerator = build_accelerator(task.config)
+    model, objective = task.build(task, accelerator)
+    training = ours.Training(model, objective, task.config, accelerator)
+    training.run(min(task.config.train_batch_size, objective.mentions))  # what is set up at first use
+    started = time.perf_counter()
+    training.prepare()
+    prepared = time.perf_counter()
+    count = min(batches * task.config.train_batch_size, objective.mentions)
+    training.run(count)
+    return Pace(count / (time.perf_counter() - prepared), prepared - started)
+
+
+def trained(task: Fit) -> FitResult:
+    """Trains to the end; the model is then in ``task.model``, and nothing else is kept."""
+    fit(task)
+    shutil.rmtree(task.out / "store", ignore_errors=True)
+    return FitResult.model_validate_json(task.result.read_text())
