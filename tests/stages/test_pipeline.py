@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 from tests.finished import manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
+from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.recipe import build_recipe
@@ -235,9 +236,9 @@ def test_saved_models_give_the_scores_that_were_measured(finished_run: Run, tmp_
     manifest = read_manifest(finished_run.store, folder)
     assert manifest is not None
     files = Artifact(finished_run.store, folder, manifest, tmp_path)
-    ids = torch.from_numpy(np.load(files.path("tokens.npy")).astype(np.int64))
+    batch = token_batch(np.load(files.path("tokens.npy")), 0, torch.device("cpu"))
     with torch.no_grad():
-        vectors = biencoder.eval().cand_encoder(ids, ids != 0)
+        vectors = biencoder.eval().cand_encoder(batch)
     np.testing.assert_allclose(vectors.numpy(), np.load(files.path("vectors.npy")), atol=1e-5)
     load_crossencoder(finished_run.artifact("train-crossencoder", tmp_path).directory("model"))
 

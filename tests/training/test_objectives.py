@@ -47,7 +47,8 @@ def test_biencoder_loss_is_cross_entropy_over_the_batchs_golds(pairs: GoldPairs,
 
 
 def test_a_gold_shared_by_two_mentions_is_no_negative_of_either(pairs: GoldPairs, golden: Path) -> None:
-    shared = replace(pairs, gold_row=np.zeros(len(pairs.mentions), dtype=np.int64))
+    one = np.zeros(len(pairs.mentions), dtype=np.int32)
+    shared = replace(pairs, gold_row=one.astype(np.int64), mentions=replace(pairs.mentions, label=one, world=one))
     model, objective = biencoder_objective(shared, golden, masked=True)
     with torch.no_grad():
         assert objective.loss(model, np.arange(4)).item() == pytest.approx(0, abs=1e-6)
