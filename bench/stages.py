@@ -95,7 +95,11 @@ def _options() -> argparse.Namespace:
         "--type_optimization", choices=["all_encoder_layers", "all"], default="all_encoder_layers", help="of both sides"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, of both sides where the comparator has it"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting, of both sides where the comparator has it",
     )
     parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
     return parser.parse_args()
