@@ -1,7 +1,7 @@
 """The bounded sample that both sides of ``bench/stages.py`` work on; each part is made when it is first asked for.
 
 Two samples of the train split: ``mixed``, mentions drawn from all its worlds, for training and re-ranking; ``world``,
-mentions of its largest world, for what the stages do world by world.
+all mentions of its largest world, for what the stages do world by world.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from bench import ours
+from bench.smaller_world import write_smaller_world
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets
@@ -25,7 +26,6 @@ from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.evaluation.encoding import Vectors
 
 MIXED_MENTIONS = 2048
-WORLD_MENTIONS = 8192
 RETRIEVED_MENTIONS = 1024  # of the world's; their vectors are computed beforehand
 ENCODED_ENTITIES = 16_384
 _SEED = 7
@@ -69,6 +69,13 @@ class Inputs:
             (folder / "mentions").mkdir(parents=True)
             (folder / "documents").symlink_to((self.data / "documents").resolve())
             (folder / "mentions" / "train.json").write_text("".join(self.mentions(sample)[:count]), encoding="utf-8")
+        return folder
+
+    def smaller_world(self, count: int) -> Path:
+        """A data set of the first ``count`` mentions of ``world``, with as many documents for each as the world has."""
+        folder = self.scratch / f"smaller-world-{count}"
+        if not folder.exists():
+            write_smaller_world(self.data, self.mentions("world"), count, folder, _SEED)
         return folder
 
     def pairs(self, sample: str, most: int) -> GoldPairs:
@@ -154,6 +161,6 @@ class Inputs:
                 by_world[json.loads(line)["corpus"]].append(line.rstrip("\n") + "\n")
         mixed = [line for lines in by_world.values() for line in lines]
         largest = max(by_world.values(), key=len)
-        for sample, mentions, most in (("mixed", mixed, MIXED_MENTIONS), ("world", largest, WORLD_MENTIONS)):
+        for sample, mentions, most in (("mixed", mixed, MIXED_MENTIONS), ("world", largest, len(largest))):
             drawn = random.Random(_SEED).sample(mentions, min(most, len(mentions)))
             (self.scratch / f"{sample}.json").write_text("".join(drawn), encoding="utf-8")

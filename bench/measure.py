@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, ParamSpec, TypeVar
@@ -27,16 +26,23 @@ class Measurement:
     """What one process found.
 
     Attributes:
-        items: done in all.
-        seconds: that they took.
+        count: items of the sample.
+        passes: how often they were done.
+        seconds: that this took.
         peak_mb: resident memory at its highest, in MB (10^6 bytes), from when all was ready.
         peak_gpu_mb: memory that torch held on the GPU at its highest; None without one.
     """
 
-    items: int
+    count: int
+    passes: int
     seconds: float
     peak_mb: float
     peak_gpu_mb: float | None
+
+    @property
+    def items(self) -> int:
+        """Done in all."""
+        return self.count * self.passes
 
 
 def in_own_process(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -48,29 +54,37 @@ def in_own_process(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwarg
         return process.submit(function, *args, **kwargs).result()
 
 
-def sample_size(name: str, inputs: Inputs, seconds: float) -> int:
-    """How many items the comparator does in about ``seconds``: whole batches, one at least, as many as there are."""
-    stage = STAGES[name]
-    run, batch, available = stage.comparator(inputs), stage.batch(inputs), stage.available(inputs)
-    run(1)
-    count = min(batch, available)
-    while (elapsed := _seconds(run, count)) < seconds / 10 and count < available:
-        count = min(count * _GROWTH, available)
-    batches = max(1, math.ceil(count / elapsed * seconds / batch))
-    return min(batches * batch, max(batch, available // batch * batch), available)
+def make_inputs(names: Iterable[str], inputs: Inputs) -> None:
+    """Makes what the stages need, so that no measurement has what this took in its memory."""
+    for name in names:
+        STAGES[name].ours.prepare(inputs)
 
 
-def measure(name: str, side: Side, inputs: Inputs, count: int, seconds: float) -> Measurement:
-    """Does the first ``count`` items once, and again until half of ``seconds`` are over."""
+def measure(name: str, side: Side, inputs: Inputs, seconds: float, count: int | None = None) -> Measurement:
+    """Does the sample's first ``count`` items once, and again until half of ``seconds`` are over.
+
+    Without ``count``, so many as are done in about ``seconds``: whole batches, one at least, no more than there are.
+    """
     stage = STAGES[name]
-    run = (stage.comparator if side == "comparator" else stage.ours)(inputs)
+    work = stage.comparator if side == "comparator" else stage.ours
+    run = work.prepare(inputs)
     run(1)  # what is set up at first use
+    if count is None:
+        count = _sample_size(run, work.batch(inputs), stage.available(inputs), seconds)
     reset_peak_memory()
     elapsed, passes = 0.0, 0
     while passes == 0 or elapsed < seconds / 2:
         elapsed += _seconds(run, count)
         passes += 1
-    return Measurement(passes * count, elapsed, peak_memory_mb(), peak_gpu_memory_mb())
+    return Measurement(count, passes, elapsed, peak_memory_mb(), peak_gpu_memory_mb())
+
+
+def _sample_size(run: Run, batch: int, available: int, seconds: float) -> int:
+    count = 1
+    while (elapsed := _seconds(run, count)) < seconds / 10 and count < available:
+        count = min(count * _GROWTH, available)
+    batches = max(1, round(count / elapsed * seconds / batch))
+    return min(batches * batch, max(batch, available // batch * batch), available)
 
 
 def _seconds(run: Run, count: int) -> float:

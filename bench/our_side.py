@@ -55,7 +55,7 @@ def tokenize(inputs: Inputs) -> Run:
 
     def run(count: int) -> object:
         folder = ours.emptied(inputs.scratch / "our_converted")
-        return ours.convert_and_tokenize(inputs.data_of("world", count), inputs.recipe, tokens, folder)
+        return ours.convert_and_tokenize(inputs.smaller_world(count), inputs.recipe, tokens, folder)
 
     return run
 

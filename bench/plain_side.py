@@ -82,7 +82,7 @@ def tokenize(inputs: Inputs) -> Run:
 
     def run(count: int) -> object:
         jsonl = ours.emptied(inputs.scratch / "plain_converted") / "train.jsonl"
-        convert(inputs.data_of("world", count), "train.json", jsonl)
+        convert(inputs.smaller_world(count), "train.json", jsonl)
         return tokenize_split(jsonl, tokenizer, config.max_context_length, config.max_cand_length)
 
     return run

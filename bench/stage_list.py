@@ -7,8 +7,25 @@ from dataclasses import dataclass
 
 from bench import our_side, plain_side
 from bench.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
+from bench.plain.biencoder import ENCODE_BATCH_SIZE
 
 Prepare = Callable[[Inputs], Run]
+
+
+Size = Callable[[Inputs], int]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one side does.
+
+    Attributes:
+        prepare: makes it ready.
+        batch: items that it works on at once; a sample has whole batches.
+    """
+
+    prepare: Prepare
+    batch: Size
 
 
 @dataclass(frozen=True)
@@ -19,19 +36,17 @@ class Stage:
         title: what is measured.
         items: what is counted.
         goal: how many times as fast as the comparator we mean to be.
+        available: items that the sample has.
         comparator: the comparator's work.
         ours: our work.
-        batch: items that are worked on at once and should not be split.
-        available: items that the sample has.
     """
 
     title: str
     items: str
     goal: float
-    comparator: Prepare
-    ours: Prepare
-    batch: Callable[[Inputs], int]
-    available: Callable[[Inputs], int]
+    available: Size
+    comparator: Work
+    ours: Work
 
 
 def _one(_: Inputs) -> int:
@@ -42,27 +57,58 @@ def _mixed(inputs: Inputs) -> int:
     return min(MIXED_MENTIONS, len(inputs.mentions("mixed")))
 
 
+def _world(inputs: Inputs) -> int:
+    return len(inputs.mentions("world"))
+
+
+def _retrieved(inputs: Inputs) -> int:
+    return min(RETRIEVED_MENTIONS, _world(inputs))
+
+
+def _biencoder_step(inputs: Inputs) -> int:
+    return inputs.recipe.train_biencoder.train_batch_size
+
+
+def _crossencoder_step(inputs: Inputs) -> int:
+    return inputs.recipe.train_crossencoder.train_batch_size
+
+
+def _encoded_at_once(inputs: Inputs) -> int:
+    """Some batches: rows of like length are put together, which one batch alone would not show."""
+    return 4 * inputs.recipe.eval_biencoder.encode_batch_size
+
+
+def _retrieved_at_once(inputs: Inputs) -> int:
+    return inputs.recipe.eval_biencoder.eval_batch_size
+
+
+def _scored_at_once(inputs: Inputs) -> int:
+    return inputs.recipe.eval_crossencoder.eval_batch_size
+
+
 STAGES = {
     "train-biencoder": Stage(
-        "bi-encoder training", "mentions", 5, plain_side.train_biencoder, our_side.train_biencoder,
-        lambda inputs: inputs.recipe.train_biencoder.train_batch_size, _mixed,
+        "bi-encoder training", "mentions", 5, _mixed,
+        Work(plain_side.train_biencoder, _biencoder_step), Work(our_side.train_biencoder, _biencoder_step),
     ),
     "encode": Stage(
-        "candidate encoding", "entities", 10, plain_side.encode, our_side.encode, _one,
-        lambda inputs: len(inputs.encoded()),
+        "candidate encoding", "entities", 10, lambda inputs: len(inputs.encoded()),
+        Work(plain_side.encode, lambda _: ENCODE_BATCH_SIZE), Work(our_side.encode, _encoded_at_once),
     ),
     "retrieve": Stage(
-        "retrieval", "mentions", 10, plain_side.retrieve, our_side.retrieve, _one,
-        lambda inputs: min(RETRIEVED_MENTIONS, len(inputs.mentions("world"))),
+        "retrieval", "mentions", 10, _retrieved,
+        Work(plain_side.retrieve, _one), Work(our_side.retrieve, _retrieved_at_once),
     ),
     "train-crossencoder": Stage(
-        "cross-encoder training", "mentions", 5, plain_side.train_crossencoder, our_side.train_crossencoder,
-        lambda inputs: inputs.recipe.train_crossencoder.train_batch_size, _mixed,
+        "cross-encoder training", "mentions", 5, _mixed,
+        Work(plain_side.train_crossencoder, _crossencoder_step), Work(our_side.train_crossencoder, _crossencoder_step),
     ),
-    "score": Stage("cross-encoder scoring", "mentions", 8, plain_side.score, our_side.score, _one, _mixed),
+    "score": Stage(
+        "cross-encoder scoring", "mentions", 8, _mixed,
+        Work(plain_side.score, lambda _: plain_side.EVAL_BATCH_SIZE), Work(our_side.score, _scored_at_once),
+    ),
     "tokenize": Stage(
-        "convert + tokenize", "mentions", 10, plain_side.tokenize, our_side.tokenize, _one,
-        lambda inputs: len(inputs.mentions("world")),
+        "convert + tokenize", "mentions", 10, _world, Work(plain_side.tokenize, _one), Work(our_side.tokenize, _one)
     ),
 }  # fmt: skip
 """In the order of the recipe, but for ``tokenize``, which is part of several stages."""

@@ -2,7 +2,7 @@
 
     python -m bench.stages --data ARCHIVE-or-folder --model DIRECTORY [--seconds 20] [--rounds 2] [--stage NAME ...]
 
-The comparator says how many items it does in ``--seconds``; then both sides do exactly these, by turns, so that a noisy
+Both sides begin at the start of the same sample and do what they can in about ``--seconds``, by turns, so that a noisy
 machine hits both, each time in a process of its own, so that the peak of memory is that side's. What is not timed:
 loading the model, and making what an earlier stage would have made.
 
@@ -23,7 +23,7 @@ import torch
 
 from bench.facts import commit_facts, data_facts, machine_facts
 from bench.inputs import Inputs
-from bench.measure import Measurement, Side, in_own_process, measure, sample_size
+from bench.measure import Measurement, Side, in_own_process, make_inputs, measure
 from bench.stage_list import STAGES
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.archive import unpack
@@ -31,7 +31,7 @@ from zeshel_tasks.recipe import build_recipe
 
 _SIDES: tuple[Side, Side] = ("comparator", "ours")
 _MOST_UNPACKED = 32 * 10**9
-_HEADINGS = ("stage", "items", "comparator/s", "ours/s", "ratio", "goal", "comparator MB", "ours MB")
+_HEADINGS = ("stage", "items", "comparator/s", "ours/s", "ratio", "goal", "comparator MB", "ours MB", "samples")
 
 
 @dataclass
@@ -40,12 +40,10 @@ class Row:
 
     Attributes:
         name: the stage's.
-        count: items of the sample.
         measured: of each side, one a round.
     """
 
     name: str
-    count: int
     measured: dict[Side, list[Measurement]] = field(default_factory=lambda: {side: [] for side in _SIDES})
 
     def rate(self, side: Side) -> float:
@@ -62,8 +60,9 @@ class Row:
         """As :data:`_HEADINGS` has them."""
         stage, theirs, ours = STAGES[self.name], self.rate("comparator"), self.rate("ours")
         return (
-            stage.title, f"{self.count:,} {stage.items}", f"{theirs:,.2f}", f"{ours:,.2f}", f"{ours / theirs:.2f}x",
+            stage.title, stage.items, f"{theirs:,.2f}", f"{ours:,.2f}", f"{ours / theirs:.2f}x",
             f"{stage.goal:g}x", self.memory("comparator"), self.memory("ours"),
+            " / ".join(f"{self.measured[side][0].count:,}" for side in _SIDES),
         )  # fmt: skip
 
 
@@ -75,7 +74,9 @@ def main() -> None:
         print(line, flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.scratch) as folder:
         inputs = Inputs(data_folder(options.data, Path(folder)), options.model, recipe, Path(folder))
-        rows = [_measured(name, inputs, options.seconds, options.rounds) for name in options.stage or STAGES]
+        names = options.stage or list(STAGES)
+        in_own_process(make_inputs, names, inputs)
+        rows = [_measured(name, inputs, options.seconds, options.rounds) for name in names]
     print()
     for line in _table([_HEADINGS, *(row.cells() for row in rows)]):
         print(line)
@@ -85,7 +86,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="archive or folder in ZESHEL's format")
     parser.add_argument("--model", type=Path, required=True, help="directory of a pretrained BERT, with vocab.txt")
-    parser.add_argument("--seconds", type=float, default=20, help="of the comparator in each measurement, about")
+    parser.add_argument("--seconds", type=float, default=20, help="of each measurement, about")
     parser.add_argument("--rounds", type=int, default=2, help="measurements of each side")
     parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this one; may be repeated")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of our side")
@@ -93,7 +94,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--type_optimization", choices=["all_encoder_layers", "all"], default="all_encoder_layers", help="of both sides"
     )
-    parser.add_argument("--train_batch_size", type=int, default=128, help="mentions in a bi-encoder's step, both sides")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting, of both sides where the comparator has it",
+    )
     parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
     return parser.parse_args()
 
@@ -101,7 +108,7 @@ def _options() -> argparse.Namespace:
 def _recipe(options: argparse.Namespace) -> Recipe:
     names = ("precision", "device", "type_optimization")
     settings = {name: getattr(options, name) for name in names}
-    return build_recipe("recommended", settings, {"train_biencoder.train_batch_size": options.train_batch_size})
+    return build_recipe("recommended", settings, dict(item.split("=", 1) for item in options.set))
 
 
 def _facts(options: argparse.Namespace, recipe: Recipe) -> Iterator[str]:
@@ -128,15 +135,13 @@ def data_folder(data: Path, scratch: Path) -> Path:
 
 
 def _measured(name: str, inputs: Inputs, seconds: float, rounds: int) -> Row:
-    row = Row(name, in_own_process(sample_size, name, inputs, seconds))
+    row = Row(name)
     for turn in range(rounds):
-        for side in _SIDES:
-            found = in_own_process(measure, name, side, inputs, row.count, seconds)
-            row.measured[side].append(found)
-            rate = found.items / found.seconds
-            print(
-                f"{name}  round {turn + 1}  {side}: {found.items:,} in {found.seconds:.2f} s, {rate:,.2f}/s", flush=True
-            )
+        for side, known in row.measured.items():
+            found = in_own_process(measure, name, side, inputs, seconds, known[0].count if known else None)
+            known.append(found)
+            told = f"{found.items:,} in {found.seconds:.2f} s, {found.items / found.seconds:,.2f}/s"
+            print(f"{name}  round {turn + 1}  {side}: {told}", flush=True)
     return row
 
 
