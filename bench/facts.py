@@ -26,6 +26,15 @@ def machine_facts(device: torch.device) -> Iterator[str]:
     yield f"torch {torch.__version__}  transformers {installed['transformers']}  threads {torch.get_num_threads()}"
 
 
+def gpu_facts(device: torch.device) -> Iterator[str]:
+    """A line about the driver and what it lets the GPU draw; none without a GPU."""
+    if device.type != "cuda":
+        return
+    asked = ["nvidia-smi", "--query-gpu=driver_version,power.limit,clocks.max.sm", "--format=csv,noheader"]
+    told = _output([*asked, f"--id={device.index or 0}"]) or "unknown"
+    yield f"CUDA {torch.version.cuda}  driver, power limit, highest clock: {told}"
+
+
 def data_facts(data: Path) -> str:
     """SHA-256 of an archive, or of a folder's documents and mentions: their names and their contents, by name."""
     if data.is_file():
@@ -49,8 +58,13 @@ def _sha256(path: Path) -> str:
 
 
 def _git(*command: str) -> str:
+    return _output(["git", *command])
+
+
+def _output(command: list[str]) -> str:
+    """What a program prints; nothing where there is no such program, or it fails."""
     try:
-        done = subprocess.run(["git", *command], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
     return done.stdout.strip()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
+from zeshel_tasks.models.batches import on_device
 from zeshel_tasks.models.crossencoder import pair_batch
 
 
@@ -37,7 +38,7 @@ def candidate_scores(
     scored = sets.candidates[rows] != NO_CANDIDATE
     mention, column = np.nonzero(scored if chosen is None else scored & chosen)
     contexts, candidates = sets.mentions.contexts[rows][mention], sets.candidate_tokens(rows[mention], column)
+    places = on_device(mention, device), on_device(column, device)  # before the model's work, which they would wait for
     scores: torch.Tensor = model(pair_batch(contexts, candidates, max_seq_length, pad, device))
     everything = scores.new_full((len(rows), sets.candidates.shape[1]), float("-inf"))
-    places = torch.from_numpy(mention).to(device), torch.from_numpy(column).to(device)
     return everything.index_put(places, scores)

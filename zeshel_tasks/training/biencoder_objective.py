@@ -21,13 +21,14 @@ from torch.nn import functional as F
 from zeshel_tasks.config import TrainBiencoderConfig
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.tokens import TokenTable
-from zeshel_tasks.models.batches import token_batch
+from zeshel_tasks.models.batches import on_device, token_batch
 from zeshel_tasks.models.biencoder import BiencoderSettings, save_biencoder
 from zeshel_tasks.training.gradient_cache import Vectors, cached_parts
 from zeshel_tasks.training.hard_negatives import NO_NEGATIVE, HardNegatives
 from zeshel_tasks.training.objective import Part, Rows, Tensors, separate_parts
 from zeshel_tasks.training.processes import gather_with_gradient, share_of
 
+Flags = npt.NDArray[np.bool_]
 _NOTHING = -1  # no entity's key
 
 
@@ -96,10 +97,9 @@ class BiencoderObjective:
             for start in range(0, len(rows), size):
                 batch = rows[start : start + size]
                 contexts, golds = self._encode(model, self._valid, None, batch)
-                targets = torch.arange(len(batch), device=contexts.device)
-                keys = _gold_keys(self._valid, batch)
-                scores = (contexts @ golds.T).masked_fill(self._same(keys, keys, targets), float("-inf"))
-                correct += int((scores.argmax(1) == targets).sum())
+                keys, targets = _gold_keys(self._valid, batch), np.arange(len(batch))
+                scores = self._without(contexts @ golds.T, _same(keys, keys, targets))
+                correct += int((scores.argmax(1) == on_device(targets, scores.device)).sum())
                 after_batch()
         return {"valid_accuracy": correct / len(self._valid.mentions)}
 
@@ -116,41 +116,44 @@ class BiencoderObjective:
         tables = [pairs.golds[pairs.gold_row[rows]], *([] if negatives is None else [negatives.tokens(rows)])]
         entities, where = _each_once(np.concatenate(tables))
         device = self._accelerator.device
+        places = on_device(where, device)  # before the model's work: a copy from the host would wait for it to end
         contexts, vectors = model(
             token_batch(pairs.mentions.contexts[rows], self._pad, device), token_batch(entities, self._pad, device)
         )
-        golds = vectors[torch.from_numpy(where).to(device)]
-        return contexts, *golds.split([len(table) for table in tables])
+        return contexts, *vectors[places].split([len(table) for table in tables])
 
     def _cross_entropy(self, vectors: Vectors, mine: Rows, everyone: Rows) -> torch.Tensor:
         contexts, *candidates = vectors
         distributed = len(everyone) > len(mine)
         columns = torch.cat([gather_with_gradient(part) if distributed else part for part in candidates])
-        first = self._accelerator.process_index * len(mine) if distributed else 0
-        targets = torch.arange(len(mine), device=contexts.device) + first
-        return F.cross_entropy(self._masked(contexts @ columns.T, targets, mine, everyone), targets)
+        targets = np.arange(len(mine)) + (self._accelerator.process_index * len(mine) if distributed else 0)
+        scores = self._without(contexts @ columns.T, self._no_negatives(mine, everyone, targets))
+        return F.cross_entropy(scores, on_device(targets, scores.device))
 
-    def _masked(self, scores: torch.Tensor, targets: torch.Tensor, mine: Rows, everyone: Rows) -> torch.Tensor:
-        """Scores [mentions, golds and hard negatives of all] without those that are no negatives of the mention."""
+    def _no_negatives(self, mine: Rows, everyone: Rows, targets: Rows) -> Flags:
+        """bool [mentions, golds and hard negatives of all]: what is no negative of a mention, nor its target."""
         golds = _gold_keys(self._train, everyone)
         if not self._config.mask_duplicate_golds:
             golds = np.full_like(golds, _NOTHING)
         hard = np.zeros(0, dtype=np.int64) if self._found is None else self._negative_keys(self._found, everyone)
-        same = self._same(_gold_keys(self._train, mine), np.concatenate([golds, hard]), targets)
         missing = np.concatenate([np.zeros(len(golds), dtype=bool), hard == _NOTHING])
-        return scores.masked_fill(same | torch.from_numpy(missing).to(scores.device), float("-inf"))
+        same = _same(_gold_keys(self._train, mine), np.concatenate([golds, hard]), targets)
+        return np.logical_or(same, missing)
 
-    def _same(self, golds: Rows, columns: Rows, targets: torch.Tensor) -> torch.Tensor:
-        """bool [mentions, columns]: a column other than its target that is the mention's gold."""
-        mine, all_columns = (torch.from_numpy(keys).to(targets.device) for keys in (golds, columns))
-        same = mine[:, None] == all_columns[None, :]
-        same[torch.arange(len(golds), device=targets.device), targets] = False
-        return same
+    def _without(self, scores: torch.Tensor, left_out: Flags) -> torch.Tensor:
+        return scores.masked_fill(on_device(left_out, scores.device), float("-inf")) if left_out.any() else scores
 
     def _negative_keys(self, negatives: HardNegatives, rows: Rows) -> Rows:
         positions = negatives.table[rows].astype(np.int64)
         worlds = self._train.mentions.world[rows].astype(np.int64)[:, None]
         return np.where(positions == NO_NEGATIVE, _NOTHING, _keys(worlds, positions)).reshape(-1)
+
+
+def _same(golds: Rows, columns: Rows, targets: Rows) -> Flags:
+    """bool [mentions, columns]: a column other than its target that is the mention's gold."""
+    same: Flags = np.equal(golds[:, None], columns[None, :])
+    same[np.arange(len(golds)), targets] = False
+    return same
 
 
 def _gold_keys(pairs: GoldPairs, rows: Rows) -> Rows:

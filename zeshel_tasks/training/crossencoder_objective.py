@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from zeshel_tasks.config import TrainCrossencoderConfig
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.evaluation.rerank import candidate_scores
+from zeshel_tasks.models.batches import on_device
 from zeshel_tasks.models.crossencoder import CrossencoderSettings, save_crossencoder
 from zeshel_tasks.training.objective import Part, Rows, Tensors, separate_parts
 from zeshel_tasks.training.processes import share_of
@@ -70,9 +71,9 @@ class CrossencoderObjective:
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
         """Mean loss over the mentions ``rows``, of which this process computes its share."""
         mine, _ = share_of(self._trainable[rows], self._accelerator)
-        scores = self._scores(model, self._train, mine, self._chosen(mine))
-        targets = torch.from_numpy(self._train.gold_rank[mine].astype(np.int64)).to(scores.device)
-        return F.cross_entropy(scores, targets)
+        # before the model's work: a copy from the host would wait for it to end
+        targets = on_device(self._train.gold_rank[mine].astype(np.int64), self._accelerator.device)
+        return F.cross_entropy(self._scores(model, self._train, mine, self._chosen(mine)), targets)
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
         """Accuracy where the gold was retrieved (``valid_accuracy``), and over all mentions."""

@@ -1,0 +1,166 @@
+"""What is measured: the package's own work, prepared, and its FLOP."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from bench import ours
+from bench.gpu.flops import TRAINING, biencoder_step_flop, pairs_flop, product_flop, tower_flop
+from bench.gpu.setup import TRAIN_MENTIONS, Setup
+from bench.gpu.tables import PAD
+from bench.gpu.timing import seconds_of_one
+from zeshel_tasks.evaluation.retrieval import top_k
+from zeshel_tasks.machine import peak_gpu_memory_mb, reset_peak_memory
+from zeshel_tasks.models.biencoder import new_biencoder
+from zeshel_tasks.models.crossencoder import new_crossencoder
+
+_TRAINING_GOAL, _ENCODING_GOAL = 0.55, 0.65
+_BATCHES = 8  # of one call, where a stage goes on from batch to batch without looking at the results
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work that is ready to be done.
+
+    Attributes:
+        run: does it.
+        items: how many that are.
+        flop: of it.
+    """
+
+    run: Callable[[], object]
+    items: int
+    flop: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        name: what is measured.
+        items: what is counted.
+        prepare: makes everything ready.
+        goal: share of the ceiling, if there is one.
+        ceiling: of products of which numbers.
+    """
+
+    name: str
+    items: str
+    prepare: Callable[[Setup], Work]
+    goal: float | None = None
+    ceiling: Literal["bf16", "fp32"] = "bf16"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found.
+
+    Attributes:
+        items_per_second: of the row's items.
+        flop_per_second: of the model.
+        peak_gpu_mb: memory that torch held at its highest, in MB (10^6 bytes); none without a GPU.
+    """
+
+    items_per_second: float
+    flop_per_second: float
+    peak_gpu_mb: float | None
+
+
+def measured(row: Row, setup: Setup, seconds: float) -> Result:
+    """Prepares a row and times it for about ``seconds``."""
+    gc.collect()  # what the row before had on the device
+    if setup.device.type == "cuda":
+        torch.cuda.empty_cache()
+    work = row.prepare(setup)
+    one = seconds_of_one(work.run, seconds, setup.device, reset_peak_memory)
+    return Result(work.items / one, work.flop / one, peak_gpu_memory_mb())
+
+
+def _train_biencoder(setup: Setup) -> Work:
+    recipe, mentions = setup.recipe, 2 * setup.batch
+    accelerator = ours.accelerator_of(recipe)
+    model, settings = new_biencoder(setup.model, recipe.train_biencoder)
+    setup.ready(model)
+    tokenizer, pairs = ours.tokenizer_of(setup.model), setup.tables().pairs(mentions)
+    objective = ours.biencoder_objective(pairs, settings, tokenizer, accelerator, recipe)
+    training = ours.Training(model, objective, recipe.train_biencoder, accelerator)
+    step = biencoder_step_flop(setup.shape, setup.batch, setup.length)
+    return Work(lambda: training.run(mentions), mentions, 2 * step)
+
+
+def _train_crossencoder(setup: Setup) -> Work:
+    recipe, mentions = setup.recipe, 2 * TRAIN_MENTIONS
+    accelerator = ours.accelerator_of(recipe)
+    model, settings = new_crossencoder(setup.model, recipe.train_crossencoder)
+    setup.ready(model)
+    tokenizer, sets = ours.tokenizer_of(setup.model), setup.tables().sets(mentions, setup.candidates)
+    objective = ours.crossencoder_objective(sets, settings, tokenizer, accelerator, recipe)
+    training = ours.Training(model, objective, recipe.train_crossencoder, accelerator)
+    flop = TRAINING * pairs_flop(setup.shape, mentions * setup.candidates, setup.pair_length)
+    return Work(lambda: training.run(mentions), mentions, flop)
+
+
+def _encode(setup: Setup) -> Work:
+    recipe, entities = setup.recipe, _BATCHES * setup.encode_batch
+    evaluation = ours.Evaluation(recipe, PAD, ours.accelerator_of(recipe))
+    model, _ = new_biencoder(setup.model, recipe.train_biencoder)
+    setup.ready(model)
+    model.to(setup.device).eval()
+    table, path = setup.tables().tokens(entities), setup.scratch / "vectors.npy"
+    flop = tower_flop(setup.shape, entities, setup.length)
+    return Work(lambda: evaluation.encode(model, table, path), entities, flop)
+
+
+def _score(setup: Setup) -> Work:
+    recipe, mentions = setup.recipe, _BATCHES * TRAIN_MENTIONS
+    evaluation = ours.Evaluation(recipe, PAD, ours.accelerator_of(recipe))
+    model, _ = new_crossencoder(setup.model, recipe.train_crossencoder)
+    setup.ready(model)
+    model.to(setup.device).eval()
+    sets = setup.tables().sets(mentions, setup.candidates)
+    flop = pairs_flop(setup.shape, mentions * setup.candidates, setup.pair_length)
+    return Work(lambda: evaluation.scores(model, sets, mentions), mentions, flop)
+
+
+def _search(setup: Setup) -> Work:
+    """As eval-biencoder does: the vectors are on the host, as they are in a file that was just read."""
+    queries, vectors = _queries(setup), setup.tables().vectors(setup.entities, setup.shape.hidden)
+    return Work(lambda: top_k(queries, vectors, setup.candidates), len(queries), _search_flop(setup, len(queries)))
+
+
+def _search_on_device(setup: Setup) -> Work:
+    """What it would be if a world's vectors went to the device once."""
+    queries, vectors = _queries(setup), setup.tables().vectors(setup.entities, setup.shape.hidden)
+    there = torch.from_numpy(vectors).to(setup.device)
+    best = min(setup.candidates, setup.entities)
+    return Work(lambda: (queries @ there.T).topk(best), len(queries), _search_flop(setup, len(queries)))
+
+
+def _queries(setup: Setup) -> torch.Tensor:
+    batch = setup.recipe.eval_biencoder.eval_batch_size
+    random = np.random.default_rng(1).standard_normal((batch, setup.shape.hidden), dtype=np.float32)
+    return torch.from_numpy(random).to(setup.device)
+
+
+def _search_flop(setup: Setup, queries: int) -> int:
+    return product_flop(queries, setup.shape.hidden, setup.entities)
+
+
+TRAIN_BIENCODER = Row("bi-encoder training", "mentions", _train_biencoder, _TRAINING_GOAL)
+TRAIN_CROSSENCODER = Row("cross-encoder training", "mentions", _train_crossencoder, _TRAINING_GOAL)
+ENCODE = Row("candidate encoding", "entities", _encode, _ENCODING_GOAL)
+SCORE = Row("cross-encoder scoring", "mentions", _score, _ENCODING_GOAL)
+SEARCH = Row("retrieval search", "mentions", _search, ceiling="fp32")
+SEARCH_ON_DEVICE = Row("retrieval search", "mentions", _search_on_device, ceiling="fp32")
+
+TRAINING_ROWS = (TRAIN_BIENCODER, TRAIN_CROSSENCODER)
+COMPUTING_ROWS = (ENCODE, SCORE)
+MODEL_ROWS = (*TRAINING_ROWS, *COMPUTING_ROWS)
+ROWS = (*MODEL_ROWS, SEARCH)

@@ -1,0 +1,62 @@
+"""Random token tables of known lengths, in the package's own forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zeshel_tasks.data.candidate_sets import CandidateSets
+from zeshel_tasks.data.mention_table import GoldPairs, MentionTable
+from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.models.small_bert import SPECIAL_TOKENS
+
+PAD, CLS, SEP = (SPECIAL_TOKENS.index(token) for token in ("[PAD]", "[CLS]", "[SEP]"))
+_WORLD = "world"
+
+
+@dataclass
+class Tables:
+    """Makes tables; the same ones for the same seed and the same calls.
+
+    Attributes:
+        vocabulary: of the model.
+        length: tokens of a row.
+        shortest: rows have random lengths from here to ``length``; all have ``length`` where it is the same.
+    """
+
+    vocabulary: int
+    length: int
+    shortest: int
+
+    def __post_init__(self) -> None:
+        self._random = np.random.default_rng(7)
+
+    def tokens(self, rows: int) -> TokenTable:
+        """int32 [rows, length]: [CLS], random words, [SEP], then padding where a row is shorter."""
+        table = self._random.integers(len(SPECIAL_TOKENS), self.vocabulary, (rows, self.length)).astype(np.int32)
+        lengths = self._random.integers(self.shortest, self.length + 1, rows)
+        table[np.arange(self.length)[None, :] >= lengths[:, None]] = PAD
+        table[:, 0], table[np.arange(rows), lengths - 1] = CLS, SEP
+        return table
+
+    def pairs(self, mentions: int) -> GoldPairs:
+        """Mentions of one world, each with another gold."""
+        return GoldPairs(self._mentions(mentions), self.tokens(mentions), np.arange(mentions))
+
+    def sets(self, mentions: int, candidates: int) -> CandidateSets:
+        """Mentions with ``candidates`` different entities each, the gold in a random place."""
+        entities = 2 * candidates
+        chosen = np.stack([self._random.permutation(entities)[:candidates] for _ in range(mentions)]).astype(np.int32)
+        gold_rank = self._random.integers(0, candidates, mentions).astype(np.int32)
+        return CandidateSets(self._mentions(mentions), chosen, gold_rank, {_WORLD: self.tokens(entities)})
+
+    def vectors(self, rows: int, dimension: int) -> npt.NDArray[np.float32]:
+        """Random directions: float32 [rows, dimension]."""
+        return self._random.standard_normal((rows, dimension), dtype=np.float32)
+
+    def _mentions(self, count: int) -> MentionTable:
+        label = np.arange(count, dtype=np.int32)
+        names = [str(number) for number in label]
+        return MentionTable(self.tokens(count), np.zeros(count, dtype=np.int32), label, names, names, [_WORLD])

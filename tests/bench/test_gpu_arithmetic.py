@@ -1,0 +1,152 @@
+"""What bench/gpu counts and adds up, and that its checks find what is wrong."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import ours
+from bench.gpu import numerics
+from bench.gpu.flops import TRAINING, biencoder_step_flop, pairs_flop, tower_flop
+from bench.gpu.numerics import Check, apart, checks
+from bench.gpu.projection import Amounts, Rates, stages, table, total
+from bench.gpu.setup import Setup
+from bench.gpu.shape import Shape, write_model
+from bench.gpu.tables import PAD
+from zeshel_tasks.evaluation.rerank import candidate_scores
+from zeshel_tasks.models import encoder as encoder_module
+from zeshel_tasks.models.batches import TokenBatch, token_batch, used_lengths
+from zeshel_tasks.models.biencoder import new_biencoder
+from zeshel_tasks.models.crossencoder import new_crossencoder
+from zeshel_tasks.models.first_token import first_token
+from zeshel_tasks.training.optimizer import choose_trained
+
+CPU = torch.device("cpu")
+SHAPE = Shape(layers=3, hidden=32, heads=2, intermediate=96, vocabulary=60)
+ONES = Rates(train_biencoder=1, encode=1, search=1, train_crossencoder=1, score=1)
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    folder = tmp_path_factory.mktemp("gpu")
+    write_model(SHAPE, folder / "model")
+    return Setup(
+        SHAPE, folder / "model", folder, CPU, length=24, batch=6, encode_batch=5, candidates=3, entities=40
+    )  # fmt: skip
+
+
+def counted(run: Callable[[], object]) -> int:
+    """FLOP that torch counts; attention as plain products, since its counter has no formula for the CPU's kernel."""
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        run()
+    return counter.get_total_flops()
+
+
+def test_a_towers_forward_pass_has_the_flop_that_torch_counts(setup: Setup) -> None:
+    model, _ = new_biencoder(setup.model, setup.recipe.train_biencoder)
+    batch = token_batch(setup.tables().tokens(7), PAD, CPU)
+    with torch.no_grad():
+        found = counted(lambda: model.eval().cand_encoder(batch))
+    assert found == tower_flop(SHAPE, 7, setup.length)
+
+
+def test_a_biencoder_step_has_the_flop_that_torch_counts(setup: Setup) -> None:
+    recipe = setup.with_settings(attention_dropout=0).recipe
+    model, settings = new_biencoder(setup.model, recipe.train_biencoder)
+    choose_trained(model, "all")
+    pairs, tokenizer = setup.tables().pairs(setup.batch), ours.tokenizer_of(setup.model)
+    objective = ours.biencoder_objective(pairs, settings, tokenizer, ours.accelerator_of(recipe), recipe)
+    found = counted(lambda: objective.loss(model, np.arange(setup.batch)).backward())  # type: ignore[no-untyped-call]
+    assert found == pytest.approx(biencoder_step_flop(SHAPE, setup.batch, setup.length), rel=0.02)
+
+
+def test_scoring_and_training_pairs_have_the_flop_that_torch_counts(setup: Setup) -> None:
+    model, _ = new_crossencoder(setup.model, setup.recipe.train_crossencoder)
+    sets, rows = setup.tables().sets(4, setup.candidates), np.arange(4)
+    pairs = len(rows) * setup.candidates
+
+    def scores() -> torch.Tensor:
+        return candidate_scores(model, sets, rows, 2 * setup.length, PAD, CPU)
+
+    with torch.no_grad():
+        assert counted(scores) == pairs_flop(SHAPE, pairs, setup.pair_length)
+    trained = counted(lambda: scores().sum().backward())
+    assert trained == pytest.approx(TRAINING * pairs_flop(SHAPE, pairs, setup.pair_length), rel=0.02)
+
+
+def test_bert_large_has_the_flop_of_its_parameters() -> None:
+    """2 for each of the layers' 302 million weights and each token, but for most of the last layer."""
+    shape, weights = Shape(), 24 * (4 * 1024**2 + 2 * 1024 * 4096)
+    attention = 24 * 4 * 128 * 1024
+    assert tower_flop(shape, 1, 128) / 128 == pytest.approx((2 * weights + attention) * (1 - 10 / 12 / 24), rel=0.005)
+
+
+def test_tables_have_the_lengths_that_are_asked_for(setup: Setup) -> None:
+    assert set(used_lengths(setup.tables().tokens(20), PAD)) == {24}
+    assert set(used_lengths(setup.tables(shortest=22).tokens(100), PAD)) == {22, 23, 24}
+
+
+def test_sets_have_each_candidate_once(setup: Setup) -> None:
+    sets = setup.tables().sets(5, 4)
+    assert all(len(set(row)) == 4 for row in sets.candidates.tolist())
+    assert sets.retrieved.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_compiling_changes_no_vector_and_leaves_the_last_layer(setup: Setup) -> None:
+    model, _ = new_biencoder(setup.model, setup.recipe.train_biencoder)
+    batch = token_batch(setup.tables().tokens(4), PAD, CPU)
+    with torch.inference_mode():
+        expected = model.eval().cand_encoder(batch)
+        replace(setup, compiled="eager").ready(model)
+        compiled = [layer._compiled_call_impl is not None for layer in model.cand_encoder.bert_model.encoder.layer]
+        assert compiled == [True, True, False]
+        torch.testing.assert_close(model.cand_encoder(batch), expected)
+
+
+def test_all_checks_of_the_package_as_it_is_are_ok(setup: Setup) -> None:
+    found = list(checks(setup))
+    assert len(found) == 10
+    assert all(check.ok for check in found), [check.line() for check in found]
+
+
+def test_padding_that_is_attended_to_is_found(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_mask(bert: object, batch: TokenBatch, layers: int) -> torch.Tensor:
+        return first_token(bert, batch._replace(mask=None), layers)
+
+    monkeypatch.setattr(encoder_module, "first_token", without_mask)
+    wrong = [check.what for check in numerics.checks(setup) if not check.ok]
+    assert wrong == ["vectors, the first token alone and transformers' forward, apart"]
+
+
+def test_what_is_not_a_number_is_not_ok() -> None:
+    assert not Check("", float("nan"), 1).ok
+    assert "WRONG" in Check("", float("nan"), 1).line()
+
+
+def test_apart_is_measured_in_distances_from_the_mean() -> None:
+    rows = torch.tensor([[100.0, 1], [100, -1]])
+    assert apart(rows, rows) == 0
+    assert apart(rows + torch.tensor([0.0, 0.5]), rows) == pytest.approx(0.5)
+
+
+def test_hours_are_items_over_rates() -> None:
+    amounts = Amounts(
+        train=3600, valid=7200, test=10_800, entities=36_000, biencoder_epochs=2, crossencoder_epochs=3
+    )  # fmt: skip
+    everyone = 1 + 2 + 3
+    assert [stage.hours for stage in stages(ONES, amounts)] == [2 * 1, 2 * 2 * 2, 10, 2 * everyone, 3 * 1, 3 * 2, 2 + 3]
+    assert total(stages(replace(ONES, score=2), amounts)) == 2 + 8 + 10 + 12 + 3 + 3 + 2.5
+
+
+def test_the_projection_adds_up_in_each_column() -> None:
+    rates = Rates(train_biencoder=700, encode=5000, search=3000, train_crossencoder=14, score=45)
+    headings, *lines, last = table({"one": rates, "other": replace(rates, score=90)}, Amounts())
+    assert headings[1:] == ("one", "other")
+    for column in (1, 2):
+        assert float(last[column]) == pytest.approx(sum(float(line[column]) for line in lines), abs=0.004)
+    assert len(lines) == 7
