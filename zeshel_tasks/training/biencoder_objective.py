@@ -137,8 +137,9 @@ class BiencoderObjective:
             golds = np.full_like(golds, _NOTHING)
         hard = np.zeros(0, dtype=np.int64) if self._found is None else self._negative_keys(self._found, everyone)
         missing = np.concatenate([np.zeros(len(golds), dtype=bool), hard == _NOTHING])
-        same = _same(_gold_keys(self._train, mine), np.concatenate([golds, hard]), targets)
-        return np.logical_or(same, missing)
+        found = _same(_gold_keys(self._train, mine), np.concatenate([golds, hard]), targets)
+        found |= missing
+        return found
 
     def _without(self, scores: torch.Tensor, left_out: Flags) -> torch.Tensor:
         return scores.masked_fill(on_device(left_out, scores.device), float("-inf")) if left_out.any() else scores
