@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from bench import ours
@@ -23,7 +24,6 @@ from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.tokens import Tokens, TokenTable
-from zeshel_tasks.evaluation.encoding import Vectors
 
 MIXED_MENTIONS = 2048
 RETRIEVED_MENTIONS = 1024  # of the world's; their vectors are computed beforehand
@@ -128,8 +128,8 @@ class Inputs:
         """The entities that the mentions of ``world`` are searched among."""
         return self.entities(self.pairs("world", RETRIEVED_MENTIONS).mentions.worlds[0])
 
-    def vectors(self) -> Vectors:
-        """One for each entity of the largest world: float32 [entities, hidden size].
+    def vectors(self) -> Path:
+        """One for each entity of the largest world: a file of float32 [entities, hidden size].
 
         A search takes as long whatever they are, so they are random, and no world is encoded for this. Only that most
         golds are found, as by a trained model, makes a difference: a gold's is the vector of a mention of it.
@@ -140,9 +140,9 @@ class Inputs:
             vectors = np.random.default_rng(_SEED).standard_normal((len(self.largest_world()), contexts.shape[1]))
             vectors[labels] = contexts
             np.save(path, (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
-        return read_array(path, mapped=True)
+        return path
 
-    def _context_vectors(self) -> tuple[Vectors, TokenTable]:
+    def _context_vectors(self) -> tuple[npt.NDArray[np.float32], TokenTable]:
         accelerator = ours.accelerator_of(self.recipe)
         model, _ = ours.start_biencoder(self.model, self.recipe, self.start_weights("biencoder"))
         model.to(accelerator.device).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench import ours
 from bench.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
+from zeshel_tasks.data.vector_file import VectorFile
 
 
 def train_biencoder(inputs: Inputs) -> Run:
@@ -28,7 +29,7 @@ def retrieve(inputs: Inputs) -> Run:
     evaluation, mentions = _evaluation(inputs), inputs.pairs("world", RETRIEVED_MENTIONS).mentions
     model, _ = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
     model.to(evaluation.accelerator.device).eval()
-    vectors = inputs.vectors()
+    vectors = VectorFile(inputs.vectors())
     return lambda count: evaluation.retrieve(model, mentions.contexts[:count], vectors, inputs.scratch)
 
 

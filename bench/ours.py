@@ -23,10 +23,11 @@ from zeshel_tasks.data.blink_format import convert_split
 from zeshel_tasks.data.candidate_sets import CandidateSets, tokenize_entities
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
 from zeshel_tasks.data.tokens import Tokens, TokenTable
+from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.data.zeshel import Dataset
-from zeshel_tasks.evaluation.encoding import Vectors, encode_rows, encode_table
+from zeshel_tasks.evaluation.candidates import retrieve
+from zeshel_tasks.evaluation.encoding import encode_rows, encode_table
 from zeshel_tasks.evaluation.rerank import candidate_scores
-from zeshel_tasks.evaluation.retrieval import top_k
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import Biencoder, BiencoderSettings, new_biencoder
 from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_weights
@@ -138,26 +139,32 @@ class Evaluation:
     pad: int
     accelerator: Accelerator
 
-    def encode(self, model: Biencoder, table: TokenTable, path: Path) -> Vectors:
+    def encode(self, model: Biencoder, table: TokenTable, path: Path) -> VectorFile:
         """Vectors of candidates, in a file at ``path``."""
-        size = self.recipe.eval_biencoder.encode_batch_size
-        return encode_table(model.cand_encoder, table, size, self.pad, self.accelerator, path, lambda _: None)
+        config = self.recipe.eval_biencoder
+        encode_table(
+            model.cand_encoder, table, config.encode_batch_size, self.pad, self.accelerator, path, lambda _: None,
+            config.vector_dtype,
+        )  # fmt: skip
+        return VectorFile(path)
 
     def contexts(self, model: Biencoder, table: TokenTable) -> torch.Tensor:
         """Vectors of mentions."""
         return encode_rows(model.context_encoder, table, self.pad, self.accelerator)
 
     def retrieve(
-        self, model: Biencoder, contexts: TokenTable, vectors: Vectors, folder: Path
+        self, model: Biencoder, contexts: TokenTable, vectors: VectorFile, folder: Path
     ) -> tuple[Positions, Scores]:
         """Candidates and scores of mentions of one world, [mentions, top_k] each, in files in ``folder``."""
         config = self.recipe.eval_biencoder
         shape = len(contexts), min(config.top_k, len(vectors))
         candidates = new_array(folder / "candidates.npy", np.int32, shape)
         scores = new_array(folder / "scores.npy", np.float32, shape)
-        for rows in in_batches(len(contexts), config.eval_batch_size):
-            best, positions = top_k(self.contexts(model, contexts[rows]), vectors, config.top_k)
-            candidates[rows], scores[rows] = positions.cpu().numpy(), best.cpu().numpy()
+        for found in retrieve(
+            model.context_encoder, contexts, np.arange(len(contexts)), vectors, config.top_k, config.eval_batch_size,
+            self.pad, self.accelerator, lambda _: None,
+        ):  # fmt: skip
+            candidates[found.rows], scores[found.rows] = found.positions, found.scores
         return candidates, scores
 
     def scores(self, model: Crossencoder, sets: CandidateSets, count: int) -> torch.Tensor:

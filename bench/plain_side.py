@@ -42,7 +42,7 @@ def retrieve(inputs: Inputs) -> Run:
     """Retrieves the candidates of the first mentions of ``world``."""
     device, mentions = _device(inputs), inputs.pairs("world", RETRIEVED_MENTIONS).mentions
     contexts, labels, pool = (_long(t) for t in (mentions.contexts, mentions.label, inputs.largest_world()))
-    vectors = torch.from_numpy(np.array(inputs.vectors()))
+    vectors = torch.from_numpy(np.load(inputs.vectors()))
     top_k = min(inputs.recipe.eval_biencoder.top_k, len(vectors))
     model = _biencoder(inputs, device).eval()
     return lambda count: retrieve_plainly(model, contexts[:count], labels, pool, vectors, top_k, device)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,14 @@ GOLDEN = Path(__file__).parent / "golden"
 settings.register_profile("usual", derandomize=True, deadline=None, database=None)
 settings.register_profile("hunt", max_examples=5000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
+
+
+@pytest.fixture(autouse=True)
+def _no_precision_of_another_test() -> Iterator[None]:
+    """accelerate keeps device and precision for the whole process: bf16 would go on in the next test."""
+    yield
+    if (state := sys.modules.get("accelerate.state")) is not None:
+        state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,11 @@ def test_the_blink_preset_has_the_numbers_of_the_recipe_as_given() -> None:
     assert "1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO" in recipe.download.source
 
 
+def test_only_the_recommended_preset_stores_vectors_in_half_the_size() -> None:
+    stored = {preset: build_recipe(preset).eval_biencoder.vector_dtype for preset in PRESETS}
+    assert stored == {"blink": "float32", "recommended": "float16", "smoke": "float32"}
+
+
 def test_the_recommended_cross_encoder_trains_at_the_literatures_rate() -> None:
     recipe = build_recipe("recommended")
     assert recipe.train_crossencoder.learning_rate == 2e-05

@@ -22,6 +22,7 @@ TypeOptimization = Literal["all", "additional_layers", "top_layer", "top4_layers
 Precision = Literal["auto", "fp32", "bf16"]
 Pooling = Literal["cls", "mean"]
 Similarity = Literal["dot", "cosine"]
+VectorDtype = Literal["float32", "float16"]
 PrivateAddresses = Literal["refuse", "allow"]
 RECALL_AT = (1, 4, 8, 16, 32, 64)
 
@@ -269,7 +270,11 @@ class EvalBiencoderConfig(ComputeConfig):
 
     top_k: int = setting(64, "Candidates retrieved for each mention.", ge=1, le=10_000)
     encode_batch_size: int = setting(256, "Candidates encoded at once.", affects_result=False, ge=1, le=100_000)
-    eval_batch_size: int = setting(64, "Mentions encoded and searched at once.", affects_result=False, ge=1, le=100_000)
+    eval_batch_size: int = setting(64, "Mentions encoded at once.", affects_result=False, ge=1, le=100_000)
+    vector_dtype: VectorDtype = setting(
+        "float32",
+        "How candidates' vectors are stored; float16 halves their files, and near ties may be ordered otherwise.",
+    )
     candidate_form: Literal["title_and_text", "blink_eval"] = setting(
         "title_and_text",
         "How a candidate is written: as in training, or text[:256] without a title as BLINK's evaluation does.",
@@ -354,11 +359,13 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "train_biencoder.mask_duplicate_golds": False,
         "train_crossencoder.learning_rate": 1e-3,
     },
-    # What we would train: all parameters (markers and pooler included), bf16, the literature's learning rate.
+    # What we would train: all parameters (markers and pooler included), bf16, the literature's learning rate, vectors
+    # of half the size.
     "recommended": {
         "type_optimization": "all",
         "precision": "auto",
         "attention_dropout": 0.0,
+        "eval_biencoder.vector_dtype": "float16",
     },
     # Minutes on 2 CPU cores: proves the plumbing and visibly learns, no more.
     "smoke": {

@@ -15,7 +15,8 @@ from bench.gpu.flops import TRAINING, biencoder_step_flop, pairs_flop, product_f
 from bench.gpu.setup import TRAIN_MENTIONS, Setup
 from bench.gpu.tables import PAD
 from bench.gpu.timing import seconds_of_one
-from zeshel_tasks.evaluation.retrieval import top_k
+from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.evaluation.retrieval import search_size, top_k
 from zeshel_tasks.machine import peak_gpu_memory_mb, reset_peak_memory
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.crossencoder import new_crossencoder
@@ -130,8 +131,10 @@ def _score(setup: Setup) -> Work:
 
 
 def _search(setup: Setup) -> Work:
-    """As eval-biencoder does: the vectors are on the host, as they are in a file that was just read."""
-    queries, vectors = _queries(setup), setup.tables().vectors(setup.entities, setup.shape.hidden)
+    """As eval-biencoder does: the vectors are in a file that was just read."""
+    queries, path = _queries(setup), setup.scratch / "searched.npy"
+    np.save(path, setup.tables().vectors(setup.entities, setup.shape.hidden))
+    vectors = VectorFile(path)
     return Work(lambda: top_k(queries, vectors, setup.candidates), len(queries), _search_flop(setup, len(queries)))
 
 
@@ -144,8 +147,8 @@ def _search_on_device(setup: Setup) -> Work:
 
 
 def _queries(setup: Setup) -> torch.Tensor:
-    batch = setup.recipe.eval_biencoder.eval_batch_size
-    random = np.random.default_rng(1).standard_normal((batch, setup.shape.hidden), dtype=np.float32)
+    many = min(search_size(setup.device).queries, setup.entities)
+    random = np.random.default_rng(1).standard_normal((many, setup.shape.hidden), dtype=np.float32)
     return torch.from_numpy(random).to(setup.device)
 
 

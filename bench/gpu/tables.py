@@ -58,5 +58,5 @@ class Tables:
 
     def _mentions(self, count: int) -> MentionTable:
         label = np.arange(count, dtype=np.int32)
-        names = [str(number) for number in label]
-        return MentionTable(self.tokens(count), np.zeros(count, dtype=np.int32), label, names, names, [_WORLD])
+        zeros = np.zeros(count, dtype=np.int32)
+        return MentionTable(self.tokens(count), zeros, label, zeros, [_WORLD], ["any"])

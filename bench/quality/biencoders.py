@@ -14,8 +14,9 @@ from bench.quality.sample import Sample
 from bench.quality.training import Pace, new_fit, pace_of, trained
 from zeshel_tasks.config import Recipe, TrainBiencoderConfig
 from zeshel_tasks.data.mention_table import GoldPairs
-from zeshel_tasks.evaluation.encoding import encode_rows, encode_table
-from zeshel_tasks.evaluation.retrieval import top_k
+from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.evaluation.candidates import retrieve
+from zeshel_tasks.evaluation.encoding import encode_table
 from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.train_biencoder import build_objective
@@ -76,13 +77,12 @@ def retrieved(model: Path, pairs: GoldPairs, sample: Sample) -> Retrieved:
     candidates = np.full((len(mentions), _RETRIEVED), -1, dtype=np.int32)
     for world, rows in mentions.rows_of_world().items():
         path = sample.scratch / "vectors.npy"
-        vectors = encode_table(
-            biencoder.cand_encoder, sample.entities(world), _BATCH, pad, accelerator, path, lambda _: None
-        )
-        for batch in np.array_split(rows, -(-len(rows) // _BATCH)):
-            queries = encode_rows(biencoder.context_encoder, mentions.contexts[batch], pad, accelerator)
-            _, positions = top_k(queries, vectors, _RETRIEVED)
-            candidates[batch, : positions.shape[1]] = positions.cpu().numpy()
+        encode_table(biencoder.cand_encoder, sample.entities(world), _BATCH, pad, accelerator, path, lambda _: None)
+        for found in retrieve(
+            biencoder.context_encoder, mentions.contexts, rows, VectorFile(path), _RETRIEVED, _BATCH, pad, accelerator,
+            lambda _: None,
+        ):  # fmt: skip
+            candidates[found.rows, : found.positions.shape[1]] = found.positions
     hit = candidates == np.asarray(mentions.label)[:, None]
     return Retrieved(candidates, np.where(hit.any(1), hit.argmax(1), -1).astype(np.int32))
 

@@ -30,6 +30,7 @@ def bench_recipe() -> Recipe:
             "top_k": 16,
             "eval_biencoder.eval_batch_size": 7,
             "encode_batch_size": 9,
+            "vector_dtype": "float32",
         },
     )
 

@@ -41,7 +41,7 @@ def assert_rows(rows: list[str]) -> None:
         rate, flop, share = re.search(r"([\d,.]+) \w+ +([\d.e-]+) +([\d.]+)% of ", row).groups()  # type: ignore[union-attr]
         assert float(rate.replace(",", "")) > 0
         assert float(flop) > 0
-        assert float(share) > 0
+        assert 0 <= float(share) <= 100
 
 
 def assert_adds_up(lines: list[str]) -> None:

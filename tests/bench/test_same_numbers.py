@@ -24,6 +24,7 @@ from bench.plain.tokenize import python_tokenizer, tokenize_split
 from zeshel_tasks.config import TypeOptimization
 from zeshel_tasks.models.biencoder import Biencoder
 from zeshel_tasks.models.crossencoder import Crossencoder
+from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.training.optimizer import choose_trained
 
 CPU = torch.device("cpu")
@@ -70,7 +71,8 @@ def test_candidate_vectors_are_the_comparators(
 ) -> None:
     plain, model = biencoders
     table = inputs.encoded()[:50]
-    vectors = torch.from_numpy(np.array(evaluation.encode(model, table, tmp_path / "vectors.npy")))
+    evaluation.encode(model, table, tmp_path / "vectors.npy")
+    vectors = torch.from_numpy(np.load(tmp_path / "vectors.npy"))
     torch.testing.assert_close(vectors, encode_candidates(plain, as_blinks(table), CPU), atol=1e-5, rtol=1e-5)
 
 
@@ -81,12 +83,34 @@ def test_retrieved_candidates_and_scores_are_the_comparators(
     world, contexts = inputs.largest_world(), inputs.pairs("world", MENTIONS).mentions.contexts
     vectors = evaluation.encode(model, world, tmp_path / "vectors.npy")
     candidates, scores = evaluation.retrieve(model, contexts, vectors, tmp_path)
-    theirs = torch.from_numpy(np.array(vectors))
+    theirs = torch.from_numpy(np.load(tmp_path / "vectors.npy"))
     for row, context in enumerate(as_blinks(contexts)):
         with torch.no_grad():
             best, positions = search(plain, context[None], theirs, inputs.recipe.eval_biencoder.top_k)
         assert set(candidates[row]) == set(positions[0].tolist())
         np.testing.assert_allclose(scores[row], best[0].numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_bf16_and_float16_find_what_the_comparator_finds_but_for_a_twentieth_of_the_mentions(
+    inputs: Inputs, biencoders: tuple[PlainBiencoder, Biencoder], tmp_path: Path, dtype: str
+) -> None:
+    plain, model = biencoders
+    table = inputs.pairs("world", MENTIONS).mentions
+    settings = {"precision": "bf16", "device": "cpu", "top_k": 16, "vector_dtype": dtype}
+    recipe = build_recipe("recommended", settings)
+    evaluation = ours.Evaluation(recipe, inputs.tokens.pad, ours.accelerator_of(recipe))
+    vectors = evaluation.encode(model, inputs.largest_world(), tmp_path / "vectors.npy")
+    candidates, _ = evaluation.retrieve(model, table.contexts, vectors, tmp_path)
+    everything = encode_candidates(plain, as_blinks(inputs.largest_world()), CPU)
+    with torch.no_grad():
+        theirs = [search(plain, context[None], everything, 16)[1][0].numpy() for context in as_blinks(table.contexts)]
+    for at in (1, 4, 16):
+        ours_found, their_found = (
+            np.mean([label in row[:at] for label, row in zip(table.label, rows, strict=True)])
+            for rows in (candidates, theirs)
+        )
+        assert abs(ours_found - their_found) <= 0.05, at
 
 
 @TRAINED

@@ -13,7 +13,8 @@ from zeshel_tasks.commands.export_blink import export_blink
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.store import Run, open_run
+from zeshel_tasks.store import Artifact, Run, open_run
+from zeshel_tasks.store.artifacts import read_manifest
 
 WORLDS = {
     "train": ["aster", "brine", "cinder", "dapple"],
@@ -125,6 +126,28 @@ def test_the_exported_weights_give_the_same_accuracy(finished_run: Run, run_from
 def test_no_training_keeps_the_start_weights_and_says_so(run_from_exported_weights: Run) -> None:
     metrics = manifest_of(run_from_exported_weights, "train-biencoder").metrics
     assert (metrics["best_epoch"], metrics["steps"]) == (0, 0)
+
+
+def test_vectors_that_are_stored_as_float16_are_exported_as_float32(
+    finished_run: Run, small_recipe: Recipe, exported: Path, tmp_path: Path
+) -> None:
+    halved = small_recipe.eval_biencoder.model_copy(update={"vector_dtype": "float16"})
+    address = finished_run.address.replace("first", "float16")
+    run_pipeline(address, small_recipe.model_copy(update={"eval_biencoder": halved}))
+    run = open_run(address)
+    assert record_of(run, "train-biencoder").reused
+    assert not record_of(run, "eval-biencoder-test").reused
+    folders = json.loads(run.artifact("eval-biencoder-test", tmp_path).path("encodings.json").read_text())
+    for folder in folders.values():
+        manifest = read_manifest(run.store, folder)
+        assert manifest is not None
+        assert np.load(Artifact(run.store, folder, manifest, tmp_path).path("vectors.npy")).dtype == np.float16
+    export_blink(address, tmp_path / "blink")
+    for split in WORLDS:
+        vectors, exact = read(tmp_path / "blink" / f"cand_enc_{split}.pt"), read(exported / f"cand_enc_{split}.pt")
+        for world in exact:
+            torch.testing.assert_close(vectors[world], exact[world], atol=1e-3, rtol=1e-3)
+            assert not torch.equal(vectors[world], exact[world])
 
 
 def test_a_directory_with_something_in_it_is_left_alone(finished_run: Run, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import pytest
 from zeshel_tasks.evaluation.measures import accuracy, accuracy_metrics, recall_at, recall_metrics
 
 RANK = np.array([0, 3, -1, 5, 63, -1], dtype=np.int32)
+ROWS_OF_THREE = {"a": np.array([0, 1]), "b": np.array([2])}
+CATEGORY = np.array([0, 1, 1], dtype=np.int32)
 ROWS = {"a": np.array([0, 1]), "b": np.array([2, 3, 4, 5])}
 
 
@@ -33,7 +35,7 @@ def test_normalized_accuracy_is_over_the_retrieved_and_unnormalized_over_all() -
 
 def test_a_world_where_nothing_was_retrieved_has_no_normalized_accuracy_and_does_not_count_in_its_mean() -> None:
     correct, retrieved = np.array([True, False, False]), np.array([True, True, False])
-    metrics = accuracy_metrics(correct, retrieved, {"a": np.array([0, 1]), "b": np.array([2])}, ["x", "y", "y"])
+    metrics = accuracy_metrics(correct, retrieved, ROWS_OF_THREE, CATEGORY, ["x", "y"])
     assert metrics["worlds"]["b"]["normalized_accuracy"] is None
     assert metrics["normalized_accuracy"] == {"micro": 0.5, "macro": 0.5}
     assert metrics["unnormalized_accuracy"] == pytest.approx({"micro": 1 / 3, "macro": 0.25})

@@ -1,23 +1,101 @@
+from pathlib import Path
+
 import numpy as np
+import numpy.typing as npt
+import psutil
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from zeshel_tasks.evaluation import retrieval
-from zeshel_tasks.evaluation.retrieval import top_k
+from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.errors import DataError
+from zeshel_tasks.evaluation.retrieval import SearchSize, top_k
+
+DIMENSION = 8
 
 
-@pytest.mark.parametrize("block", [1, 7, 50, 1000])
-def test_blocks_find_what_one_matrix_product_finds(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "_BLOCK", block)
+def stored(path: Path, vectors: npt.NDArray[np.floating]) -> VectorFile:
+    np.save(path, vectors)
+    return VectorFile(path)
+
+
+def blocks_of(rows: int, queries: int, dimension: int = DIMENSION) -> SearchSize:
+    return SearchSize(queries, 4 * dimension * rows, 4 * queries * rows)
+
+
+def expected(queries: torch.Tensor, vectors: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.int64]:
+    scores = queries.numpy() @ vectors.astype(np.float32).T
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("rows", [1, 16, 48, 500, 5000])
+@pytest.mark.parametrize("k", [1, 10, 64, 2000])
+def test_blocks_find_what_one_matrix_product_finds(rows: int, k: int, dtype: type[np.floating], tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    vectors, queries = generator.normal(size=(100, 8)).astype(np.float32), generator.normal(size=(5, 8))
-    scores, positions = top_k(torch.from_numpy(queries).float(), vectors, 10)
-    everything = queries.astype(np.float32) @ vectors.T
-    np.testing.assert_array_equal(positions.numpy(), np.argsort(-everything, axis=1)[:, :10])
-    np.testing.assert_allclose(scores.numpy(), -np.sort(-everything, axis=1)[:, :10], rtol=1e-5)
+    vectors = generator.normal(size=(1003, DIMENSION)).astype(dtype)
+    queries = torch.from_numpy(generator.normal(size=(5, DIMENSION))).float()
+    scores, positions = top_k(queries, stored(tmp_path / "v.npy", vectors), k, blocks_of(rows, 5))
+    everything = queries.numpy() @ vectors.astype(np.float32).T
+    assert scores.shape == positions.shape == (5, min(k, 1003))
+    np.testing.assert_allclose(scores.numpy(), -np.sort(-everything, axis=1)[:, :k], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        np.take_along_axis(everything, positions.numpy(), 1), scores.numpy(), rtol=1e-4, atol=1e-6
+    )
+    assert all(len(set(row)) == len(row) for row in positions.tolist())
 
 
-def test_a_world_smaller_than_k_gives_all_it_has() -> None:
-    scores, positions = top_k(torch.eye(3), np.eye(3, dtype=np.float32), 64)
+@given(
+    values=st.lists(st.integers(-2, 2), min_size=1, max_size=200),
+    k=st.integers(1, 40),
+    rows=st.integers(1, 200),
+)
+def test_of_equal_scores_the_first_in_the_file_wins_whatever_the_blocks(
+    values: list[int], k: int, rows: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Small whole numbers: the products are exact, and most of them tie."""
+    vectors = np.array(values, dtype=np.float32)[:, None]
+    queries = torch.tensor([[1.0], [-1.0], [0.0]])
+    file = stored(tmp_path_factory.mktemp("ties") / "v.npy", vectors)
+    _, positions = top_k(queries, file, k, blocks_of(rows, 3, dimension=1))
+    np.testing.assert_array_equal(positions.numpy(), expected(queries, vectors, k))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_vectors_that_get_better_or_worse_all_along_are_found(order: int, tmp_path: Path) -> None:
+    """Where they get better, every block replaces all that was found before."""
+    vectors = np.arange(4000, dtype=np.float32)[::order, None]
+    queries = torch.tensor([[1.0], [-2.0]])
+    _, positions = top_k(queries, stored(tmp_path / "v.npy", vectors), 64, blocks_of(160, 2, dimension=1))
+    np.testing.assert_array_equal(positions.numpy(), expected(queries, vectors, 64))
+
+
+def test_a_world_smaller_than_k_gives_all_it_has(tmp_path: Path) -> None:
+    scores, positions = top_k(torch.eye(3), stored(tmp_path / "v.npy", np.eye(3, dtype=np.float32)), 64)
     assert positions.shape == scores.shape == (3, 3)
-    assert positions[:, 0].tolist() == [0, 1, 2]
+    assert positions.tolist() == [[0, 1, 2], [1, 0, 2], [2, 0, 1]]
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), 3e38])
+def test_scores_that_are_no_numbers_are_an_error(broken: float, tmp_path: Path) -> None:
+    queries = torch.full((2, DIMENSION), broken)
+    file = stored(tmp_path / "v.npy", np.ones((100, DIMENSION), dtype=np.float32))
+    with pytest.raises(DataError, match="a score of retrieval is not a number"):
+        top_k(queries, file, 10)
+
+
+def test_the_memory_of_a_search_does_not_grow_with_the_vectors(tmp_path: Path) -> None:
+    """The file of the large search alone is 8 times what any search may take on top of the small one."""
+    queries, size, process = torch.ones(64, 256), SearchSize(64, 2**20, 2**20), psutil.Process()
+    small = stored(tmp_path / "small.npy", np.ones((2000, 256), dtype=np.float32))
+    for start in range(0, 128):
+        with (tmp_path / "rows").open("ab") as file:
+            file.write(np.full((1024, 256), start, dtype=np.float16).tobytes())
+    large = np.memmap(tmp_path / "rows", dtype=np.float16, mode="r", shape=(128 * 1024, 256))
+    np.save(tmp_path / "large.npy", large)
+    del large
+    top_k(queries, small, 64, size)
+    before = process.memory_info().rss
+    top_k(queries, VectorFile(tmp_path / "large.npy"), 64, size)
+    assert process.memory_info().rss - before < (tmp_path / "large.npy").stat().st_size / 8

@@ -114,7 +114,7 @@ def test_a_training_tells_how_it_went(run: Run, stage: str, tmp_path: Path) -> N
     assert 0 <= metrics["valid_accuracy"] <= 1
     assert metrics["steps"] > 0
     assert metrics["mentions_per_second"] > 0
-    curve = read_json_lines(run.artifact(stage, tmp_path).path("curve.jsonl"))
+    curve = list(read_json_lines(run.artifact(stage, tmp_path).path("curve.jsonl")))
     losses = [point["loss"] for point in curve if "loss" in point]
     assert losses
     assert all(0 < loss < 20 for loss in losses)
@@ -175,7 +175,8 @@ def test_retrieved_candidates_are_ranked_and_padded_with_minus_one(run: Run, spl
 def test_accuracy_agrees_with_retrieval_and_predictions(run: Run, split: str, tmp_path: Path) -> None:
     metrics = manifest_of(run, f"eval-crossencoder-{split}").metrics
     rank = np.load(run.artifact(f"eval-biencoder-{split}", tmp_path).path("gold_rank.npy"))
-    predictions = read_json_lines(run.artifact(f"eval-crossencoder-{split}", tmp_path).path("predictions.jsonl"))
+    path = run.artifact(f"eval-crossencoder-{split}", tmp_path).path("predictions.jsonl")
+    predictions = list(read_json_lines(path))
     correct = sum(prediction["correct"] for prediction in predictions)
     assert metrics["mentions"] == len(predictions) == len(rank)
     assert metrics["retrieved"] == int(np.sum(rank >= 0))

@@ -133,5 +133,6 @@ def _candidate_rows(pool: TokenTable, candidates: npt.NDArray[np.int32]) -> Toke
 
 
 def _tensor(path: Path) -> Any:
+    """In the types that BLINK reads, whatever the file has: int64 for tokens, float32 for vectors."""
     array = read_array(path)
-    return torch.from_numpy(array.astype(np.int64) if array.dtype == np.int32 else array)
+    return torch.from_numpy(array.astype(np.int64 if array.dtype == np.int32 else np.float32, copy=False))

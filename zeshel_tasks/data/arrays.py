@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,17 @@ def new_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.me
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
+
+
+def release(array: npt.NDArray[Any]) -> None:
+    """Takes the pages of a memory-mapped array out of this process's memory; they are read again where needed.
+
+    What was written to them is not lost: it is the file's. Without this, a table that is filled from one end to the
+    other is resident memory as a whole in the end. An array that is not mapped stays as it is.
+    """
+    pages = array.base
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def read_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from zeshel_tasks.config import ConvertConfig, Split
-from zeshel_tasks.data.json_lines import BadLine, read_json_lines
+from zeshel_tasks.data.json_lines import BadLine, Record, read_json_lines
 from zeshel_tasks.data.zeshel import MENTION_FILES, BadLines, Dataset, Document, Mention
 from zeshel_tasks.errors import DataError
 
@@ -179,12 +179,11 @@ def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
     Raises:
         DataError: a file is missing or broken, or the two differ in length.
     """
-    side = path.with_name(f"{path.stem}.mentions.jsonl")
-    blink, more = read_json_lines(path, path.name), read_json_lines(side, side.name)
+    blink, more = read_json_lines(path, path.name), _side_lines(path)
     for record in blink:
         extra = next(more, None)
         if extra is None:
-            raise DataError("too few lines", file=side.name, expected=f"as many as {path.name} has")
+            raise DataError("too few lines", file=f"{path.stem}.mentions.jsonl", expected=f"as many as {path.name} has")
         yield BlinkMention(
             context_left=record.text("context_left"),
             mention=record.text("mention"),
@@ -197,6 +196,20 @@ def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
         )
     if (extra := next(more, None)) is not None:
         raise extra.error("too many lines", expected=f"as many as {path.name} has")
+
+
+def read_mention_ids(path: Path) -> Iterator[str]:
+    """``mention_id`` of the mentions of ``{split}.jsonl``, line by line, from the file beside it.
+
+    Raises:
+        DataError: the file beside it is missing or broken.
+    """
+    return (record.name("mention_id") for record in _side_lines(path))
+
+
+def _side_lines(path: Path) -> Iterator[Record]:
+    side = path.with_name(f"{path.stem}.mentions.jsonl")
+    return read_json_lines(side, side.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,35 +11,36 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.data.arrays import read_array
+from zeshel_tasks.data.arrays import new_array, read_array
 from zeshel_tasks.data.blink_format import read_blink_mentions
+from zeshel_tasks.data.json_lines import count_lines
 from zeshel_tasks.data.tokens import Tokens, TokenTable, write_table
 
 
 @dataclass(frozen=True)
 class MentionTable:
-    """A split's mentions, in file order.
+    """A split's mentions, in file order. What is text (ids, contexts) is in the split's files, read where it is needed.
 
     Attributes:
         contexts: int32 [mentions, max_context_length].
         world: int32 [mentions], index into ``worlds``.
         label: int32 [mentions], position of the gold entity in its world.
-        category: of each mention.
-        mention_id: of each mention.
+        category: int32 [mentions], index into ``categories``.
         worlds: names, sorted.
+        categories: names, sorted.
     """
 
     contexts: TokenTable
     world: npt.NDArray[np.int32]
     label: npt.NDArray[np.int32]
-    category: list[str]
-    mention_id: list[str]
+    category: npt.NDArray[np.int32]
     worlds: list[str]
+    categories: list[str]
 
     @classmethod
     def load(cls, folder: Path) -> MentionTable:
-        """Opens what :func:`tokenize_mentions` wrote; the contexts are memory-mapped."""
-        names = ("contexts", "world", "label")
+        """Opens what :func:`tokenize_mentions` wrote; all but the names is memory-mapped."""
+        names = ("contexts", "world", "label", "category")
         arrays: dict[str, Any] = {name: read_array(folder / f"{name}.npy", mapped=True) for name in names}
         return cls(**arrays, **json.loads((folder / "names.json").read_text()))
 
@@ -72,24 +74,52 @@ class GoldPairs:
 
 
 def tokenize_mentions(jsonl: Path, tokens: Tokens, max_context_length: int, folder: Path) -> MentionTable:
-    """Reads a split in BLINK's format and tokenizes it into memory-mapped tables in the new directory ``folder``."""
+    """Reads a split in BLINK's format once, and tokenizes it into memory-mapped tables in the new directory ``folder``.
+
+    Raises:
+        DataError: as :func:`~zeshel_tasks.data.blink_format.read_blink_mentions`.
+    """
     folder.mkdir(parents=True)
-    facts = [(m.world, m.label_id, m.category, m.mention_id) for m in read_blink_mentions(jsonl)]
-    worlds = sorted({fact[0] for fact in facts})
-    position = {world: index for index, world in enumerate(worlds)}
-    parts = ((m.context_left, m.mention, m.context_right) for m in read_blink_mentions(jsonl))
+    count = count_lines(jsonl, jsonl.name)
+    facts = {name: new_array(folder / f"{name}.npy", np.int32, (count,)) for name in ("world", "label", "category")}
+    worlds, categories = _Names(), _Names()
+
+    def parts() -> Iterator[tuple[str, str, str]]:
+        for row, m in enumerate(read_blink_mentions(jsonl)):
+            values = worlds.number(m.world), m.label_id, categories.number(m.category)
+            for array, value in zip(facts.values(), values, strict=True):
+                array[row] = value
+            yield m.context_left, m.mention, m.context_right
+
     write_table(
         folder / "contexts.npy",
-        len(facts),
+        count,
         max_context_length,
-        parts,
+        parts(),
         lambda batch: tokens.mentions(batch, max_context_length),
     )
-    np.save(folder / "world.npy", np.array([position[fact[0]] for fact in facts], dtype=np.int32))
-    np.save(folder / "label.npy", np.array([fact[1] for fact in facts], dtype=np.int32))
-    names = {"category": [fact[2] for fact in facts], "mention_id": [fact[3] for fact in facts], "worlds": worlds}
+    names = {"worlds": worlds.sorted(facts["world"]), "categories": categories.sorted(facts["category"])}
+    for array in facts.values():
+        array.flush()
     (folder / "names.json").write_text(json.dumps(names))
     return MentionTable.load(folder)
+
+
+class _Names:
+    """Numbers for names, in the order in which they first occur; sorted at the end."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def sorted(self, numbers: npt.NDArray[np.int32]) -> list[str]:
+        """The names, sorted; the numbers become their positions among these."""
+        names = sorted(self._numbers)
+        position = {name: index for index, name in enumerate(names)}
+        numbers[:] = np.array([position[name] for name in self._numbers], dtype=np.int32)[numbers]
+        return names
 
 
 def tokenize_pairs(
@@ -100,11 +130,12 @@ def tokenize_pairs(
     pairs = np.stack([table.world, table.label], axis=1)
     _, first_mention, gold = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     row_of_gold = np.argsort(np.argsort(first_mention))
-    first = set(first_mention.tolist())
-    entities = ((m.label_title, m.label) for n, m in enumerate(read_blink_mentions(jsonl)) if n in first)
+    is_first = np.zeros(len(table), dtype=np.bool_)
+    is_first[first_mention] = True
+    entities = ((m.label_title, m.label) for n, m in enumerate(read_blink_mentions(jsonl)) if is_first[n])
     write_table(
         folder / "golds.npy",
-        len(first),
+        len(first_mention),
         max_cand_length,
         entities,
         lambda batch: tokens.candidates(batch, max_cand_length),

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.data.arrays import new_array
+from zeshel_tasks.data.arrays import new_array, release
 from zeshel_tasks.errors import ConfigError
 
 TokenTable = npt.NDArray[np.int32]
@@ -156,6 +156,7 @@ def write_table(
     for batch in _batches(items):
         table[filled : filled + len(batch)] = encode(batch)
         filled += len(batch)
+        release(table)
     if filled != rows:
         raise ValueError(f"{path.name}: expected {rows} rows, got {filled}")
     table.flush()

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 
-from zeshel_tasks.data.arrays import new_array
+from zeshel_tasks.config import VectorDtype
+from zeshel_tasks.data.arrays import new_array, release
 from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.data.vector_file import storable
 from zeshel_tasks.models.batches import token_batch, used_lengths
 from zeshel_tasks.models.encoder import Encoder
 
-Vectors = npt.NDArray[np.float32]
 _SORTED_BATCHES = 64
 
 
@@ -34,7 +35,8 @@ def encode_table(
     accelerator: Accelerator,
     path: Path,
     counted: Callable[[int], None],
-) -> Vectors:
+    dtype: VectorDtype = "float32",
+) -> None:
     """Encodes a whole table into a memory-mapped ``.npy`` file.
 
     Args:
@@ -43,15 +45,17 @@ def encode_table(
         batch_size: rows encoded at once.
         pad: id of [PAD].
         accelerator: device and precision.
-        path: the file, float32 [rows, dimension].
+        path: the file, ``dtype`` [rows, dimension].
         counted: called with the number of rows after each batch.
+        dtype: how the vectors are stored.
     """
-    out = new_array(path, np.float32, (len(table), encoder.dimension))
+    out = new_array(path, dtype, (len(table), encoder.dimension))
     for rows in _by_length(table, batch_size, pad):
-        out[rows] = encode_rows(encoder, table[rows], pad, accelerator).cpu().numpy()
+        out[rows] = storable(encode_rows(encoder, table[rows], pad, accelerator).cpu().numpy(), dtype)
+        release(out)
+        release(table)
         counted(len(rows))
     out.flush()
-    return out
 
 
 def _by_length(table: TokenTable, batch_size: int, pad: int) -> Iterator[npt.NDArray[np.int64]]:

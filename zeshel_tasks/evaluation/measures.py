@@ -63,12 +63,20 @@ def accuracy_metrics(
     correct: Flags,
     retrieved: Flags,
     rows_of_world: Mapping[str, npt.NDArray[np.int64]],
-    category: Sequence[str],
+    category: npt.NDArray[np.int32],
+    categories: Sequence[str],
 ) -> dict[str, Any]:
-    """Accuracy by world and by mention category, micro and macro (over worlds)."""
+    """Accuracy by world and by mention category, micro and macro (over worlds).
+
+    Args:
+        correct: bool [mentions].
+        retrieved: bool [mentions], whether the gold was.
+        rows_of_world: positions of the mentions of each world.
+        category: int32 [mentions], index into ``categories``.
+        categories: names, each of which some mention has.
+    """
     overall = accuracy(correct, retrieved)
     worlds = {world: accuracy(correct[rows], retrieved[rows]) for world, rows in rows_of_world.items()}
-    categories = np.array(category)
     return {
         "mentions": overall["mentions"],
         "retrieved": overall["retrieved"],
@@ -78,7 +86,8 @@ def accuracy_metrics(
         },
         "worlds": worlds,
         "categories": {
-            name: accuracy(correct[categories == name], retrieved[categories == name]) for name in sorted(set(category))
+            name: accuracy(correct[category == index], retrieved[category == index])
+            for index, name in enumerate(categories)
         },
     }
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.data.arrays import new_array, read_array
-from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, tokenize_entities
+from zeshel_tasks.data.candidate_sets import tokenize_entities
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens
-from zeshel_tasks.evaluation.encoding import Vectors, encode_rows, encode_table
+from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.evaluation.candidates import retrieve
+from zeshel_tasks.evaluation.encoding import encode_table
+from zeshel_tasks.evaluation.found import Found
 from zeshel_tasks.evaluation.measures import recall_metrics
-from zeshel_tasks.evaluation.retrieval import top_k
 from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.progress import Progress
 from zeshel_tasks.stages.contract import Job, Metrics, derived_artifact
@@ -27,34 +27,6 @@ from zeshel_tasks.training.device import build_accelerator, device_name
 log = logging.getLogger(__name__)
 
 Rows = npt.NDArray[np.int64]
-
-
-class _Found:
-    """The retrieved candidates of a split, in memory-mapped files of [mentions, top_k].
-
-    Attributes:
-        gold_rank: int32 [mentions], column of the gold; -1 where it was not retrieved.
-    """
-
-    def __init__(self, folder: Path, mentions: int, top_k: int) -> None:
-        self._folder, shape = folder, (mentions, top_k)
-        self._candidates = new_array(folder / "candidates.npy", np.int32, shape)
-        self._scores = new_array(folder / "scores.npy", np.float32, shape)
-        self.gold_rank = np.full(mentions, -1, dtype=np.int32)
-
-    def put(self, rows: Rows, scores: Vectors, positions: Rows, label: npt.NDArray[np.int32]) -> None:
-        """Candidates and scores of some mentions, best first; ``label`` is where each mention's gold is."""
-        self._candidates[rows], self._scores[rows] = NO_CANDIDATE, -np.inf
-        columns = slice(positions.shape[1])
-        self._candidates[rows, columns], self._scores[rows, columns] = positions, scores
-        hit = positions == label[:, None]
-        self.gold_rank[rows] = np.where(hit.any(1), hit.argmax(1), -1)
-
-    def save(self) -> None:
-        """Writes everything to the files."""
-        np.save(self._folder / "gold_rank.npy", self.gold_rank)
-        self._candidates.flush()
-        self._scores.flush()
 
 
 class _Retriever:
@@ -75,7 +47,8 @@ class _Retriever:
 
     def encodings(self, world: str) -> Artifact:
         """The world's candidate pool (tokens) and its vectors; those of an earlier run or attempt where there are."""
-        config = {"world": world, "candidate_form": self._config.candidate_form, "precision": self._config.precision}
+        deciding = ("candidate_form", "precision", "vector_dtype")
+        config = {"world": world, **{name: getattr(self._config, name) for name in deciding}}
         download, model = (self._job.inputs[name].manifest for name in ("download", "train-biencoder"))
         inputs = {
             "documents": download.files[f"documents/{world}.json"].sha256,
@@ -83,18 +56,15 @@ class _Retriever:
         }
         return derived_artifact(self._job, "candidate-encodings", config, inputs, lambda job: self._encode(job, world))
 
-    def search(self, table: MentionTable, rows: Rows, vectors: Vectors, found: _Found, progress: Progress) -> None:
-        """Retrieves for the mentions ``rows``, all of one world; no more than a batch is in memory."""
-        size = self._config.eval_batch_size
-        with watched_batches(self._config, progress, "in retrieval", "eval_batch_size") as count:
-            for start in range(0, len(rows), size):
-                batch = rows[start : start + size]
-                queries = encode_rows(
-                    self._model.context_encoder, table.contexts[batch], self._tokens.pad, self._accelerator
-                )
-                scores, positions = (best.cpu().numpy() for best in top_k(queries, vectors, self._config.top_k))
-                found.put(batch, scores, positions, table.label[batch])
-                count(len(batch))
+    def search(self, table: MentionTable, rows: Rows, vectors: VectorFile, found: Found, progress: Progress) -> None:
+        """Retrieves for the mentions ``rows``, all of one world."""
+        config = self._config
+        with watched_batches(config, progress, "in retrieval", "eval_batch_size") as count:
+            for candidates in retrieve(
+                self._model.context_encoder, table.contexts, rows, vectors, config.top_k, config.eval_batch_size,
+                self._tokens.pad, self._accelerator, count,
+            ):  # fmt: skip
+                found.put(candidates.rows, candidates.scores, candidates.positions, table.label[candidates.rows])
 
     def _encode(self, job: Job, world: str) -> Metrics:
         download = job.inputs["download"]
@@ -107,7 +77,7 @@ class _Retriever:
         with watched_batches(self._config, progress, f"encoding {world}", "encode_batch_size") as count:
             encode_table(
                 self._model.cand_encoder, table, self._config.encode_batch_size, self._tokens.pad, self._accelerator,
-                folder / "vectors.npy", count,
+                folder / "vectors.npy", count, self._config.vector_dtype,
             )  # fmt: skip
         job.attempt.add("tokens.npy", folder / "tokens.npy")
         job.attempt.add("vectors.npy", folder / "vectors.npy")
@@ -120,13 +90,13 @@ def work(job: Job) -> Metrics:
     table = retriever.mentions()
     rows_of_world = table.rows_of_world()
     folder = job.new_folder("candidates")
-    found = _Found(folder, len(table), job.recipe.eval_biencoder.top_k)
+    found = Found(folder, len(table), job.recipe.eval_biencoder.top_k)
     encodings: dict[str, str] = {}
     seconds = 0.0
     for world, rows in rows_of_world.items():
         encoded = retriever.encodings(world)
         encodings[world] = artifact_folder("candidate-encodings", encoded.manifest.fingerprint)
-        vectors = read_array(encoded.path("vectors.npy"), mapped=True)
+        vectors = VectorFile(encoded.path("vectors.npy"))
         progress = Progress(f"retrieve {world}", len(rows), "mentions", job.recipe.eval_biencoder.print_interval)
         retriever.search(table, rows, vectors, found, progress)
         seconds += progress.seconds

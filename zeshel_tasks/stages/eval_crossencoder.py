@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from zeshel_tasks.data.arrays import read_array
+from zeshel_tasks.data.blink_format import read_mention_ids
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.evaluation.measures import accuracy_metrics
@@ -18,7 +20,7 @@ from zeshel_tasks.evaluation.rerank import candidate_scores
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.progress import Progress
 from zeshel_tasks.stages.contract import Job, Metrics, derived_artifact
-from zeshel_tasks.stages.inputs import candidate_sets
+from zeshel_tasks.stages.inputs import candidate_sets, split_file
 from zeshel_tasks.stages.json_lines import write_json_lines
 from zeshel_tasks.stages.watched import watched_batches
 from zeshel_tasks.store import Artifact
@@ -83,8 +85,13 @@ def work(job: Job) -> Metrics:
         scored = scorer.scored(world, rows)
         best[rows], confidence[rows] = read_array(scored.path("best.npy")), read_array(scored.path("confidence.npy"))
     correct = best == sets.gold_rank
-    job.attempt.add("predictions.jsonl", _write_predictions(job.scratch / "predictions.jsonl", sets, best, confidence))
-    metrics = accuracy_metrics(correct, sets.gold_rank >= 0, sets.mentions.rows_of_world(), sets.mentions.category)
+    predictions = _predictions(read_mention_ids(split_file(job, job.split)), sets, best, confidence)
+    path = write_json_lines(job.scratch / "predictions.jsonl", predictions)
+    job.attempt.add("predictions.jsonl", path)
+    mentions = sets.mentions
+    metrics = accuracy_metrics(
+        correct, sets.gold_rank >= 0, mentions.rows_of_world(), mentions.category, mentions.categories
+    )
     log.info(
         "accuracy: %s of %s golds retrieved, unnormalized %.4f",
         f"{metrics['retrieved']:,}",
@@ -93,24 +100,20 @@ def work(job: Job) -> Metrics:
     return {"split": job.split, **metrics}
 
 
-def _write_predictions(
-    path: Path, sets: CandidateSets, best: npt.NDArray[np.int64], confidence: npt.NDArray[np.float32]
-) -> Path:
+def _predictions(
+    mention_ids: Iterator[str], sets: CandidateSets, best: Rows, confidence: npt.NDArray[np.float32]
+) -> Iterator[dict[str, Any]]:
+    """A line of ``predictions.jsonl`` for each mention, one at a time."""
     mentions = sets.mentions
-    predicted = sets.candidates[np.arange(len(best)), best]
-    return write_json_lines(
-        path,
-        [
-            {
-                "mention_id": mentions.mention_id[row],
-                "world": mentions.worlds[mentions.world[row]],
-                "category": mentions.category[row],
-                "label_id": int(mentions.label[row]),
-                "predicted_id": int(predicted[row]),
-                "correct": bool(predicted[row] == mentions.label[row]),
-                "confidence": round(float(confidence[row]), 6),
-                "gold_rank": None if sets.gold_rank[row] < 0 else int(sets.gold_rank[row]) + 1,
-            }
-            for row in range(len(best))
-        ],
-    )
+    for row, mention_id in enumerate(mention_ids):
+        predicted, label = int(sets.candidates[row, best[row]]), int(mentions.label[row])
+        yield {
+            "mention_id": mention_id,
+            "world": mentions.worlds[mentions.world[row]],
+            "category": mentions.categories[mentions.category[row]],
+            "label_id": label,
+            "predicted_id": predicted,
+            "correct": predicted == label,
+            "confidence": round(float(confidence[row]), 6),
+            "gold_rank": None if sets.gold_rank[row] < 0 else int(sets.gold_rank[row]) + 1,
+        }

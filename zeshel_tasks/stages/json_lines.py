@@ -6,7 +6,7 @@ The user's data is read by ``data/json_lines.py``, which trusts nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ def write_json_lines(path: Path, records: Iterable[dict[str, Any]]) -> Path:
     return path
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads what :func:`write_json_lines` wrote."""
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Reads what :func:`write_json_lines` wrote, one object at a time."""
     with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        yield from map(json.loads, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from itertools import islice
 from typing import Any
 
@@ -20,9 +21,8 @@ def most_confident_mistakes(job: Job, split: Split, count: int) -> list[dict[str
         Fields of :class:`zeshel_tasks.report.content.Mistake`.
     """
     predictions = read_json_lines(job.inputs[f"eval-crossencoder-{split}"].path("predictions.jsonl"))
-    wrong = [(row, prediction) for row, prediction in enumerate(predictions) if not prediction["correct"]]
-    wrong.sort(key=lambda item: -item[1]["confidence"])
-    chosen = dict(wrong[:count])
+    wrong = ((row, prediction) for row, prediction in enumerate(predictions) if not prediction["correct"])
+    chosen = dict(heapq.nsmallest(count, wrong, key=lambda item: -item[1]["confidence"]))
     entities = _entities(job, chosen)
     mistakes = {}
     for row, mention in enumerate(read_blink_mentions(split_file(job, split))):

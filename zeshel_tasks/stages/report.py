@@ -30,7 +30,7 @@ def work(job: Job) -> Metrics:
             "recall": _metrics_by_split(manifests, "eval-biencoder"),
             "accuracy": _metrics_by_split(manifests, "eval-crossencoder"),
             "training": {name: manifests[name].metrics for name in _TRAININGS},
-            "curves": {name: read_json_lines(job.inputs[name].path("curve.jsonl")) for name in _TRAININGS},
+            "curves": {name: list(read_json_lines(job.inputs[name].path("curve.jsonl"))) for name in _TRAININGS},
             "convert": manifests["convert"].metrics,
             "configuration": {name: recorded(manifest.config) for name, manifest in manifests.items()},
             "provenance": _provenance(manifests),

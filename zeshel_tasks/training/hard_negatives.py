@@ -17,8 +17,9 @@ from accelerate.utils import gather_object
 
 from zeshel_tasks.data.mention_table import MentionTable
 from zeshel_tasks.data.tokens import TokenTable
-from zeshel_tasks.evaluation.encoding import encode_rows, encode_table
-from zeshel_tasks.evaluation.retrieval import top_k
+from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.evaluation.candidates import retrieve
+from zeshel_tasks.evaluation.encoding import encode_table
 from zeshel_tasks.models.biencoder import Biencoder
 from zeshel_tasks.training.objective import Rows
 
@@ -98,19 +99,17 @@ class HardNegatives:
         after_batch: Callable[[], None],
     ) -> npt.NDArray[np.int32]:
         random = np.random.default_rng([self._seed, epoch, *world.encode()])
-        negatives = np.full((len(rows), self._count), NO_NEGATIVE, dtype=np.int32)
         with tempfile.TemporaryDirectory() as folder:
-            vectors = encode_table(
-                model.cand_encoder, self._entities[world], _BATCH, pad, accelerator, Path(folder) / "vectors.npy",
-                lambda _: after_batch(),
+            path = Path(folder) / "vectors.npy"
+            encode_table(
+                model.cand_encoder, self._entities[world], _BATCH, pad, accelerator, path, lambda _: after_batch()
+            )
+            best = retrieve(
+                model.context_encoder, self._mentions.contexts, rows, VectorFile(path), _DRAWN_FROM * self._count + 1,
+                _BATCH, pad, accelerator, lambda _: after_batch(),
             )  # fmt: skip
-            for start in range(0, len(rows), _BATCH):
-                batch = rows[start : start + _BATCH]
-                queries = encode_rows(model.context_encoder, self._mentions.contexts[batch], pad, accelerator)
-                _, positions = top_k(queries, vectors, _DRAWN_FROM * self._count + 1)
-                negatives[start : start + _BATCH] = self._drawn(positions.cpu().numpy(), batch, random)
-                after_batch()
-        return negatives
+            drawn = [self._drawn(candidates.positions, candidates.rows, random) for candidates in best]
+        return np.concatenate(drawn)
 
     def _drawn(self, positions: Rows, rows: Rows, random: np.random.Generator) -> npt.NDArray[np.int32]:
         """Some of the best positions [len(rows), n] of each mention, at random, never its gold."""

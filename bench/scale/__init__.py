@@ -1,0 +1,1 @@
+"""Retrieval as entities and mentions grow."""

@@ -1,0 +1,96 @@
+"""Time, memory and disk of retrieval as entities and mentions grow, and what approximate indexes would gain.
+
+    python -m bench.scale [--dimensions 384 1024] [--entities 10000 100000 1000000] [--queries 2048]
+                          [--mentions 10000 100000] [--index_entities 100000] [--scratch DIRECTORY]
+
+With these numbers it needs 2.1 GB of disk and, on two cores, about 8 minutes. Each row is a process of its own. Its
+memory is the peak of resident memory above the idle process, mapped pages included. Wider vectors than 512 are stored
+as float16. The indexes are faiss's, where faiss is installed (``pip install faiss-cpu``); this package needs none.
+
+Why the package has no approximate index: docs/recipe.md has what this showed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[384, 1024])
+    parser.add_argument("--entities", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--queries", type=int, default=2048)
+    parser.add_argument("--mentions", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--index_entities", type=int, default=100_000, help="0 leaves the indexes out")
+    parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="scale-", dir=options.scratch) as folder:
+        scratch = Path(folder)
+        _print("exact search", _searches(options, scratch))
+        _print("mentions: tokenized, searched among 1,000 entities, written", _mentions(options, scratch))
+        if options.index_entities:
+            _print("indexes, against exact search of the same vectors", _indexes(options, scratch))
+
+
+def _searches(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
+    for dimension in options.dimensions:
+        first: Row | None = None
+        for entities in options.entities:
+            row = _measured("search", scratch, dimension=dimension, entities=entities, queries=options.queries)
+            first = first or row
+            linear = first["s per 1,000 queries"] * entities / first["entities"]
+            yield row | {"time / linear": row["s per 1,000 queries"] / linear}
+
+
+def _mentions(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
+    return (_measured("mentions", scratch, mentions=count) for count in options.mentions)
+
+
+def _indexes(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
+    for dimension in options.dimensions:
+        facts = {"dimension": dimension, "entities": options.index_entities, "queries": options.queries}
+        found = _measured("indexes", scratch, **facts)
+        if "missing" in found:
+            print(f"\n{found['missing']}", flush=True)
+            return
+        yield from found["rows"]
+
+
+def _measured(what: str, scratch: Path, **facts: int) -> Row:
+    """What a new process measures: see ``rows.py``. Its files are gone before the next one starts."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        command = [sys.executable, "-m", "bench.scale.rows", what, folder, json.dumps(facts)]
+        row: Row = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return row
+
+
+def _print(title: str, rows: Iterator[Row]) -> None:
+    """A table, a line as soon as it is measured."""
+    for number, row in enumerate(rows):
+        if number == 0:
+            print(f"\n{title}\n" + "  ".join(f"{name:>{_width(name)}}" for name in row))
+        print("  ".join(f"{_shown(value):>{_width(name)}}" for name, value in row.items()), flush=True)
+
+
+def _width(name: str) -> int:
+    return max(len(name), 12)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""What one process of ``bench.scale`` measures, printed as JSON: a row, or the rows of all indexes.
+
+    python -m bench.scale.rows search|mentions|indexes SCRATCH '{"entities": 10000, ...}'
+
+Vectors are made, not learned: points of 64 dimensions, turned into as many as asked for, since the vectors of a BERT
+have fewer degrees of freedom than numbers. A query is such a point near an entity's. Among plain noise every index
+would look worse than it is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import torch
+
+from bench.scale.indexes import index_rows
+from bench.scale.mentions import tokens_of_words, write_split
+from zeshel_tasks.config import VectorDtype
+from zeshel_tasks.data.arrays import new_array, release
+from zeshel_tasks.data.mention_table import tokenize_mentions
+from zeshel_tasks.data.vector_file import VectorFile, storable
+from zeshel_tasks.evaluation.found import Found
+from zeshel_tasks.evaluation.retrieval import search_size, top_k
+from zeshel_tasks.machine import peak_memory_mb, reset_peak_memory
+
+Row = dict[str, Any]
+TOP_K, LATENT, MADE_AT_ONCE = 64, 64, 16_384
+
+
+def search(scratch: Path, *, dimension: int, entities: int, queries: int) -> Row:
+    """Exact search, as ``eval-biencoder`` does it."""
+    dtype: VectorDtype = "float16" if dimension > 512 else "float32"
+    path, near = make_vectors(scratch, entities, queries, dimension, dtype)
+    asked, vectors = torch.from_numpy(near), VectorFile(path)
+    warm_up(scratch)
+    seconds, memory = measured(lambda: search_all(asked, vectors))
+    return {
+        "dimension": dimension, "stored as": dtype, "entities": entities,
+        "s per 1,000 queries": seconds / queries * 1000, "peak MB": memory, "MB on disk": path.stat().st_size / 1e6,
+    }  # fmt: skip
+
+
+def mentions(scratch: Path, *, mentions: int) -> Row:
+    """All that ``eval-biencoder`` does for mentions but BERT: made-up vectors stand for what it would give."""
+    jsonl, entities = write_split(scratch, mentions), 1000
+    path, queries = make_vectors(scratch, entities, 4096, 384, "float32")
+    tokens, vectors, asked = tokens_of_words(scratch), VectorFile(path), torch.from_numpy(queries)
+
+    def work() -> None:
+        table = tokenize_mentions(jsonl, tokens, 128, scratch / "table")
+        found, size = Found(scratch, mentions, TOP_K), search_size(asked.device).queries
+        for start in range(0, mentions, size):
+            rows = np.arange(start, min(start + size, mentions))
+            scores, positions = top_k(asked[rows % len(asked)], vectors, TOP_K)
+            found.put(rows, scores.numpy(), positions.numpy(), table.label[rows])
+        found.save()
+
+    warm_up(scratch)
+    seconds, memory = measured(work)
+    files = [
+        *(scratch / "table").iterdir(),
+        *(scratch / f"{name}.npy" for name in ("candidates", "scores", "gold_rank")),
+    ]
+    written = sum(file.stat().st_size for file in files)
+    return {
+        "mentions": mentions, "s per 1,000 mentions": seconds / mentions * 1000, "peak MB": memory,
+        "MB on disk": written / 1e6,
+    }  # fmt: skip
+
+
+def indexes(scratch: Path, *, dimension: int, entities: int, queries: int) -> Row:
+    """faiss's indexes; exact search in the first line."""
+    try:
+        faiss = import_module("faiss")
+    except ImportError:
+        return {"missing": "no approximate indexes: faiss is not installed (pip install faiss-cpu)"}
+    path, near = make_vectors(scratch, entities, queries, dimension, "float32")
+    asked, vectors = torch.from_numpy(near), VectorFile(path)
+    warm_up(scratch)
+    started = time.perf_counter()
+    exact = search_all(asked, vectors)
+    seconds = time.perf_counter() - started
+    ours = {"index": "this package", "build s": 0.0, "seconds": seconds, "found": exact}
+    halved = scratch / "float16.npy"
+    np.save(halved, storable(np.load(path), "float16"))
+    started = time.perf_counter()
+    in_half = search_all(asked, VectorFile(halved))
+    half = {"index": "float16", "build s": 0.0, "seconds": time.perf_counter() - started, "found": in_half}
+    rows = [ours, half, *index_rows(faiss, np.load(path), near, TOP_K)]
+    return {"rows": [compared(row, exact, dimension, entities, seconds) for row in rows]}
+
+
+def compared(row: Row, exact: npt.NDArray[np.int64], dimension: int, entities: int, seconds: float) -> Row:
+    """A line of the table; ``pays from`` is how many queries it takes to win back the time of building the index."""
+    queries = len(exact)
+    same = [len(np.intersect1d(found, right)) for found, right in zip(row["found"], exact, strict=True)]
+    saved = (seconds - row["seconds"]) / queries
+    pays = round(row["build s"] / saved) if saved > 0 and row["build s"] else "-"
+    return {
+        "dimension": dimension, "entities": entities, "index": row["index"], "build s": row["build s"],
+        "s per 1,000 queries": row["seconds"] / queries * 1000, "recall@64": float(np.mean(same)) / exact.shape[1],
+        "pays from": pays,
+    }  # fmt: skip
+
+
+def make_vectors(
+    scratch: Path, entities: int, queries: int, dimension: int, dtype: VectorDtype
+) -> tuple[Path, npt.NDArray[np.float32]]:
+    """A file of the entities' vectors, and the queries' vectors: float32 [queries, dimension]."""
+    generator = np.random.default_rng(52313)
+    turn = generator.normal(size=(LATENT, dimension)).astype(np.float32) / LATENT**0.5
+    path = scratch / f"vectors-{entities}-{dimension}.npy"
+    out = new_array(path, dtype, (entities, dimension))
+    latent = np.zeros((0, LATENT), dtype=np.float32)
+    for start in range(0, entities, MADE_AT_ONCE):
+        latent = generator.normal(size=(min(MADE_AT_ONCE, entities - start), LATENT)).astype(np.float32)
+        out[start : start + len(latent)] = storable(latent @ turn, dtype)
+        release(out)
+    near = latent[generator.integers(len(latent), size=queries)]
+    return path, (near + generator.normal(size=near.shape).astype(np.float32) * 0.7) @ turn
+
+
+def search_all(queries: torch.Tensor, vectors: VectorFile) -> npt.NDArray[np.int64]:
+    """Positions of the best, int64 [queries, 64]; as many at once as the stage takes."""
+    size = search_size(queries.device).queries
+    parts = [queries[start : start + size] for start in range(0, len(queries), size)]
+    return np.concatenate([top_k(part, vectors, TOP_K)[1].numpy() for part in parts])
+
+
+def warm_up(scratch: Path) -> None:
+    """What torch loads for a first search is not the search's."""
+    path, queries = make_vectors(scratch, 128, 2, 8, "float16")
+    search_all(torch.from_numpy(queries), VectorFile(path))
+
+
+def measured(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds, and the peak of resident memory in MB (10^6 bytes) above what the process had before."""
+    idle = psutil.Process().memory_info().rss / 1e6
+    reset_peak_memory()
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started, peak_memory_mb() - idle
+
+
+if __name__ == "__main__":
+    _, what, scratch, facts = sys.argv
+    measures: dict[str, Callable[..., Row]] = {"search": search, "mentions": mentions, "indexes": indexes}
+    print(json.dumps(measures[what](Path(scratch), **json.loads(facts))))

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from zeshel_tasks.data.arrays import new_array, read_array, release
+
+
+def test_what_was_written_is_there_after_its_pages_were_released(tmp_path: Path) -> None:
+    array = new_array(tmp_path / "a.npy", np.int32, (1000, 7))
+    array[:] = np.arange(7000).reshape(1000, 7)
+    release(array)
+    assert array[999, 6] == 6999
+    array[0, 0] = -5
+    release(array)
+    array.flush()
+    np.testing.assert_array_equal(read_array(tmp_path / "a.npy")[0], [-5, 1, 2, 3, 4, 5, 6])
+    release(read_array(tmp_path / "a.npy", mapped=True))
+
+
+def test_released_pages_are_not_resident(tmp_path: Path) -> None:
+    array = new_array(tmp_path / "a.npy", np.uint8, (64 * 2**20,))
+    process = psutil.Process()
+    before = process.memory_info().rss
+    array[:] = 1
+    filled = process.memory_info().rss
+    release(array)
+    assert filled - before > 48 * 2**20
+    assert process.memory_info().rss - before < 16 * 2**20
+
+
+def test_an_array_in_memory_stays_as_it_is() -> None:
+    array = np.arange(5)
+    release(array)
+    release(array[1:])
+    assert array.tolist() == [0, 1, 2, 3, 4]

@@ -1,0 +1,81 @@
+"""Vectors in a ``.npy`` file: stored in the precision that was asked for, read block by block.
+
+A block is read into a buffer, not mapped: mapped pages stay in the process's resident memory, so that a large world
+would look, to whatever limits the process, like a process that needs as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeshel_tasks.config import VectorDtype
+from zeshel_tasks.data.arrays import read_array
+from zeshel_tasks.errors import ConfigError, DataError
+
+
+class VectorFile:
+    """A file of vectors: float32 or float16 [rows, dimension].
+
+    Raises:
+        DataError: the file holds anything else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        array = read_array(path, mapped=True)
+        expected = "float32 or float16 [rows, dimension], row by row"
+        if array.ndim != 2 or array.dtype not in (np.float32, np.float16) or not array.flags.c_contiguous:
+            raise DataError("no vectors", file=path.name, expected=expected, got=f"{array.dtype} {array.shape}")
+        assert isinstance(array, np.memmap)
+        self._path, self._offset, self.dtype = path, array.offset, array.dtype
+        self._rows, self.dimension = int(array.shape[0]), int(array.shape[1])
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def blocks(self, size: int) -> Iterator[npt.NDArray[Any]]:
+        """The rows in order, ``size`` at a time: [size, dimension], the last one shorter.
+
+        All blocks are the same memory: one is gone when the next is asked for.
+        """
+        buffer = np.empty((min(size, self._rows), self.dimension), dtype=self.dtype)
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(self._offset)
+            for start in range(0, self._rows, size):
+                block = buffer[: self._rows - start]
+                _fill(file, block, self._path)
+                yield block
+
+
+def storable(vectors: npt.NDArray[np.float32], dtype: VectorDtype) -> npt.NDArray[Any]:
+    """The vectors in the precision in which they are stored.
+
+    Raises:
+        ConfigError: a number is too large for it; it would become infinite, and its entity be found by every mention.
+        DataError: a number is infinite or not a number already.
+    """
+    if not np.isfinite(vectors).all():
+        raise DataError(
+            "the bi-encoder gives vectors that are not numbers", expected="finite weights", got="nan or inf"
+        )
+    highest, limit = float(np.abs(vectors).max(initial=0)), float(np.finfo(dtype).max)
+    if highest > limit:
+        raise ConfigError(
+            f"vector_dtype: expected one that holds the bi-encoder's vectors, whose numbers go up to {highest:,.0f}; "
+            f"got {dtype}, which ends at {limit:,.0f}: use float32"
+        )
+    return vectors.astype(dtype)
+
+
+def _fill(file: Any, block: npt.NDArray[Any], path: Path) -> None:
+    """Reads all of the block; one read may give less (Linux: 2 GB at most)."""
+    view = block.reshape(-1).view(np.uint8)
+    while len(view):
+        count = file.readinto(view)
+        if not count:
+            raise DataError("vectors are missing", file=path.name, expected=f"{len(view):,} more bytes", got="the end")
+        view = view[count:]

@@ -1,0 +1,71 @@
+"""The candidates of many mentions of one world: their contexts encoded, then searched for, many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+
+from zeshel_tasks.data.arrays import release
+from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.evaluation.encoding import encode_rows
+from zeshel_tasks.evaluation.retrieval import search_size, top_k
+from zeshel_tasks.models.encoder import Encoder
+
+Rows = npt.NDArray[np.int64]
+
+
+class Candidates(NamedTuple):
+    """The candidates of some mentions, best first.
+
+    Attributes:
+        rows: int64 [mentions].
+        scores: float32 [mentions, candidates].
+        positions: int64 [mentions, candidates], rows of the vector file.
+    """
+
+    rows: Rows
+    scores: npt.NDArray[np.float32]
+    positions: Rows
+
+
+def retrieve(
+    encoder: Encoder,
+    contexts: TokenTable,
+    rows: Rows,
+    vectors: VectorFile,
+    k: int,
+    batch_size: int,
+    pad: int,
+    accelerator: Accelerator,
+    counted: Callable[[int], None],
+) -> Iterator[Candidates]:
+    """Retrieves for the mentions ``rows``; only as many as are searched at once are in memory.
+
+    Args:
+        encoder: of mentions, in eval mode, on the accelerator's device.
+        contexts: int32 [mentions, max_context_length].
+        rows: int64, the mentions; all of one world.
+        vectors: of that world's entities.
+        k: candidates of a mention, or all there are.
+        batch_size: mentions encoded at once.
+        pad: id of [PAD].
+        accelerator: device and precision.
+        counted: called with the number of mentions after each batch that is encoded, which takes the time.
+    """
+    size = search_size(accelerator.device).queries
+    for start in range(0, len(rows), size):
+        searched, queries = rows[start : start + size], []
+        for first in range(0, len(searched), batch_size):
+            batch = contexts[searched[first : first + batch_size]]
+            queries.append(encode_rows(encoder, batch, pad, accelerator))
+            counted(len(batch))
+        release(contexts)
+        scores, positions = (best.cpu().numpy() for best in top_k(torch.cat(queries), vectors, k))
+        yield Candidates(searched, scores, positions)
+        counted(0)
