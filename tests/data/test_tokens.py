@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertTokenizer
 
-from zeshel_tasks.data.tokens import Tokens, context_quotas, write_table
+from zeshel_tasks.data.tokens import Tokens, write_table
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.bert import load_tokenizer
 
@@ -17,17 +17,6 @@ words = st.lists(st.sampled_from(["the", "sword", "of", "東京", "65%", "…", 
 
 def unpadded(row: np.ndarray) -> list[int]:
     return [int(token) for token in row if token != TOKENS.pad]
-
-
-@given(max_length=st.integers(8, 128), mention=st.integers(2, 60), left=st.integers(0, 200), right=st.integers(0, 200))
-def test_quotas_fill_the_window_and_never_exceed_it(max_length: int, mention: int, left: int, right: int) -> None:
-    mention = min(mention, max_length - 2)
-    quotas = context_quotas(max_length, mention, left, right)
-    assert min(quotas) >= 0
-    used = min(left, quotas[0]) + min(right, quotas[1]) + mention + 2
-    assert used <= max_length
-    if left + right >= max_length and mention <= max_length - 4:
-        assert used >= max_length - 1
 
 
 @given(left=words, mention=words, right=words, max_length=st.integers(8, 64))

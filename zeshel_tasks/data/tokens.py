@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeshel_tasks.data.arrays import new_array, release
+from zeshel_tasks.data.context_window import Side, context_window, first_words, last_words
 from zeshel_tasks.errors import ConfigError
 
 TokenTable = npt.NDArray[np.int32]
@@ -52,10 +53,22 @@ class Tokens:
         Returns:
             int32 [len(parts), max_length].
         """
-        left, middle, right = (self._ids(list(texts)) for texts in zip(*parts, strict=True))
+        # Most windows are full on both sides: the words next to the mention are enough to know them.
+        words = max_length // 2
+        lefts = self._sides([left for left, _, _ in parts], [last_words(left, words) for left, _, _ in parts])
+        rights = self._sides([right for _, _, right in parts], [first_words(right, words) for _, _, right in parts])
+        middles = self._ids([mention for _, mention, _ in parts])
         table = np.full((len(parts), max_length), self.pad, dtype=np.int32)
-        for row, ids in zip(table, map(self._window(max_length), left, middle, right), strict=True):
-            row[: len(ids)] = ids
+        for number, (left, middle, right) in enumerate(zip(lefts, middles, rights, strict=True)):
+            # A mention longer than the window keeps its first tokens, between both markers.
+            marked = [self.mention_start, *middle[: max_length - 4], self.mention_end]
+            kept = context_window(left, len(marked), right, max_length)
+            if kept is None:
+                whole = (Side(ids, cut=False) for ids in self._ids([parts[number][0], parts[number][2]]))
+                kept = context_window(next(whole), len(marked), next(whole), max_length)
+                assert kept is not None
+            ids = [self.cls, *kept[0], *marked, *kept[1], self.sep]
+            table[number, : len(ids)] = ids
         return table
 
     def candidates(
@@ -92,15 +105,8 @@ class Tokens:
                 ids[index] = self._ids([texts[index].lower()])[0]
         return ids
 
-    def _window(self, max_length: int) -> Callable[[list[int], list[int], list[int]], list[int]]:
-        def window(left: list[int], mention: list[int], right: list[int]) -> list[int]:
-            # A mention longer than the window keeps its first tokens, between both markers.
-            marked = [self.mention_start, *mention[: max_length - 4], self.mention_end]
-            left_quota, right_quota = context_quotas(max_length, len(marked), len(left), len(right))
-            kept_left = left[len(left) - left_quota :] if left_quota < len(left) else left
-            return [self.cls, *kept_left, *marked, *right[:right_quota], self.sep]
-
-        return window
+    def _sides(self, whole: list[str], near: list[str]) -> list[Side]:
+        return [Side(ids, cut=a != b) for ids, a, b in zip(self._ids(near), whole, near, strict=True)]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         # Text from data never becomes a special token, whatever it spells.
@@ -119,28 +125,6 @@ class Tokens:
                 f"{TITLE_END}, got one without {token or 'a special token'}"
             )
         return vocabulary[token]
-
-
-def context_quotas(max_length: int, mention: int, left: int, right: int) -> tuple[int, int]:
-    """How many tokens of the left and of the right context fit around a mention.
-
-    Args:
-        max_length: the window, [CLS] and [SEP] included.
-        mention: tokens of the mention, both markers included.
-        left: tokens there are on the left.
-        right: tokens there are on the right.
-
-    Returns:
-        (left quota, right quota), never negative: half of the rest each, and what one side does not need goes to the
-        other.
-    """
-    left_quota = max(0, (max_length - mention) // 2 - 1)
-    right_quota = max(0, max_length - mention - left_quota - 2)
-    if left <= left_quota:
-        right_quota += left_quota - left
-    elif right <= right_quota:
-        left_quota += right_quota - right
-    return left_quota, right_quota
 
 
 def write_table(
