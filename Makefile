@@ -33,7 +33,7 @@ test: $(INSTALLED) ## All tests
 test-cluster: $(INSTALLED) ## The images and the chart on the cluster of kubectl's context, where the DAG runs and is disturbed
 	$(BIN)/python -m pytest -m cluster --verbose --capture=no tests/cluster
 
-# ARGS='--seconds 60 --stage encode': bench/stages.py. Without DATA or MODEL, with the sample worlds' and the small BERT.
+# ARGS='--seconds 60 --stage encode': bench/stages. Without DATA or MODEL, with the sample worlds' and the small BERT.
 bench: $(INSTALLED) ## Speed of each stage against BLINK's way; DATA=archive-or-folder MODEL=bert-directory ARGS='--stage encode'
 	$(if $(and $(DATA),$(MODEL)),,$(BIN)/zeshel make-sample-inputs --out $(BENCH_INPUTS))
 	$(BIN)/python -m bench.stages --data '$(or $(DATA),$(BENCH_INPUTS)/sample_worlds.tar.bz2)' \

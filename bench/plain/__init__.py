@@ -1,4 +1,4 @@
-"""How BLINK's zeshel scripts compute, said again on torch and transformers: the comparator of ``bench/stages.py``.
+"""How BLINK's zeshel scripts compute, said again on torch and transformers: the comparator of ``bench/stages``.
 
 Nothing here is meant to be fast. Every sequence is padded to its longest, attention is written out, a mention is
 handled by itself, results are Python lists or whole tensors in memory. The numbers are those of ``zeshel_tasks``

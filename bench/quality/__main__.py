@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from bench.data_folder import data_folder
 from bench.facts import commit_facts, data_facts, machine_facts
 from bench.quality import rows
 from bench.quality.biencoders import biencoder_config, biencoder_pace, retrieved, train_biencoder
@@ -31,7 +32,6 @@ from bench.quality.crossencoders import (
 from bench.quality.results import Figures, table
 from bench.quality.sample import Sample
 from bench.quality.training import Pace
-from bench.stages import data_folder
 from zeshel_tasks.config import Split
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.bert import load_tokenizer

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from bench import ours
-from bench.inputs import Inputs
 from bench.plain.biencoder import PlainBiencoder
 from bench.plain.crossencoder import PlainCrossencoder
+from bench.stages.inputs import Inputs
 from tests.bench.blinks_weights import load_blinks
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.models.biencoder import Biencoder

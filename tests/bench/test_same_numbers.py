@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 
 from bench import ours
-from bench.inputs import Inputs
 from bench.plain.biencoder import PlainBiencoder, biencoder_loss, encode_candidates, train_biencoder
 from bench.plain.convert import convert
 from bench.plain.crossencoder import (
@@ -21,6 +20,7 @@ from bench.plain.crossencoder import (
 from bench.plain.optimizer import plain_optimizer
 from bench.plain.retrieval import search
 from bench.plain.tokenize import python_tokenizer, tokenize_split
+from bench.stages.inputs import Inputs
 from zeshel_tasks.config import TypeOptimization
 from zeshel_tasks.models.biencoder import Biencoder
 from zeshel_tasks.models.crossencoder import Crossencoder

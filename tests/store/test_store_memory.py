@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCH = Path(__file__).parents[2] / "bench" / "store_memory.py"
+ROOT = Path(__file__).parents[2]
 
 
 def test_an_artifact_larger_than_the_memory_limit_passes_through_it(tmp_path: Path) -> None:
-    command = [sys.executable, BENCH, "--gigabytes", "0.4", "--scratch", tmp_path]
-    bench = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    command = [sys.executable, "-m", "bench.store", "--gigabytes", "0.4", "--scratch", tmp_path]
+    bench = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
     assert bench.returncode == 0, bench.stdout + bench.stderr
     found = re.search(r"limit (\d+) MB, highest (\d+) MB", bench.stdout)
     assert found, bench.stdout

@@ -21,16 +21,15 @@ from pathlib import Path
 
 import torch
 
+from bench.data_folder import data_folder
 from bench.facts import commit_facts, data_facts, machine_facts
-from bench.inputs import Inputs
-from bench.measure import Measurement, Side, in_own_process, make_inputs, measure
-from bench.stage_list import STAGES
+from bench.stages.inputs import Inputs
+from bench.stages.measure import Measurement, Side, in_own_process, make_inputs, measure
+from bench.stages.stage_list import STAGES
 from zeshel_tasks.config import Recipe
-from zeshel_tasks.data.archive import unpack
 from zeshel_tasks.recipe import build_recipe
 
 _SIDES: tuple[Side, Side] = ("comparator", "ours")
-_MOST_UNPACKED = 32 * 10**9
 _HEADINGS = ("stage", "items", "comparator/s", "ours/s", "ratio", "goal", "comparator MB", "ours MB", "samples")
 
 
@@ -124,14 +123,6 @@ def _facts(options: argparse.Namespace, recipe: Recipe) -> Iterator[str]:
         f"mentions in a step: bi-encoder {bi.train_batch_size}, cross-encoder {cross.train_batch_size} with "
         f"{recipe.eval_biencoder.top_k} candidates each, on both sides"
     )
-
-
-def data_folder(data: Path, scratch: Path) -> Path:
-    """The data set in a folder, unpacked below ``scratch`` where it is an archive."""
-    if data.is_dir():
-        return data
-    unpack(data, scratch / "data", _MOST_UNPACKED)
-    return scratch / "data"
 
 
 def _measured(name: str, inputs: Inputs, seconds: float, rounds: int) -> Row:

@@ -1,4 +1,4 @@
-"""As much of S3 as one artifact needs, with the bodies on the disk: python bench/disk_s3_server.py DIRECTORY
+"""As much of S3 as one artifact needs, with the bodies on the disk: python bench/store/disk_s3_server.py DIRECTORY
 
 moto keeps bodies in memory, and 10 GB are more than a small machine has. Nothing is checked here: no signature, no
 bucket, no digest.

@@ -11,8 +11,8 @@ from typing import Literal, ParamSpec, TypeVar
 
 import torch
 
-from bench.inputs import Inputs, Run
-from bench.stage_list import STAGES
+from bench.stages.inputs import Inputs, Run
+from bench.stages.stage_list import STAGES
 from zeshel_tasks.machine import peak_gpu_memory_mb, peak_memory_mb, reset_peak_memory
 
 Side = Literal["comparator", "ours"]

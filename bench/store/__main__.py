@@ -1,6 +1,6 @@
 """Memory of a process while it puts a large artifact into an S3 store and fetches it again.
 
-    python bench/store_memory.py [--gigabytes 10] [--scratch DIRECTORY]
+    python -m bench.store [--gigabytes 10] [--scratch DIRECTORY]
 
 It needs twice the size on the disk. The S3 server is a process of its own, so that only the client counts.
 Exits 1 where the memory above the baseline exceeds the limit.

@@ -7,7 +7,6 @@ import numpy.typing as npt
 import torch
 
 from bench import ours
-from bench.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
 from bench.plain.biencoder import PlainBiencoder, encode_candidates
 from bench.plain.biencoder import train_biencoder as train_plain_biencoder
 from bench.plain.convert import convert
@@ -16,6 +15,7 @@ from bench.plain.crossencoder import train_crossencoder as train_plain_crossenco
 from bench.plain.optimizer import plain_optimizer
 from bench.plain.retrieval import retrieve as retrieve_plainly
 from bench.plain.tokenize import python_tokenizer, tokenize_split
+from bench.stages.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
 
 EVAL_BATCH_SIZE = 2  # of the cross-encoder, in BLINK's README; retrieval's is 1
 

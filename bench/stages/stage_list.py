@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import our_side, plain_side
-from bench.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
 from bench.plain.biencoder import ENCODE_BATCH_SIZE
+from bench.stages import our_side, plain_side
+from bench.stages.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
 
 Prepare = Callable[[Inputs], Run]
 

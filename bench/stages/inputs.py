@@ -1,4 +1,4 @@
-"""The bounded sample that both sides of ``bench/stages.py`` work on; each part is made when it is first asked for.
+"""The bounded sample that both sides of ``bench/stages`` work on; each part is made when it is first asked for.
 
 Two samples of the train split: ``mixed``, mentions drawn from all its worlds, for training and re-ranking; ``world``,
 all mentions of its largest world, for what the stages do world by world.
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from bench import ours
-from bench.smaller_world import write_smaller_world
+from bench.stages.smaller_world import write_smaller_world
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench import ours
-from bench.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
+from bench.stages.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
 from zeshel_tasks.data.vector_file import VectorFile
 
 

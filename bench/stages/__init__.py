@@ -1,0 +1,1 @@
+"""Each stage against BLINK's way of doing it."""

@@ -1,0 +1,1 @@
+"""Memory while large files pass through a store."""
