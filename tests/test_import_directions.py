@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "zeshel_tasks"
 
-SETTINGS = {"", "errors", "config", "shown", "redaction"}
+SETTINGS = {"", "errors", "config", "presets", "shown", "redaction"}
 STORE = SETTINGS | {"store"}
 DATA = STORE | {"progress", "data"}
 MODELS = DATA | {"models"}
@@ -32,6 +32,7 @@ ALLOWED = {
     "machine": set(),
     "disk": {"", "errors"},
     "config": {"addresses"},
+    "presets": {"config"},
     "recipe": SETTINGS | {"yaml_text"},
     "store": STORE,
     "data": DATA,

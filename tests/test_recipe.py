@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Recipe, setting_flag
+from zeshel_tasks.config import STAGE_CONFIGS, Recipe, setting_flag
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, read_config_file
 
 SETTINGS = sorted({name for model in STAGE_CONFIGS.values() for name in model.model_fields})

@@ -24,10 +24,11 @@ from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
 from zeshel_tasks.addresses import checked_address
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe, StageConfig
+from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe, StageConfig
 from zeshel_tasks.disk import full_disk_named
 from zeshel_tasks.errors import EXIT_OK, EXIT_TRY_AGAIN, ConfigError, ZeshelError
 from zeshel_tasks.logs import set_up_logs
+from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, preset_values, read_config_file
 from zeshel_tasks.shown import quoted
 from zeshel_tasks.stages.contract import run_stage

@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, Recipe
+from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.shown import quoted, shown
 from zeshel_tasks.yaml_text import read_yaml
 
@@ -24,7 +25,7 @@ def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> 
     """The preset with the overrides laid over it, later ones winning.
 
     Args:
-        preset: a name from :data:`PRESETS`.
+        preset: a name from :data:`~zeshel_tasks.presets.PRESETS`.
         overrides: ``{"stage.setting": value}``, ``{"setting": value}`` or ``{"stage": {"setting": value}}``.
             Strings are converted as pydantic does (``"1e-5"``, ``"False"``); ``"none"`` is none.
 

@@ -14,9 +14,10 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import ValidationError
 
-from zeshel_tasks.config import PRESETS, STAGE_CONFIGS, Preset, setting_flag
+from zeshel_tasks.config import STAGE_CONFIGS, Preset, setting_flag
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.settings import RunConfig
+from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, preset_values
 
 DEFAULT_PRESET: Preset = "recommended"

@@ -1,0 +1,41 @@
+"""The presets: named starting points of a recipe, each what it lays over the defaults of ``config.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zeshel_tasks.config import Preset
+
+PRESETS: dict[Preset, dict[str, Any]] = {
+    # The numbers of the recipe as given (BLINK's zeshel example), its quirks that are settings included.
+    "blink": {
+        "train_biencoder.shuffle": False,
+        "train_biencoder.mask_duplicate_golds": False,
+        "train_crossencoder.learning_rate": 1e-3,
+    },
+    # What we would train: all parameters (markers and pooler included), bf16, the literature's learning rate, vectors
+    # of half the size.
+    "recommended": {
+        "type_optimization": "all",
+        "precision": "auto",
+        "attention_dropout": 0.0,
+        "eval_biencoder.vector_dtype": "float16",
+    },
+    # Minutes on 2 CPU cores: proves the plumbing and visibly learns, no more.
+    "smoke": {
+        "precision": "fp32",
+        "type_optimization": "all",
+        "convert.max_mentions_per_world": 100,
+        "max_context_length": 64,
+        "max_cand_length": 64,
+        "eval_biencoder.top_k": 16,
+        "train_biencoder.learning_rate": 2e-4,
+        "train_biencoder.train_batch_size": 32,
+        "train_crossencoder.max_seq_length": 128,
+        "train_crossencoder.learning_rate": 2e-4,
+        "train_crossencoder.num_train_epochs": 1,
+        "train_crossencoder.train_batch_size": 4,
+        "train_crossencoder.eval_batch_size": 8,
+        "eval_crossencoder.eval_batch_size": 8,
+    },
+}
