@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from tests.finished import manifest_of, record_of
-from zeshel_tasks.commands.export_blink import export_blink
+from zeshel_tasks.commands.export_blink import _warn_of_other_scores, export_blink
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config import Pooling, Recipe, Similarity
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.biencoder import BiencoderSettings
 from zeshel_tasks.store import Artifact, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
@@ -45,6 +46,21 @@ def run_from_exported_weights(exported: Path, finished_run: Run, small_recipe: R
     address = finished_run.address.replace("first", "imported")
     run_pipeline(address, small_recipe.model_copy(update=updates))
     return open_run(address)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "similarity", "warned"), [("cls", "dot", 0), ("mean", "dot", 1), ("cls", "cosine", 1)]
+)
+def test_a_biencoder_that_blink_would_score_otherwise_is_warned_of(
+    caplog: pytest.LogCaptureFixture, pooling: Pooling, similarity: Similarity, warned: int
+) -> None:
+    _warn_of_other_scores(
+        BiencoderSettings(
+            max_context_length=8, max_cand_length=8, lowercase=True, pull_from_layer=-1, out_dim=None,
+            pooling=pooling, similarity=similarity,
+        )
+    )  # fmt: skip
+    assert caplog.text.count("not what BLINK makes of its weights") == warned
 
 
 def read(path: Path) -> Any:

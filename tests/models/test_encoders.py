@@ -89,6 +89,16 @@ def test_blinks_weights_go_in_and_come_out_unchanged(golden: Path, tmp_path: Pat
     assert all(torch.equal(ours[name], blinks[name]) for name in ours)
 
 
+def test_blinks_weights_go_into_a_biencoder_that_learns_a_temperature(golden: Path) -> None:
+    config = build_recipe("smoke", {"similarity": "cosine", "temperature": 0.1}).train_biencoder
+    model, _ = new_biencoder(golden / "bert", config)
+    load_blink_weights(model, golden / "bi" / "pytorch_model.bin")
+    assert model.log_scale is not None
+    assert model.log_scale.exp().item() == pytest.approx(10)
+    scores = [left @ right.T for left, right in [model.eval()(BATCH, BATCH)]]
+    assert scores[0].abs().max() <= 10 + 1e-4
+
+
 class Hostile:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("code from a weight file ran",)

@@ -27,7 +27,7 @@ from zeshel_tasks.data.candidate_sets import NO_CANDIDATE
 from zeshel_tasks.data.mention_table import tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.errors import ConfigError, DataError
-from zeshel_tasks.models.biencoder import load_biencoder
+from zeshel_tasks.models.biencoder import BiencoderSettings, load_biencoder
 from zeshel_tasks.models.blink_weights import save_blink_weights
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.store import Artifact, Manifest, StoredFiles, open_run
@@ -68,6 +68,7 @@ class _Export:
     def write(self) -> None:
         (self._out / "worlds.json").write_text(json.dumps(self._worlds, indent=1))
         biencoder, settings, tokenizer = load_biencoder(self._artifacts["train-biencoder"].directory("model"))
+        _warn_of_other_scores(settings)
         crossencoder, _, _ = load_crossencoder(self._artifacts["train-crossencoder"].directory("model"))
         for name, model in (("biencoder", biencoder), ("crossencoder", crossencoder)):
             (self._out / name).mkdir()
@@ -113,6 +114,16 @@ class _Export:
         if manifest is None:
             raise ConfigError(f"{evaluated.store.address}/{folder}: expected candidate encodings, got none")
         return Artifact(evaluated.store, folder, manifest, self._scratch)
+
+
+def _warn_of_other_scores(settings: BiencoderSettings) -> None:
+    if (settings.pooling, settings.similarity) != ("cls", "dot"):
+        log.warning(
+            "BLINK's code scores by the dot product of [CLS] vectors, this bi-encoder was trained with pooling %s and "
+            "similarity %s: its vectors are those of cand_enc_<split>.pt, not what BLINK makes of its weights",
+            settings.pooling,
+            settings.similarity,
+        )
 
 
 def _worlds(convert: Manifest) -> list[str]:

@@ -33,6 +33,8 @@ def load_blink_weights(model: nn.Module, path: Path) -> None:
         raise DataError("not a weight file", file=str(path), expected="tensors by name", got=type(weights).__name__)
     # A constant that older versions of transformers saved as a buffer.
     weights = {name: value for name, value in weights.items() if not name.endswith("embeddings.position_ids")}
+    # BLINK has no temperature: a model that learns one starts with its own.
+    weights = {name: value for name, value in model.state_dict().items() if name == "log_scale"} | weights
     try:
         model.load_state_dict(weights, strict=True)
     except (RuntimeError, AttributeError, TypeError) as error:
