@@ -186,7 +186,7 @@ def test_a_signal_within_a_validation_does_not_wait_for_its_end(
     undisturbed, stopped = biencoder_fit("undisturbed", **settings), biencoder_fit("stopped", **settings)
     fit(undisturbed)
     looks: list[None] = []
-    look_up = loop.Trainer._look_up_on_the_way
+    look_up = loop.Trainer._look_up_in_validation
 
     def signalled(self: loop.Trainer) -> None:
         looks.append(None)
@@ -194,7 +194,7 @@ def test_a_signal_within_a_validation_does_not_wait_for_its_end(
         look_up(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Trainer, "_look_up_on_the_way", signalled)
+        patch.setattr(loop.Trainer, "_look_up_in_validation", signalled)
         with pytest.raises(Preempted, match=f"told to stop at step {eval_interval or 8}; the next attempt resumes"):
             fit(stopped)
     fault("training: SIGTERM within a validation")

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,6 +125,18 @@ def test_a_training_with_hard_negatives_that_is_stopped_ends_as_if_never_stopped
                 fit(stopped)
     fit(stopped)
     assert_bit_identical(stopped, undisturbed)
+
+
+def test_processes_whose_worlds_differ_in_size_do_not_wait_for_each_other_for_ever(
+    hard_fit: MakeFit, golden: Path, tmp_path: Path
+) -> None:
+    task = hard_fit(hard_negatives=1, num_train_epochs=1, stall_minutes=1.0)
+    tables = shutil.copytree(task.tables, tmp_path / "tables", ignore=shutil.ignore_patterns("runs", "cache"))
+    path = sorted((tables / "entities").glob("*.npy"))[0]
+    np.save(path, np.tile(np.load(path), (12, 1)))  # more batches than the other process has
+    task = replace(task, tables=tables)
+    run_in_processes(fit, task, 2, task.out)
+    assert result(task)["metrics"]["steps"] == 8
 
 
 def test_two_processes_find_what_one_finds(hard_fit: MakeFit, golden: Path) -> None:

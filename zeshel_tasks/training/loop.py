@@ -122,7 +122,8 @@ class Trainer:
             shuffle=config.shuffle, groups=self._objective.groups, batch_size=config.train_batch_size,
         )  # fmt: skip
         with out_of_memory_named(f"before epoch {epoch + 1}", "use a smaller bert_model"):
-            self._objective.begin_epoch(self._model, epoch, resumed=done > 0, after_batch=self._look_up_on_the_way)
+            self._objective.begin_epoch(self._model, epoch, resumed=done > 0, after_batch=self._look_up_alone)
+        self._look_up()
         self._validate_if_due()  # where the attempt before was stopped in the middle of it
         self._model.train()
         for step in range(done, self._steps_an_epoch):
@@ -141,9 +142,15 @@ class Trainer:
             self._complete_state()
             self._saver.save(self._state)
 
-    def _look_up_on_the_way(self) -> None:
+    def _look_up_in_validation(self) -> None:
         self._watchdog.beat()
         if self._agreed(self._interrupt.requested)[0]:
+            raise _ToldToStop
+
+    def _look_up_alone(self) -> None:
+        """Where processes do not keep step, and so cannot agree: only a single one stops here."""
+        self._watchdog.beat()
+        if self._accelerator.num_processes == 1 and self._interrupt.requested:
             raise _ToldToStop
 
     def _train_step(self, rows: Rows) -> None:
@@ -219,7 +226,7 @@ class Trainer:
         self._model.eval()
         advice = f"lower eval_batch_size (now {self._config.eval_batch_size})"
         with torch.no_grad(), out_of_memory_named("in validation", advice):
-            figures = self._objective.validate(self._model, self._look_up_on_the_way)
+            figures = self._objective.validate(self._model, self._look_up_in_validation)
         self._state.curve.append({**self._where(), "valid_accuracy": figures["valid_accuracy"]})
         return figures
 

@@ -40,7 +40,7 @@ class Objective(Protocol):
         """Prepares an epoch, counted from 0.
 
         What :meth:`state` has is kept where the epoch is ``resumed`` in its middle. ``after_batch`` is called often,
-        and may raise to stop the preparation.
+        and may raise to stop the preparation; processes need not call it as often as one another.
         """
 
     def state(self) -> Tensors:
