@@ -66,6 +66,8 @@ class Setup:
             "eval_crossencoder.eval_batch_size": TRAIN_MENTIONS,
             "encode_batch_size": self.encode_batch,
             "top_k": self.candidates,
+            "pooling": "cls",  # whose last layer is cut short; the formula of FLOP counts it so
+            "similarity": "dot",
         }
         return build_recipe("recommended", sizes, self.settings)
 

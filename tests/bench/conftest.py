@@ -21,6 +21,8 @@ def bench_recipe() -> Recipe:
         "recommended",
         {
             "precision": "fp32",
+            "pooling": "cls",
+            "similarity": "dot",
             "device": "cpu",
             "max_context_length": 64,
             "max_cand_length": 64,

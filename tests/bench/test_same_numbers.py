@@ -98,7 +98,7 @@ def test_bf16_and_float16_find_what_the_comparator_finds_but_for_a_twentieth_of_
     plain, model = biencoders
     table = inputs.pairs("world", MENTIONS).mentions
     settings = {"precision": "bf16", "device": "cpu", "top_k": 16, "vector_dtype": dtype}
-    recipe = build_recipe("recommended", settings)
+    recipe = build_recipe("blink", settings)
     evaluation = ours.Evaluation(recipe, inputs.tokens.pad, ours.accelerator_of(recipe))
     vectors = evaluation.encode(model, inputs.largest_world(), tmp_path / "vectors.npy")
     candidates, _ = evaluation.retrieve(model, table.contexts, vectors, tmp_path)
