@@ -24,6 +24,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "train_biencoder.pooling": "mean",
         "train_biencoder.similarity": "cosine",
         "eval_biencoder.vector_dtype": "float16",
+        "train_crossencoder.train_candidates": 16,
     },
     # Minutes on 2 CPU cores: proves the plumbing and visibly learns, no more.
     "smoke": {

@@ -68,6 +68,7 @@ class Setup:
             "top_k": self.candidates,
             "pooling": "cls",  # whose last layer is cut short; the formula of FLOP counts it so
             "similarity": "dot",
+            "train_candidates": None,
         }
         return build_recipe("recommended", sizes, self.settings)
 

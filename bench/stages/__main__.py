@@ -8,7 +8,7 @@ loading the model, and making what an earlier stage would have made.
 
 The bound makes the comparator look better than it is at full size: its copies and its memory grow with the data.
 Both sides train the parameters that ``--type_optimization`` names; all other settings of ours are the preset
-``recommended``, but for the precision and for what is a vector and a score: those are BLINK's on both sides.
+``recommended``, but for the precision, and what is a vector, a score and a training step: those are BLINK's on both sides.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _options() -> argparse.Namespace:
 def _recipe(options: argparse.Namespace) -> Recipe:
     names = ("precision", "device", "type_optimization")
     settings = {name: getattr(options, name) for name in names}
-    settings |= {"pooling": "cls", "similarity": "dot"}  # the comparator's
+    settings |= {"pooling": "cls", "similarity": "dot", "train_candidates": None}  # as the comparator does
     return build_recipe("recommended", settings, dict(item.split("=", 1) for item in options.set))
 
 

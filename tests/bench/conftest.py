@@ -23,6 +23,7 @@ def bench_recipe() -> Recipe:
             "precision": "fp32",
             "pooling": "cls",
             "similarity": "dot",
+            "train_candidates": None,
             "device": "cpu",
             "max_context_length": 64,
             "max_cand_length": 64,
