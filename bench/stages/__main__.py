@@ -8,7 +8,7 @@ loading the model, and making what an earlier stage would have made.
 
 The bound makes the comparator look better than it is at full size: its copies and its memory grow with the data.
 Both sides train the parameters that ``--type_optimization`` names; all other settings of ours are the preset
-``recommended``, but for the precision, and what is a vector, a score and a training step: those are BLINK's on both sides.
+``recommended``, but for the precision, and for what a vector, a score and a step are: those are BLINK's on both sides.
 """
 
 from __future__ import annotations
