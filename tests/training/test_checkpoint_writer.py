@@ -125,5 +125,5 @@ def test_told_to_stop_with_the_store_down_says_so_and_asks_for_another_attempt(
     monkeypatch.setattr(loop.Interrupt, "requested", True, raising=False)
     monkeypatch.setattr(loop.Interrupt, "__init__", lambda self: None)
     fault("training: SIGTERM while the store does not answer")
-    with pytest.raises(Preempted, match=r"told to stop at step 1, whose checkpoint could not be saved.*no answer"):
+    with pytest.raises(Preempted, match=r"told to stop at step 0, whose checkpoint could not be saved.*no answer"):
         fit(biencoder_fit())
