@@ -109,6 +109,15 @@ def test_patience_leaves_out_epochs_that_come_after_too_many_without_a_better_on
     assert (metrics["best_epoch"], metrics["steps"]) == (2, 32)
 
 
+@pytest.mark.parametrize(("similarity", "warned"), [("dot", 0), ("cosine", 1)])
+def test_blinks_weights_under_another_similarity_are_warned_of(
+    biencoder_fit: MakeFit, golden: Path, caplog: pytest.LogCaptureFixture, similarity: str, warned: int
+) -> None:
+    task = biencoder_fit(num_train_epochs=0, similarity=similarity)
+    fit(replace(task, weights=golden / "bi" / "pytorch_model.bin"))
+    assert caplog.text.count("BLINK trains for pooling cls and similarity dot") == warned
+
+
 def test_zero_epochs_keep_the_start_weights(biencoder_fit: MakeFit) -> None:
     task = biencoder_fit(num_train_epochs=0)
     fit(task)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from accelerate import Accelerator
 from torch import nn
 
@@ -17,6 +19,8 @@ from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import Fit
 from zeshel_tasks.training.hard_negatives import HardNegatives
 from zeshel_tasks.training.objective import Objective
+
+log = logging.getLogger(__name__)
 
 
 def work(job: Job) -> Metrics:
@@ -37,6 +41,12 @@ def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Obj
     config = task.config
     assert isinstance(config, TrainBiencoderConfig)
     model, settings = new_biencoder(task.bert, config)
+    if task.weights is not None and (config.pooling, config.similarity) != ("cls", "dot"):
+        log.warning(
+            "biencoder_weights: BLINK trains for pooling cls and similarity dot, these settings are %s and %s",
+            config.pooling,
+            config.similarity,
+        )
     tokenizer = load_tokenizer(task.bert, lowercase=config.lowercase)
     train_pairs, valid_pairs = (GoldPairs.load(task.tables / split) for split in ("train", "valid"))
     negatives = None
