@@ -295,6 +295,10 @@ class TrainCrossencoderConfig(EncoderConfig):
         ge=2,
         le=10_000,
     )
+    from_biencoder: bool = setting(
+        False,
+        "Start from the trained bi-encoder's tower of mentions instead of bert_model, which knows no mentions yet.",
+    )
     add_linear: bool = setting(True, "The score is a linear layer on the pooled output; must be true.")
     crossencoder_weights: str | None = setting(
         None,

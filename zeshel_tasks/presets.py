@@ -14,8 +14,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "train_crossencoder.learning_rate": 1e-3,
     },
     # What we would train: all parameters (markers and pooler included), bf16, the literature's learning rate, what pays
-    # in docs/quality.md, vectors
-    # of half the size.
+    # in docs/quality.md, vectors of half the size.
     "recommended": {
         "type_optimization": "all",
         "precision": "auto",
@@ -24,6 +23,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "train_biencoder.pooling": "mean",
         "train_biencoder.similarity": "cosine",
         "eval_biencoder.vector_dtype": "float16",
+        "train_crossencoder.from_biencoder": True,
         "train_crossencoder.train_candidates": 16,
     },
     # Minutes on 2 CPU cores: proves the plumbing and visibly learns, no more.

@@ -1,9 +1,9 @@
 """What each ingredient of the recipe is worth: every row gets the same base model, data and training time.
 
-    python -m bench.quality --data ARCHIVE-or-folder --model DIRECTORY [--seconds 75] [--seeds 3] [--out FILE]
+    python -m bench.quality --data ARCHIVE-or-folder --model DIRECTORY [--seconds 60] [--seeds 3] [--out FILE]
 
-A row is timed for some steps at the start, and then trains in one epoch on as many mentions as fit into ``--seconds``,
-in each of the seeds (which draw mentions, order, dropout and what starts at random). Rows are to be chosen by the valid
+A row is timed for some steps at the start, and then trains in one epoch on as many mentions as fit into its time, in
+each of the seeds (which draw mentions, order, dropout and what starts at random). Rows are to be chosen by the valid
 worlds; the test worlds are measured for those that ``rows.py`` says.
 """
 
@@ -113,7 +113,7 @@ def _candidates(options: argparse.Namespace, sample: Sample, seed: int) -> Candi
 def _crossencoder_mentions(options: argparse.Namespace, row: rows.Row, candidates: Candidates) -> int:
     batch = crossencoder_config(row, candidates.sample, 0).train_batch_size
     pace = crossencoder_pace(row, candidates, options.model, max(1, _TIMED_MENTIONS // 20 // batch))
-    mentions = pace.mentions_in(options.seconds, batch, candidates.trainable())
+    mentions = pace.mentions_in(options.crossencoder_seconds, batch, candidates.trainable())
     print(_told(row, pace, mentions), flush=True)
     return mentions
 
@@ -144,7 +144,8 @@ def _facts(options: argparse.Namespace, sample: Sample) -> Iterator[str]:
     yield from machine_facts(torch.device("cpu"))
     yield data_facts(options.data)
     yield commit_facts()
-    yield f"training: {options.seconds:g} s a row, {options.seeds} seeds; contexts, candidates: {sample.length} tokens"
+    yield f"training: {options.seconds:g} s a bi-encoder, {options.crossencoder_seconds:g} s a cross-encoder"
+    yield f"{options.seeds} seeds; contexts, candidates: {sample.length} tokens"
     yield f"train worlds of at most {sample.most_entities:,} entities: {sample.available():,} mentions"
     yield f"recall: {options.recall_mentions} mentions of each world, among all its entities"
     yield f"accuracy: {options.accuracy_mentions} mentions of each world, {options.candidates} candidates"
@@ -154,7 +155,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="archive or folder in ZESHEL's format")
     parser.add_argument("--model", type=Path, required=True, help="directory of a pretrained BERT")
-    parser.add_argument("--seconds", type=float, default=75, help="of training in each row")
+    parser.add_argument("--seconds", type=float, default=60, help="of training in each row of the bi-encoder")
+    parser.add_argument("--crossencoder_seconds", type=float, default=240, help="of training in each of its rows")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--row", action="append", help="only the row of this name; may be repeated")
     parser.add_argument("--length", type=int, default=64, help="tokens of a mention in its context, and of a candidate")

@@ -14,6 +14,7 @@ from bench.quality.sample import Sample
 from bench.quality.training import Pace, new_fit, pace_of, trained
 from zeshel_tasks.config import Split, TrainCrossencoderConfig
 from zeshel_tasks.data.candidate_sets import CandidateSets
+from zeshel_tasks.models.biencoder import mention_tower
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.train_crossencoder import build_objective
@@ -112,4 +113,5 @@ def _fit(row: Row, candidates: Candidates, bert: Path, mentions: int) -> Fit:
     candidates.train_folder(mentions, tables / "train")
     (tables / "valid").symlink_to(candidates.folder("valid", _VALIDATED_ON))
     config = crossencoder_config(row, candidates.sample, candidates.seed)
-    return new_fit(build_objective, config, bert, tables, candidates.sample.scratch / "crossencoder")
+    start = mention_tower(candidates.biencoder) if config.from_biencoder else bert
+    return new_fit(build_objective, config, start, tables, candidates.sample.scratch / "crossencoder")

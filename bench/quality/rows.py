@@ -43,20 +43,19 @@ BIENCODER = (
     Row("base, but [CLS]", _BASE | {"pooling": "cls"}),
     Row("base + one-world batches", _BASE | {"one_world_batches": True}, on_test=True),
     Row("base + 2 hard negatives", _BASE | {"hard_negatives": 2}),
+    Row("base + one-world batches + 1 hard negative", _BASE | {"one_world_batches": True, "hard_negatives": 1}),
 )
 
 RETRIEVER = BIENCODER[5]
 """Whose candidates the cross-encoders are trained and measured on."""
 
-_CROSS_TRAINED: Settings = {"type_optimization": "all", "attention_dropout": 0.0}
+_CROSS_TRAINED: Settings = {"type_optimization": "all", "attention_dropout": 0.0, "learning_rate": 1e-4}
+
+_FEW_CANDIDATES: Settings = _CROSS_TRAINED | {"train_candidates": 4}
 
 CROSSENCODER = (
     Row("blink", {}, on_test=True),
-    Row("learning rate 2e-05, all parameters, no attention dropout", _CROSS_TRAINED | {"learning_rate": 2e-5}),
-    Row("the same at 1e-04", _CROSS_TRAINED | {"learning_rate": 1e-4}, on_test=True),
-    Row(
-        "the same with 4 candidates a step",
-        _CROSS_TRAINED | {"learning_rate": 1e-4, "train_candidates": 4},
-        on_test=True,
-    ),
+    Row("all parameters, no attention dropout, learning rate 1e-04", _CROSS_TRAINED),
+    Row("the same with 4 candidates a step", _FEW_CANDIDATES),
+    Row("the same from the bi-encoder", _FEW_CANDIDATES | {"from_biencoder": True}, on_test=True),
 )

@@ -10,13 +10,14 @@ import boto3
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from tests.finished import manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.models.batches import token_batch
-from zeshel_tasks.models.biencoder import load_biencoder
+from zeshel_tasks.models.biencoder import load_biencoder, mention_tower
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.json_lines import read_json_lines
@@ -284,6 +285,19 @@ def test_a_changed_setting_leaves_the_work_before_it_alone(finished_run: Run, sm
     address = finished_run.address.replace("first", "one-mistake")
     run_pipeline(address, recipe)
     assert [name for name in NAMES if not record_of(open_run(address), name).reused] == ["report"]
+
+
+def test_a_cross_encoder_can_start_from_the_bi_encoder(finished_run: Run, small_recipe: Recipe, tmp_path: Path) -> None:
+    changed = small_recipe.train_crossencoder.model_copy(update={"from_biencoder": True, "num_train_epochs": 0})
+    run = open_run(finished_run.address.replace("first", "from-the-bi-encoder"))
+    run_pipeline(run.address, small_recipe.model_copy(update={"train_crossencoder": changed}))
+    assert "bert_model" not in manifest_of(run, "train-crossencoder").inputs
+    models = [run.artifact(stage, tmp_path).directory("model") for stage in ("train-biencoder", "train-crossencoder")]
+    tower, encoder = (
+        load_file(model / "model.safetensors") for model in (mention_tower(models[0]), models[1] / "encoder")
+    )
+    assert tower.keys() == encoder.keys()
+    assert all(torch.equal(tower[name], encoder[name]) for name in tower)
 
 
 def test_the_s3_run_is_made_from_a_model_and_data_on_s3(s3_run: Run) -> None:

@@ -134,7 +134,7 @@ def _parse(raw: bytes, file: str, line: int) -> dict[str, Any]:
     if not text.strip():
         raise DataError("blank line", file=file, line=line, expected="a JSON object")
     try:
-        value = json.loads(text, object_pairs_hook=_object)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"broken JSON: {error}", file=file, line=line, expected="a JSON object", got=text.strip()
@@ -152,6 +152,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"field {twice!r} twice")
     return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)  # json.loads would make a new one for each line
 
 
 def _fits_utf8(value: str) -> bool:

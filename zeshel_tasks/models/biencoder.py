@@ -20,6 +20,7 @@ from zeshel_tasks.models.bert import check_length, load_bert, load_tokenizer
 from zeshel_tasks.models.encoder import Encoder
 
 _SETTINGS_FILE = "biencoder.json"
+_TOWERS = ("context_encoder", "candidate_encoder")
 _MAX_LOG_SCALE = math.log(100)  # CLIP's bound; beyond it the softmax sees one candidate
 
 
@@ -90,7 +91,7 @@ def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, 
 
 def save_biencoder(model: Biencoder, settings: BiencoderSettings, tokenizer: Any, directory: Path) -> None:
     """Writes ``context_encoder/`` and ``candidate_encoder/`` (model directories of transformers) and the settings."""
-    for name, encoder in (("context_encoder", model.context_encoder), ("candidate_encoder", model.cand_encoder)):
+    for name, encoder in zip(_TOWERS, (model.context_encoder, model.cand_encoder), strict=True):
         encoder.save(directory / name)
         tokenizer.save_pretrained(directory / name)
     (directory / _SETTINGS_FILE).write_text(settings.model_dump_json(indent=1))
@@ -100,7 +101,7 @@ def load_biencoder(directory: Path) -> tuple[Biencoder, BiencoderSettings, Any]:
     """Model, settings and tokenizer as :func:`save_biencoder` wrote them."""
     settings = BiencoderSettings.model_validate_json((directory / _SETTINGS_FILE).read_text())
     towers = []
-    for name in ("context_encoder", "candidate_encoder"):
+    for name in _TOWERS:
         tower = _tower(load_bert(directory / name), settings)
         tower.load_linear(directory / name)
         towers.append(tower)
@@ -108,8 +109,13 @@ def load_biencoder(directory: Path) -> tuple[Biencoder, BiencoderSettings, Any]:
     return (
         Biencoder(context_encoder, cand_encoder),
         settings,
-        load_tokenizer(directory / "context_encoder", lowercase=settings.lowercase),
+        load_tokenizer(mention_tower(directory), lowercase=settings.lowercase),
     )
+
+
+def mention_tower(directory: Path) -> Path:
+    """Where a saved bi-encoder has the tower of mentions: a directory like a pretrained BERT's."""
+    return directory / _TOWERS[0]
 
 
 def _tower(bert: nn.Module, settings: BiencoderSettings) -> Encoder:

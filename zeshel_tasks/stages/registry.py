@@ -30,11 +30,11 @@ def _biencoder_start(config: TrainBiencoderConfig) -> dict[str, str]:
 
 
 def _crossencoder_start(config: TrainCrossencoderConfig) -> dict[str, str]:
-    return _start(config.bert_model, config.crossencoder_weights)
+    return _start(None if config.from_biencoder else config.bert_model, config.crossencoder_weights)
 
 
-def _start(bert_model: str, weights: str | None) -> dict[str, str]:
-    identities = {"bert_model": _bert_identity(bert_model)}
+def _start(bert_model: str | None, weights: str | None) -> dict[str, str]:
+    identities = {} if bert_model is None else {"bert_model": _bert_identity(bert_model)}
     return identities if weights is None else identities | {"weights": content_identity(weights)}
 
 
@@ -52,7 +52,7 @@ STAGES: dict[str, Stage] = {
         Stage("eval-biencoder", inputs=("download", "convert", "train-biencoder"), splits=SPLITS),
         Stage(
             "train-crossencoder",
-            inputs=("download", "convert", "eval-biencoder-train", "eval-biencoder-valid"),
+            inputs=("download", "convert", "train-biencoder", "eval-biencoder-train", "eval-biencoder-valid"),
             outside=_crossencoder_start,
         ),
         Stage(

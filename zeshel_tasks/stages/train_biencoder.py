@@ -10,7 +10,7 @@ from torch import nn
 from zeshel_tasks.config import TrainBiencoderConfig
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
-from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.models.bert import bert_directory, load_tokenizer
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.stages.contract import Job, Metrics
 from zeshel_tasks.stages.inputs import split_file, tokenize_worlds
@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     config = job.recipe.train_biencoder
-    task = plan_training(job, config, config.biencoder_weights, build_objective)
+    bert = bert_directory(config.bert_model, job.scratch)
+    task = plan_training(job, config, bert, config.biencoder_weights, build_objective)
     tokens = start_tokens(task)
     for split in ("train", "valid"):
         lengths = config.max_context_length, config.max_cand_length

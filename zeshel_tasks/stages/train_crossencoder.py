@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from accelerate import Accelerator
 from torch import nn
@@ -10,7 +11,8 @@ from torch import nn
 from zeshel_tasks.config import Split, TrainCrossencoderConfig
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.errors import DataError
-from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.models.bert import bert_directory, load_tokenizer
+from zeshel_tasks.models.biencoder import mention_tower
 from zeshel_tasks.models.crossencoder import new_crossencoder
 from zeshel_tasks.stages.contract import Job, Metrics
 from zeshel_tasks.stages.inputs import candidate_sets
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     config = job.recipe.train_crossencoder
-    task = plan_training(job, config, config.crossencoder_weights, build_objective)
+    task = plan_training(job, config, _start(job, config), config.crossencoder_weights, build_objective)
     tokens = start_tokens(task)
 
     def prepare(split: Split) -> CandidateSets:
@@ -42,6 +44,13 @@ def work(job: Job) -> Metrics:
         )
     log.info("%d of %d train mentions are left out: gold not retrieved", dropped, len(train_sets.mentions))
     return {**train(job, task), "dropped_mentions": dropped}
+
+
+def _start(job: Job, config: TrainCrossencoderConfig) -> Path:
+    """Directory of the BERT to start from."""
+    if config.from_biencoder:
+        return mention_tower(job.inputs["train-biencoder"].directory("model"))
+    return bert_directory(config.bert_model, job.scratch)
 
 
 def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.data.tokens import Tokens
-from zeshel_tasks.models.bert import bert_directory, load_tokenizer
+from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.blink_weights import weights_file
 from zeshel_tasks.stages.contract import Job, Metrics
 from zeshel_tasks.stages.json_lines import write_json_lines
@@ -12,12 +14,20 @@ from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
 from zeshel_tasks.training.launch import processes_for, run_in_processes
 
 
-def plan_training(job: Job, config: EncoderConfig, weights: str | None, build: BuildObjective) -> Fit:
-    """Brings the start weights here and says where everything lies."""
+def plan_training(job: Job, config: EncoderConfig, bert: Path, weights: str | None, build: BuildObjective) -> Fit:
+    """Says where everything lies.
+
+    Args:
+        job: the stage's.
+        config: hyper-parameters.
+        bert: directory of the model to start from.
+        weights: path or s3 address of BLINK's weights to start from after all, if any; they are brought here.
+        build: makes model and objective.
+    """
     return Fit(
         build=build,
         config=config,
-        bert=bert_directory(config.bert_model, job.scratch),
+        bert=bert,
         weights=None if weights is None else weights_file(weights, job.scratch),
         tables=job.new_folder("tables"),
         store=job.run.store.address,
