@@ -42,7 +42,14 @@ def test_a_row_is_of_settings_that_exist(row: Row) -> None:
 
 def test_the_script_measures_the_rows_that_are_asked_for(golden: Path, tmp_path: Path) -> None:
     names = [RETRIEVER.name, "base + 2 hard negatives", CROSSENCODER[-1].name]
-    sizes = ["--seconds=0.2", "--crossencoder_seconds=0.2", "--seeds=2", "--length=32", "--recall_mentions=4", "--accuracy_mentions=3"]
+    sizes = [
+        "--seconds=0.2",
+        "--crossencoder_seconds=0.2",
+        "--seeds=2",
+        "--length=32",
+        "--recall_mentions=4",
+        "--accuracy_mentions=3",
+    ]
     command = [
         sys.executable, "-m", "bench.quality", f"--data={golden / 'raw'}", f"--model={golden / 'bert'}", *sizes,
         "--crossencoder_mentions=60", f"--out={tmp_path / 'out.md'}", *(f"--row={name}" for name in names),
