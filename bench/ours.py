@@ -116,7 +116,8 @@ class Training:
 
     def _step(self, rows: Rows) -> torch.Tensor:
         losses = []
-        for part in self._objective.parts(self._model, rows, self._config.gradient_accumulation_steps):
+        parts = min(self._config.gradient_accumulation_steps, len(rows))
+        for part in self._objective.parts(self._model, rows, parts):
             self._accelerator.backward(part.root)
             losses.append(part.loss)
         self._accelerator.clip_grad_norm_(self._model.parameters(), self._config.max_grad_norm)
