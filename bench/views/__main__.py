@@ -68,7 +68,7 @@ def _facts(options: argparse.Namespace) -> Iterator[str]:
     yield from machine_facts(torch.device("cpu"))
     yield data_facts(options.data)
     yield commit_facts()
-    yield f"training: {options.seconds:g} s, {options.seeds} seeds, as {RETRIEVER.name!r}"
+    yield f"training: {options.seconds:g} s, seeds: {options.seeds}, as {RETRIEVER.name!r}"
     yield f"recall: {options.recall_mentions} mentions of each valid world, among all its entities"
 
 
