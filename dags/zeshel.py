@@ -1,8 +1,8 @@
 """### Retrain the zero-shot entity linker
 
 Download ZESHEL, train a bi-encoder, retrieve candidates for train, valid and test at the same time, train a
-cross-encoder on them, evaluate both, report. *Trigger* opens a form with every setting; what is left empty is
-as the preset says.
+cross-encoder on them, evaluate both, compare with the champion, report, and promote what is better. *Trigger* opens a
+form with every setting; what is left empty is as the preset says.
 
 #### When a task fails
 
@@ -30,7 +30,7 @@ delete it. `zeshel show --run <that address>` prints what ran, what was reused, 
 
 from airflow.sdk import DAG, chain
 
-from zeshel_tasks.orchestration.factory import dag_arguments, task_maker
+from zeshel_tasks.orchestration.factory import approval, dag_arguments, task_maker
 from zeshel_tasks.orchestration.settings import read_deployment
 
 deployment = read_deployment()
@@ -43,6 +43,11 @@ with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
     candidates = [stage("eval-biencoder", split) for split in ("train", "valid", "test")]
     train_crossencoder = stage("train-crossencoder")
     accuracy = [stage("eval-crossencoder", split) for split in ("valid", "test")]
+    compare = stage("compare")
     report = stage("report")
+    approve = approval(deployment)
+    promote = stage("promote")
 
-    chain(download, convert, train_biencoder, candidates, train_crossencoder, accuracy, report)
+    chain(
+        download, convert, train_biencoder, candidates, train_crossencoder, accuracy, compare, report, approve, promote
+    )

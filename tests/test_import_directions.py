@@ -43,7 +43,7 @@ ALLOWED = {
     "stages": STAGES,
     "commands": STAGES | {"commands"},
     "cli": STAGES | {"commands", "addresses", "yaml_text", "cli"},
-    "orchestration": STORE | {"recipe", "orchestration"},
+    "orchestration": STORE | {"recipe", "stages", "orchestration"},
     "dags": STORE | {"orchestration"},
 }
 HEAVY = {"torch", "transformers", "accelerate", "numpy", "safetensors", "matplotlib", "huggingface_hub"}

@@ -4,6 +4,7 @@
     zeshel eval-biencoder --run s3://bucket/zeshel/runs/r1 --split test
     zeshel pipeline --run out/runs/r1 --preset smoke --source data.tar.bz2 --bert_model models/bert
     zeshel show --run out/runs/r1
+    zeshel rollback --store s3://bucket/zeshel --reason "odd links in sports"
     zeshel gc --store s3://bucket/zeshel --older-than 30d --dry-run
 
 A stage takes its own settings; ``pipeline`` takes those of all stages, as ``--stage.setting`` or, for every stage
@@ -114,10 +115,17 @@ def _add_commands_on_runs(commands: Any) -> None:
     export.add_argument("--out", required=True, type=_path, help="a new or empty directory")
     export.set_defaults(command=_export)
 
+    champions = commands.add_parser("champions", help="the models that were promoted, the one in use first")
+    _add_store(champions)
+    champions.set_defaults(command=_champions)
+
+    rollback = commands.add_parser("rollback", help="make the champion before this one the champion again")
+    _add_store(rollback)
+    rollback.add_argument("--reason", default="no reason given", metavar="TEXT", help="kept beside the model")
+    rollback.set_defaults(command=_roll_back)
+
     gc = commands.add_parser("gc", help="remove from a store what no run refers to")
-    gc.add_argument(
-        "--store", required=True, type=_address, metavar="ADDRESS", help="a directory or s3://bucket/prefix"
-    )
+    _add_store(gc)
     gc.add_argument("--older_than", required=True, metavar="DAYS", help="how old it must be: 30d; at least 2d")
     gc.add_argument("--dry_run", action="store_true", help="only say what would go")
     gc.set_defaults(command=_collect_garbage)
@@ -146,6 +154,12 @@ def _add_commands_for_the_demo(commands: Any) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", required=True, type=_address, metavar="ADDRESS", help="<store>/runs/<run id>, local or s3://"
+    )
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store", required=True, type=_address, metavar="ADDRESS", help="a directory or s3://bucket/prefix"
     )
 
 
@@ -210,6 +224,18 @@ def _export(options: argparse.Namespace) -> None:
     from zeshel_tasks.commands.export_blink import export_blink
 
     export_blink(options.run, _with_folder(options.out))
+
+
+def _champions(options: argparse.Namespace) -> None:
+    from zeshel_tasks.commands.champions import show_champions
+
+    show_champions(options.store)
+
+
+def _roll_back(options: argparse.Namespace) -> None:
+    from zeshel_tasks.commands.champions import roll_back
+
+    roll_back(options.store, options.reason)
 
 
 def _collect_garbage(options: argparse.Namespace) -> None:

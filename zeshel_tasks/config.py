@@ -9,7 +9,7 @@ A run's settings are a :class:`Recipe`; ``recipe.py`` builds it from a preset an
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -56,6 +56,9 @@ class StageConfig(BaseModel):
     """Base of the stages' settings: frozen, no unknown names, no infinities."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    runs_a_model: ClassVar[bool] = False
+    """Whether a GPU is of use to the stage."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -135,7 +138,9 @@ class ConvertConfig(StageConfig):
 
 
 class ComputeConfig(StageConfig):
-    """What every stage that runs a model has."""
+    """What every stage that runs a model by settings of its own has."""
+
+    runs_a_model = True
 
     precision: Precision = setting(
         "fp32",
@@ -329,10 +334,36 @@ class EvalCrossencoderConfig(ComputeConfig):
     )
 
 
+class CompareConfig(StageConfig):
+    """Compare with the champion, on the same test mentions."""
+
+    runs_a_model = True
+
+    confidence: float = setting(0.95, "Of the intervals, by paired bootstrap over the mentions.", gt=0, lt=1)
+    bootstrap_samples: int = setting(10_000, "How often the mentions are drawn anew.", ge=100, le=1_000_000)
+    bootstrap_seed: int = setting(52313, "Seed of the draws.", ge=0, le=2**32 - 1)
+
+
 class ReportConfig(StageConfig):
     """What the report shows."""
 
     num_mistakes: int = setting(50, "How many of the most confident mistakes are shown.", ge=0, le=1000)
+    num_past_runs: int = setting(20, "How many of the store's latest runs are shown beside this one.", ge=0, le=1000)
+
+
+class PromoteConfig(StageConfig):
+    """Make the model the champion if it is better."""
+
+    margin: float = setting(
+        0.0,
+        "By how much its unnormalized accuracy on test (0 to 1) must be above the champion's; the interval of the "
+        "difference must be above 0 as well.",
+        ge=0,
+        le=1,
+    )
+    max_world_drop: float = setting(
+        0.02, "By how much the unnormalized accuracy of a test world may fall below the champion's.", ge=0, le=1
+    )
 
 
 class Recipe(BaseModel):
@@ -347,7 +378,9 @@ class Recipe(BaseModel):
     eval_biencoder: EvalBiencoderConfig = EvalBiencoderConfig()
     train_crossencoder: TrainCrossencoderConfig = TrainCrossencoderConfig()
     eval_crossencoder: EvalCrossencoderConfig = EvalCrossencoderConfig()
+    compare: CompareConfig = CompareConfig()
     report: ReportConfig = ReportConfig()
+    promote: PromoteConfig = PromoteConfig()
 
 
 STAGE_CONFIGS: dict[str, type[StageConfig]] = {

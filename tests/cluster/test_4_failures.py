@@ -48,6 +48,7 @@ def test_out_of_memory_is_said_in_words(first_run: DagRun, deployment: Deploymen
 
 
 def test_an_image_that_cannot_be_pulled_is_said_in_words(first_run: DagRun, deployment: Deployment) -> None:
+    deployment.forget("download")  # what is done needs no pod, and no image
     run = deployment.trigger("no-such-image", image="localhost/no-such-image:1")
     wait_for_retry(run, "download")
     text = run.log_text("download", 1)

@@ -15,7 +15,7 @@ from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_TRY_AGAIN
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.registry import RECIPE
-from zeshel_tasks.store import LocalStore, Run, open_run
+from zeshel_tasks.store import LocalStore, Run, champions, open_run
 from zeshel_tasks.store.lock import LOCK
 
 
@@ -50,7 +50,7 @@ def test_what_a_run_did_stays_and_can_be_used_again(
 def test_without_its_run_all_of_it_goes_and_is_listed_by_a_dry_run_first(
     store: AgedStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for key in list(store.keys("runs/")):
+    for key in [*store.keys("runs/"), champions.KEY]:
         store.delete(key)
     before = {listed.key: listed.size for listed in store.objects("artifacts/")}
     assert collect(store, "--dry-run") == 0
@@ -73,7 +73,7 @@ def test_the_encodings_of_a_finished_evaluation_belong_to_it(store: AgedStore) -
     record = Run(store, "first").record("eval-biencoder-test")
     assert record is not None
     kept = json.dumps(json.loads(store.get("runs/first/stages/eval-biencoder-test.json") or b""))
-    for key in list(store.keys("runs/")):
+    for key in [*store.keys("runs/"), champions.KEY]:
         store.delete(key)
     store.put("runs/other/stages/eval-biencoder-test.json", kept.encode())
     manifest = Run(store, "other").manifest("eval-biencoder-test")
@@ -81,6 +81,16 @@ def test_the_encodings_of_a_finished_evaluation_belong_to_it(store: AgedStore) -
     assert {folder.split("/")[1] for folder in manifest.uses} == {"candidate-encodings"}
     assert collect(store) == 0
     assert {"/".join(key.split("/")[:3]) for key in store.keys("artifacts/")} == {record.artifact, *manifest.uses}
+
+
+def test_a_champions_model_outlives_its_run(store: AgedStore) -> None:
+    champion = champions.read_champions(store).champion
+    assert champion is not None
+    for key in list(store.keys("runs/")):
+        store.delete(key)
+    assert collect(store) == 0
+    kept = {"/".join(key.split("/")[:3]) for key in store.keys("artifacts/")}
+    assert kept == {champion.biencoder, champion.crossencoder}
 
 
 @pytest.mark.parametrize("age", ["", "0d", "1d", "47h", "30", "d", "-1d", "1.5d", "999999d", "thirty"])

@@ -38,15 +38,18 @@ def test_the_dag_is_the_recipe_with_its_evals_side_by_side(load_dag_file: LoadDa
         "train-biencoder": EVALS,
         **{name: {"train-crossencoder"} for name in EVALS},
         "train-crossencoder": CROSS_EVALS,
-        **{name: {"report"} for name in CROSS_EVALS},
-        "report": set(),
+        **{name: {"compare"} for name in CROSS_EVALS},
+        "compare": {"report"},
+        "report": {"approve"},
+        "approve": {"promote"},
+        "promote": set(),
     }
 
 
 def test_the_scheduler_needs_none_of_the_training_libraries_to_import_the_dag() -> None:
     env = {**os.environ, "ZESHEL_STORE": "/data"}
     done = subprocess.run([sys.executable, "-c", BLOCKED_IMPORT], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.stdout.strip() == "10", done.stderr
+    assert done.stdout.strip() == "13", done.stderr
 
 
 def test_it_runs_by_hand_only_until_a_schedule_is_set(load_dag_file: LoadDagFile) -> None:
@@ -55,6 +58,20 @@ def test_it_runs_by_hand_only_until_a_schedule_is_set(load_dag_file: LoadDagFile
     assert not dag.catchup
     assert dag.max_active_runs == 1
     assert load_dag_file(ZESHEL_SCHEDULE="0 3 * * 0").report.dag.schedule == "0 3 * * 0"
+
+
+def test_it_also_begins_when_the_data_set_is_updated(load_dag_file: LoadDagFile) -> None:
+    data_set = "s3://data/zeshel.tar.bz2"
+    by_asset = load_dag_file(ZESHEL_SCHEDULE_ASSET=data_set).report.dag.schedule
+    assert [asset.uri for asset in by_asset] == [data_set]
+    both = load_dag_file(ZESHEL_SCHEDULE="0 3 * * 0", ZESHEL_SCHEDULE_ASSET=data_set).report.dag.schedule
+    assert [asset.uri for asset in both.asset_condition.objects] == [data_set]
+    assert both.timetable.expression == "0 3 * * 0"
+
+
+def test_an_asset_that_cannot_be_is_named(load_dag_file: LoadDagFile) -> None:
+    with pytest.raises(ConfigError, match="ZESHEL_SCHEDULE_ASSET: expected the URI of an Asset, got ' '"):
+        load_dag_file(ZESHEL_SCHEDULE_ASSET=" ")
 
 
 def test_every_task_retries_with_growing_pauses(load_dag_file: LoadDagFile) -> None:
@@ -83,7 +100,10 @@ def test_the_trigger_form_is_the_generated_one(load_dag_file: LoadDagFile) -> No
 
 
 def test_each_task_announces_its_asset(load_dag_file: LoadDagFile) -> None:
-    for task in load_dag_file().report.dag.tasks:
+    dag = load_dag_file().report.dag
+    stages = [task for task in dag.tasks if task.task_id != "approve"]
+    assert not dag.get_task("approve").outlets
+    for task in stages:
         assert [asset.name for asset in task.outlets] == [f"zeshel-{task.task_id}"]
 
 

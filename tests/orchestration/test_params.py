@@ -39,7 +39,8 @@ def test_every_setting_is_in_the_form_with_its_bounds(stage: str, name: str, fie
 
 
 def test_the_form_has_nothing_else_but_preset_and_what_a_run_decides() -> None:
-    assert param_schemas().keys() - {key_of(*setting) for setting in SETTINGS} == {"preset", "gpus", "memory", "image"}
+    others = {"preset", "approve", "gpus", "memory", "image"}
+    assert param_schemas().keys() - {key_of(*setting) for setting in SETTINGS} == others
 
 
 def test_each_stage_has_a_section_and_shared_settings_appear_once() -> None:

@@ -56,7 +56,8 @@ def test_all_stages_run_green_side_by_side_with_metrics_and_are_reused(
 ) -> None:
     first = finished(airflow, params, "first")
     assert set(first.values()) == {"success"}, failures(airflow, "first")
-    assert len(first) == 10
+    assert first.pop("approve") == "success"
+    assert len(first) == 12
     evals = [task for task in airflow.client.task_states(DAG, "first") if task.task_id.startswith("eval-biencoder")]
     assert max(task.started for task in evals if task.started) < min(task.ended for task in evals if task.ended)
 
@@ -72,6 +73,7 @@ def test_all_stages_run_green_side_by_side_with_metrics_and_are_reused(
 
     second = finished(airflow, params, "second")
     assert set(second.values()) == {"success"}, failures(airflow, "second")
+    assert any("nobody is asked" in line.text for line in airflow.client.log(DAG, "second", "approve", 1))
     again = open_run(run_address(str(folder / "store"), "second"))
     for task in first:
         record = again.record(task)

@@ -48,12 +48,14 @@ def example_content(
         "stages": _stages(),
         "recall": recall,
         "accuracy": {split: _accuracy(recall[split], dice) for split in worlds if split != "train"},
+        "comparison": _comparison(worlds.get("test", ()), dice),
         "training": {"train-biencoder": _training(0.9, 0.93), "train-crossencoder": _training(0.7, 0.76, dropped=5120)},
         "curves": {name: _curve(points, dice) for name in ("train-biencoder", "train-crossencoder")},
         "convert": _convert(recall),
         "configuration": _configuration(),
         "provenance": _provenance(),
         "mistakes": [_mistake(number, dice) for number in range(num_mistakes)],
+        "history": [_past_run(week) for week in range(5)],
     }
     return ReportContent.model_validate({**values, **changes})
 
@@ -98,6 +100,22 @@ def _accuracy(recall: dict[str, Any], dice: random.Random) -> dict[str, Any]:
         "unnormalized_accuracy": {"micro": right / mentions, "macro": mean["unnormalized_accuracy"]},
         "worlds": worlds,
         "categories": categories,
+    }
+
+
+def _comparison(worlds: tuple[str, ...], dice: random.Random) -> dict[str, Any]:
+    def group(mentions: int) -> dict[str, Any]:
+        champion, difference = dice.uniform(0.5, 0.6), dice.uniform(0.01, 0.02)
+        interval = [difference - 0.011, difference + 0.012]
+        return {
+            "mentions": mentions, "new": champion + difference, "champion": champion, "difference": difference,
+            "interval": interval,
+        }  # fmt: skip
+
+    return {
+        "champion": {"run": "scheduled__2025-11-16T03:00:00", "promoted_at": "2025-11-16T11:02:03+00:00"},
+        "overall": group(10000),
+        "worlds": {world: group(2500) for world in worlds},
     }
 
 
@@ -188,6 +206,17 @@ def _provenance() -> dict[str, Any]:
         "documents": 492321,
         "versions": {stage: {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"} for stage in stages},
         "hardware": {stage: plain if stage in ("download", "convert") else gpu for stage in stages},
+    }
+
+
+def _past_run(week: int) -> dict[str, Any]:
+    return {
+        "run": f"scheduled__2025-10-{5 + 7 * week:02}T03:00:00" if week < 4 else "manual__2025-11-23T06:08:00",
+        "evaluated_at": f"2025-10-{3 + 6 * week:02}T09:00:00+00:00",
+        "mentions": 10000,
+        "unnormalized_accuracy": 0.55 + week / 100,
+        "recall_at_1": 0.44 + week / 100,
+        "recall_at_top_k": 0.83 + week / 100,
     }
 
 

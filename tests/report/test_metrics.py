@@ -69,6 +69,20 @@ def test_time_of_reused_stages_is_not_in_the_total(build_content: BuildContent) 
     assert metrics_json(content)["run"]["wall_seconds"] == pytest.approx(sum(ran))
 
 
+def test_gpu_time_counts_the_gpus_that_a_stage_held_and_what_was_reused_is_a_saving(
+    build_content: BuildContent,
+) -> None:
+    stage = build_content().stages[0].model_dump()
+    held = [("a", False, 100.0, 4), ("b", False, 10.0, 0), ("c", True, 50.0, 2), ("d", True, 5.0, 0)]
+    stages = [
+        {**stage, "name": name, "reused": reused, "wall_seconds": seconds, "gpus": gpus}
+        for name, reused, seconds, gpus in held
+    ]
+    run = metrics_json(build_content(stages=stages))["run"]
+    assert (run["wall_seconds"], run["gpu_seconds"]) == (110, 400)
+    assert (run["saved_wall_seconds"], run["saved_gpu_seconds"]) == (55, 100)
+
+
 def test_mistakes_are_most_confident_first_and_equal_ones_keep_their_order(build_content: BuildContent) -> None:
     mistake = build_content(num_mistakes=1).mistakes[0].model_dump()
     given = [(0.5, "a"), (None, "b"), (0.9, "c"), (0.5, "d")]

@@ -105,10 +105,14 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
         (("accuracy", "valid", "normalized_accuracy", "macro"), 0.123412, "12.34%"),
         (("accuracy", "test", "worlds", "lego", "normalized_accuracy"), 0.123412, "12.34%"),
         (("accuracy", "test", "categories", "LOW_OVERLAP", "retrieved"), 7654, "7,654"),
+        (("comparison", "overall", "difference"), 0.123412, "+12.34"),
+        (("comparison", "worlds", "lego", "difference"), -0.123412, "-12.34"),
+        (("comparison", "worlds", "lego", "champion"), 0.123412, "12.34%"),
         (("training", "train-biencoder", "epochs", 1, "train_loss"), 7.654321, "7.654"),
         (("training", "train-crossencoder", "dropped_mentions"), 7654, "7,654"),
         (("training", "train-crossencoder", "valid_unnormalized_accuracy"), 0.123412, "12.34%"),
         (("convert", "worlds", "test", "lego", "skipped"), 7654, "7,654"),
+        (("history", 1, "unnormalized_accuracy"), 0.123412, "12.34%"),
         (("stages", 2, "wall_seconds"), 7654.0, "2 h 8 min"),
         (("stages", 2, "peak_gpu_memory_mb"), 765432.0, "747.5 GB"),
         (("configuration", "train-biencoder", "warmup_proportion"), 0.7654, "0.7654"),
@@ -126,6 +130,28 @@ def test_a_number_of_the_content_is_in_the_page_and_in_the_summary(
     found = _at(metrics, path)
     assert (found["value"] if path[0] == "configuration" else found) == value
     assert shown in Page(page).words
+
+
+@pytest.mark.parametrize(
+    ("comparison", "words"), [({"champion": None}, "There was no champion to compare with."), (None, "")]
+)
+def test_without_a_champion_there_is_no_table(
+    report: WriteReport, build_content: BuildContent, comparison: dict[str, Any] | None, words: str
+) -> None:
+    page = Page(report(build_content(comparison=comparison))[1])
+    assert ("Compared with the champion" in page.words) == bool(words)
+    assert words in page.words
+    assert "by paired bootstrap" not in page.words
+
+
+@pytest.mark.parametrize(("runs", "shown"), [(0, False), (1, False), (2, True), (5, True)])
+def test_a_single_run_is_no_history(report: WriteReport, build_content: BuildContent, runs: int, shown: bool) -> None:
+    past = build_content().history[:runs]
+    html = report(build_content(history=past))[1]
+    assert ('id="history"' in html) is shown
+    assert ("of the last" in html) is shown
+    rows = [name for name in (run.run for run in past) if f'<th scope="row" class="wrap">{name}</th>' in html]
+    assert len(rows) == (runs if shown else 0)
 
 
 def test_text_of_the_data_never_becomes_markup(report: WriteReport, build_content: BuildContent) -> None:
@@ -189,7 +215,9 @@ def test_the_page_adapts_to_dark_phone_and_paper(unchanged_html: str) -> None:
 def test_a_run_that_only_began_still_has_a_report(report: WriteReport, build_content: BuildContent) -> None:
     empty: dict[str, Any] = {"recall": {}, "accuracy": {}, "training": {}, "curves": {}, "configuration": {}}
     nowhere = {"data_source": None, "data_identity": None, "archive_sha256": None}
-    metrics, html = report(build_content(stages=[], mistakes=[], convert=None, provenance=nowhere, **empty))
+    metrics, html = report(
+        build_content(stages=[], mistakes=[], history=[], comparison=None, convert=None, provenance=nowhere, **empty)
+    )
     assert metrics["headline"]["unnormalized_accuracy"] == {"micro": None, "macro": None}
     assert "svg" not in Page(html).tags
     assert "The cross-encoder has not been evaluated" in html
@@ -217,7 +245,7 @@ def test_every_world_has_its_row_however_many_there_are(
 ) -> None:
     names = tuple(f"world_{index:02}" for index in range(number))
     html = report(build_content({"test": names}))[1]
-    assert all(html.count(f'<th scope="row">{name}</th>') == 3 for name in names)
+    assert all(html.count(f'<th scope="row">{name}</th>') == 4 for name in names)
 
 
 def test_a_subset_of_the_data_is_announced_at_the_top(

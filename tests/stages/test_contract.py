@@ -156,7 +156,7 @@ def test_an_input_of_the_same_split_is_meant_by_its_placeholder(address: str, re
 
 def test_a_changed_input_makes_another_artifact(address: str, convert: FakeStage, recipe: Recipe) -> None:
     identity = {"source": "etag:1"}
-    download = FakeStage("download", outside=lambda config: dict(identity), does=leaves("data"))
+    download = FakeStage("download", outside=lambda config, run: dict(identity), does=leaves("data"))
     run_stage(download, address, recipe)
     first = run_stage(convert, address, recipe)
     identity["source"] = "etag:2"

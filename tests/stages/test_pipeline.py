@@ -64,11 +64,11 @@ def mean(values: list[float]) -> Any:
     return pytest.approx(sum(values) / len(values))
 
 
-def test_the_pipeline_has_ten_steps() -> None:
+def test_the_pipeline_has_twelve_steps() -> None:
     assert NAMES == [
         "download", "convert", "train-biencoder",
         "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
-        "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test", "report",
+        "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test", "compare", "report", "promote",
     ]  # fmt: skip
 
 

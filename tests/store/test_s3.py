@@ -42,17 +42,21 @@ def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name.startswith("zeshel_tasks")]
 
 
+CONDITIONS = {"if-none-match", "if-match"}
+
+
 def forgets_conditions(request: Request, forward: Forward) -> Answer:
-    request.headers.pop("if-none-match", None)
+    for condition in CONDITIONS:
+        request.headers.pop(condition, None)
     return forward(request)
 
 
 def refuses_conditions(request: Request, forward: Forward) -> Answer:
-    return refusal(501, "NotImplemented") if "if-none-match" in request.headers else forward(request)
+    return refusal(501, "NotImplemented") if CONDITIONS & request.headers.keys() else forward(request)
 
 
 def calls_conditions_invalid(request: Request, forward: Forward) -> Answer:
-    return refusal(400, "InvalidArgument") if "if-none-match" in request.headers else forward(request)
+    return refusal(400, "InvalidArgument") if CONDITIONS & request.headers.keys() else forward(request)
 
 
 @pytest.mark.parametrize("server", [forgets_conditions, refuses_conditions, calls_conditions_invalid])
@@ -68,7 +72,25 @@ def test_without_conditional_writes_an_existing_object_is_kept_all_the_same_and_
     assert store.get("key") == b"first"
     assert list(store.keys("")) == ["key"], "the probe is removed"
     assert own_messages(caplog) == [
-        f"{store.address} has no conditional writes: two attempts racing to commit are told apart late"
+        f"{store.address} has no conditional writes (If-None-Match): two writers at once are told apart late"
+    ]
+
+
+@pytest.mark.parametrize("server", [forgets_conditions, refuses_conditions, calls_conditions_invalid])
+def test_without_conditional_writes_what_has_changed_is_kept_all_the_same_and_the_log_says_so_once(
+    behind_proxy: Behind, caplog: pytest.LogCaptureFixture, server: Callable[[Request, Forward], Answer]
+) -> None:
+    store = behind_proxy(server)
+    store.put("key", b"first")
+    found = store.get_version("key")
+    assert found is not None
+    with caplog.at_level(logging.WARNING, logger="zeshel_tasks"):
+        assert store.put_if_unchanged("key", b"second", found[1]) is True
+        assert store.put_if_unchanged("key", b"third", found[1]) is False
+    assert store.get("key") == b"second"
+    assert list(store.keys("")) == ["key"], "the probe is removed"
+    assert own_messages(caplog) == [
+        f"{store.address} has no conditional writes (If-Match): two writers at once are told apart late"
     ]
 
 

@@ -4,7 +4,9 @@ import os
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,44 @@ def test_put_if_absent_writes_again_after_a_delete(store: Store) -> None:
     store.delete("key")
     assert store.put_if_absent("key", b"second") is True
     assert store.get("key") == b"second"
+
+
+def test_put_if_unchanged_replaces_the_version_that_was_read_and_no_other(store: Store) -> None:
+    store.put("key", b"first")
+    found = store.get_version("key")
+    assert found is not None
+    data, version = found
+    assert data == b"first"
+    assert store.put_if_unchanged("key", b"second", version) is True
+    assert store.put_if_unchanged("key", b"third", version) is False
+    assert store.get("key") == b"second"
+
+
+def test_put_if_unchanged_does_not_bring_back_what_was_deleted(store: Store) -> None:
+    store.put("key", b"first")
+    found = store.get_version("key")
+    assert found is not None
+    store.delete("key")
+    assert store.put_if_unchanged("key", b"second", found[1]) is False
+    assert store.get_version("key") is None
+
+
+def test_of_racing_put_if_unchanged_exactly_one_wins(store: Store) -> None:
+    store.put("key", b"")
+    for _ in range(20):
+        found = store.get_version("key")
+        assert found is not None
+        won: dict[bytes, bool] = {}
+
+        def attempt(name: bytes, version: str = found[1], won: dict[bytes, bool] = won) -> None:
+            won[name] = store.put_if_unchanged("key", name, version)
+
+        names = [uuid.uuid4().bytes for _ in range(4)]
+        in_threads(*(partial(attempt, name) for name in names))
+        assert sorted(won.values()) == [False, False, False, True]
+        stored = store.get("key")
+        assert stored is not None
+        assert won[stored]
 
 
 def test_of_racing_put_if_absent_exactly_one_wins(store: Store) -> None:

@@ -36,6 +36,14 @@ class WrappedStore:
         self.before("put_if_absent", key)
         return self.inner.put_if_absent(key, data)
 
+    def get_version(self, key: str) -> tuple[bytes, str] | None:
+        self.before("get_version", key)
+        return self.inner.get_version(key)
+
+    def put_if_unchanged(self, key: str, data: bytes, version: str) -> bool:
+        self.before("put_if_unchanged", key)
+        return self.inner.put_if_unchanged(key, data, version)
+
     def upload(self, path: Path, key: str) -> None:
         self.before("upload", key)
         self.inner.upload(path, key)

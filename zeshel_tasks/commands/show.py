@@ -130,6 +130,9 @@ def _provenance(run: Run, finished: Finished) -> list[str]:
         lines.append(f"model   {manifest.config['bert_model']}  {manifest.inputs['bert_model']}")
         lines.append(f"device  {manifest.device}")
         lines.append(f"made by zeshel-tasks {manifest.package_version}, " + _joined(manifest.versions))
+    if "promote" in finished:
+        metrics = finished["promote"][1].metrics
+        lines.append(f"{'promoted' if metrics['promoted'] else 'not promoted'}  {metrics['reason']}")
     if "report" in finished:
         lines.append(f"report  {run.address}/report/index.html")
     return lines

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from airflow.sdk import BaseOperator, CronTriggerTimetable
+from airflow.sdk import Asset, AssetOrTimeSchedule, BaseOperator, CronTriggerTimetable
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
 from zeshel_tasks.config import Split
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.orchestration.alerts import alerts
+from zeshel_tasks.orchestration.approval import ApprovePromotion
 from zeshel_tasks.orchestration.params import dag_params
 from zeshel_tasks.orchestration.process.operator import StageProcessOperator
 from zeshel_tasks.orchestration.settings import Deployment
@@ -28,7 +30,13 @@ DOCS = {
     "train-crossencoder": "Trains the re-ranker on the candidates of train and keeps the best epoch on valid. A "
     "retry goes on from the last checkpoint.",
     "eval-crossencoder": "Re-ranks the split's candidates and measures normalized and unnormalized accuracy.",
+    "compare": "Evaluates the champion on the same test mentions, where that was not done before, and compares: paired "
+    "bootstrap, by world. Without a champion there is nothing to do.",
     "report": "Writes `report/metrics.json` and `report/index.html` from the other stages' manifests.",
+    "approve": "With the Param `approve`, waits for a person where the model is better than the champion; *Required "
+    "Actions* shows both models' figures. *Reject* leaves out `promote`. Without the Param it is green at once.",
+    "promote": "Makes the model the champion (`models/champion.json`) if it is better: see `promote.margin` and "
+    "`promote.max_world_drop`. The decision and the reason are in its log and its XCom; `zeshel rollback` goes back.",
 }
 
 
@@ -45,12 +53,13 @@ def dag_arguments(deployment: Deployment) -> dict[str, Any]:
         ConfigError: the deployment's defaults do not make a valid form, or its schedule is none.
     """
     return {
-        "schedule": _checked(deployment.schedule),
+        "schedule": _schedule(deployment),
         "start_date": datetime(2026, 1, 1, tzinfo=UTC),
         "catchup": False,
         "max_active_runs": deployment.max_active_runs,
         "params": dag_params(deployment.defaults),
         "tags": ["zeshel", "entity-linking"],
+        **alerts(deployment),
         "default_args": {
             "owner": deployment.owner,
             "pool": deployment.pool,
@@ -62,16 +71,35 @@ def dag_arguments(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _checked(schedule: str | None) -> str | None:
+def _schedule(deployment: Deployment) -> str | list[Asset] | AssetOrTimeSchedule | None:
+    """When runs begin by themselves: by the clock, whenever the data set is updated, or both."""
+    assets = [] if deployment.schedule_asset is None else [_asset(deployment.schedule_asset)]
+    if deployment.schedule is None:
+        return assets or None
+    timetable = _timetable(deployment.schedule)
+    return AssetOrTimeSchedule(timetable=timetable, assets=assets) if assets else deployment.schedule
+
+
+def _timetable(schedule: str) -> CronTriggerTimetable:
     """Airflow itself would only complain when the DAG is serialized, in words that do not name the setting."""
-    if schedule is not None:
-        try:
-            CronTriggerTimetable(schedule, timezone="UTC").validate()
-        except AirflowTimetableInvalid as error:
-            raise ConfigError(
-                f"ZESHEL_SCHEDULE: expected a cron expression or @daily etc., got {schedule!r}"
-            ) from error
-    return schedule
+    timetable = CronTriggerTimetable(schedule, timezone="UTC")
+    try:
+        timetable.validate()
+    except AirflowTimetableInvalid as error:
+        raise ConfigError(f"ZESHEL_SCHEDULE: expected a cron expression or @daily etc., got {schedule!r}") from error
+    return timetable
+
+
+def _asset(uri: str) -> Asset:
+    try:
+        return Asset(uri)
+    except ValueError as error:
+        raise ConfigError(f"ZESHEL_SCHEDULE_ASSET: expected the URI of an Asset, got {uri!r}: {error}") from error
+
+
+def approval(deployment: Deployment) -> BaseOperator:
+    """The task in which a person may have to agree before ``promote``."""
+    return ApprovePromotion(store=deployment.store, doc_md=DOCS["approve"])
 
 
 def task_maker(deployment: Deployment) -> TaskMaker:

@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import ValidationError
 
-from zeshel_tasks.config import STAGE_CONFIGS, Preset, setting_flag
+from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe, setting_flag
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.settings import RunConfig
 from zeshel_tasks.presets import PRESETS
@@ -62,6 +62,15 @@ def param_schemas() -> dict[str, dict[str, Any]]:
     return schemas | shared | own
 
 
+def recipe_of(params: Mapping[str, Any]) -> Recipe:
+    """The settings of all stages of a run.
+
+    Raises:
+        ConfigError: an unknown name, or values that do not go together.
+    """
+    return build_recipe(params.get("preset") or DEFAULT_PRESET, _given(params))
+
+
 def recipe_overrides(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What a run changes, by stage: ``{"train_biencoder": {"learning_rate": 2e-5}}``; nulls are left out.
 
@@ -69,10 +78,9 @@ def recipe_overrides(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         ConfigError: an unknown name, or values that do not go together; the whole recipe is checked, so a run
             stops at its first stage and not hours later.
     """
-    not_of_the_recipe = {"preset", *RunConfig.model_fields}
-    given = {name: value for name, value in params.items() if value is not None and name not in not_of_the_recipe}
     run_config_of(params)
-    build_recipe(params.get("preset") or DEFAULT_PRESET, given)
+    recipe_of(params)
+    given = _given(params)
     by_stage: dict[str, dict[str, Any]] = {stage: {} for stage in STAGE_CONFIGS}
     for name in param_schemas():  # shared names come first, so that a stage's own value wins
         stage, _, setting = name.rpartition(".")
@@ -95,6 +103,12 @@ def run_config_of(params: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         problem = error.errors()[0]
         raise ConfigError(f"{problem['loc'][0]}: {problem['msg']}; got {problem['input']!r}") from error
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What was filled in, of the recipe's settings."""
+    others = {"preset", *RunConfig.model_fields}
+    return {name: value for name, value in params.items() if value is not None and name not in others}
 
 
 def _preset_schema() -> dict[str, Any]:

@@ -22,6 +22,15 @@ ENV_PREFIX = "ZESHEL_"
 MAX_RUN_NAME = 200
 
 
+class Notifier(BaseModel):
+    """One of Airflow's notifiers, as JSON: ``{"class": "airflow.providers....SmtpNotifier", "kwargs": {...}}``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(alias="class", pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$", description="Where to import it from.")
+    kwargs: dict[str, Any] = Field({}, description="Its arguments.")
+
+
 class Deployment(BaseSettings):
     """The environment variables that the DAG reads; the name of each is the field's with ``ZESHEL_`` before it."""
 
@@ -31,6 +40,18 @@ class Deployment(BaseSettings):
     runner: Runner = Field("process", description="What runs a stage: a child process, or a pod.")
     pods: PodSettings | None = Field(None, description="How pods are made, as JSON; for the kubernetes runner.")
     schedule: str | None = Field(None, description="Cron expression or @daily etc.; empty: only by hand.")
+    schedule_asset: str | None = Field(
+        None, min_length=1, description="URI of an Airflow Asset, the data set: a run begins whenever it is updated."
+    )
+    deadline_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=525_600,
+        description="The notifier is told of a run that is not done so long after it was queued.",
+    )
+    notifier: Notifier | None = Field(
+        None, description="Who is told of failed runs and missed deadlines, as JSON: class and kwargs of a notifier."
+    )
     defaults: dict[str, Any] = Field({}, description="Defaults of the trigger form, as JSON.")
     owner: str = Field("zeshel", min_length=1, description="Shown as the owner of the DAG's tasks.")
     pool: str = Field("default_pool", min_length=1, description="The Airflow pool that stages take a slot of.")
@@ -48,6 +69,9 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    approve: bool | None = Field(
+        None, description="Ask a person before a better model is promoted: the task `approve` waits for the answer."
+    )
     gpus: int | None = Field(
         None,
         ge=0,
@@ -81,7 +105,9 @@ def read_deployment() -> Deployment:
     except ValidationError as error:
         raise ConfigError(*(_problem(item) for item in error.errors())) from error
     except SettingsError as error:  # a variable that is to hold JSON does not
-        raise ConfigError(f"{ENV_PREFIX}DEFAULTS: expected a JSON object, got text that is not JSON") from error
+        field = re.search('field "(.*?)"', str(error))
+        variable = ENV_PREFIX + (field[1].upper() if field else "*")
+        raise ConfigError(f"{variable}: expected a JSON object, got text that is not JSON") from error
 
 
 def run_address(store: str, run_id: str) -> str:

@@ -87,6 +87,31 @@ class CrossencoderMetrics(_Metrics):
     categories: dict[str, AccuracyOfGroup]
 
 
+class ChampionOfComparison(_Metrics):
+    """The champion that was compared with; ``promoted_at`` is ISO 8601."""
+
+    run: str
+    promoted_at: str
+
+
+class ComparedGroup(_Metrics):
+    """Unnormalized accuracy of both models on the same mentions, and the interval of the difference."""
+
+    mentions: int
+    new: Number
+    champion: Number
+    difference: Number
+    interval: tuple[Number, Number]
+
+
+class ComparisonMetrics(_Metrics):
+    """Metrics of ``compare``; without a champion there is nothing to compare."""
+
+    champion: ChampionOfComparison | None
+    overall: ComparedGroup | None = None
+    worlds: dict[str, ComparedGroup] = Field(default_factory=dict)
+
+
 class EpochMetrics(_Metrics):
     """One pass over the training mentions."""
 
@@ -135,7 +160,10 @@ class ConvertMetrics(_Metrics):
 
 
 class StageSummary(_Given):
-    """One stage of the run; ``name`` is the run record's (``eval-biencoder-test``), ``started_at`` is ISO 8601."""
+    """One stage of the run; ``name`` is the run record's (``eval-biencoder-test``), ``started_at`` is ISO 8601.
+
+    ``gpus`` is how many GPUs it held.
+    """
 
     name: str
     reused: bool
@@ -145,6 +173,7 @@ class StageSummary(_Given):
     device: str | None
     fingerprint: str
     started_at: str
+    gpus: int = 0
 
 
 class Provenance(_Given):
@@ -160,6 +189,17 @@ class Provenance(_Given):
     documents: int | None = None
     versions: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     hardware: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+
+
+class PastRun(_Given):
+    """The scores on test of a run of the same store; ``evaluated_at`` is ISO 8601."""
+
+    run: str
+    evaluated_at: str
+    mentions: int
+    unnormalized_accuracy: Number
+    recall_at_1: Number
+    recall_at_top_k: Number
 
 
 class Mistake(_Given):
@@ -186,6 +226,8 @@ class Mistake(_Given):
 class ReportContent(_Given):
     """Everything a report shows. What the run does not have is left out or empty; ``created_at`` is ISO 8601.
 
+    ``history`` has the earliest run first.
+
     ``training``, ``curves`` and ``configuration`` are by stage name (``train-biencoder``); the evaluations may
     appear in ``configuration`` with or without their split.
     """
@@ -197,9 +239,11 @@ class ReportContent(_Given):
     stages: tuple[StageSummary, ...]
     recall: dict[Split, BiencoderMetrics] = Field(default_factory=dict)
     accuracy: dict[Split, CrossencoderMetrics] = Field(default_factory=dict)
+    comparison: ComparisonMetrics | None = None
     training: dict[str, TrainingMetrics] = Field(default_factory=dict)
     curves: dict[str, tuple[CurvePoint, ...]] = Field(default_factory=dict)
     convert: ConvertMetrics | None = None
     configuration: dict[str, dict[str, Any]] = Field(default_factory=dict)
     provenance: Provenance
     mistakes: tuple[Mistake, ...] = ()
+    history: tuple[PastRun, ...] = ()

@@ -14,6 +14,11 @@ def percent(rate: float | None, decimals: int = 2) -> str:
     return DASH if rate is None else f"{rate * 100:.{decimals}f}%"
 
 
+def points(difference: float | None, decimals: int = 2) -> str:
+    """Percentage points with their sign: ``0.011`` -> ``+1.10``."""
+    return DASH if difference is None else f"{difference * 100:+.{decimals}f}"
+
+
 def count(number: int | None) -> str:
     """``49275`` -> ``49,275``."""
     return DASH if number is None else f"{number:,}"

@@ -3,19 +3,23 @@
 ``metrics.json``, schema version 1. Rates are fractions of 1, times are seconds, memory is MB; null is "not there"::
 
     schema_version   1
-    run              address, preset, created_at, package_version, capped, wall_seconds (of the stages that ran)
+    run              address, preset, created_at, package_version, capped; of the stages that ran wall_seconds and
+                     gpu_seconds, of those that were reused saved_wall_seconds and saved_gpu_seconds
     headline         of the test split: mentions, top_k, and {micro, macro} each of recall_at_1, recall_at_top_k,
                      normalized_accuracy, unnormalized_accuracy
     recall           {split: metrics of eval-biencoder}
     accuracy         {split: metrics of eval-crossencoder, and outcomes: shares of the mentions that are correct,
                      wrong_candidate (gold retrieved, another preferred), not_retrieved}
+    comparison       metrics of compare: champion, overall, worlds
     training         {stage: metrics of the training}
     curves           {stage: {loss, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned
     convert          metrics of convert
-    stages           [{name, reused, wall_seconds, peak_memory_mb, peak_gpu_memory_mb, device, fingerprint, started_at}]
+    stages           [{name, reused, wall_seconds, gpus, peak_memory_mb, peak_gpu_memory_mb, device, fingerprint,
+                     started_at}]
     configuration    {stage: {setting: {value, preset_default, differs}}}
     provenance       data_source, data_identity, archive_sha256, worlds, documents, and
                      versions, hardware: [{stages: [...], values: {...}}]
+    history          [{run, evaluated_at, mentions, unnormalized_accuracy, recall_at_1, recall_at_top_k}], latest last
     mistakes         most confident first, without the entities' texts
 
 A change that would break a reader raises ``schema_version``.
@@ -31,6 +35,7 @@ from zeshel_tasks.config import SPLITS
 from zeshel_tasks.report.configuration import compare_with_preset
 from zeshel_tasks.report.content import (
     BiencoderMetrics,
+    ComparisonMetrics,
     ConvertMetrics,
     CrossencoderMetrics,
     Mistake,
@@ -54,12 +59,14 @@ def metrics_json(content: ReportContent) -> dict[str, Any]:
         "headline": _headline(content),
         "recall": {split: _recall(content.recall[split]) for split in SPLITS if split in content.recall},
         "accuracy": {split: _accuracy(content.accuracy[split]) for split in SPLITS if split in content.accuracy},
+        "comparison": _comparison(content.comparison) if content.comparison else None,
         "training": {stage: metrics.model_dump(mode="json") for stage, metrics in sorted(content.training.items())},
         "curves": {stage: asdict(thin_curve(points)) for stage, points in sorted(content.curves.items())},
         "convert": _convert(content.convert) if content.convert else None,
         "stages": [stage.model_dump(mode="json") for stage in content.stages],
         "configuration": compare_with_preset(content.configuration, content.preset),
         "provenance": _provenance(content.provenance),
+        "history": [run.model_dump(mode="json") for run in content.history],
         "mistakes": [_mistake(mistake) for mistake in most_confident_first(content)],
     }
 
@@ -70,13 +77,17 @@ def most_confident_first(content: ReportContent) -> list[Mistake]:
 
 
 def _run(content: ReportContent) -> dict[str, Any]:
+    ran, reused = ([stage for stage in content.stages if stage.reused == was] for was in (False, True))
     return {
         "address": content.run_address,
         "preset": content.preset,
         "created_at": content.created_at,
         "package_version": content.package_version,
         "capped": content.convert.capped if content.convert else None,
-        "wall_seconds": sum(stage.wall_seconds for stage in content.stages if not stage.reused),
+        "wall_seconds": sum(stage.wall_seconds for stage in ran),
+        "gpu_seconds": sum(stage.wall_seconds * stage.gpus for stage in ran),
+        "saved_wall_seconds": sum(stage.wall_seconds for stage in reused),
+        "saved_gpu_seconds": sum(stage.wall_seconds * stage.gpus for stage in reused),
     }
 
 
@@ -130,6 +141,11 @@ def _outcomes(metrics: CrossencoderMetrics) -> dict[str, float] | None:
     # Rounding in a metric must not turn "none" into a negative share.
     wrong = max(0.0, retrieved - correct)
     return {"correct": correct, "wrong_candidate": wrong, "not_retrieved": 1 - retrieved}
+
+
+def _comparison(metrics: ComparisonMetrics) -> dict[str, Any]:
+    plain = metrics.model_dump(mode="json")
+    return {**plain, "worlds": dict(sorted(plain["worlds"].items()))}
 
 
 def _convert(metrics: ConvertMetrics) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def _charts(content: ReportContent) -> dict[str, Markup | None]:
         "recall_by_k": plots.recall_by_k(content.recall),
         "recall_by_world": plots.recall_by_world(content.recall),
         "accuracy_by_world": plots.accuracy_by_world(content.accuracy),
+        "history": plots.history(content.history),
         "accuracy_by_category": plots.accuracy_by_category(content.accuracy),
     }
     for stage, points in content.curves.items():
@@ -81,7 +82,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for name in ("percent", "count", "decimal", "duration", "memory", "moment", "label", "beginning", "ending"):
+    for name in (
+        "percent",
+        "points",
+        "count",
+        "decimal",
+        "duration",
+        "memory",
+        "moment",
+        "label",
+        "beginning",
+        "ending",
+    ):
         environment.filters[name] = getattr(formats, name)
     environment.filters["setting_value"] = formats.setting_value
     return environment

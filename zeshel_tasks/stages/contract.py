@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from zeshel_tasks import __version__, machine
 from zeshel_tasks.config import Recipe, Split, StageConfig
@@ -81,14 +81,14 @@ class Stage:
     Attributes:
         name: its subcommand (``eval-biencoder``); its module is named alike and has a function ``work(job)``.
         inputs: names of the stages whose artifacts it reads; ``{split}`` stands for its own split.
-        outside: identities of what it reads from outside the store, given its settings.
+        outside: identities of what it reads besides, given its settings and the run.
         splits: the splits it can run for; empty where it has none.
         published: files that people look for in the run's own folder.
     """
 
     name: str
     inputs: tuple[str, ...] = ()
-    outside: Callable[[Any], dict[str, str]] = lambda _: {}
+    outside: Callable[[Any, Run], dict[str, str]] = lambda _, __: {}
     splits: tuple[Split, ...] = ()
     published: tuple[str, ...] = ()
 
@@ -136,6 +136,37 @@ class _Facts:
 
 def run_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | None = None) -> Manifest:
     """Runs a stage, or reuses what an earlier run of the same fingerprint left; either way the run records it."""
+    return _run_stage(stage, run_address, recipe, split, _started)
+
+
+def reuse_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | None = None) -> Manifest | None:
+    """As :func:`run_stage` where the artifact is there already; None where there would be work."""
+    try:
+        return _run_stage(stage, run_address, recipe, split, _no_work)
+    except _NotThereYet:
+        return None
+
+
+class _NotThereYet(Exception):
+    """There is no artifact to reuse."""
+
+
+def _started(stage: Stage, job: Job, facts: _Facts, config: StageConfig) -> Manifest:
+    log.info("%s %s starts", stage.name_for(job.split), facts.fingerprint[:12])
+    return _work_and_commit(stage.work, job, facts, config.model_dump())
+
+
+def _no_work(*_: object) -> NoReturn:
+    raise _NotThereYet
+
+
+def _run_stage(
+    stage: Stage,
+    run_address: str,
+    recipe: Recipe,
+    split: Split | None,
+    make_new: Callable[[Stage, Job, _Facts, StageConfig], Manifest],
+) -> Manifest:
     started = time.monotonic()
     own_name, run = stage.name_for(split), open_run(run_address)
     config: StageConfig = getattr(recipe, stage.settings)
@@ -143,13 +174,12 @@ def run_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | Non
         wanted = [name.format(split=split) for name in stage.inputs]
         inputs = {name: run.artifact(name, scratch / "cache") for name in wanted}
         identities = {name: artifact.manifest.fingerprint for name, artifact in inputs.items()}
-        facts = _Facts(stage.name, split, config.fingerprint_fields(), identities | stage.outside(config))
+        facts = _Facts(stage.name, split, config.fingerprint_fields(), identities | stage.outside(config, run))
 
         def make() -> Manifest:
-            log.info("%s %s starts", own_name, facts.fingerprint[:12])
             attempt = Attempt(run.store, facts.folder)
             job = Job(run, recipe, split, inputs, attempt, facts.folder, facts.fingerprint, scratch)
-            return _work_and_commit(stage.work, job, facts, config.model_dump())
+            return make_new(stage, job, facts, config)
 
         def record(manifest: Manifest, reused: bool) -> None:
             run.write_record(own_name, manifest, reused=reused, wall_seconds=time.monotonic() - started)
@@ -175,13 +205,45 @@ def derived_artifact(
         inputs: identities of what it is made from.
         work: makes it.
     """
+    return _within(job, _Facts(stage, None, config, inputs), job.recipe, job.inputs, config, work)
+
+
+def artifact_of_others(
+    job: Job, stage: Stage, split: Split | None, recipe: Recipe, inputs: Mapping[str, Artifact]
+) -> Artifact:
+    """What a stage makes of other inputs than this run's own, such as another run's model; reused where it is there.
+
+    Args:
+        job: of the stage that asks for it.
+        stage: makes it.
+        split: of the stage.
+        recipe: its settings.
+        inputs: by the names that the stage asks for.
+    """
+    config: StageConfig = getattr(recipe, stage.settings)
+    identities = {name: artifact.manifest.fingerprint for name, artifact in inputs.items()}
+    identities |= stage.outside(config, job.run)
+    facts = _Facts(stage.name, split, config.fingerprint_fields(), identities)
+    return _within(job, facts, recipe, inputs, config.model_dump(), stage.work)
+
+
+def _within(
+    job: Job,
+    facts: _Facts,
+    recipe: Recipe,
+    inputs: Mapping[str, Artifact],
+    config: dict[str, Any],
+    work: Callable[[Job], Metrics],
+) -> Artifact:
+    """An artifact that a stage needs on its way, and uses."""
     started = time.monotonic()
-    facts = _Facts(stage, None, config, inputs)
 
     def make() -> Manifest:
         attempt = Attempt(job.run.store, facts.folder)
-        scratch = Path(tempfile.mkdtemp(prefix=f"{stage}-", dir=job.scratch))
-        part = Job(job.run, job.recipe, None, job.inputs, attempt, facts.folder, facts.fingerprint, scratch, job.device)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{facts.stage}-", dir=job.scratch))
+        part = Job(
+            job.run, recipe, facts.split, inputs, attempt, facts.folder, facts.fingerprint, scratch, job.device
+        )  # fmt: skip
         job.note_peak_memory()
         manifest = _work_and_commit(work, part, facts, config)
         job.peak_memory_mb = max(job.peak_memory_mb, manifest.peak_memory_mb)

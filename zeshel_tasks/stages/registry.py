@@ -7,12 +7,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zeshel_tasks.config import SPLITS, DownloadConfig, Split, TrainBiencoderConfig, TrainCrossencoderConfig
+from zeshel_tasks.config import (
+    SPLITS,
+    CompareConfig,
+    DownloadConfig,
+    PromoteConfig,
+    Split,
+    TrainBiencoderConfig,
+    TrainCrossencoderConfig,
+)
 from zeshel_tasks.stages.contract import Stage
+from zeshel_tasks.store import Run
+from zeshel_tasks.store.champions import read_champions
 from zeshel_tasks.store.identity import content_identity
 
 
-def _data_identity(config: DownloadConfig) -> dict[str, str]:
+def _data_identity(config: DownloadConfig, _: Run) -> dict[str, str]:
     from zeshel_tasks.data.fetch import source_identity
 
     return {"source": source_identity(config.source, config)}
@@ -25,17 +35,34 @@ def _bert_identity(bert_model: str) -> str:
     return f"hub:{bert_model}"
 
 
-def _biencoder_start(config: TrainBiencoderConfig) -> dict[str, str]:
+def _biencoder_start(config: TrainBiencoderConfig, _: Run) -> dict[str, str]:
     return _start(config.bert_model, config.biencoder_weights)
 
 
-def _crossencoder_start(config: TrainCrossencoderConfig) -> dict[str, str]:
+def _crossencoder_start(config: TrainCrossencoderConfig, _: Run) -> dict[str, str]:
     return _start(None if config.from_biencoder else config.bert_model, config.crossencoder_weights)
 
 
 def _start(bert_model: str | None, weights: str | None) -> dict[str, str]:
     identities = {} if bert_model is None else {"bert_model": _bert_identity(bert_model)}
     return identities if weights is None else identities | {"weights": content_identity(weights)}
+
+
+def _champion(_: CompareConfig, run: Run) -> dict[str, str]:
+    own, champions = _crossencoder(run), read_champions(run.store)
+    rival = champions.rival_of(own)
+    return {"champion": "none" if rival is None else rival.crossencoder}
+
+
+def _standing(_: PromoteConfig, run: Run) -> dict[str, str]:
+    rolled_back = read_champions(run.store).rolled_back(_crossencoder(run))
+    return _champion(CompareConfig(), run) | ({} if rolled_back is None else {"rolled_back": rolled_back.at})
+
+
+def _crossencoder(run: Run) -> str:
+    record = run.record("train-crossencoder")
+    assert record is not None  # it is an input
+    return record.artifact
 
 
 _EVALUATIONS = (
@@ -61,9 +88,26 @@ STAGES: dict[str, Stage] = {
             splits=("valid", "test"),
         ),
         Stage(
+            "compare",
+            inputs=(
+                "download",
+                "convert",
+                "train-biencoder",
+                "train-crossencoder",
+                "eval-biencoder-test",
+                "eval-crossencoder-test",
+            ),
+            outside=_champion,
+        ),
+        Stage(
             "report",
-            inputs=("download", "convert", "train-biencoder", "train-crossencoder", *_EVALUATIONS),
+            inputs=("download", "convert", "train-biencoder", "train-crossencoder", *_EVALUATIONS, "compare"),
             published=("report/index.html", "report/metrics.json"),
+        ),
+        Stage(
+            "promote",
+            inputs=("train-biencoder", "train-crossencoder", "compare"),
+            outside=_standing,
         ),
     )
 }

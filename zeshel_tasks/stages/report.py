@@ -10,6 +10,7 @@ from zeshel_tasks.redaction import recorded, without_secrets
 from zeshel_tasks.report.content import Provenance, ReportContent, StageSummary
 from zeshel_tasks.report.render import build_report
 from zeshel_tasks.stages.contract import Job, Metrics
+from zeshel_tasks.stages.history import past_runs
 from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.stages.mistakes import most_confident_mistakes
 from zeshel_tasks.store import Manifest
@@ -29,11 +30,13 @@ def work(job: Job) -> Metrics:
             "stages": tuple(_summary(job, name, manifest) for name, manifest in manifests.items()),
             "recall": _metrics_by_split(manifests, "eval-biencoder"),
             "accuracy": _metrics_by_split(manifests, "eval-crossencoder"),
+            "comparison": manifests["compare"].metrics,
             "training": {name: manifests[name].metrics for name in _TRAININGS},
             "curves": {name: list(read_json_lines(job.inputs[name].path("curve.jsonl"))) for name in _TRAININGS},
             "convert": manifests["convert"].metrics,
             "configuration": {name: recorded(manifest.config) for name, manifest in manifests.items()},
             "provenance": _provenance(manifests),
+            "history": past_runs(job.run.store, job.recipe.report.num_past_runs),
             "mistakes": most_confident_mistakes(job, "test", job.recipe.report.num_mistakes),
         }
     )
@@ -54,6 +57,7 @@ def _summary(job: Job, name: str, manifest: Manifest) -> StageSummary:
         device=manifest.device,
         fingerprint=manifest.fingerprint,
         started_at=manifest.started_at,
+        gpus=len(manifest.hardware["gpus"]),
     )
 
 

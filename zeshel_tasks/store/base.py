@@ -49,6 +49,12 @@ class Store(Protocol):
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Writes the object unless one is there; False means that another writer was first."""
 
+    def get_version(self, key: str) -> tuple[bytes, str] | None:
+        """The object and its version, for :meth:`put_if_unchanged`; None where there is none."""
+
+    def put_if_unchanged(self, key: str, data: bytes, version: str) -> bool:
+        """Replaces the object if it still is that version; False means that another writer was first."""
+
     def upload(self, path: Path, key: str) -> None:
         """Stores a finished local file; the caller does not change the file afterwards."""
 

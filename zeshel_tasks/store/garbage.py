@@ -1,8 +1,8 @@
 """Removing what no run refers to, while runs work.
 
-A run refers to an artifact by a record, and an artifact to those that it ``uses`` by its manifest. What nothing refers
-to is removed once it is old. That something old is being reused at this very moment is seen by an order that both
-sides keep:
+A run refers to an artifact by a record, ``models/champion.json`` to the champions' models, and an artifact to those
+that it ``uses`` by its manifest. What nothing refers to is removed once it is old. That something old is being reused
+at this very moment is seen by an order that both sides keep:
 
 * a run writes its record first, then looks whether the manifest is there, and makes the artifact again if it is not;
 * a cleanup takes the manifest away first, then looks for records, and puts it back if there is one.
@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 
 from zeshel_tasks.store.artifacts import Manifest, manifest_key, put_aside, read_manifest_now, removed_manifest_key
 from zeshel_tasks.store.base import Store, StoredObject
+from zeshel_tasks.store.champions import read_champions
 from zeshel_tasks.store.lock import locked
 from zeshel_tasks.store.runs import listed_records, read_record
 
@@ -110,14 +111,15 @@ class _References:
         self._manifests: dict[str, Manifest] = {}
 
     def look(self, roots: Iterable[str]) -> set[str]:
-        """Folders that are referred to now, from a record or from the folders ``roots``; these among them."""
+        """Folders that are referred to now: by a record, as a champion's, or from ``roots``; these among them."""
         for listed in listed_records(self._store):
             if listed not in self._named_by:
                 record = read_record(self._store, listed.key)
                 if record is not None:
                     self._named_by[listed] = record.artifact
         # Records that are gone since the first look still count: it does no harm to spare too much.
-        waiting, referred = [*self._named_by.values(), *roots], set[str]()
+        waiting = [*self._named_by.values(), *read_champions(self._store).folders, *roots]
+        referred = set[str]()
         while waiting:
             folder = waiting.pop()
             if folder not in referred:

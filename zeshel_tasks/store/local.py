@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import os
 import shutil
 import uuid
@@ -53,6 +55,19 @@ class LocalStore:
                     raise
                 raise ConfigError(f"{self._root}: expected a file system with hard links, got: {error}") from error
             _sync(part.parent)
+            return True
+
+    def get_version(self, key: str) -> tuple[bytes, str] | None:
+        data = self.get(key)
+        return None if data is None else (data, hashlib.sha256(data).hexdigest())
+
+    def put_if_unchanged(self, key: str, data: bytes, version: str) -> bool:
+        path = self._path(key)
+        with _translated(path), _locked(path.parent):
+            found = self.get_version(key)
+            if found is None or found[1] != version:
+                return False
+            self.put(key, data)
             return True
 
     def upload(self, path: Path, key: str) -> None:
@@ -137,6 +152,18 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds a folder against others who do the same; the system lets go when a holder dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 from boto3.exceptions import Boto3Error, S3UploadFailedError
@@ -44,6 +44,8 @@ READ_TIMEOUT_SECONDS = 60
 
 # 16 MiB parts: a 10,000-part upload reaches 160 GB, and 8 parts in flight stay at 128 MiB of memory.
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=8)
+Condition = Literal["IfNoneMatch", "IfMatch"]
+
 _READS = 5  # as often as boto3 begins a download again
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # above all, no `key:secret@`, which botocore's messages would repeat
 _BROKEN_OFF = (ResponseStreamingError, ReadTimeoutError, IncompleteReadError, HTTPError)
@@ -52,7 +54,7 @@ _REFUSED = {
     "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
     "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "301",
 }  # fmt: skip
-_conditional_writes: dict[tuple[S3Client, str], bool] = {}  # by bucket: asked, and said in the log, once a process
+_conditional_writes: dict[tuple[S3Client, str, Condition], bool] = {}  # asked, and said in the log, once a process
 _NO_CONDITIONAL_WRITES = {"NotImplemented", "501", "InvalidArgument", "400", "BadRequest", "InvalidRequest"}
 
 
@@ -114,10 +116,15 @@ class S3Store:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def get(self, key: str) -> bytes | None:
+        found = self.get_version(key)
+        return None if found is None else found[0]
+
+    def get_version(self, key: str) -> tuple[bytes, str] | None:
         with translated(self._where(key)):
             for left in reversed(range(_READS)):
                 try:
-                    return s3_client().get_object(Bucket=self._bucket, Key=self._key(key))["Body"].read()
+                    answer = s3_client().get_object(Bucket=self._bucket, Key=self._key(key))
+                    return answer["Body"].read(), answer["ETag"]
                 except ClientError as error:
                     if _code(error) in _MISSING:
                         return None
@@ -132,12 +139,18 @@ class S3Store:
             s3_client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        bucket = (s3_client(), self._bucket)
-        if bucket not in _conditional_writes:
-            _conditional_writes[bucket] = self._has_conditional_writes()
-        if _conditional_writes[bucket]:
-            return self._put_conditionally(key, data)
+        if self._honours("IfNoneMatch"):
+            return self._put_conditionally(key, data, "IfNoneMatch", "*")
         if self.get(key) is not None:
+            return False
+        self.put(key, data)
+        return self.get(key) == data
+
+    def put_if_unchanged(self, key: str, data: bytes, version: str) -> bool:
+        if self._honours("IfMatch"):
+            return self._put_conditionally(key, data, "IfMatch", version)
+        found = self.get_version(key)
+        if found is None or found[1] != version:
             return False
         self.put(key, data)
         return self.get(key) == data
@@ -215,29 +228,39 @@ class S3Store:
     def _relative(self, key: str) -> str:
         return key[len(self._prefix) + 1 :] if self._prefix else key
 
-    def _has_conditional_writes(self) -> bool:
-        """Whether the server honours If-None-Match: some refuse the header, some accept and ignore it."""
+    def _honours(self, condition: Condition) -> bool:
+        """Whether the server looks at a condition: some refuse the header, some accept and ignore it."""
+        known = (s3_client(), self._bucket, condition)
+        if known not in _conditional_writes:
+            _conditional_writes[known] = self._probed(condition)
+            if not _conditional_writes[known]:
+                problem = "%s has no conditional writes (%s): two writers at once are told apart late"
+                log.warning(problem, self.address, "If-None-Match" if condition == "IfNoneMatch" else "If-Match")
+        return _conditional_writes[known]
+
+    def _probed(self, condition: Condition) -> bool:
         probe = f".conditional-write-probe-{uuid.uuid4().hex}"
         try:
             with translated(self._where(probe)):
-                supported = self._put_conditionally(probe, b"") and not self._put_conditionally(probe, b"")
+                self.put(probe, b"")
+                # Of what is there, neither nothing nor this is a version.
+                return not self._put_conditionally(probe, b"", condition, "*" if condition == "IfNoneMatch" else '"0"')
         except ConfigError as error:
             if not (isinstance(error.__cause__, ClientError) and _code(error.__cause__) in _NO_CONDITIONAL_WRITES):
                 raise
-            supported = False
-        self.delete(probe)
-        if not supported:
-            log.warning("%s has no conditional writes: two attempts racing to commit are told apart late", self.address)
-        return supported
+            return False
+        finally:
+            self.delete(probe)
 
-    def _put_conditionally(self, key: str, data: bytes) -> bool:
+    def _put_conditionally(self, key: str, data: bytes, condition: Condition, version: str) -> bool:
+        conditions: Any = {condition: version}
         with translated(self._where(key)):
             for _ in range(10):
                 try:
-                    s3_client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data, IfNoneMatch="*")
+                    s3_client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **conditions)
                     return True
                 except ClientError as error:
-                    if _code(error) in ("PreconditionFailed", "412"):
+                    if _code(error) in ("PreconditionFailed", "412", *_MISSING):  # If-Match of nothing is a 404
                         return False
                     if _code(error) not in ("ConditionalRequestConflict", "409"):
                         raise

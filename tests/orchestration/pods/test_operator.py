@@ -9,6 +9,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskD
 
 from zeshel_tasks.orchestration.pods.operator import StagePodOperator
 from zeshel_tasks.orchestration.stage_task import Stage
+from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages.registry import STAGES
+from zeshel_tasks.store import open_run
 
 STAGE = Stage("eval-biencoder", "test")
 TRAIN = Stage("train-biencoder")
@@ -48,6 +52,41 @@ def test_the_pod_runs_the_stage_and_can_be_found_by_its_labels(
         "zeshel/stage": "eval-biencoder", "zeshel/split": "test", "zeshel/run": "r1",
         "dag_id": "zeshel", "task_id": "eval-biencoder-test", "run_id": "r1", "kueue.x-k8s.io/queue-name": "gpu",
     }.items()  # fmt: skip
+
+
+@pytest.fixture
+def downloaded(tmp_path: Path, raw_archive: Path) -> dict[str, Any]:
+    """Params of a run whose download an earlier one has done."""
+    params = {"download.source": str(raw_archive)}
+    run_stage(STAGES["download"], f"{tmp_path}/store/runs/before", build_recipe("smoke", params))
+    return params
+
+
+def test_what_is_in_the_store_already_needs_no_pod(
+    make_task: MakeTask, cluster: Any, tmp_path: Path, downloaded: dict[str, Any]
+) -> None:
+    task, context = make_task(Stage("download"), downloaded)
+    task.execute(context)
+    assert cluster.pods == {}
+    record = open_run(f"{tmp_path}/store/runs/r1").record("download")
+    assert record is not None
+    assert record.reused
+    assert context["ti"].xcom["return_value"]["worlds"] == 8
+    assert context["outlet_events"][task.stage.asset].extra["metrics"]["worlds"] == 8
+
+
+def test_a_later_try_looks_for_the_pod_of_the_one_before(
+    make_task: MakeTask, cluster: Any, downloaded: dict[str, Any]
+) -> None:
+    task, context = make_task(Stage("download"), downloaded)
+    context["ti"].try_number = 2
+    start(task, context)
+    assert len(cluster.pods) == 1
+
+
+def test_where_it_cannot_be_told_a_pod_finds_out(make_task: MakeTask, cluster: Any, tmp_path: Path) -> None:
+    start(*make_task(Stage("download"), {"download.source": str(tmp_path / "only-in-the-image.tar.bz2")}))
+    assert len(cluster.pods) == 1
 
 
 def test_nothing_in_the_pod_is_root_or_writable_or_has_a_token(make_task: MakeTask, cluster: Any) -> None:

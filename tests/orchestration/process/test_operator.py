@@ -17,6 +17,9 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from zeshel_tasks.orchestration.process.operator import StageProcessOperator
 from zeshel_tasks.orchestration.stage_task import Stage
+from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.store import open_run
 
 FAKE_STAGE = (sys.executable, str(Path(__file__).with_name("fake_stage.py")))
@@ -56,6 +59,18 @@ def test_the_stage_gets_its_run_its_preset_and_its_settings(operator: MakeOperat
     manifest = open_run(f"{tmp_path}/runs/r1").manifest("eval-biencoder-test")
     assert manifest is not None
     assert manifest.config == {"run": f"{tmp_path}/runs/r1", "preset": "smoke", "split": "test", "top_k": "8"}
+
+
+def test_what_is_in_the_store_already_needs_no_process(
+    operator: MakeOperator, tmp_path: Path, raw_archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = {"download.source": str(raw_archive)}
+    run_stage(STAGES["download"], f"{tmp_path}/runs/before", build_recipe("smoke", params))
+    task = operator(exit=1, commit=False)
+    monkeypatch.setattr(task, "stage", Stage("download"))
+    seen = context(**params)
+    assert task.execute(seen)["worlds"] == 8
+    assert seen["outlet_events"][Stage("download").asset].extra["run"] == f"{tmp_path}/runs/r1"
 
 
 @pytest.mark.parametrize(("exit_code", "retried"), [(2, False), (3, False), (75, True), (1, True), (255, True)])

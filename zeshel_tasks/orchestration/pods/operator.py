@@ -20,7 +20,8 @@ from zeshel_tasks.orchestration.pods import specification
 from zeshel_tasks.orchestration.pods.ending import container_state, exit_code, is_over, pod_failure
 from zeshel_tasks.orchestration.pods.settings import PodSettings
 from zeshel_tasks.orchestration.settings import path_safe, run_address
-from zeshel_tasks.orchestration.stage_task import Stage, command_line, finish, split_level
+from zeshel_tasks.orchestration.stage_task import Stage, command_line, finish, finish_if_done, split_level
+from zeshel_tasks.orchestration.web.links import LINKS
 
 
 class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
@@ -33,6 +34,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
     """
 
     ui_color = "#dbe9f6"
+    operator_extra_links = LINKS
 
     def __init__(self, *, stage: Stage, store: str, pods: PodSettings, **kwargs: Any) -> None:
         pod_class = pods.model if stage.runs_a_model else pods.data
@@ -107,10 +109,18 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
     def execute(self, context: Any) -> None:
         """Makes the pod, or finds the one of an earlier try, and hands it to the triggerer.
 
+        What is in the store already needs none.
+
         Raises:
             TaskDeferred: the pod is there.
             AirflowException: the task was stopped; the pod is deleted.
         """
+        # Not in a later try: the one before may have left a pod, which is found again and then removed.
+        if context["ti"].try_number == 1:
+            done = finish_if_done(self.stage, run_address(self.store, context["run_id"]), context)
+            if done is not None:
+                self._push(context, done)
+                return
         try:
             super().execute(context)
         except TaskDeferred as deferred:
@@ -139,6 +149,9 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             metrics = finish(self.stage, run_address(self.store, context["run_id"]), EXIT_OK, [], context)
         except AirflowException as error:
             raise failure or error from None
+        self._push(context, metrics)
+
+    def _push(self, context: Any, metrics: dict[str, Any]) -> None:
         # By hand: do_xcom_push=False, meant for the sidecar, also keeps Airflow from pushing what a task returns.
         context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, metrics)
 

@@ -14,7 +14,8 @@ from airflow.sdk.exceptions import AirflowException
 from zeshel_tasks.orchestration.params import run_config_of
 from zeshel_tasks.orchestration.process.child import ChildProcess
 from zeshel_tasks.orchestration.settings import run_address
-from zeshel_tasks.orchestration.stage_task import Stage, command_line, failure, finish, split_level
+from zeshel_tasks.orchestration.stage_task import Stage, command_line, failure, finish, finish_if_done, split_level
+from zeshel_tasks.orchestration.web.links import LINKS
 from zeshel_tasks.redaction import without_secrets
 
 LAST_LINES = 20
@@ -32,6 +33,7 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
     """
 
     ui_color = "#dbe9f6"
+    operator_extra_links = LINKS
     program: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "zeshel_tasks.cli")
 
     def __init__(self, *, stage: Stage, store: str, grace_seconds: float, **kwargs: Any) -> None:
@@ -48,6 +50,9 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
         """
         run = run_address(self.store, context["run_id"])
         arguments = command_line(self.stage, run, context["params"])
+        done = finish_if_done(self.stage, run, context)
+        if done is not None:
+            return done
         exit_code, last_lines = self._run(arguments, _child_environment(context["params"]))
         if self._stopped and exit_code != 0:
             raise AirflowException(f"the task was stopped. {failure(self.stage, exit_code, last_lines)}")

@@ -1,0 +1,45 @@
+"""Who is told when a run fails or is late, and what is said of settings that cannot be."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from types import ModuleType
+
+import pytest
+from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+from zeshel_tasks.errors import ConfigError
+
+LoadDagFile = Callable[..., ModuleType]
+SMTP = {"class": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "kwargs": {"to": "team@example.org"}}
+
+
+def test_nobody_is_told_until_a_notifier_is_set(load_dag_file: LoadDagFile) -> None:
+    dag = load_dag_file().report.dag
+    assert not dag.on_failure_callback
+    assert not dag.deadline
+
+
+def test_a_notifier_is_told_of_failed_runs_and_missed_deadlines(load_dag_file: LoadDagFile) -> None:
+    dag = load_dag_file(ZESHEL_NOTIFIER=json.dumps(SMTP), ZESHEL_DEADLINE_MINUTES="90").report.dag
+    callbacks = dag.on_failure_callback if isinstance(dag.on_failure_callback, list) else [dag.on_failure_callback]
+    assert [type(callback) for callback in callbacks] == [SmtpNotifier]
+    (deadline,) = dag.deadline if isinstance(dag.deadline, list) else [dag.deadline]
+    assert deadline.interval == timedelta(minutes=90)
+    assert (deadline.callback.path, deadline.callback.kwargs) == (SMTP["class"], SMTP["kwargs"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"ZESHEL_DEADLINE_MINUTES": "90"}, "ZESHEL_NOTIFIER: expected whom a missed ZESHEL_DEADLINE_MINUTES is told"),
+        ({"ZESHEL_DEADLINE_MINUTES": "-1"}, "ZESHEL_DEADLINE_MINUTES: .*greater than 0"),
+        ({"ZESHEL_NOTIFIER": "{}"}, "ZESHEL_NOTIFIER.class"),
+        ({"ZESHEL_NOTIFIER": '{"class": "no.such.Notifier"}'}, "ZESHEL_NOTIFIER: expected one of Airflow's notifiers"),
+        ({"ZESHEL_NOTIFIER": json.dumps(SMTP | {"kwargs": {"nobody": 1}})}, "ZESHEL_NOTIFIER: expected .* got airflow"),
+        ({"ZESHEL_NOTIFIER": '{"class": "not a path"}'}, "ZESHEL_NOTIFIER.class"),
+    ],
+)
+def test_what_cannot_be_is_named(load_dag_file: LoadDagFile, variables: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_dag_file(**variables)

@@ -1,0 +1,71 @@
+"""The question between report and promote: when it is put, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import TaskAwaitingInput
+
+from tests.stages.test_promote import compared
+from zeshel_tasks.orchestration.approval import ApprovePromotion
+from zeshel_tasks.store import Attempt, artifact_folder, open_run
+
+BETTER, WORSE = compared(elves=(90, 20), orcs=(80, 30)), compared(elves=(20, 90), orcs=(30, 80))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What was written for a person to see."""
+    questions: list[dict[str, Any]] = []
+    monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
+    monkeypatch.setattr(
+        "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **asked: questions.append(asked)
+    )
+    return questions
+
+
+def execute(store: Path, measured: dict[str, Any], **params: Any) -> Any:
+    """Executes the task of a run whose ``compare`` has measured this."""
+    run = open_run(f"{store}/runs/r1")
+    facts: dict[str, Any] = dict.fromkeys(("started_at", "finished_at", "package_version", "device"), "x")
+    facts |= dict.fromkeys(("wall_seconds", "peak_memory_mb"), 1.0) | {"peak_gpu_memory_mb": None}
+    facts |= {"stage": "compare", "split": None, "fingerprint": "f" * 64, "config": {}, "inputs": {}}
+    facts |= {"metrics": measured, "versions": {}, "hardware": {}}
+    manifest = Attempt(run.store, artifact_folder("compare", "f" * 64)).commit(facts)
+    run.write_record("compare", manifest, reused=False, wall_seconds=1)
+    task = ApprovePromotion(store=str(store))
+    ti = type("TaskInstance", (), {"id": "1"})()
+    return task.execute({"run_id": "r1", "params": {"preset": "smoke", **params}, "task_instance": ti, "ti": ti})
+
+
+def test_without_the_param_nobody_is_asked(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    assert execute(tmp_path, BETTER) is None
+    assert asked == []
+
+
+def test_a_better_model_is_asked_about_with_its_figures(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    with pytest.raises(TaskAwaitingInput):
+        execute(tmp_path, BETTER, approve=True)
+    (question,) = asked
+    assert question["options"] == ["Approve", "Reject"]
+    assert "The gate says: better, against champion before: 8.50% instead of 2.50%" in question["body"]
+    assert "| elves | 1,000 | 2.00% | 9.00% | +7.00 |" in question["body"]
+
+
+def test_a_model_that_the_gate_stops_is_not_asked_about(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    assert execute(tmp_path, WORSE, approve=True) is None
+    assert asked == []
+
+
+def test_the_first_champion_is_asked_about(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    with pytest.raises(TaskAwaitingInput):
+        execute(tmp_path, {"unnormalized_accuracy": 0.61, "champion": None}, approve=True)
+    assert "Unnormalized accuracy on test: **61.00%**." in asked[0]["body"]
+
+
+def test_the_gate_has_the_runs_own_settings(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    assert execute(tmp_path, BETTER, approve=True, **{"promote.margin": 0.5}) is None
+    assert asked == []

@@ -1,0 +1,195 @@
+"""compare and promote: what is decided, by the measures and by the store; and that a champion is compared for free."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.finished import manifest_of, record_of
+from zeshel_tasks.commands.pipeline import run_pipeline
+from zeshel_tasks.config import PromoteConfig, Recipe
+from zeshel_tasks.evaluation.comparison import compare_accuracy
+from zeshel_tasks.stages import promote
+from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages.gate import decide
+from zeshel_tasks.stages.registry import RECIPE, STAGES
+from zeshel_tasks.store import Run, open_run
+from zeshel_tasks.store.champions import Champions, read_champions
+
+NAMES = [stage.name_for(split) for stage, split in RECIPE]
+
+
+def figures(won: int, lost: int, mentions: int = 1000) -> dict[str, Any]:
+    new, champion = np.zeros(mentions, dtype=bool), np.zeros(mentions, dtype=bool)
+    new[:won], champion[won : won + lost] = True, True
+    return compare_accuracy(new, champion, confidence=0.95, samples=2000, random=np.random.default_rng(1))
+
+
+def compared(**worlds: tuple[int, int]) -> dict[str, Any]:
+    """What ``compare`` measures: mentions that only the new model, and that only the champion has right, by world."""
+    won, lost = (sum(counts[side] for counts in worlds.values()) for side in (0, 1))
+    return {
+        "unnormalized_accuracy": 0.5,
+        "champion": {"run": "before", "crossencoder": "x", "promoted_at": "y"},
+        "overall": figures(won, lost, 1000 * len(worlds)),
+        "worlds": {world: figures(*counts) for world, counts in worlds.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("measured", "promoted", "reason"),
+    [
+        (compared(elves=(90, 20), orcs=(80, 30)), True, "better, against champion before: 8.50% instead of 2.50%"),
+        (compared(elves=(20, 90), orcs=(30, 80)), False, "no better by the margin of 0 points"),
+        (compared(elves=(50, 50), orcs=(50, 50)), False, "no better by the margin of 0 points"),  # a tie
+        (compared(elves=(50, 49), orcs=(50, 49)), False, "the difference may be chance"),
+        (compared(elves=(200, 0), orcs=(0, 30)), False, "it falls by 3.00 points in orcs, where 2 are allowed"),
+        (compared(elves=(200, 0), orcs=(0, 20)), True, "better"),  # just within the bound
+        ({"unnormalized_accuracy": 0.1, "champion": None}, True, "there was no champion"),
+    ],
+    ids=["better", "worse", "tie", "chance", "a-world-drops", "a-world-drops-little", "first"],
+)
+def test_the_gate(measured: dict[str, Any], promoted: bool, reason: str) -> None:
+    decision = decide(measured, PromoteConfig())
+    assert (decision["promoted"], decision["reason"].startswith(reason)) == (promoted, True), decision["reason"]
+    assert {name: decision[name] for name in measured} == measured
+
+
+@pytest.mark.parametrize(("margin", "promoted"), [(0.05, True), (0.07, False)])
+def test_the_margin(margin: float, promoted: bool) -> None:
+    assert decide(compared(elves=(90, 20), orcs=(80, 30)), PromoteConfig(margin=margin))["promoted"] is promoted
+
+
+@pytest.fixture
+def store_of_its_own(small_recipe: Recipe, tmp_path: Path) -> Run:
+    """A run whose model is the first champion of a new store."""
+    run = open_run(str(tmp_path / "store" / "runs" / "first"))
+    run_pipeline(run.address, small_recipe)
+    return run
+
+
+def another_seed(recipe: Recipe) -> Recipe:
+    """Trains another model."""
+    changed = {
+        name: getattr(recipe, name).model_copy(update={"seed": 7}) for name in ("train_biencoder", "train_crossencoder")
+    }
+    return recipe.model_copy(update=changed)
+
+
+def test_a_teams_weeks(store_of_its_own: Run, small_recipe: Recipe, caplog: pytest.LogCaptureFixture) -> None:
+    first, store = store_of_its_own, store_of_its_own.store
+    assert manifest_of(first, "compare").metrics["champion"] is None
+    assert manifest_of(first, "promote").metrics["reason"] == "there was no champion"
+    champion = read_champions(store).champion
+    assert champion is not None
+    assert (champion.run, champion.crossencoder) == ("first", record_of(first, "train-crossencoder").artifact)
+
+    # Nothing is new: all of it is reused, the promotion too.
+    again = open_run(first.address.replace("first", "second"))
+    run_pipeline(again.address, small_recipe)
+    assert [record_of(again, name).reused for name in NAMES] == [True] * len(NAMES)
+    assert read_champions(store).champion == champion
+
+    # Another model: compared on the same mentions, and the champion is not evaluated anew.
+    other = open_run(first.address.replace("first", "third"))
+    with caplog.at_level(logging.INFO, logger="zeshel_tasks"):
+        run_pipeline(other.address, another_seed(small_recipe))
+    measured = manifest_of(other, "compare").metrics
+    evaluated = {run: manifest_of(run, "eval-crossencoder-test").metrics for run in (first, other)}
+    assert measured["champion"]["run"] == "first"
+    assert measured["overall"]["champion"] == pytest.approx(evaluated[first]["unnormalized_accuracy"]["micro"])
+    assert measured["overall"]["new"] == pytest.approx(evaluated[other]["unnormalized_accuracy"]["micro"])
+    for world, found in measured["worlds"].items():
+        assert found["new"] == pytest.approx(evaluated[other]["worlds"][world]["unnormalized_accuracy"])
+    evaluations = [key for key in store.keys("artifacts/eval-crossencoder/") if key.endswith("manifest.json")]
+    assert len(evaluations) == 4  # valid and test, of two models
+    decision = manifest_of(other, "promote").metrics
+    assert decision == decide(measured, PromoteConfig())
+    assert f"{'promoted' if decision['promoted'] else 'not promoted'}: {decision['reason']}" in caplog.messages
+    now = read_champions(store).champion
+    assert now is not None
+    assert now.run == ("third" if decision["promoted"] else "first")
+
+
+def test_a_champion_is_evaluated_on_new_test_mentions(store_of_its_own: Run, small_recipe: Recipe) -> None:
+    fewer = small_recipe.model_copy(update={"convert": small_recipe.convert.model_copy(update={"subset_seed": 9})})
+    run = open_run(store_of_its_own.address.replace("first", "other-mentions"))
+    run_pipeline(run.address, fewer)
+    overall = manifest_of(run, "compare").metrics["overall"]
+    new = manifest_of(run, "eval-crossencoder-test").metrics
+    assert overall["mentions"] == new["mentions"]
+    assert overall["new"] == pytest.approx(new["unnormalized_accuracy"]["micro"])
+    uses = {key.rsplit("/", 1)[1].partition("-")[0] for key in run.store.keys(f"runs/{run.run_id}/uses/")}
+    assert "eval" in uses, "the champion's evaluation is recorded, so that no cleanup takes it"
+
+
+def forced(monkeypatch: pytest.MonkeyPatch, promoted: bool) -> None:
+    """The gate's answer, whatever was measured."""
+    monkeypatch.setattr(promote, "decide", lambda measured, _: {"promoted": promoted, "reason": "said so", **measured})
+
+
+def test_a_model_that_was_taken_back_is_not_promoted_again(
+    store_of_its_own: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced(monkeypatch, promoted=True)
+    better = open_run(store_of_its_own.address.replace("first", "better"))
+    run_pipeline(better.address, another_seed(small_recipe))
+    store = better.store
+    assert read_champions(store).champion is not None
+    assert [found.run for found in read_champions(store).earlier] == ["first"]
+    read_champions(store).roll_back("odd links")
+
+    again = open_run(store_of_its_own.address.replace("first", "again"))
+    run_pipeline(again.address, another_seed(small_recipe))
+    decision = manifest_of(again, "promote").metrics
+    assert decision["promoted"] is False
+    assert decision["reason"].endswith(": odd links")
+    champion = read_champions(store).champion
+    assert champion is not None
+    assert champion.run == "first"
+
+
+def test_an_attempt_that_died_after_the_swap_is_gone_on_with(
+    store_of_its_own: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced(monkeypatch, promoted=True)
+    better = open_run(store_of_its_own.address.replace("first", "better"))
+    recipe = another_seed(small_recipe)
+    run_pipeline(better.address, recipe)
+    decided = manifest_of(better, "promote")
+    record = record_of(better, "promote")
+    better.store.delete(f"{record.artifact}/manifest.json")  # as if it had died before it could commit
+    forced(monkeypatch, promoted=False)
+    run_stage(STAGES["promote"], better.address, recipe)
+    assert manifest_of(better, "promote").metrics == decided.metrics
+    assert [found.run for found in read_champions(better.store).earlier] == ["first"]
+
+
+def test_another_champion_than_was_compared_with_is_left_alone(
+    store_of_its_own: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced(monkeypatch, promoted=True)
+    run = open_run(store_of_its_own.address.replace("first", "late"))
+    recipe = another_seed(small_recipe)
+    for stage, split in RECIPE[:-1]:
+        run_stage(stage, run.address, recipe, split)
+    swap = Champions.promote
+    champions = read_champions(run.store)
+    assert champions.champion is not None
+    rival = champions.champion.model_copy(update={"run": "rival", "crossencoder": "artifacts/train-crossencoder/rival"})
+
+    def beaten_to_it(self: Champions, candidate: Any) -> bool:
+        monkeypatch.setattr(Champions, "promote", swap)
+        assert read_champions(run.store).promote(rival)
+        return swap(self, candidate)
+
+    monkeypatch.setattr(Champions, "promote", beaten_to_it)
+    run_stage(STAGES["promote"], run.address, recipe)
+    decision = manifest_of(run, "promote").metrics
+    assert decision["promoted"] is False
+    assert "clear `compare`" in decision["reason"]
+    assert read_champions(run.store).champion == rival

@@ -1,0 +1,57 @@
+"""``zeshel champions`` and ``zeshel rollback``: the models that were promoted, and the way back."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from zeshel_tasks.errors import ConfigError, TryAgain
+from zeshel_tasks.shown import one_line
+from zeshel_tasks.store import open_store
+from zeshel_tasks.store.champions import KEY, Champion, read_champions
+
+
+def show_champions(store_address: str) -> None:
+    """Prints the champion, those before it, and those that were taken back.
+
+    Raises:
+        ConfigError: there has been no champion.
+    """
+    store = open_store(store_address)
+    champions = read_champions(store)
+    if champions.champion is None:
+        raise ConfigError(f"--store: expected a store with a champion, got none at {store.address}/{KEY}")
+    table = Table(box=SIMPLE)
+    for column in ("", "run", "promoted", "accuracy", "why"):
+        table.add_column(column, no_wrap=column != "why")
+    table.add_row("champion", *_cells(champions.champion))
+    for champion in champions.earlier:
+        table.add_row("before", *_cells(champion))
+    for taken_back in champions.all_rolled_back:
+        run, promoted, accuracy, _ = _cells(taken_back.champion)
+        table.add_row("taken back", run, promoted, accuracy, one_line(f"{taken_back.at}: {taken_back.reason}"))
+    Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def roll_back(store_address: str, reason: str) -> None:
+    """Makes the champion before this one the champion again.
+
+    Raises:
+        ConfigError: there is none before it.
+        TryAgain: a run promoted at the same moment.
+    """
+    champions = read_champions(open_store(store_address))
+    if not champions.roll_back(reason):
+        raise TryAgain(f"{KEY}: another one has just changed it; look with `zeshel champions`, and try again")
+    assert champions.champion is not None  # or there would have been no way back
+    earlier = champions.earlier[0]
+    print(one_line(f"run {earlier.run} is the champion again, instead of run {champions.champion.run}"))
+
+
+def _cells(champion: Champion) -> tuple[str, str, str, str]:
+    accuracy = champion.decision.get("unnormalized_accuracy")
+    shown = "" if accuracy is None else f"{accuracy:.2%}"
+    return one_line(champion.run), champion.promoted_at, shown, one_line(str(champion.decision.get("reason", "")))

@@ -1,0 +1,42 @@
+"""Who is told when a run fails, or is late."""
+
+from __future__ import annotations
+
+import pkgutil
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.orchestration.settings import Deployment, Notifier
+
+
+def alerts(deployment: Deployment) -> dict[str, Any]:
+    """Arguments of ``DAG(...)``.
+
+    Raises:
+        ConfigError: a deadline without a notifier, or a notifier that cannot be made.
+    """
+    if deployment.notifier is None:
+        if deployment.deadline_minutes is not None:
+            raise ConfigError("ZESHEL_NOTIFIER: expected whom a missed ZESHEL_DEADLINE_MINUTES is told; it is not set")
+        return {}
+    found: dict[str, Any] = {"on_failure_callback": _made(deployment.notifier)}
+    if deployment.deadline_minutes is not None:
+        found["deadline"] = DeadlineAlert(
+            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            interval=timedelta(minutes=deployment.deadline_minutes),
+            callback=AsyncCallback(deployment.notifier.path, kwargs=dict(deployment.notifier.kwargs)),
+        )
+    return found
+
+
+def _made(notifier: Notifier) -> Any:
+    try:
+        return pkgutil.resolve_name(notifier.path)(**notifier.kwargs)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"ZESHEL_NOTIFIER: expected one of Airflow's notifiers and its arguments, got {notifier.path}: {error}"
+        ) from error

@@ -1,0 +1,64 @@
+"""The task between ``report`` and ``promote`` in which a person may have to agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+from zeshel_tasks.orchestration.params import recipe_of, run_config_of
+from zeshel_tasks.orchestration.settings import run_address
+from zeshel_tasks.stages.gate import Metrics, decide
+
+
+class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
+    """Waits for *Approve* or *Reject* where the run asks for it and the gate would let the model pass.
+
+    Args:
+        store: root address of runs and artifacts.
+    """
+
+    ui_color = "#f6ead1"
+
+    def __init__(self, *, store: str, **kwargs: Any) -> None:
+        super().__init__(task_id="approve", subject="Promote this model?", **kwargs)
+        self.store = store
+
+    def execute(self, context: Any) -> Any:
+        """Returns at once where there is nothing to ask.
+
+        Raises:
+            TaskAwaitingInput: the question is put.
+        """
+        from zeshel_tasks.store import open_run  # not at import: boto3 is heavy, and the DAG processor does not need it
+
+        params, run = context["params"], open_run(run_address(self.store, context["run_id"]))
+        if not run_config_of(params).approve:
+            self.log.info("nobody is asked: the Param approve is not set")
+            return None
+        compared = run.manifest("compare")
+        assert compared is not None  # it is upstream
+        decision = decide(compared.metrics, recipe_of(params).promote)
+        if not decision["promoted"]:
+            self.log.info("nobody is asked, since it will not be promoted: %s", decision["reason"])
+            return None
+        self.body = "\n".join(_question(run.address, decision))
+        return super().execute(context)
+
+
+def _question(run: str, decision: Metrics) -> Iterator[str]:
+    """Markdown: the figures of both models."""
+    yield f"Run `{run}`, report in `{run}/report/index.html`.\n"
+    yield f"The gate says: {decision['reason']}.\n"
+    if decision["champion"] is None:
+        yield f"Unnormalized accuracy on test: **{decision['unnormalized_accuracy']:.2%}**."
+        return
+    yield "| world | mentions | champion | this model | difference | interval |"
+    yield "|---|---|---|---|---|---|"
+    for world, figures in [("all", decision["overall"]), *sorted(decision["worlds"].items())]:
+        low, high = (f"{100 * end:+.2f}" for end in figures["interval"])
+        yield (
+            f"| {world} | {figures['mentions']:,} | {figures['champion']:.2%} | {figures['new']:.2%} "
+            f"| {100 * figures['difference']:+.2f} | {low} to {high} |"
+        )

@@ -1,0 +1,100 @@
+"""compare: the run's model and the champion on the same test mentions.
+
+The champion is evaluated on this run's test split, by this run's settings of evaluation. Where that has been done
+before (nothing new since it was trained) its artifacts are found again, and no model runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.evaluation.comparison import Flags, compare_accuracy
+from zeshel_tasks.stages.contract import Job, Metrics, artifact_of_others
+from zeshel_tasks.stages.gate import shown_comparison, shown_figures
+from zeshel_tasks.stages.json_lines import read_json_lines
+from zeshel_tasks.store import Artifact, artifact_folder
+from zeshel_tasks.store.artifacts import read_manifest
+from zeshel_tasks.store.champions import KEY, Champion, read_champions
+
+log = logging.getLogger(__name__)
+
+
+def work(job: Job) -> Metrics:
+    """Does the stage's work; returns the metrics of its manifest."""
+    own = artifact_folder("train-crossencoder", job.inputs["train-crossencoder"].manifest.fingerprint)
+    accuracy = job.inputs["eval-crossencoder-test"].manifest.metrics["unnormalized_accuracy"]["micro"]
+    champion = read_champions(job.run.store).rival_of(own)
+    if champion is None:
+        log.info("there is no champion to compare with")
+        return {"unnormalized_accuracy": accuracy, "champion": None}
+    told = {"run": champion.run, "crossencoder": champion.crossencoder, "promoted_at": champion.promoted_at}
+    evaluated = _evaluated(job, champion)
+    new, old = (
+        _answers(found.path("predictions.jsonl")) for found in (job.inputs["eval-crossencoder-test"], evaluated)
+    )
+    metrics = {"unnormalized_accuracy": accuracy, "champion": told, **_compared(job, new, old)}
+    log.info("%s", shown_comparison(metrics))
+    for world, figures in metrics["worlds"].items():
+        log.info("%s: %s", world, shown_figures(figures))
+    return metrics
+
+
+def _evaluated(job: Job, champion: Champion) -> Artifact:
+    """The champion's predictions for this run's test mentions."""
+    from zeshel_tasks.stages.registry import STAGES
+
+    own = {name: job.inputs[f"{name}-test"].manifest.config for name in ("eval-biencoder", "eval-crossencoder")}
+    recipe = type(job.recipe).model_validate(
+        {"preset": job.recipe.preset, **{name.replace("-", "_"): config for name, config in own.items()}}
+    )
+    data = {name: job.inputs[name] for name in ("download", "convert")}
+    biencoder, crossencoder = (_model(job, folder) for folder in (champion.biencoder, champion.crossencoder))
+    candidates = artifact_of_others(
+        job, STAGES["eval-biencoder"], "test", recipe, data | {"train-biencoder": biencoder}
+    )
+    return artifact_of_others(
+        job,
+        STAGES["eval-crossencoder"],
+        "test",
+        recipe,
+        data | {"eval-biencoder-test": candidates, "train-crossencoder": crossencoder},
+    )
+
+
+def _model(job: Job, folder: str) -> Artifact:
+    store = job.run.store
+    manifest = read_manifest(store, folder)
+    if manifest is None:
+        raise ConfigError(
+            f"{store.address}/{KEY}: expected a champion whose model is in the store, got one whose {folder} is gone: "
+            "`zeshel rollback` goes back to the one before"
+        )
+    return Artifact(store, folder, manifest, job.scratch / "cache")
+
+
+def _answers(predictions: Path) -> dict[str, tuple[str, bool]]:
+    """By mention id: its world, and whether it was linked right."""
+    return {line["mention_id"]: (line["world"], bool(line["correct"])) for line in read_json_lines(predictions)}
+
+
+def _compared(job: Job, new: dict[str, tuple[str, bool]], old: dict[str, tuple[str, bool]]) -> Metrics:
+    config = job.recipe.compare
+    worlds = np.array([world for world, _ in new.values()])
+    flags: list[Flags] = [np.array([answers[mention][1] for mention in new]) for answers in (new, old)]
+
+    def compared(chosen: Flags) -> dict[str, Any]:
+        random = np.random.default_rng(config.bootstrap_seed)
+        ours, theirs = (values[chosen] for values in flags)
+        return compare_accuracy(
+            ours, theirs, confidence=config.confidence, samples=config.bootstrap_samples, random=random
+        )
+
+    return {
+        "overall": compared(np.ones(len(worlds), dtype=bool)),
+        "worlds": {str(world): compared(worlds == world) for world in np.unique(worlds)},
+    }
