@@ -115,6 +115,10 @@ def _add_commands_on_runs(commands: Any) -> None:
     export.add_argument("--out", required=True, type=_path, help="a new or empty directory")
     export.set_defaults(command=_export)
 
+    track = commands.add_parser("track", help="tell MLflow ($MLFLOW_TRACKING_URI) of a run; stages do so themselves")
+    _add_run(track)
+    track.set_defaults(command=_track)
+
     champions = commands.add_parser("champions", help="the models that were promoted, the one in use first")
     _add_store(champions)
     champions.set_defaults(command=_champions)
@@ -206,12 +210,25 @@ def _text_of(config: Path) -> str:
 def _run_stage(options: argparse.Namespace) -> None:
     recipe = _recipe(options, prefix=f"{options.stage.settings}.")
     run_stage(options.stage, options.run, recipe, getattr(options, "split", None))
+    _tell_mlflow(options.run)
 
 
 def _run_pipeline(options: argparse.Namespace) -> None:
     from zeshel_tasks.commands.pipeline import run_pipeline
 
-    run_pipeline(options.run, _recipe(options))
+    run_pipeline(options.run, _recipe(options), after_each=_tell_mlflow)
+
+
+def _tell_mlflow(run: str) -> None:
+    from zeshel_tasks.commands.tracking import tell_of_run
+
+    tell_of_run(run)
+
+
+def _track(options: argparse.Namespace) -> None:
+    from zeshel_tasks.commands.tracking import track_run
+
+    track_run(options.run)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -234,8 +251,10 @@ def _champions(options: argparse.Namespace) -> None:
 
 def _roll_back(options: argparse.Namespace) -> None:
     from zeshel_tasks.commands.champions import roll_back
+    from zeshel_tasks.commands.tracking import tell_of_champion
 
     roll_back(options.store, options.reason)
+    tell_of_champion(options.store)
 
 
 def _collect_garbage(options: argparse.Namespace) -> None:

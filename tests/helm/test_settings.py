@@ -90,11 +90,14 @@ def test_numbers_of_the_dag_have_the_bounds_of_the_settings() -> None:
         "retries": "retries",
         "retryDelaySeconds": "retry_delay_seconds",
         "maxRetryDelaySeconds": "max_retry_delay_seconds",
+        "deadlineMinutes": "deadline_minutes",
     }
     for own, theirs in names.items():
         schema = SCHEMA["properties"]["dag"]["properties"][own]
+        number = resolved(model[theirs], {})
+        schema = schema["anyOf"][0] if "anyOf" in schema else schema
         for bound in ("minimum", "maximum", "exclusiveMinimum"):
-            assert schema.get(bound) == model[theirs].get(bound), f"{bound} of {own}"
+            assert schema.get(bound) == number.get(bound), f"{bound} of {own}"
 
 
 def test_the_defaults_are_those_of_the_settings_but_for_cpu_and_memory(read: Read) -> None:
@@ -118,6 +121,9 @@ def test_the_defaults_are_those_of_the_settings_but_for_cpu_and_memory(read: Rea
 def test_every_value_of_the_dag_arrives(read: Read) -> None:
     dag = {
         "schedule": "0 3 * * 0",
+        "scheduleAsset": "s3://bucket/zeshel.tar.bz2",
+        "deadlineMinutes": 90.5,
+        "notifier": {"class": "my.Notifier", "kwargs": {"to": ["a@example.org"]}},
         "defaults": {"preset": "blink", "train_biencoder.learning_rate": "2e-5", "top_k": 32},
         "owner": "ml team",
         "maxActiveRuns": 2,
@@ -130,14 +136,19 @@ def test_every_value_of_the_dag_arrives(read: Read) -> None:
     assert deployment.store == "s3://bucket/prefix"
     assert deployment.runner == "kubernetes"
     assert deployment.schedule == dag["schedule"]
+    assert (deployment.schedule_asset, deployment.deadline_minutes) == (dag["scheduleAsset"], 90.5)
+    assert deployment.notifier is not None
+    assert deployment.notifier.model_dump(by_alias=True) == dag["notifier"]
     assert deployment.defaults == dag["defaults"]
     assert (deployment.owner, deployment.pool) == ("ml team", "GPU pool")
     assert (deployment.max_active_runs, deployment.retries) == (2, 0)
     assert (deployment.retry_delay_seconds, deployment.max_retry_delay_seconds) == (0.5, 86400)
 
 
-def test_no_schedule_means_by_hand(read: Read) -> None:
-    assert read({"store": STORE}).schedule is None
+def test_no_schedule_means_by_hand_and_no_notifier_that_nobody_is_told(read: Read) -> None:
+    deployment = read({"store": STORE})
+    unset = (deployment.schedule, deployment.schedule_asset, deployment.deadline_minutes, deployment.notifier)
+    assert unset == (None, None, None, None)
 
 
 def test_the_slots_of_the_pool_are_there_for_what_makes_it(

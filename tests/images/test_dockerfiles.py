@@ -113,11 +113,11 @@ def test_a_change_of_our_code_does_not_install_the_other_packages_again(shipped:
     assert copied <= NEEDED_BY_INSTALL
 
 
-def test_each_image_installs_its_own_extra() -> None:
-    for path, extra in ((TASKS, "train"), (AIRFLOW, "airflow")):
+def test_each_image_installs_its_own_extras() -> None:
+    for path, extras in ((TASKS, ["train", "mlflow"]), (AIRFLOW, ["airflow"])):
         commands = [command for found in read(path).instructions if found.name == "RUN" for command in found.commands]
         (listing,) = [command for command in commands if any(word.endswith("requirements.py") for word in command[:2])]
-        assert listing[3 : listing.index(">")] == [extra]
+        assert listing[3 : listing.index(">")] == extras
 
 
 def test_the_final_stage_of_the_tasks_image_takes_only_what_was_installed() -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.registry import RECIPE
 
 
-def run_pipeline(run_address: str, recipe: Recipe) -> None:
-    """Runs (or reuses) every stage of the recipe; each records itself in the run."""
+def run_pipeline(run_address: str, recipe: Recipe, after_each: Callable[[str], None] = lambda _: None) -> None:
+    """Runs (or reuses) every stage of the recipe; each records itself in the run.
+
+    Args:
+        run_address: ``<store>/runs/<run id>``.
+        recipe: all settings.
+        after_each: called with the run's address when a stage is done.
+    """
     for stage, split in RECIPE:
         run_stage(stage, run_address, recipe, split)
+        after_each(run_address)
