@@ -28,8 +28,9 @@ the metrics. On Kubernetes, `kubectl get pods -l zeshel/run=<run id>` lists its 
 delete it. `zeshel show --run <that address>` prints what ran, what was reused, and where each artifact lies.
 """
 
-from airflow.sdk import DAG, chain
+from airflow.sdk import DAG, TriggerRule, chain
 
+from zeshel_tasks.config import HELDOUT_SPLITS
 from zeshel_tasks.orchestration.factory import approval, dag_arguments, task_maker
 from zeshel_tasks.orchestration.settings import read_deployment
 
@@ -44,10 +45,15 @@ with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
     train_crossencoder = stage("train-crossencoder")
     accuracy = [stage("eval-crossencoder", split) for split in ("valid", "test")]
     compare = stage("compare")
-    report = stage("report")
+    report = stage("report", trigger_rule=TriggerRule.NONE_FAILED)  # a data set need not have held-out mentions
     approve = approval(deployment)
     promote = stage("promote")
 
     chain(
         download, convert, train_biencoder, candidates, train_crossencoder, accuracy, compare, report, approve, promote
     )
+
+    # Held-out mentions are of the worlds of train, whose entities were encoded for the candidates of train.
+    for split in HELDOUT_SPLITS:
+        chain(candidates[0], stage("eval-biencoder", split), ranked := stage("eval-crossencoder", split), report)
+        train_crossencoder >> ranked

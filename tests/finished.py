@@ -1,6 +1,12 @@
 """What a run must have once a stage has finished."""
 
+from zeshel_tasks.config import HELDOUT_SPLITS
+from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import Manifest, Run, RunRecord
+
+STEPS = [(stage, split) for stage, split in RECIPE if split not in HELDOUT_SPLITS]
+"""The stages of a run whose data set has no held-out mentions, in their order."""
+NAMES = [stage.name_for(split) for stage, split in STEPS]
 
 
 def record_of(run: Run, name: str) -> RunRecord:

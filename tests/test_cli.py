@@ -172,8 +172,8 @@ def test_every_setting_of_every_stage_is_a_flag_of_the_pipeline(
     main(["pipeline", "--run", run, *bad])
     out = capsys.readouterr().out
     assert "unrecognized" not in out
-    refused = {line.split()[1].rstrip(":").removeprefix(f"{stage}.") for line in out.splitlines()}
-    accepted = {"source", "bert_model", "biencoder_weights", "crossencoder_weights"}
+    refused = {line.split()[1].rstrip(":").removeprefix(f"{stage}.").removesuffix(".0") for line in out.splitlines()}
+    accepted = {"source", "more_sources", "bert_model", "biencoder_weights", "crossencoder_weights"}
     assert refused | accepted >= set(STAGE_CONFIGS[stage].model_fields)
 
 

@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 
 from tests.faults import Fault
-from tests.finished import manifest_of
+from tests.finished import NAMES, manifest_of
 from zeshel_tasks.errors import EXIT_TRY_AGAIN
-from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import Run, open_run
 
-NAMES = [stage.name_for(split) for stage, split in RECIPE]
 VARYING = {"training_seconds", "mentions_per_second", "entities_per_second"}
 KILLS = 30
 

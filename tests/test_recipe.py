@@ -224,8 +224,8 @@ def test_addresses_pace_and_place_stay_out_of_the_fingerprint() -> None:
         if not setting_flag(field, "affects_result")
     }
     assert kept_out == {
-        "source", "sha256", "max_download_gb", "max_unpacked_gb", "timeout_seconds", "max_download_minutes",
-        "private_addresses",
+        "source", "more_sources", "sha256", "max_download_gb", "max_unpacked_gb", "timeout_seconds",
+        "max_download_minutes", "private_addresses",
         "device", "print_interval", "bert_model", "biencoder_weights", "crossencoder_weights",
         "data_parallel", "eval_interval", "checkpoint_minutes", "stall_minutes", "encode_batch_size", "eval_batch_size",
     }  # fmt: skip

@@ -21,7 +21,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
+
+from pydantic.fields import FieldInfo
 
 from zeshel_tasks import __version__
 from zeshel_tasks.addresses import checked_address
@@ -101,8 +103,11 @@ def _add_commands_on_runs(commands: Any) -> None:
     for stage in STAGE_CONFIGS:
         _add_settings(pipeline, stage, prefix=f"{stage}.")
     everywhere = pipeline.add_argument_group("a setting of every stage that has it")
-    for name in sorted({name for model in STAGE_CONFIGS.values() for name in model.model_fields}):
-        everywhere.add_argument(f"--{name}", dest=f"setting:{name}", metavar="VALUE", help=argparse.SUPPRESS)
+    fields = {name: field for model in STAGE_CONFIGS.values() for name, field in model.model_fields.items()}
+    for name, field in sorted(fields.items()):
+        everywhere.add_argument(
+            f"--{name}", dest=f"setting:{name}", metavar="VALUE", help=argparse.SUPPRESS, **_value_options(field)
+        )
     pipeline.set_defaults(command=_run_pipeline)
 
     show = commands.add_parser("show", help="what a run did: stages, metrics, provenance")
@@ -177,10 +182,17 @@ def _add_settings(parser: argparse.ArgumentParser, stage: str, *, prefix: str) -
     model = STAGE_CONFIGS[stage]
     group = parser.add_argument_group(prefix.rstrip(".") or "settings", _first_line(model))
     for name, field in model.model_fields.items():
-        # A bare switch means true, as BLINK's --data_parallel; a value is always welcome.
-        bare: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
         text = f"{field.description} ({_in_presets(preset_values(stage, name))})".replace("%", "%%")
-        group.add_argument(f"--{prefix}{name}", dest=f"setting:{prefix}{name}", metavar="VALUE", help=text, **bare)
+        group.add_argument(
+            f"--{prefix}{name}", dest=f"setting:{prefix}{name}", metavar="VALUE", help=text, **_value_options(field)
+        )
+
+
+def _value_options(field: FieldInfo) -> dict[str, Any]:
+    """A list is given one by one. A bare switch means true, as BLINK's --data_parallel; a value is always welcome."""
+    if get_origin(field.annotation) is tuple:
+        return {"action": "append"}
+    return {"nargs": "?", "const": "true"} if field.annotation is bool else {}
 
 
 def _recipe(options: argparse.Namespace, prefix: str = "") -> Recipe:
@@ -335,7 +347,7 @@ def _with_underscores(arguments: Sequence[str]) -> list[str]:
 def _in_presets(values: dict[Preset, Any]) -> str:
     """``64``, or ``blink 64, recommended 64, smoke 16``."""
     if len(set(values.values())) == 1:
-        return str(values["recommended"])
+        return "none" if values["recommended"] == () else str(values["recommended"])
     return ", ".join(f"{preset} {value}" for preset, value in values.items())
 
 

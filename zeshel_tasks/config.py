@@ -9,14 +9,17 @@ A run's settings are a :class:`Recipe`; ``recipe.py`` builds it from a preset an
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from zeshel_tasks.addresses import MAX_CHARACTERS, checked_address
 
-Split = Literal["train", "valid", "test"]
+Split = Literal["train", "valid", "test", "heldout_train_seen", "heldout_train_unseen"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+HELDOUT_SPLITS: tuple[Split, ...] = ("heldout_train_seen", "heldout_train_unseen")
+"""Mentions of the worlds of train that no training sees; not every data set has them."""
+ALL_SPLITS = SPLITS + HELDOUT_SPLITS
 Preset = Literal["blink", "recommended", "smoke"]
 TypeOptimization = Literal["all", "additional_layers", "top_layer", "top4_layers", "all_encoder_layers"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -30,6 +33,8 @@ ZESHEL_ON_GOOGLE_DRIVE = "https://drive.google.com/uc?export=download&id=1ZcKZ1i
 
 # Of an address, a path or a name, for the trigger form to refuse others; `checked_address` looks more closely.
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
+Address = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, pattern=NO_CONTROL_CHARACTERS)]
+WorldToSplit = Annotated[str, Field(max_length=MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+=(train|valid|test)$")]
 
 
 def setting(
@@ -71,7 +76,15 @@ class StageConfig(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _addresses_can_be_asked_for(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [checked_address(item) if isinstance(item, str) else item for item in value]
         return checked_address(value) if isinstance(value, str) else value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any, info: ValidationInfo) -> Any:
+        takes_many = get_origin(cls.model_fields[str(info.field_name)].annotation) is tuple
+        return [value] if takes_many and isinstance(value, str) else value
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The settings that change what the stage computes."""
@@ -87,14 +100,31 @@ class DownloadConfig(StageConfig):
 
     source: str = setting(
         ZESHEL_ON_GOOGLE_DRIVE,
-        "The archive (.tar.bz2, .tar.gz, .tar.xz, .tar): http(s) or s3 address, or a local path.",
+        "The data set: an archive (.tar.bz2, .tar.gz, .tar.xz, .tar) at an http(s) or s3 address or a local path; or a "
+        "folder with documents/ and mentions/: a local one, or s3://bucket/prefix/ with a slash at its end.",
         affects_result=False,  # the content's identity decides, wherever it lies
         min_length=1,
         max_length=MAX_CHARACTERS,
         pattern=NO_CONTROL_CHARACTERS,
     )
+    more_sources: tuple[Address, ...] = setting(
+        (),
+        "Further data sets that are merged with it, one a line: archives or folders alike, each with worlds of its "
+        "own.",
+        affects_result=False,
+        max_length=1000,
+    )
+    worlds_to_splits: tuple[WorldToSplit, ...] = setting(
+        (),
+        "Which split all mentions of a world go to, one world=split a line (my_wiki=test); the other worlds stay where "
+        "their data set has them.",
+        max_length=10_000,
+    )
     sha256: str | None = setting(
-        None, "Expected SHA-256 of the archive, in hexadecimal.", affects_result=False, pattern=r"^[0-9a-fA-F]{64}$"
+        None,
+        "Expected SHA-256 of the archive that source names, in hexadecimal.",
+        affects_result=False,
+        pattern=r"^[0-9a-fA-F]{64}$",
     )
     max_download_gb: float = setting(8.0, "Refuse an archive larger than this.", affects_result=False, gt=0, le=10_000)
     max_unpacked_gb: float = setting(
@@ -117,6 +147,25 @@ class DownloadConfig(StageConfig):
         "private network either way.",
         affects_result=False,
     )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All data sets, in the order in which they are merged."""
+        return (self.source, *self.more_sources)
+
+    @property
+    def assigned(self) -> dict[str, Split]:
+        """World -> split."""
+        pairs = (text.rpartition("=") for text in self.worlds_to_splits)
+        return {world: cast("Split", split) for world, _, split in pairs}
+
+    @model_validator(mode="after")
+    def _one_split_a_world(self) -> Self:
+        if len(self.assigned) < len(self.worlds_to_splits):
+            worlds = [text.rpartition("=")[0] for text in self.worlds_to_splits]
+            twice = next(world for world in worlds if worlds.count(world) > 1)
+            raise ValueError(f"worlds_to_splits: expected each world once, got {twice} twice")
+        return self
 
 
 class ConvertConfig(StageConfig):

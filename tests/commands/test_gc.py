@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.finished import STEPS
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import gc
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_TRY_AGAIN
 from zeshel_tasks.stages.contract import run_stage
-from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import LocalStore, Run, champions, open_run
 from zeshel_tasks.store.lock import LOCK
 
@@ -40,7 +40,7 @@ def test_what_a_run_did_stays_and_can_be_used_again(
     assert collect(store) == 0
     assert set(store.keys("")) == before
     assert "removed 0.0 kB; " in capsys.readouterr().out
-    for stage, split in RECIPE:
+    for stage, split in STEPS:
         run_stage(stage, f"{store.address}/runs/next", small_recipe, split)
         record = open_run(f"{store.address}/runs/next").record(stage.name_for(split))
         assert record is not None

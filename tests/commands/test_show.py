@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.finished import manifest_of
+from tests.finished import NAMES, manifest_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.commands.show import show_run
 from zeshel_tasks.config import Recipe
@@ -12,8 +12,6 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import Run, open_run
-
-NAMES = [stage.name_for(split) for stage, split in RECIPE]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +73,7 @@ def test_the_text_tells_where_results_come_from(
 ) -> None:
     text = shown(finished_run, capsys)
     assert small_recipe.download.source in text
-    assert manifest_of(finished_run, "download").metrics["archive_sha256"] in text
+    assert manifest_of(finished_run, "download").metrics["sources"][0]["sha256"] in text
     assert small_recipe.train_biencoder.bert_model in text
     assert f"{finished_run.address}/report/index.html" in text
 

@@ -14,16 +14,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
-from tests.finished import manifest_of
+from tests.finished import NAMES, manifest_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import tracking
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
 from zeshel_tasks.orchestration.demo.airflow_config import free_port
-from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import LocalStore, Run
 from zeshel_tasks.store.champions import Champion, read_champions
 
-NAMES = [stage.name_for(split) for stage, split in RECIPE]
 START_SECONDS = 180
 
 

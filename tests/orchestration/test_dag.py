@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from zeshel_tasks.config import HELDOUT_SPLITS
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.params import param_schemas
 
@@ -37,7 +38,10 @@ def test_the_dag_is_the_recipe_with_its_evals_side_by_side(load_dag_file: LoadDa
         "convert": {"train-biencoder"},
         "train-biencoder": EVALS,
         **{name: {"train-crossencoder"} for name in EVALS},
-        "train-crossencoder": CROSS_EVALS,
+        "eval-biencoder-train": {"train-crossencoder", *(f"eval-biencoder-{split}" for split in HELDOUT_SPLITS)},
+        **{f"eval-biencoder-{split}": {f"eval-crossencoder-{split}"} for split in HELDOUT_SPLITS},
+        "train-crossencoder": CROSS_EVALS | {f"eval-crossencoder-{split}" for split in HELDOUT_SPLITS},
+        **{f"eval-crossencoder-{split}": {"report"} for split in HELDOUT_SPLITS},
         **{name: {"compare"} for name in CROSS_EVALS},
         "compare": {"report"},
         "report": {"approve"},
@@ -49,7 +53,7 @@ def test_the_dag_is_the_recipe_with_its_evals_side_by_side(load_dag_file: LoadDa
 def test_the_scheduler_needs_none_of_the_training_libraries_to_import_the_dag() -> None:
     env = {**os.environ, "ZESHEL_STORE": "/data"}
     done = subprocess.run([sys.executable, "-c", BLOCKED_IMPORT], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.stdout.strip() == "13", done.stderr
+    assert done.stdout.strip() == "17", done.stderr
 
 
 def test_it_runs_by_hand_only_until_a_schedule_is_set(load_dag_file: LoadDagFile) -> None:

@@ -199,9 +199,15 @@ def _provenance() -> dict[str, Any]:
     plain = {"cpu": "Intel Xeon", "cores": 4, "memory_gb": 16, "gpu": None}
     stages = [stage["name"] for stage in _stages()]
     return {
-        "data_source": "https://example.org/data/zeshel.tar.bz2",
-        "data_identity": 'etag "5e1f-60a"',
-        "archive_sha256": "98d677c427d2f94723114b521bc6a9de0813db0c16446741451c635f24a64ffe",
+        "sources": [
+            {
+                "source": "https://example.org/data/zeshel.tar.bz2",
+                "identity": 'etag "5e1f-60a"',
+                "sha256": "98d677c427d2f94723114b521bc6a9de0813db0c16446741451c635f24a64ffe",
+                "bytes": 1_234_567,
+                "worlds": ["aster", "brine"],
+            }
+        ],
         "worlds": 16,
         "documents": 492321,
         "versions": {stage: {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"} for stage in stages},

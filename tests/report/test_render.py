@@ -164,9 +164,8 @@ def test_text_of_the_data_never_becomes_markup(report: WriteReport, build_conten
         mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), EVIL)}],
         configuration={"download": {"source": EVIL}, EVIL: {EVIL: EVIL}},
         provenance={
-            "data_source": EVIL,
-            "data_identity": EVIL,
-            "archive_sha256": EVIL,
+            "sources": [{"source": EVIL, "identity": EVIL, "sha256": EVIL, "bytes": 1, "worlds": [EVIL]}],
+            "assigned": {EVIL: "test"},
             "versions": {EVIL: {EVIL: EVIL}},
         },
         curves={EVIL: [{"step": 1, "epoch": 1, "loss": 1.0}]},
@@ -214,7 +213,7 @@ def test_the_page_adapts_to_dark_phone_and_paper(unchanged_html: str) -> None:
 
 def test_a_run_that_only_began_still_has_a_report(report: WriteReport, build_content: BuildContent) -> None:
     empty: dict[str, Any] = {"recall": {}, "accuracy": {}, "training": {}, "curves": {}, "configuration": {}}
-    nowhere = {"data_source": None, "data_identity": None, "archive_sha256": None}
+    nowhere: dict[str, Any] = {}
     metrics, html = report(
         build_content(stages=[], mistakes=[], history=[], comparison=None, convert=None, provenance=nowhere, **empty)
     )

@@ -77,9 +77,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), each)} for each in (evil, ATTRIBUTE, LINK)],
         configuration={"download": {"source": evil}, "train-biencoder": {"bert_model": LINK}, evil: {evil: evil}},
         provenance={
-            "data_source": LINK,
-            "data_identity": evil,
-            "archive_sha256": ATTRIBUTE,
+            "sources": [{"source": LINK, "identity": evil, "sha256": ATTRIBUTE, "bytes": 1, "worlds": [evil]}],
+            "assigned": {evil: "test"},
             "versions": {evil: {evil: evil}},
             "hardware": {evil: {evil: evil}},
         },

@@ -225,7 +225,7 @@ def test_the_manifest_tells_where_when_and_with_what_it_was_made(
     manifest = run_stage(FakeStage("download", does=work), address, recipe)
     assert manifest.stage == "download"
     assert manifest.package_version == __version__
-    assert manifest.config == recipe.download.model_dump()
+    assert manifest.config == recipe.download.model_dump(mode="json")
     assert manifest.device == "cuda: a GPU"
     assert manifest.peak_memory_mb > 50
     assert manifest.versions.keys() >= {"python", "torch", "transformers", "pydantic", "boto3"}

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
-from tests.finished import manifest_of, record_of
+from tests.finished import NAMES, STEPS, manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.models.batches import token_batch
@@ -21,11 +21,9 @@ from zeshel_tasks.models.biencoder import load_biencoder, mention_tower
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.json_lines import read_json_lines
-from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import Artifact, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
-NAMES = [stage.name_for(split) for stage, split in RECIPE]
 ENTITIES = 80
 SPLITS = {"train": 4, "valid": 2, "test": 2}  # worlds
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".t7", ".joblib")
@@ -83,7 +81,7 @@ def test_every_step_has_a_record_and_a_committed_manifest(run: Run) -> None:
 
 
 def test_each_step_names_the_steps_it_was_made_from(run: Run) -> None:
-    for stage, split in RECIPE:
+    for stage, split in STEPS:
         inputs = manifest_of(run, stage.name_for(split)).inputs
         for name in (pattern.format(split=split) for pattern in stage.inputs):
             assert inputs[name] == manifest_of(run, name).fingerprint
@@ -269,7 +267,7 @@ def test_checkpoints_and_lost_attempts_are_gone(run: Run) -> None:
 
 
 def test_a_rerun_reuses_every_step_within_seconds(run: Run) -> None:
-    settings = {stage.settings: manifest_of(run, stage.name_for(split)).config for stage, split in RECIPE}
+    settings = {stage.settings: manifest_of(run, stage.name_for(split)).config for stage, split in STEPS}
     recipe = Recipe.model_validate({"preset": "smoke", **settings})
     again = open_run(run.address.replace("first", "second"))
     run_pipeline(again.address, recipe)

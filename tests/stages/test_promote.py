@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.finished import manifest_of, record_of
+from tests.finished import NAMES, STEPS, manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import PromoteConfig, Recipe
 from zeshel_tasks.evaluation.comparison import compare_accuracy
 from zeshel_tasks.stages import promote
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.gate import decide
-from zeshel_tasks.stages.registry import RECIPE, STAGES
+from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.store.champions import Champions, read_champions
-
-NAMES = [stage.name_for(split) for stage, split in RECIPE]
 
 
 def figures(won: int, lost: int, mentions: int = 1000) -> dict[str, Any]:
@@ -175,7 +173,7 @@ def test_another_champion_than_was_compared_with_is_left_alone(
     forced(monkeypatch, promoted=True)
     run = open_run(store_of_its_own.address.replace("first", "late"))
     recipe = another_seed(small_recipe)
-    for stage, split in RECIPE[:-1]:
+    for stage, split in STEPS[:-1]:
         run_stage(stage, run.address, recipe, split)
     swap = Champions.promote
     champions = read_champions(run.store)

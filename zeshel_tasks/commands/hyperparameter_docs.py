@@ -40,7 +40,7 @@ train_biencoder:
 """
 
 _BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
-_ADDRESSES = {"source", "bert_model", "biencoder_weights", "crossencoder_weights"}
+_ADDRESSES = {"source", "more_sources", "bert_model", "biencoder_weights", "crossencoder_weights"}
 _TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}
 
 
@@ -69,7 +69,9 @@ def _takes(schema: dict[str, Any]) -> str:
     """What a setting accepts, from its JSON schema: type, choices, bounds, and whether it may be none."""
     kinds = schema.get("anyOf", [schema])
     core = next(kind for kind in kinds if kind.get("type") != "null")
-    if "enum" in core:
+    if core["type"] == "array":
+        text = f"list of {_takes(core['items'])}"
+    elif "enum" in core:
         text = ", ".join(f"`{choice}`" for choice in core["enum"])
     elif core.get("pattern") == NO_CONTROL_CHARACTERS:
         text = _TYPES[core["type"]]  # every name and path is one
@@ -84,7 +86,7 @@ def _takes(schema: dict[str, Any]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return "none" if value is None else f"`{value}`"
+    return "none" if value is None or value == () else f"`{value}`"
 
 
 def _escaped(text: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zeshel_tasks.config import Recipe
-from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages.contract import has_split, run_stage
 from zeshel_tasks.stages.registry import RECIPE
+from zeshel_tasks.store import open_run
 
 
 def run_pipeline(run_address: str, recipe: Recipe, after_each: Callable[[str], None] = lambda _: None) -> None:
@@ -18,5 +19,6 @@ def run_pipeline(run_address: str, recipe: Recipe, after_each: Callable[[str], N
         after_each: called with the run's address when a stage is done.
     """
     for stage, split in RECIPE:
-        run_stage(stage, run_address, recipe, split)
-        after_each(run_address)
+        if split is None or has_split(open_run(run_address), split):
+            run_stage(stage, run_address, recipe, split)
+            after_each(run_address)

@@ -124,7 +124,7 @@ def _provenance(run: Run, finished: Finished) -> list[str]:
     lines = []
     if "download" in finished:
         manifest = finished["download"][1]
-        lines.append(f"data    {manifest.config['source']}  sha256 {manifest.metrics['archive_sha256']}")
+        lines += [f"data    {data['source']}  sha256 {data['sha256']}" for data in manifest.metrics["sources"]]
     if "train-biencoder" in finished:
         manifest = finished["train-biencoder"][1]
         lines.append(f"model   {manifest.config['bert_model']}  {manifest.inputs['bert_model']}")

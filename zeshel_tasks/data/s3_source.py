@@ -67,5 +67,5 @@ class S3Source:
                 return s3_client().head_object(Bucket=self._bucket, Key=self._key)
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") in _MISSING:
-                    raise ConfigError(f"source: no such object: {self.name}") from error
+                    raise ConfigError(f"source: no such object: {self.name} (a prefix ends with '/')") from error
                 raise

@@ -15,14 +15,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from zeshel_tasks.config import SPLITS
+from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.data.json_lines import BadLine, Record, read_json_lines
 from zeshel_tasks.errors import DataError
 
-RawSplit = Literal["train", "valid", "test", "heldout_train_seen", "heldout_train_unseen"]
-MENTION_FILES: dict[RawSplit, str] = {
+MENTION_FILES: dict[Split, str] = {
     "train": "train.json",
     "valid": "val.json",
     "test": "test.json",
@@ -78,6 +76,7 @@ class Dataset:
 
     Args:
         root: the folder that holds ``documents/`` and ``mentions/``.
+        name: in messages, where it is not ``root``.
 
     Attributes:
         worlds: names of the worlds, sorted.
@@ -86,14 +85,16 @@ class Dataset:
         DataError: there is no ``documents/*.json``.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = "") -> None:
         self.root = root
         files = (path for path in (root / "documents").glob("*.json") if path.is_file())
         self.worlds = tuple(sorted(path.stem for path in files if not path.name.startswith(".")))
         if not self.worlds:
-            raise DataError("not a data set in ZESHEL's format", file=str(root), expected="documents/<world>.json")
+            raise DataError(
+                "not a data set in ZESHEL's format", file=name or str(root), expected="documents/<world>.json"
+            )
 
-    def splits(self) -> tuple[RawSplit, ...]:
+    def splits(self) -> tuple[Split, ...]:
         """The splits that exist; train, valid and test are always named, so that reading a missing one fails."""
         return tuple(s for s, file in MENTION_FILES.items() if s in SPLITS or (self.root / "mentions" / file).is_file())
 
@@ -109,7 +110,7 @@ class Dataset:
             _check_new(record, "document_id", document_id, first_line)
             yield Document(document_id, record.text("title"), record.text("text"))
 
-    def mentions(self, split: RawSplit, on_bad_line: BadLine | None = None) -> Iterator[Mention]:
+    def mentions(self, split: Split, on_bad_line: BadLine | None = None) -> Iterator[Mention]:
         """The mentions of a split, in file order.
 
         Args:
@@ -192,7 +193,7 @@ class BadLines:
             log.warning("%s: further ones are counted and not logged", self._verb)
 
 
-def _count_mentions(dataset: Dataset, split: RawSplit) -> tuple[dict[str, int], int]:
+def _count_mentions(dataset: Dataset, split: Split) -> tuple[dict[str, int], int]:
     bad = BadLines("bad mention")
     worlds = Counter(mention.world for mention in dataset.mentions(split, bad))
     if not worlds:
@@ -202,7 +203,7 @@ def _count_mentions(dataset: Dataset, split: RawSplit) -> tuple[dict[str, int], 
 
 def _check_worlds_are_disjoint(mentions: dict[str, dict[str, int]]) -> None:
     """Zero-shot means that no world of valid or test was trained on."""
-    split_of: dict[str, str] = {}
+    split_of: dict[str, Split] = {}
     for split in SPLITS:
         for world in mentions[split]:
             first = split_of.setdefault(world, split)
@@ -211,7 +212,7 @@ def _check_worlds_are_disjoint(mentions: dict[str, dict[str, int]]) -> None:
                     "the same world in two splits",
                     file=f"mentions/{MENTION_FILES[split]}",
                     field="corpus",
-                    expected=f"no world of mentions/{MENTION_FILES[first]}",  # type: ignore[index]
+                    expected=f"no world of mentions/{MENTION_FILES[first]}",
                     got=world,
                 )
 

@@ -43,7 +43,7 @@ DOCS = {
 class TaskMaker(Protocol):
     """Makes the task of a stage in the DAG that is being written."""
 
-    def __call__(self, command: str, split: Split | None = None) -> BaseOperator: ...
+    def __call__(self, command: str, split: Split | None = None, **kwargs: Any) -> BaseOperator: ...
 
 
 def dag_arguments(deployment: Deployment) -> dict[str, Any]:
@@ -106,8 +106,8 @@ def task_maker(deployment: Deployment) -> TaskMaker:
     """``stage_task("eval-biencoder", "test")`` makes that stage's task, run by the deployment's runner."""
     operator = _operator(deployment)
 
-    def stage_task(command: str, split: Split | None = None) -> BaseOperator:
-        return operator(Stage(command, split), doc_md=DOCS[command])
+    def stage_task(command: str, split: Split | None = None, **kwargs: Any) -> BaseOperator:
+        return operator(Stage(command, split), doc_md=DOCS[command], **kwargs)
 
     return stage_task
 

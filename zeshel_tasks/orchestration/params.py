@@ -152,14 +152,14 @@ def _shown(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, bool):
         return str(value).lower()
-    return "none" if value is None else str(value)
+    return "none" if value is None or value == () else str(value)
 
 
 def _optional(schema: Mapping[str, Any], *, title: str, description: str) -> dict[str, Any]:
     """A setting's JSON schema, with null added to what it takes."""
     core = next((part for part in schema.get("anyOf", []) if part.get("type") != "null"), schema)
     kept = ("type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
-    result = {key: core[key] for key in (*kept, "minLength", "maxLength") if key in core}
+    result = {key: core[key] for key in (*kept, "minLength", "maxLength", "items", "maxItems") if key in core}
     if result["type"] == "boolean":
         # A plain boolean is drawn as a switch, which cannot show "not set"; `string` first makes Airflow's form
         # draw a list of choices, and the enum still takes nothing but true, false and null.

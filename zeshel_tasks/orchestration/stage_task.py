@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk import Asset
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.sdk.log import mask_secret
 
 from zeshel_tasks.config import STAGE_CONFIGS, EncoderConfig, Split
@@ -79,7 +79,8 @@ def command_line(stage: Stage, run: str, params: Mapping[str, Any]) -> list[str]
     Raises:
         AirflowFailException: the Params are not a valid recipe; no retry helps.
     """
-    for secret in {secret for value in params.values() if isinstance(value, str) for secret in secrets_of(value)}:
+    texts = [text for value in params.values() for text in (value if isinstance(value, list) else [value])]
+    for secret in {secret for text in texts if isinstance(text, str) for secret in secrets_of(text)}:
         mask_secret(secret)
     try:
         overrides = recipe_overrides(params)[stage.config_name]
@@ -88,18 +89,28 @@ def command_line(stage: Stage, run: str, params: Mapping[str, Any]) -> list[str]
     arguments = [stage.command, f"--run={run}", f"--preset={params.get('preset') or DEFAULT_PRESET}"]
     if stage.split:
         arguments.append(f"--split={stage.split}")
-    return arguments + [f"--{name}={_text(value)}" for name, value in overrides.items()]
+    return arguments + [
+        f"--{name}={_text(item)}"
+        for name, value in overrides.items()
+        for item in (value if isinstance(value, list | tuple) else [value])  # a list is given one by one
+    ]
 
 
 def finish_if_done(stage: Stage, run: str, context: Any) -> dict[str, Any] | None:
     """The metrics of a stage whose artifact is in the store already: it needs no process, no pod, no GPU.
 
     None where there is work to do, or where that cannot be told from here: the stage itself finds out then.
+
+    Raises:
+        AirflowSkipException: the data set does not have the stage's split, which it need not have.
     """
-    from zeshel_tasks.stages.contract import reuse_stage
+    from zeshel_tasks.stages.contract import has_split, reuse_stage
     from zeshel_tasks.stages.registry import STAGES
+    from zeshel_tasks.store import open_run
 
     try:
+        if stage.split is not None and not has_split(open_run(run), stage.split):
+            raise AirflowSkipException(f"the data set has no {stage.split}")
         manifest = reuse_stage(STAGES[stage.command], run, recipe_of(context["params"]), stage.split)
     except ZeshelError as error:
         log.info("%s: the stage itself is to see whether it is done: %s", stage.name, error)

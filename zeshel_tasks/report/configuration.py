@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zeshel_tasks.config import SPLITS, STAGE_CONFIGS
+from zeshel_tasks.config import ALL_SPLITS, STAGE_CONFIGS
 from zeshel_tasks.recipe import build_recipe
 
 
@@ -28,8 +28,8 @@ def compare_with_preset(
 def _field_of_recipe(stage: str) -> str:
     """``eval_biencoder`` of ``eval-biencoder-test``."""
     name = stage.replace("-", "_")
-    stem, _, last = name.rpartition("_")
-    return stem if name not in STAGE_CONFIGS and last in SPLITS else name
+    stems = (name.removesuffix(f"_{split}") for split in ALL_SPLITS)
+    return next((stem for stem in (name, *stems) if stem in STAGE_CONFIGS), name)
 
 
 def _compare(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -176,15 +176,25 @@ class StageSummary(_Given):
     gpus: int = 0
 
 
+class DataSource(_Given):
+    """A data set as it came: address, what tells its content, and the worlds that it brought."""
+
+    source: str
+    identity: str
+    sha256: str
+    bytes: int
+    worlds: tuple[str, ...]
+
+
 class Provenance(_Given):
     """Where the numbers come from.
 
+    ``assigned`` has the worlds that a setting put into a split; the others are where their data set has them.
     ``versions`` and ``hardware`` are by stage, as in the manifests; stages that agree are shown together.
     """
 
-    data_source: str | None
-    data_identity: str | None
-    archive_sha256: str | None
+    sources: tuple[DataSource, ...] = ()
+    assigned: dict[str, Split] = Field(default_factory=dict)
     worlds: int | None = None
     documents: int | None = None
     versions: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)

@@ -1,8 +1,8 @@
 """The machine-readable summary of a run. The page is rendered from it, so it holds every number the page shows.
 
-``metrics.json``, schema version 1. Rates are fractions of 1, times are seconds, memory is MB; null is "not there"::
+``metrics.json``, schema version 2. Rates are fractions of 1, times are seconds, memory is MB; null is "not there"::
 
-    schema_version   1
+    schema_version   2
     run              address, preset, created_at, package_version, capped; of the stages that ran wall_seconds and
                      gpu_seconds, of those that were reused saved_wall_seconds and saved_gpu_seconds
     headline         of the test split: mentions, top_k, and {micro, macro} each of recall_at_1, recall_at_top_k,
@@ -17,7 +17,8 @@
     stages           [{name, reused, wall_seconds, gpus, peak_memory_mb, peak_gpu_memory_mb, device, fingerprint,
                      started_at}]
     configuration    {stage: {setting: {value, preset_default, differs}}}
-    provenance       data_source, data_identity, archive_sha256, worlds, documents, and
+    provenance       sources: [{source, identity, sha256, bytes, worlds: [...]}] in the order in which they were merged,
+                     assigned: {world: split} where a setting said so, worlds, documents, and
                      versions, hardware: [{stages: [...], values: {...}}]
     history          [{run, evaluated_at, mentions, unnormalized_accuracy, recall_at_1, recall_at_top_k}], latest last
     mistakes         most confident first, without the entities' texts
@@ -31,7 +32,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from zeshel_tasks.config import SPLITS
+from zeshel_tasks.config import ALL_SPLITS
 from zeshel_tasks.report.configuration import compare_with_preset
 from zeshel_tasks.report.content import (
     BiencoderMetrics,
@@ -44,7 +45,7 @@ from zeshel_tasks.report.content import (
 )
 from zeshel_tasks.report.curves import thin_curve
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def metrics_json(content: ReportContent) -> dict[str, Any]:
@@ -57,8 +58,8 @@ def metrics_json(content: ReportContent) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "run": _run(content),
         "headline": _headline(content),
-        "recall": {split: _recall(content.recall[split]) for split in SPLITS if split in content.recall},
-        "accuracy": {split: _accuracy(content.accuracy[split]) for split in SPLITS if split in content.accuracy},
+        "recall": {split: _recall(content.recall[split]) for split in ALL_SPLITS if split in content.recall},
+        "accuracy": {split: _accuracy(content.accuracy[split]) for split in ALL_SPLITS if split in content.accuracy},
         "comparison": _comparison(content.comparison) if content.comparison else None,
         "training": {stage: metrics.model_dump(mode="json") for stage, metrics in sorted(content.training.items())},
         "curves": {stage: asdict(thin_curve(points)) for stage, points in sorted(content.curves.items())},
@@ -151,8 +152,10 @@ def _comparison(metrics: ComparisonMetrics) -> dict[str, Any]:
 def _convert(metrics: ConvertMetrics) -> dict[str, Any]:
     plain = metrics.model_dump(mode="json")
     return {
-        "mentions": {split: plain["mentions"][split] for split in SPLITS if split in plain["mentions"]},
-        "worlds": {split: dict(sorted(plain["worlds"][split].items())) for split in SPLITS if split in plain["worlds"]},
+        "mentions": {split: plain["mentions"][split] for split in ALL_SPLITS if split in plain["mentions"]},
+        "worlds": {
+            split: dict(sorted(plain["worlds"][split].items())) for split in ALL_SPLITS if split in plain["worlds"]
+        },
         "capped": plain["capped"],
     }
 

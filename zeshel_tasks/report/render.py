@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from zeshel_tasks.config import HELDOUT_SPLITS
 from zeshel_tasks.report import formats, plots
 from zeshel_tasks.report.axes import SPLIT_ORDER
 from zeshel_tasks.report.content import ReportContent
@@ -54,7 +55,7 @@ def render_page(content: ReportContent, metrics: dict[str, Any]) -> str:
             charts=_charts(content),
             css=Markup(css),
             css_hash=Markup(base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()),
-            split_order=SPLIT_ORDER,
+            split_order=(*SPLIT_ORDER, *HELDOUT_SPLITS),
             most_text=MOST_TEXT,
         )
     )

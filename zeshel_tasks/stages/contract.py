@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from zeshel_tasks import __version__, machine
-from zeshel_tasks.config import Recipe, Split, StageConfig
+from zeshel_tasks.config import HELDOUT_SPLITS, Recipe, Split, StageConfig
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.redaction import recorded
 from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, artifact_folder, fingerprint, open_run
@@ -81,6 +81,7 @@ class Stage:
     Attributes:
         name: its subcommand (``eval-biencoder``); its module is named alike and has a function ``work(job)``.
         inputs: names of the stages whose artifacts it reads; ``{split}`` stands for its own split.
+        inputs_if_there: those that it reads where the run has them.
         outside: identities of what it reads besides, given its settings and the run.
         splits: the splits it can run for; empty where it has none.
         published: files that people look for in the run's own folder.
@@ -88,6 +89,7 @@ class Stage:
 
     name: str
     inputs: tuple[str, ...] = ()
+    inputs_if_there: tuple[str, ...] = ()
     outside: Callable[[Any, Run], dict[str, str]] = lambda _, __: {}
     splits: tuple[Split, ...] = ()
     published: tuple[str, ...] = ()
@@ -171,7 +173,10 @@ def _run_stage(
     own_name, run = stage.name_for(split), open_run(run_address)
     config: StageConfig = getattr(recipe, stage.settings)
     with _scratch() as scratch:
+        if split is not None and not has_split(run, split):
+            raise ConfigError(f"--split: expected a split of the data set, got {split}, which it does not have")
         wanted = [name.format(split=split) for name in stage.inputs]
+        wanted += [name for name in stage.inputs_if_there if run.record(name) is not None]
         inputs = {name: run.artifact(name, scratch / "cache") for name in wanted}
         identities = {name: artifact.manifest.fingerprint for name, artifact in inputs.items()}
         facts = _Facts(stage.name, split, config.fingerprint_fields(), identities | stage.outside(config, run))
@@ -191,6 +196,14 @@ def _run_stage(
     if not reused:
         log.info("%s took %.1f s, peak memory %.0f MB", own_name, time.monotonic() - started, manifest.peak_memory_mb)
     return manifest
+
+
+def has_split(run: Run, split: Split) -> bool:
+    """Whether there is something to evaluate: of the held-out splits, a data set may have none."""
+    if split not in HELDOUT_SPLITS:
+        return True
+    downloaded = run.manifest("download")
+    return downloaded is None or split in downloaded.metrics["mentions"]
 
 
 def derived_artifact(

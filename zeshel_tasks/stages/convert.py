@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zeshel_tasks.config import SPLITS
 from zeshel_tasks.data.blink_format import convert_metrics, convert_split
 from zeshel_tasks.data.zeshel import Dataset
 from zeshel_tasks.stages.contract import Job, Metrics
@@ -15,7 +14,7 @@ def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     dataset = Dataset(_fetched(job.inputs["download"]))
     out = job.new_folder("blink_format")
-    summaries = {split: convert_split(dataset, split, out, job.recipe.convert) for split in SPLITS}
+    summaries = {split: convert_split(dataset, split, out, job.recipe.convert) for split in dataset.splits()}
     for path in sorted(out.glob("*.jsonl")):
         job.attempt.add(path.name, path)
     return convert_metrics(summaries)

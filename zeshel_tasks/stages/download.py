@@ -1,12 +1,14 @@
-"""download: fetch the archive, unpack it safely, check that it is a ZESHEL-shaped data set."""
+"""download: fetch the data sets, unpack them safely, merge them, check that the result is a ZESHEL-shaped data set."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
-from zeshel_tasks.data.archive import unpack
-from zeshel_tasks.data.fetch import fetch
+from zeshel_tasks.data.merge import Part, merge
+from zeshel_tasks.data.sources import obtain
 from zeshel_tasks.data.zeshel import check_dataset
+from zeshel_tasks.redaction import without_secrets
 from zeshel_tasks.stages.contract import Job, Metrics
 
 log = logging.getLogger(__name__)
@@ -14,13 +16,13 @@ log = logging.getLogger(__name__)
 
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
-    config = job.recipe.download
-    archive = job.scratch / "archive"
-    fetched = fetch(config.source, archive, config)
-    log.info("archive: %.1f MB, sha256 %s", fetched.size / 1e6, fetched.sha256)
-    data = job.new_folder("dataset")
-    unpack(archive, data, int(config.max_unpacked_gb * 1e9))
-    archive.unlink(missing_ok=True)
+    config, parts, sources = job.recipe.download, [], []
+    for number, source in enumerate(config.sources, start=1):
+        part = Part(without_secrets(source), job.new_folder(f"source-{number}"))
+        fetched = obtain(source, part.folder, job.scratch, config)
+        parts.append(part)
+        sources.append({"source": part.name, "sha256": fetched.sha256, "bytes": fetched.size, "worlds": part.worlds})
+    data = _merged(job, parts)
     summary = check_dataset(data)
     for folder in ("documents", "mentions"):
         job.attempt.add_directory(folder, data / folder)
@@ -31,6 +33,17 @@ def work(job: Job) -> Metrics:
         "documents": sum(summary.documents.values()),
         "documents_by_world": summary.documents,
         "mentions": mentions,
-        "archive_sha256": fetched.sha256,
-        "archive_bytes": fetched.size,
+        "sources": sources,
+        "assigned": config.assigned,
     }
+
+
+def _merged(job: Job, parts: list[Part]) -> Path:
+    """The folder with all of it; a single data set whose splits are as given is taken as it is."""
+    assigned = job.recipe.download.assigned
+    if len(parts) == 1 and not assigned:
+        return parts[0].folder
+    data = job.new_folder("dataset")
+    merge(parts, assigned, data)
+    log.info("%d data sets merged; assigned to splits: %s", len(parts), assigned or "no world")
+    return data

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from zeshel_tasks.config import (
-    SPLITS,
+    ALL_SPLITS,
+    HELDOUT_SPLITS,
     CompareConfig,
     DownloadConfig,
     PromoteConfig,
@@ -23,9 +24,9 @@ from zeshel_tasks.store.identity import content_identity
 
 
 def _data_identity(config: DownloadConfig, _: Run) -> dict[str, str]:
-    from zeshel_tasks.data.fetch import source_identity
+    from zeshel_tasks.data.sources import identities
 
-    return {"source": source_identity(config.source, config)}
+    return identities(config)
 
 
 def _bert_identity(bert_model: str) -> str:
@@ -69,6 +70,7 @@ _EVALUATIONS = (
     "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
     "eval-crossencoder-valid", "eval-crossencoder-test",
 )  # fmt: skip
+_OF_HELDOUT = tuple(f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS)
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -76,7 +78,7 @@ STAGES: dict[str, Stage] = {
         Stage("download", outside=_data_identity),
         Stage("convert", inputs=("download",)),
         Stage("train-biencoder", inputs=("download", "convert"), outside=_biencoder_start),
-        Stage("eval-biencoder", inputs=("download", "convert", "train-biencoder"), splits=SPLITS),
+        Stage("eval-biencoder", inputs=("download", "convert", "train-biencoder"), splits=ALL_SPLITS),
         Stage(
             "train-crossencoder",
             inputs=("download", "convert", "train-biencoder", "eval-biencoder-train", "eval-biencoder-valid"),
@@ -85,7 +87,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "eval-crossencoder",
             inputs=("download", "convert", "eval-biencoder-{split}", "train-crossencoder"),
-            splits=("valid", "test"),
+            splits=("valid", "test", *HELDOUT_SPLITS),
         ),
         Stage(
             "compare",
@@ -102,6 +104,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "report",
             inputs=("download", "convert", "train-biencoder", "train-crossencoder", *_EVALUATIONS, "compare"),
+            inputs_if_there=_OF_HELDOUT,
             published=("report/index.html", "report/metrics.json"),
         ),
         Stage(

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from zeshel_tasks import __version__
-from zeshel_tasks.redaction import recorded, without_secrets
-from zeshel_tasks.report.content import Provenance, ReportContent, StageSummary
+from zeshel_tasks.redaction import recorded
+from zeshel_tasks.report.content import DataSource, Provenance, ReportContent, StageSummary
 from zeshel_tasks.report.render import build_report
 from zeshel_tasks.stages.contract import Job, Metrics
 from zeshel_tasks.stages.history import past_runs
@@ -68,9 +68,11 @@ def _metrics_by_split(manifests: dict[str, Manifest], stage: str) -> dict[str, A
 def _provenance(manifests: dict[str, Manifest]) -> Provenance:
     download = manifests["download"]
     return Provenance(
-        data_source=without_secrets(download.config["source"]),
-        data_identity=download.inputs["source"],
-        archive_sha256=download.metrics["archive_sha256"],
+        sources=tuple(
+            DataSource(identity=identity, **source)
+            for identity, source in zip(download.inputs.values(), download.metrics["sources"], strict=True)
+        ),
+        assigned=download.metrics["assigned"],
         worlds=download.metrics["worlds"],
         documents=download.metrics["documents"],
         versions={name: manifest.versions for name, manifest in manifests.items()},

@@ -46,7 +46,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             in_cluster=pods.in_cluster if pods.connection_id is None else None,
             namespace=pods.namespace,
             # -- what runs
-            name=f"zeshel-{stage.name}",
+            name=f"zeshel-{stage.name.replace('_', '-')}",
             random_name_suffix=True,  # what is remembered of a pod is its name, without a uid (apache/airflow#71743)
             image=pods.image,
             image_pull_policy=pods.image_pull_policy,

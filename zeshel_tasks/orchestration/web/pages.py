@@ -56,7 +56,7 @@ def report_numbers(run_id: RunId) -> Response:
 
 
 @app.get("/runs/{run_id}/stages/{name}")
-def stage_page(run_id: RunId, name: Annotated[str, Path(max_length=100, pattern="^[a-z-]+$")]) -> Response:
+def stage_page(run_id: RunId, name: Annotated[str, Path(max_length=100, pattern="^[a-z_-]+$")]) -> Response:
     """What a stage of the run left."""
     try:
         run = _run(run_id)

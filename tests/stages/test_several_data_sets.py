@@ -1,0 +1,99 @@
+"""Data sets merged, and held-out mentions evaluated where there are some: the whole recipe, to its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.data.data_set_files import DataSetFiles, document, mention
+from tests.finished import NAMES, manifest_of, record_of
+from zeshel_tasks.cli import main
+from zeshel_tasks.commands.pipeline import run_pipeline
+from zeshel_tasks.config import HELDOUT_SPLITS, Recipe
+from zeshel_tasks.errors import EXIT_CONFIG
+from zeshel_tasks.store import Run, open_run
+
+EVALUATIONS = [f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS]
+
+
+def write_wiki(root: Path) -> Path:
+    """A team's own: a world in train with mentions held out of it, and one that is to be tested on."""
+    files = DataSetFiles(root)
+    files.files = {
+        "documents/delta.json": [document("delta", number) for number in range(12)],
+        "documents/quill.json": [document("quill", number) for number in range(3)],
+        "mentions/train.json": [
+            *(mention("delta", number) for number in range(2)),
+            *(mention("quill", number) for number in range(3)),
+        ],
+        "mentions/heldout_train_seen.json": [mention("delta", 2)],
+        "mentions/heldout_train_unseen.json": [mention("delta", number) for number in range(3, 9)],
+    }
+    for lines in files.files.values():
+        for number, line in enumerate(lines):
+            line.setdefault("title", f"Page {number}")
+    return files.write()
+
+
+@pytest.fixture(scope="module")
+def merged_recipe(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    wiki = write_wiki(tmp_path_factory.mktemp("wiki"))
+    download = small_recipe.download.model_copy(
+        update={"more_sources": (str(wiki),), "worlds_to_splits": ("quill=test",)}
+    )
+    return small_recipe.model_copy(update={"download": download})
+
+
+@pytest.fixture(scope="module")
+def merged_run(merged_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = open_run(str(tmp_path_factory.mktemp("merged") / "store" / "runs" / "both"))
+    run_pipeline(run.address, merged_recipe)
+    return run
+
+
+def test_the_own_worlds_are_trained_and_tested_on_beside_the_others(merged_run: Run) -> None:
+    worlds = manifest_of(merged_run, "convert").metrics["worlds"]
+    assert "delta" in worlds["train"]
+    assert "quill" not in worlds["train"]
+    accuracy = manifest_of(merged_run, "eval-crossencoder-test").metrics["worlds"]
+    assert accuracy["quill"]["mentions"] == 3
+    assert len(accuracy) > 1
+
+
+def test_held_out_mentions_are_evaluated_and_reported(merged_run: Run) -> None:
+    assert {name: manifest_of(merged_run, name).metrics["mentions"] for name in EVALUATIONS} == dict(
+        zip(EVALUATIONS, [1, 6, 1, 6], strict=True)
+    )
+    assert record_of(merged_run, "report").fingerprint == manifest_of(merged_run, "report").fingerprint
+    assert set(EVALUATIONS) <= manifest_of(merged_run, "report").inputs.keys()
+    reported = json.loads(merged_run.store.get("runs/both/report/metrics.json") or b"")
+    assert set(HELDOUT_SPLITS) <= reported["recall"].keys() & reported["accuracy"].keys()
+
+
+def test_the_entities_of_a_world_of_train_are_not_encoded_again_for_its_held_out_mentions(merged_run: Run) -> None:
+    of_train = set(manifest_of(merged_run, "eval-biencoder-train").uses)
+    for split in HELDOUT_SPLITS:
+        used = set(manifest_of(merged_run, f"eval-biencoder-{split}").uses)
+        assert used
+        assert used <= of_train
+
+
+def test_the_report_states_the_data_sets_and_what_was_assigned(merged_run: Run, merged_recipe: Recipe) -> None:
+    page = (merged_run.store.get("runs/both/report/index.html") or b"").decode()
+    for source in merged_recipe.download.sources:
+        assert source in page
+    assert "quill to" in page
+    provenance = json.loads(merged_run.store.get("runs/both/report/metrics.json") or b"")["provenance"]
+    assert provenance["assigned"] == {"quill": "test"}
+    assert [source["worlds"] for source in provenance["sources"]][1] == ["delta", "quill"]
+
+
+def test_without_held_out_mentions_there_is_nothing_to_evaluate(
+    finished_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [name for name in (*NAMES, *EVALUATIONS) if finished_run.record(name) is not None] == NAMES
+    command = ["eval-biencoder", "--run", finished_run.address, "--split", "heldout_train_seen"]
+    assert main(command) == EXIT_CONFIG
+    assert "--split: expected a split of the data set, got heldout_train_seen" in capsys.readouterr().out

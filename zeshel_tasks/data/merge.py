@@ -1,0 +1,108 @@
+"""Several data sets as one.
+
+The rule: a world belongs to one data set alone; its documents stay as they are. A mention goes to the split that its
+data set has it in, unless its world was assigned to another one, as a whole. Within a split, mentions stand in the
+order of the data sets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from zeshel_tasks.config import Split
+from zeshel_tasks.data.json_lines import MAX_LINE_BYTES
+from zeshel_tasks.data.zeshel import MENTION_FILES, Dataset
+from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.shown import quoted
+
+_SHOWN_WORLDS = 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the data sets: its name in messages, and the folder that holds ``documents/`` and ``mentions/``."""
+
+    name: str
+    folder: Path
+
+    @property
+    def worlds(self) -> tuple[str, ...]:
+        """Sorted.
+
+        Raises:
+            DataError: it has none.
+        """
+        return Dataset(self.folder, self.name).worlds
+
+
+def merge(parts: Sequence[Part], assigned: Mapping[str, Split], out: Path) -> None:
+    """Moves the documents of all parts into ``out``, and writes their mentions there.
+
+    Only a world's name is looked at here: a line that cannot be read stays in its split, where it is found later.
+
+    Args:
+        parts: in their order.
+        assigned: world -> split, for the worlds whose mentions are to be in this split and no other.
+        out: an empty folder.
+
+    Raises:
+        DataError: a world that two parts have.
+        ConfigError: an assigned world that no part has.
+    """
+    _check_worlds(parts, assigned)
+    for name in ("documents", "mentions"):
+        (out / name).mkdir()
+    for part in parts:
+        for world in part.worlds:
+            (part.folder / "documents" / f"{world}.json").rename(out / "documents" / f"{world}.json")
+    with ExitStack() as opened:
+        files: dict[Split, IO[bytes]] = {}
+
+        def file_of(split: Split) -> IO[bytes]:
+            if split not in files:
+                files[split] = opened.enter_context((out / "mentions" / MENTION_FILES[split]).open("wb"))
+            return files[split]
+
+        for part in parts:
+            for split, file in MENTION_FILES.items():
+                for line in _lines(part.folder / "mentions" / file):
+                    file_of(assigned.get(_world(line), split) if assigned else split).write(line)
+
+
+def _check_worlds(parts: Sequence[Part], assigned: Mapping[str, Split]) -> None:
+    owner: dict[str, str] = {}
+    for part in parts:
+        for world in part.worlds:
+            if world in owner:
+                expected = f"each world in one data set; {owner[world]} has it"
+                raise DataError(
+                    "the same world in two data sets", file=f"documents/{world}.json", expected=expected, got=part.name
+                )
+            owner[world] = part.name
+    for world in assigned:
+        if world not in owner:
+            known = ", ".join(sorted(owner)[:_SHOWN_WORLDS]) + (", ..." if len(owner) > _SHOWN_WORLDS else "")
+            raise ConfigError(f"worlds_to_splits: expected worlds of the data sets ({known}), got {quoted(world)}")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, each with its end; none where there is no file."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            yield line if line.endswith(b"\n") or len(line) > MAX_LINE_BYTES else line + b"\n"
+
+
+def _world(line: bytes) -> str:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return ""
+    world = value.get("corpus") if isinstance(value, dict) else None
+    return world if isinstance(world, str) else ""
