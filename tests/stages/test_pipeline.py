@@ -21,6 +21,7 @@ from zeshel_tasks.models.biencoder import load_biencoder, mention_tower
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.json_lines import read_json_lines
+from zeshel_tasks.stages.results_table import results_table
 from zeshel_tasks.store import Artifact, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
@@ -208,10 +209,17 @@ def test_the_report_lies_in_the_runs_own_folder(run: Run) -> None:
     assert page is not None
     assert b"<svg" in page
     assert json.dumps(manifest_of(run, "eval-crossencoder-test").metrics["retrieved"]) in json.dumps(metrics)
-    assert (
-        manifest_of(run, "report").metrics["test_recall"]
-        == manifest_of(run, "eval-biencoder-test").metrics["recall"]["micro"]
-    )
+
+
+def test_the_table_of_the_log_has_what_the_evaluations_measured(run: Run) -> None:
+    metrics = manifest_of(run, "report").metrics
+    recall = manifest_of(run, "eval-biencoder-test").metrics["recall"]["micro"]
+    accuracy = manifest_of(run, "eval-crossencoder-test").metrics["unnormalized_accuracy"]["micro"]
+    assert metrics["results"].keys() == {"train", "valid", "test"}
+    lines = list(results_table(metrics))
+    (test,) = [line.split() for line in lines if "test" in line]
+    assert [test[index] for index in (5, -2)] == [f"{recall['1']:.2%}", f"{accuracy:.2%}"]
+    assert lines[-1] == "there is no champion to compare with"
 
 
 def test_saved_models_open_with_transformers(run: Run, tmp_path: Path) -> None:

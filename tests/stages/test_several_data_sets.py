@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.data_set_files import DataSetFiles, document, mention
-from tests.finished import NAMES, manifest_of, record_of
+from tests.finished import NAMES, manifest_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import HELDOUT_SPLITS, Recipe
@@ -66,7 +66,6 @@ def test_held_out_mentions_are_evaluated_and_reported(merged_run: Run) -> None:
     assert {name: manifest_of(merged_run, name).metrics["mentions"] for name in EVALUATIONS} == dict(
         zip(EVALUATIONS, [1, 6, 1, 6], strict=True)
     )
-    assert record_of(merged_run, "report").fingerprint == manifest_of(merged_run, "report").fingerprint
     assert set(EVALUATIONS) <= manifest_of(merged_run, "report").inputs.keys()
     reported = json.loads(merged_run.store.get("runs/both/report/metrics.json") or b"")
     assert set(HELDOUT_SPLITS) <= reported["recall"].keys() & reported["accuracy"].keys()

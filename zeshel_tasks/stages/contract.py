@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -85,6 +85,7 @@ class Stage:
         outside: identities of what it reads besides, given its settings and the run.
         splits: the splits it can run for; empty where it has none.
         published: files that people look for in the run's own folder.
+        shown: lines for the log, given the metrics of what was made or reused.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Stage:
     outside: Callable[[Any, Run], dict[str, str]] = lambda _, __: {}
     splits: tuple[Split, ...] = ()
     published: tuple[str, ...] = ()
+    shown: Callable[[Metrics], Iterable[str]] = lambda _: ()
 
     @property
     def settings(self) -> str:
@@ -193,6 +195,8 @@ def _run_stage(
         for file in stage.published:
             run.publish(file, Artifact(run.store, facts.folder, manifest, scratch / "cache").path(file))
     log.info("%s %s %s", "reused" if reused else "committed", own_name, manifest.fingerprint[:12])
+    for line in stage.shown(manifest.metrics):
+        log.info("%s", line)
     if not reused:
         log.info("%s took %.1f s, peak memory %.0f MB", own_name, time.monotonic() - started, manifest.peak_memory_mb)
     return manifest

@@ -18,6 +18,7 @@ from zeshel_tasks.config import (
     TrainCrossencoderConfig,
 )
 from zeshel_tasks.stages.contract import Stage
+from zeshel_tasks.stages.results_table import results_table
 from zeshel_tasks.store import Run
 from zeshel_tasks.store.champions import read_champions
 from zeshel_tasks.store.identity import content_identity
@@ -106,6 +107,7 @@ STAGES: dict[str, Stage] = {
             inputs=("download", "convert", "train-biencoder", "train-crossencoder", *_EVALUATIONS, "compare"),
             inputs_if_there=_OF_HELDOUT,
             published=("report/index.html", "report/metrics.json"),
+            shown=results_table,
         ),
         Stage(
             "promote",

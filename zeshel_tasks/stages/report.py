@@ -13,6 +13,7 @@ from zeshel_tasks.stages.contract import Job, Metrics
 from zeshel_tasks.stages.history import past_runs
 from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.stages.mistakes import most_confident_mistakes
+from zeshel_tasks.stages.results_table import results
 from zeshel_tasks.store import Manifest
 
 _TRAININGS = ("train-biencoder", "train-crossencoder")
@@ -43,7 +44,8 @@ def work(job: Job) -> Metrics:
     folder = job.new_folder("report")
     build_report(content, folder)
     job.attempt.add_directory("report", folder)
-    return _headline(manifests)
+    recall, accuracy = (_metrics_by_split(manifests, stage) for stage in ("eval-biencoder", "eval-crossencoder"))
+    return results(recall, accuracy, manifests["compare"].metrics)
 
 
 def _summary(job: Job, name: str, manifest: Manifest) -> StageSummary:
@@ -78,14 +80,3 @@ def _provenance(manifests: dict[str, Manifest]) -> Provenance:
         versions={name: manifest.versions for name, manifest in manifests.items()},
         hardware={name: manifest.hardware for name, manifest in manifests.items()},
     )
-
-
-def _headline(manifests: dict[str, Manifest]) -> Metrics:
-    """The few numbers that Airflow shows beside the report task."""
-    recall = manifests["eval-biencoder-test"].metrics["recall"]["micro"]
-    accuracy = manifests["eval-crossencoder-test"].metrics
-    return {
-        "test_recall": recall,
-        "test_normalized_accuracy": accuracy["normalized_accuracy"]["micro"],
-        "test_unnormalized_accuracy": accuracy["unnormalized_accuracy"]["micro"],
-    }
