@@ -1,8 +1,17 @@
 """### Retrain the zero-shot entity linker
 
-Download ZESHEL, train a bi-encoder, retrieve candidates for train, valid and test at the same time, train a
-cross-encoder on them, evaluate both, compare with the champion, report, and promote what is better. *Trigger* opens a
-form with every setting; what is left empty is as the preset says.
+Download ZESHEL and the data sets beside it, train a bi-encoder, retrieve candidates for train, valid and test at the
+same time, train a cross-encoder on them, evaluate both, compare with the champion, report, and promote what is better.
+*Trigger* opens a form with every setting; what is left empty is as the preset says. The held-out tasks are skipped
+where the data set has no held-out mentions.
+
+| what you want | where |
+|---|---|
+| the results | the log of `report` has a table; *Details* of each task has a button to its part of the report |
+| the files of a stage | the button *Artifact* beside it |
+| a run in spite of *Failed to Trigger Dag* | a value is out of the bounds that the text below its field names |
+| to decide yourself what is promoted | set `approve`; the question is in *Required Actions* |
+| the champion before this one | `zeshel rollback --store <store> --reason ...` |
 
 #### When a task fails
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import tarfile
 import threading
@@ -80,6 +81,17 @@ def finished_run(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory)
     address = str(tmp_path_factory.mktemp("finished") / "store" / "runs" / "first")
     run_pipeline(address, small_recipe)
     return open_run(address)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser; a machine without one skips these tests, a continuous integration fails."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("expected chromium on the machine that decides what is merged, got none")
+        pytest.skip("no chromium on this machine")
+    return found
 
 
 @pytest.fixture(scope="session")

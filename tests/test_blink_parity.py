@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
+from tests.finished import STEPS
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions, tokenize_pairs
@@ -20,7 +21,6 @@ from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.contract import run_stage
-from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import Artifact, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
@@ -53,7 +53,7 @@ def recipe(raw_archive: Path) -> Recipe:
 @pytest.fixture(scope="module")
 def run(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
     address = str(tmp_path_factory.mktemp("store") / "runs" / "parity")
-    for stage, split in RECIPE[:6]:
+    for stage, split in STEPS[:6]:
         run_stage(stage, address, recipe, split)
     return open_run(address)
 
@@ -134,7 +134,7 @@ def test_recall_is_what_blink_logged(run: Run, split: str) -> None:
 
 
 def test_cross_encoder_logits_and_accuracy_are_blinks(recipe: Recipe, run: Run, tmp_path: Path) -> None:
-    run_stage(RECIPE[6][0], run.address, recipe)
+    run_stage(STEPS[6][0], run.address, recipe)
     model, settings, tokenizer = load_crossencoder(artifact(run, "train-crossencoder", tmp_path).directory("model"))
     golden = golden_top("valid")
     count = len(golden["labels"])

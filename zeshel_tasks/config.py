@@ -9,6 +9,7 @@ A run's settings are a :class:`Recipe`; ``recipe.py`` builds it from a preset an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -31,6 +32,7 @@ RECALL_AT = (1, 4, 8, 16, 32, 64)
 
 ZESHEL_ON_GOOGLE_DRIVE = "https://drive.google.com/uc?export=download&id=1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO"
 
+_BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
 # Of an address, a path or a name, for the trigger form to refuse others; `checked_address` looks more closely.
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
 Address = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, pattern=NO_CONTROL_CHARACTERS)]
@@ -437,6 +439,11 @@ STAGE_CONFIGS: dict[str, type[StageConfig]] = {
     for name, field in Recipe.model_fields.items()
     if name != "preset"
 }
+
+
+def bounds_of(schema: Mapping[str, Any]) -> list[str]:
+    """Bounds in a number's JSON schema, as people read them: ``["≥ 1", "≤ 10000"]``; none that nobody would meet."""
+    return [f"{sign} {schema[key]:g}" for key, sign in _BOUNDS if key in schema and schema[key] < 2**31]
 
 
 def setting_flag(field: Any, flag: str) -> bool:

@@ -49,6 +49,7 @@ WRONG = {
     "integer": [*NO_NUMBERS, "1.5", "none"],
     "number": [*NO_NUMBERS, "none"],
     "boolean": ["maybe", "", "2", "-1", "none", "\n", "yes\nno"],
+    "array": ["", "a\x00b", "a\nb", "\x1b]0;x\x07", "\ud800", "x" * 5000, "y" * 256],
     "string": ["", "none", "a\x00b", "a\nb", "\x1b]0;x\x07", "\ud800", "x" * 5000, "y" * 256],
 }
 MISTYPED = [

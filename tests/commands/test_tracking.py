@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 import time
@@ -97,11 +98,11 @@ def test_it_is_told_once_however_often_it_is_told(
 
 
 def test_a_stage_tells_of_those_before_it_that_could_not(
-    client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest
+    client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """As after a night in which the server was down: the next stage makes up for it."""
-    settings = [f"--{name}={value}" for name, value in manifest_of(finished_run, "promote").config.items()]
-    assert main(["promote", "--run", finished_run.address, "--preset", "smoke", *settings]) == EXIT_OK
+    shutil.copytree(finished_run.store.address, tmp_path / "store")  # what is told is recorded in the run
+    assert main(["promote", "--run", f"{tmp_path}/store/runs/{finished_run.run_id}", "--preset", "smoke"]) == EXIT_OK
     told = only_run(client, request.node.name).data.tags
     assert {name for name in NAMES if f"stage.{name}" in told} == set(NAMES)
 
@@ -135,6 +136,16 @@ def test_a_server_that_is_down_is_a_warning_and_nothing_else(
     assert "127.0.0.1" in warning
     assert "secret" not in warning
     assert main(["track", "--run", finished_run.address]) == EXIT_TRY_AGAIN
+
+
+def test_an_error_of_any_library_is_a_warning_too(
+    finished_run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://nowhere")
+    monkeypatch.setattr("zeshel_tasks.commands.tracking._finished", lambda _: 1 / 0)
+    with caplog.at_level(logging.WARNING):
+        tracking.tell_of_run(finished_run.address)
+    assert "MLflow was not told" in caplog.text
 
 
 def test_without_an_address_nothing_is_told_and_mlflow_is_not_imported(finished_run: Run) -> None:

@@ -55,6 +55,12 @@ def test_descriptions_say_what_each_preset_makes_of_a_setting() -> None:
     assert "Default: **false**" in param_schemas()["train_biencoder.add_linear"]["description_md"]
 
 
+def test_descriptions_say_what_is_taken() -> None:
+    assert param_schemas()["train_biencoder.learning_rate"]["description_md"].endswith(" Takes > 0, ≤ 1.")
+    assert param_schemas()["gpus"]["description_md"].endswith(" Takes ≥ 0, ≤ 64.")
+    assert "Takes" not in param_schemas()["image"]["description_md"]
+
+
 def test_all_defaults_are_valid_and_mean_the_recommended_preset() -> None:
     values = {name: param.resolve() for name, param in dag_params().items()}
     assert values.pop("preset") == "recommended"

@@ -47,7 +47,8 @@ def flags(recipe: Recipe, source: str) -> list[str]:
         for name, value in values.items()
         if value is not None
     }
-    return ["--preset=smoke", *(f"--{name}={value}" for name, value in {**settings, "download.source": source}.items())]
+    given = {name: value for name, value in settings.items() if value != ()}  # a list is given one by one
+    return ["--preset=smoke", *(f"--{name}={value}" for name, value in {**given, "download.source": source}.items())]
 
 
 def objects(bucket: str) -> dict[str, bytes]:

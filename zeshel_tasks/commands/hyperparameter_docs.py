@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zeshel_tasks.config import NO_CONTROL_CHARACTERS, STAGE_CONFIGS, StageConfig, setting_flag
+from zeshel_tasks.config import NO_CONTROL_CHARACTERS, STAGE_CONFIGS, StageConfig, bounds_of, setting_flag
 from zeshel_tasks.recipe import preset_values
 
 INTRODUCTION = """# Settings
@@ -39,7 +39,6 @@ train_biencoder:
   address are reused. A model on the hub and a file on Google Drive are told apart by their names alone.
 """
 
-_BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
 _ADDRESSES = {"source", "more_sources", "bert_model", "biencoder_weights", "crossencoder_weights"}
 _TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}
 
@@ -78,8 +77,7 @@ def _takes(schema: dict[str, Any]) -> str:
     elif "pattern" in core:
         text = f"text like `{_escaped(core['pattern'])}`"
     else:
-        bounds = (f"{sign} {core[key]:g}" for key, sign in _BOUNDS if key in core and core[key] < 2**31)
-        text = ", ".join([_TYPES[core["type"]], *bounds])
+        text = ", ".join([_TYPES[core["type"]], *bounds_of(core)])
     return f"{text}, or none" if len(kinds) > 1 else text
 
 

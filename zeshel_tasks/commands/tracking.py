@@ -211,6 +211,8 @@ def _told(tell: Callable[[], None]) -> None:
             tell()
     except ZeshelError as error:
         log.warning("MLflow was not told, which changes nothing else: %s", error)
+    except Exception:  # of whatever library: the stage is done, and is not to end red for a note about it
+        log.warning("MLflow was not told, which changes nothing else", exc_info=True)
 
 
 @contextmanager

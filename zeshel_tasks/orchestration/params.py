@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import ValidationError
 
-from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe, setting_flag
+from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe, bounds_of, setting_flag
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.settings import RunConfig
 from zeshel_tasks.presets import PRESETS
@@ -171,4 +171,8 @@ def _optional(schema: Mapping[str, Any], *, title: str, description: str) -> dic
         result["type"] = [result["type"], "null"]
     if "enum" in result:
         result |= {"enum": [*result["enum"], None], "values_display": {"null": UNSET}}
+    if bounds := bounds_of(core):
+        description = (
+            f"{description} Takes {', '.join(bounds)}."  # of a value beyond, the form says no more than "Bad Request"
+        )
     return result | {"title": title, "description_md": description}

@@ -1,0 +1,239 @@
+"""A morning with the DAG in Airflow's own pages, in a real browser: each test goes on where the one before stopped.
+
+Screenshots of what a person sees are left in ``build/screenshots``, or in the folder that ``SCREENSHOTS`` names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from playwright.sync_api import Locator, Page, ViewportSize, expect, sync_playwright
+
+from tests.orchestration.real_airflow import DAG, ended, running_airflow
+from zeshel_tasks.orchestration.demo.local_airflow import LocalAirflow
+from zeshel_tasks.orchestration.settings import path_safe
+from zeshel_tasks.store import LocalStore
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 240.0
+SIZE: ViewportSize = {"width": 1440, "height": 960}
+EVALS = ("eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test")
+# As a deployment sets them: what is left to a person is the data set. Evaluations long enough to be seen side by side.
+DEFAULTS = {
+    "preset": "smoke",
+    "bert_model": str(ROOT / "tests" / "golden" / "bert"),
+    "gpus": 0,
+    "print_interval": 2,
+    "max_context_length": 32,
+    "max_cand_length": 128,
+    "eval_biencoder.top_k": 16,
+    "eval_biencoder.encode_batch_size": 4,
+    "train_crossencoder.num_train_epochs": 1,
+    "train_crossencoder.max_seq_length": 128,
+    "train_crossencoder.checkpoint_minutes": 0.1,
+}
+pytestmark = pytest.mark.timeout(900)
+
+
+@dataclass
+class Morning:
+    """What the tests share.
+
+    Attributes:
+        run_id: of the run that a person has triggered.
+    """
+
+    airflow: LocalAirflow
+    page: Page
+    store: LocalStore
+    data_set: Path
+    shots: Path
+    run_id: str = ""
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.airflow.url}{path}")
+
+    def open_task(self, task: str) -> None:
+        self.open(f"/dags/{DAG}/runs/{self.run_id}/tasks/{task}")
+
+    def row(self, task: str) -> Locator:
+        """The task's row in the run's table of task instances."""
+        return self.page.get_by_role("row").filter(has=self.page.get_by_role("link", name=task, exact=True))
+
+    def shot(self, name: str) -> None:
+        self.page.screenshot(path=self.shots / f"{name}.png")
+
+    def wait(self, what: Callable[[], Any], meaning: str) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not what():
+            assert time.monotonic() < deadline, f"expected {meaning}; the page says:\n{self.page.inner_text('body')}"
+            self.page.wait_for_timeout(300)
+
+    def states(self) -> dict[str, str | None]:
+        return {task.task_id: task.state for task in self.airflow.client.task_states(DAG, self.run_id)}
+
+
+@pytest.fixture(scope="module")
+def morning(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Morning]:
+    folder = tmp_path_factory.mktemp("browser")
+    shots = Path(os.environ.get("SCREENSHOTS") or ROOT / "build" / "screenshots")
+    shots.mkdir(parents=True, exist_ok=True)
+    data_set = folder / "worlds.tar.bz2"
+    command = [sys.executable, "-m", "zeshel_tasks.cli", "make-sample-worlds", "--out", str(data_set)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    variables = {"ZESHEL_RETRIES": "0", "OMP_NUM_THREADS": "1", "ZESHEL_DEFAULTS": json.dumps(DEFAULTS)}
+    with running_airflow(folder, variables) as airflow, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_context(viewport=SIZE).new_page()
+        page.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
+        yield Morning(airflow, page, LocalStore(folder / "store"), data_set, shots)
+        browser.close()
+
+
+def test_log_in(morning: Morning) -> None:
+    morning.open("/")
+    page = morning.page
+    page.locator("input[name=username]").fill(morning.airflow.username)
+    page.locator("input[name=password]").fill(morning.airflow.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "login" not in url)
+
+
+def test_the_dag_says_whose_it_is_and_what_to_do(morning: Morning) -> None:
+    morning.open(f"/dags/{DAG}")
+    page = morning.page
+    expect(page.get_by_text("entity-linking").first).to_be_visible()
+    expect(page.get_by_text("Owner", exact=True)).to_be_visible()
+    page.get_by_role("button", name=re.compile("documentation|docs", re.IGNORECASE)).last.click()
+    expect(page.get_by_text("When a task fails")).to_be_visible()
+    morning.shot("documentation")
+    page.keyboard.press("Escape")
+
+
+def test_a_bad_value_of_the_form_is_refused(morning: Morning) -> None:
+    morning.open(f"/dags/{DAG}")
+    page = morning.page
+    page.get_by_role("button", name="Trigger").first.click()
+    form = page.get_by_role("dialog")
+    form.get_by_text("Train biencoder", exact=True).click()
+    field(form, "train_biencoder.learning_rate").fill("7")
+    form.get_by_role("button", name="Trigger").click()
+    expect(page.get_by_text("Failed to Trigger Dag").first).to_be_visible()
+    morning.shot("refused")
+    assert morning.airflow.client.run_ids(DAG) == []
+
+
+def test_good_values_start_a_run(morning: Morning) -> None:
+    page = morning.page
+    form = page.get_by_role("dialog")
+    field(form, "train_biencoder.learning_rate").fill("2e-4")
+    form.get_by_text("Download", exact=True).click()
+    field(form, "download.source").fill(str(morning.data_set))
+    morning.shot("form")
+    form.get_by_role("button", name="Trigger").click()
+    morning.wait(lambda: morning.airflow.client.run_ids(DAG), "a run")
+    (morning.run_id,) = morning.airflow.client.run_ids(DAG)
+
+
+def field(form: Locator, name: str) -> Locator:
+    """The field of a Param, once its section is open."""
+    return form.locator(f"[name='element_{name}']")
+
+
+def test_the_log_of_a_running_training_shows_its_progress(morning: Morning) -> None:
+    morning.wait(lambda: morning.states().get("train-biencoder") == "running", "a running training")
+    morning.open_task("train-biencoder")
+    expect(morning.page.get_by_text(re.compile(r"step \d+/\d+.*loss")).first).to_be_visible(timeout=120_000)
+    morning.shot("progress")
+
+
+def test_the_three_evaluations_run_side_by_side(morning: Morning) -> None:
+    """In the grid's table, and in the graph beside it, in a window of its own."""
+    morning.open(f"/dags/{DAG}/runs/{morning.run_id}")
+    graph = morning.page.context.new_page()
+    graph.goto(morning.page.url)
+    graph.get_by_role("button", name=re.compile("Show Graph")).click()
+    nodes = [graph.get_by_test_id(f"rf__node-{task}") for task in EVALS]
+    seen: set[str] = set()
+
+    def look() -> bool:
+        if all(morning.row(task).get_by_text("Running").count() for task in EVALS) and "grid" not in seen:
+            morning.shot("grid")
+            seen.add("grid")
+        if all(node.get_by_text("Running").count() for node in nodes) and "graph" not in seen:
+            graph.screenshot(path=morning.shots / "graph.png")
+            seen.add("graph")
+        return seen == {"grid", "graph"}
+
+    morning.wait(look, "three evaluations that run at once, in grid and graph")
+    graph.get_by_role("button", name=re.compile("Show Grid")).click()  # the browser remembers it
+    graph.close()
+
+
+def test_a_killed_training_is_cleared_and_resumes_from_its_checkpoint(morning: Morning) -> None:
+    task, page = "train-crossencoder", morning.page
+    morning.wait(lambda: checkpoints(morning), "a checkpoint")
+    for process in processes_of(task, morning.store):
+        process.send_signal(signal.SIGKILL)
+    morning.wait(lambda: morning.states()[task] == "failed", "a failed task")
+    morning.open_task(task)
+    expect(page.get_by_text("Failed", exact=True).first).to_be_visible()
+    expect(page.get_by_text("ended by signal 9").first).to_be_visible()
+    morning.shot("failed")
+    page.get_by_role("button", name="Press shift+c to clear").click()
+    page.get_by_role("dialog").get_by_role("button", name="Confirm").click()
+    morning.wait(lambda: morning.states()[task] != "failed", "a cleared task")
+    assert set(ended(morning.airflow, morning.run_id).values()) == {"success", "skipped"}
+    morning.open_task(task)
+    page.get_by_role("button", name="Press Ctrl+↑ to scroll to top").click()  # lines out of sight are not drawn
+    expect(page.get_by_text(re.compile(r"resuming at step \d+ from a checkpoint"))).to_be_visible()
+    morning.shot("resumed")
+
+
+def checkpoints(morning: Morning) -> list[str]:
+    keys = morning.store.keys("artifacts/train-crossencoder/")
+    return [key for key in keys if "/checkpoints/" in key and key.endswith("/checkpoint.json")]
+
+
+def processes_of(command: str, store: LocalStore) -> list[psutil.Process]:
+    """The stage's process, and no other on this machine."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if command in line and any(argument.startswith(f"--run={store.address}/") for argument in line):
+            found.append(process)
+    assert found, f"expected a process of {command}"
+    return found
+
+
+def test_the_table_of_results_is_in_the_log_of_report(morning: Morning) -> None:
+    morning.open_task("report")
+    expect(morning.page.get_by_text(re.compile(r"\| test\s+\|"))).to_be_visible()
+    morning.shot("results")
+
+
+def test_the_links_lead_to_the_report_and_to_the_artifact(morning: Morning) -> None:
+    page, run = morning.page, path_safe(morning.run_id)
+    for task, link, address, heading in (
+        ("train-biencoder", "Artifact", f"/zeshel/runs/{run}/stages/train-biencoder", "train-biencoder"),
+        ("train-biencoder", "Report", f"/zeshel/runs/{run}/report#training", "Training"),
+        ("report", "Report", f"/zeshel/runs/{run}/report#results", "Results on test"),
+    ):
+        morning.open(f"/dags/{DAG}/runs/{morning.run_id}/tasks/{task}/details")
+        page.get_by_role("link", name=link, exact=True).click()
+        page.wait_for_url(f"{morning.airflow.url}{address}")
+        expect(page.get_by_role("heading", name=heading).first).to_be_in_viewport()
+        morning.shot(link.lower())
