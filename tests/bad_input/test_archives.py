@@ -181,12 +181,20 @@ def test_an_archive_larger_than_allowed_is_refused(
     assert_refused(ended, EXIT_DATA, "too large", "100,000 bytes")
 
 
+def test_a_folder_that_is_no_data_set_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault
+) -> None:
+    (tmp_path / "documents").mkdir()
+    ended = run(["download", "--run", tmp_path / "store" / "runs" / "r", f"--source={tmp_path}"], capsys)
+    fault("input: wrong address")
+    assert_refused(ended, EXIT_DATA, "not a data set in ZESHEL's format", "documents/*.json")
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
         ("nowhere.tar", "no such file"),
         ("", "download.source"),
-        (".", "a folder"),
         ("ftp://host/x.tar", "expected http://, https://, s3://, file:// or a local path"),
         ("gopher://host/x", "expected http://, https://, s3://, file:// or a local path"),
         ("file://host/x.tar", "expected file:///path of this machine"),
