@@ -185,9 +185,10 @@ def test_a_folder_that_is_no_data_set_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault
 ) -> None:
     (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "aster.json").write_text("{}")
     ended = run(["download", "--run", tmp_path / "store" / "runs" / "r", f"--source={tmp_path}"], capsys)
     fault("input: wrong address")
-    assert_refused(ended, EXIT_DATA, "not a data set in ZESHEL's format", "documents/*.json")
+    assert_refused(ended, EXIT_DATA, "not a data set in ZESHEL's format", "mentions/*.json")
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,8 @@ def test_a_value_of_another_kind_is_refused_by_name(
     for value in values:
         fault("input: setting of another type")
         ended = stage_command(stage, tmp_path, {name: value}, capsys)
-        item = ".0" if isinstance(default_of(stage, name), tuple) else ""  # of a list, the one that is wrong is named
-        assert_refused(ended, EXIT_CONFIG, f"{stage}.{name}{item}: ")
+        is_list = isinstance(default_of(stage, name), tuple)  # it, or which of it, is named
+        assert_refused(ended, EXIT_CONFIG, f"{stage}.{name}" if is_list else f"{stage}.{name}: ")
 
 
 @pytest.mark.parametrize(
