@@ -21,12 +21,15 @@ def test_nobody_is_told_until_a_notifier_is_set(load_dag_file: LoadDagFile) -> N
 
 
 def test_a_notifier_is_told_of_failed_runs_and_missed_deadlines(load_dag_file: LoadDagFile) -> None:
-    dag = load_dag_file(ZESHEL_NOTIFIER=json.dumps(SMTP), ZESHEL_DEADLINE_MINUTES="90").report.dag
+    notifier = SMTP | {"late": {"subject": "{{ dag_run.dag_run_id }} is late"}}
+    dag = load_dag_file(ZESHEL_NOTIFIER=json.dumps(notifier), ZESHEL_DEADLINE_MINUTES="90").report.dag
     callbacks = dag.on_failure_callback if isinstance(dag.on_failure_callback, list) else [dag.on_failure_callback]
     assert [type(callback) for callback in callbacks] == [SmtpNotifier]
     (deadline,) = dag.deadline if isinstance(dag.deadline, list) else [dag.deadline]
     assert deadline.interval == timedelta(minutes=90)
-    assert (deadline.callback.path, deadline.callback.kwargs) == (SMTP["class"], SMTP["kwargs"])
+    assert deadline.callback.path == SMTP["class"]
+    assert deadline.callback.kwargs == {"to": "team@example.org", "subject": "{{ dag_run.dag_run_id }} is late"}
+    assert callbacks[0].subject is None
 
 
 @pytest.mark.parametrize(
@@ -37,6 +40,10 @@ def test_a_notifier_is_told_of_failed_runs_and_missed_deadlines(load_dag_file: L
         ({"ZESHEL_NOTIFIER": "{}"}, "ZESHEL_NOTIFIER.class"),
         ({"ZESHEL_NOTIFIER": '{"class": "no.such.Notifier"}'}, "ZESHEL_NOTIFIER: expected one of Airflow's notifiers"),
         ({"ZESHEL_NOTIFIER": json.dumps(SMTP | {"kwargs": {"nobody": 1}})}, "ZESHEL_NOTIFIER: expected .* got airflow"),
+        (
+            {"ZESHEL_NOTIFIER": json.dumps(SMTP | {"late": {"nobody": 1}}), "ZESHEL_DEADLINE_MINUTES": "9"},
+            "ZESHEL_NOTIFIER: expected .* got airflow",
+        ),
         ({"ZESHEL_NOTIFIER": '{"class": "not a path"}'}, "ZESHEL_NOTIFIER.class"),
     ],
 )

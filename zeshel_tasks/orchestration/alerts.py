@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.orchestration.settings import Deployment, Notifier
+from zeshel_tasks.orchestration.settings import Deployment
 
 
 def alerts(deployment: Deployment) -> dict[str, Any]:
@@ -23,20 +24,22 @@ def alerts(deployment: Deployment) -> dict[str, Any]:
         if deployment.deadline_minutes is not None:
             raise ConfigError("ZESHEL_NOTIFIER: expected whom a missed ZESHEL_DEADLINE_MINUTES is told; it is not set")
         return {}
-    found: dict[str, Any] = {"on_failure_callback": _made(deployment.notifier)}
+    notifier = deployment.notifier
+    found: dict[str, Any] = {"on_failure_callback": _made(notifier.path, notifier.kwargs)}
     if deployment.deadline_minutes is not None:
+        _made(notifier.path, notifier.kwargs | notifier.late)
         found["deadline"] = DeadlineAlert(
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
             interval=timedelta(minutes=deployment.deadline_minutes),
-            callback=AsyncCallback(deployment.notifier.path, kwargs=dict(deployment.notifier.kwargs)),
+            callback=AsyncCallback(notifier.path, kwargs=notifier.kwargs | notifier.late),
         )
     return found
 
 
-def _made(notifier: Notifier) -> Any:
+def _made(path: str, kwargs: Mapping[str, Any]) -> Any:
     try:
-        return pkgutil.resolve_name(notifier.path)(**notifier.kwargs)
+        return pkgutil.resolve_name(path)(**kwargs)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"ZESHEL_NOTIFIER: expected one of Airflow's notifiers and its arguments, got {notifier.path}: {error}"
+            f"ZESHEL_NOTIFIER: expected one of Airflow's notifiers and its arguments, got {path}: {error}"
         ) from error

@@ -29,6 +29,9 @@ class Notifier(BaseModel):
 
     path: str = Field(alias="class", pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$", description="Where to import it from.")
     kwargs: dict[str, Any] = Field({}, description="Its arguments.")
+    late: dict[str, Any] = Field(
+        {}, description="Those that are others for a late run, of which Airflow tells no task: a subject, say."
+    )
 
 
 class Deployment(BaseSettings):
