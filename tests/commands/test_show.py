@@ -91,3 +91,9 @@ def test_of_an_unfinished_run_what_is_done_is_shown(
 def test_a_run_in_which_nothing_finished_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(ConfigError, match="expected a run with finished stages, got none at "):
         show_run(str(tmp_path_factory.mktemp("empty") / "runs" / "r1"), as_json=True)
+
+
+def test_splits_that_the_data_set_does_not_have_are_not_said_to_be_undone(
+    finished_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "heldout" not in shown(finished_run, capsys)

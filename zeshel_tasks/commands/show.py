@@ -13,12 +13,11 @@ from rich.table import Table
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.redaction import recorded
 from zeshel_tasks.shown import one_line
+from zeshel_tasks.stages.contract import has_split
 from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
 
 Finished = dict[str, tuple[RunRecord, Manifest]]
-
-_NAMES = [stage.name_for(split) for stage, split in RECIPE]
 
 
 def show_run(run_address: str, *, as_json: bool) -> None:
@@ -51,13 +50,18 @@ def show_run(run_address: str, *, as_json: bool) -> None:
 
 
 def _finished(run: Run) -> Finished:
-    found = ((name, run.record(name), run.manifest(name)) for name in _NAMES)
+    found = ((name, run.record(name), run.manifest(name)) for name in _due(run))
     # What an earlier version committed may have the address as it was given.
     return {
         name: (record, manifest.model_copy(update={"config": recorded(manifest.config)}))
         for name, record, manifest in found
         if record and manifest
     }
+
+
+def _due(run: Run) -> list[str]:
+    """The stages of the recipe, without those of splits that the data set does not have."""
+    return [stage.name_for(split) for stage, split in RECIPE if split is None or has_split(run, split)]
 
 
 def _as_json(run: Run, finished: Finished) -> dict[str, Any]:
@@ -76,7 +80,7 @@ def _stages_table(run: Run, finished: Finished) -> Table:
         table.add_column(
             column, justify="right" if column in ("this run", "work", "peak memory") else "left", no_wrap=True
         )
-    for name in _NAMES:
+    for name in _due(run):
         if name not in finished:
             table.add_row(name, "not done" if run.record(name) is None else "its artifact was deleted")
             continue

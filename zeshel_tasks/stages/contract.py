@@ -207,7 +207,7 @@ def has_split(run: Run, split: Split) -> bool:
     if split not in HELDOUT_SPLITS:
         return True
     downloaded = run.manifest("download")
-    return downloaded is None or split in downloaded.metrics["mentions"]
+    return downloaded is None or split in downloaded.metrics.get("mentions", ())
 
 
 def derived_artifact(
