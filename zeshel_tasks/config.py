@@ -96,6 +96,11 @@ class StageConfig(BaseModel):
             if setting_flag(field, "affects_result")
         }
 
+    def as_recorded(self, config: Mapping[str, Any]) -> Self:
+        """These settings, but with those of a manifest's ``config`` that change what the stage computes."""
+        recorded = {name: config[name] for name in self.fingerprint_fields() if name in config}
+        return self.model_validate(self.model_dump() | recorded)
+
 
 class DownloadConfig(StageConfig):
     """Where the data set comes from."""

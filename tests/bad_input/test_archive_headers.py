@@ -50,22 +50,22 @@ def test_a_world_whose_name_cannot_be_kept_is_refused(
 ) -> None:
     fault("input: hostile archive")
     ended = download(archive_of(files, empty_member(f"documents/{name}.json")), tmp_path, capsys)
-    assert_refused(ended, EXIT_DATA, "archive: a name that cannot be kept: member 'documents/", "printable")
+    assert_refused(ended, EXIT_DATA, "zeshel.tar: a name that cannot be kept: member 'documents/", "printable")
 
 
 @pytest.mark.parametrize(
     ("headers", "problem"),
     [
         ({"comment": "x" * 2_000_000}, "damaged header"),
-        ({"size": "-1"}, "archive: "),
+        ({"size": "-1"}, "zeshel.tar: "),
         ({"size": "x"}, "documents/zz.json: empty file"),
         ({"size": "9" * 5000}, "documents/zz.json: empty file"),
         ({"path": "../../x.json"}, "a path that leaves the folder"),
         ({"path": "/x"}, "a path that leaves the folder"),
         ({"path": "documents/a\0b.json"}, "a name that cannot be kept"),
         ({"path": f"documents/{'w' * 5000}.json"}, "a name that cannot be kept"),
-        ({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, "archive: "),
-        ({"GNU.sparse.map": "1,2,x"}, "archive: "),
+        ({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, "zeshel.tar: "),
+        ({"GNU.sparse.map": "1,2,x"}, "zeshel.tar: "),
     ],
     ids=lambda value: ascii(value)[:32] if isinstance(value, dict) else "",
 )
@@ -97,7 +97,7 @@ def test_a_header_that_lies_about_its_size_is_refused(
 ) -> None:
     fault("input: hostile archive")
     ended = download(header_of("documents/a.json", size) + archive_of(files), tmp_path, capsys)
-    assert_refused(ended, EXIT_DATA, "archive: ")
+    assert_refused(ended, EXIT_DATA, "zeshel.tar: ")
 
 
 @pytest.mark.parametrize("place", [0, 100, 124, 136, 148, 156, 257])

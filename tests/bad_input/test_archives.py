@@ -126,7 +126,7 @@ def test_what_is_no_whole_archive_is_refused(
     ended = download(NOT_ARCHIVES[name](tmp_path), tmp_path, capsys)
     fault("input: broken archive")
     words = "not a data set in ZESHEL's format" if name in EMPTY else "not a tar archive, or a damaged one"
-    assert_refused(ended, EXIT_DATA, "archive: ", words)
+    assert_refused(ended, EXIT_DATA, "zeshel.tar: ", words)
     assert not list((tmp_path / "store").rglob("manifest.json"))
 
 
@@ -143,7 +143,7 @@ def test_a_hostile_member_is_refused_and_touches_nothing(
     ended = download(packed(tmp_path, info, data=bytes(size)), tmp_path, capsys, "--max_unpacked_gb", "0.001")
     fault("input: hostile archive")
     if problem:
-        assert_refused(ended, EXIT_DATA, problem, "archive: ")
+        assert_refused(ended, EXIT_DATA, problem, "zeshel.tar: ")
     else:  # a name like any other, and no part of a data set
         assert ended.code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) in (

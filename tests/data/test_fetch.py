@@ -251,21 +251,33 @@ class TestABrokenBody:
 
 class TestTheIdentityOfAnHttpAddress:
     def test_is_its_etag(self, server: FileServer) -> None:
-        assert source_identity(server.address, CONFIG) == f"etag:{ETAG}"
+        identity = source_identity(server.address, CONFIG)
+        assert identity == f"etag:{ETAG} {len(CONTENT)} bytes {server.address}"
         assert [request.method for request in server.requests] == ["HEAD"]
 
     def test_is_its_date_without_an_etag(self, server: FileServer) -> None:
         server.script = [status(200, Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")]
-        assert source_identity(server.address, CONFIG) == "last-modified:Mon, 01 Jan 2024 00:00:00 GMT"
+        identity = source_identity(server.address, CONFIG)
+        assert identity == f"last-modified:Mon, 01 Jan 2024 00:00:00 GMT 2 bytes {server.address}"
+
+    def test_two_files_of_one_date_are_two(self, server: FileServer) -> None:
+        """As those are that were copied to a server at the same time."""
+        server.script = [status(200, Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")] * 3
+        one, other, signed = (source_identity(f"{server.address}/{name}", CONFIG) for name in ("a", "b", "a?X-Sig=1"))
+        assert one != other
+        assert one == signed, "a signature is another one each time"
 
     @pytest.mark.parametrize("code", [200, 403, 405])
-    def test_is_the_address_where_the_server_tells_nothing(self, server: FileServer, code: int) -> None:
+    def test_is_the_address_where_the_server_tells_nothing(
+        self, server: FileServer, code: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
         server.script = [status(code)]
         assert source_identity(f"{server.address}/data", CONFIG) == f"address:{server.address}/data"
+        assert "a new file there will be taken for this one" in caplog.text
 
     def test_waits_for_a_server_that_fails_for_now(self, server: FileServer) -> None:
         server.script = [status(503)]
-        assert source_identity(server.address, CONFIG, retry=AT_ONCE) == f"etag:{ETAG}"
+        assert source_identity(server.address, CONFIG, retry=AT_ONCE).startswith(f"etag:{ETAG} ")
 
     def test_is_not_guessed_while_the_server_is_down(self, server: FileServer) -> None:
         server.script = [status(503)] * 10

@@ -99,3 +99,38 @@ def test_a_part_without_worlds_is_named(zeshel: Part, tmp_path: Path, out: Path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="s3://kb/"):
         merge([zeshel, Part("s3://kb/", tmp_path / "empty")], {}, out)
+
+
+def test_a_mention_file_of_no_split_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+    """Its mentions would be missed by nobody."""
+    wiki.files["mentions/valid.json"] = wiki.files.pop("mentions/train.json")
+    with pytest.raises(DataError, match=r"wiki: mentions: a file of no split; expected .*val\.json.*; got valid\.json"):
+        merge([zeshel, Part("wiki", wiki.write())], {}, out)
+
+
+def test_an_empty_mention_file_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+    wiki.files["mentions/train.json"] = []
+    with pytest.raises(DataError, match=r"wiki: mentions/train\.json: empty file"):
+        merge([zeshel, Part("wiki", wiki.write())], {}, out)
+
+
+def test_a_mention_of_another_data_sets_world_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+    wiki.files["mentions/train.json"].append(mention("aster", 2))
+    with pytest.raises(
+        DataError, match=r"wiki: mentions/train\.json:3: .*another .*zeshel has the documents.*got aster"
+    ):
+        merge([zeshel, Part("wiki", wiki.write())], {}, out)
+
+
+def test_a_bad_line_is_logged_with_its_own_file_and_line(
+    zeshel: Part, wiki: DataSetFiles, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wiki.write()
+    (wiki.root / "mentions" / "train.json").open("a").write("no json\n")
+    merge([zeshel, Part("wiki", wiki.root)], {}, out)
+    assert "bad mention: wiki: mentions/train.json:3: " in caplog.text
+
+
+def test_a_split_whose_worlds_are_all_assigned_elsewhere_is_named(zeshel: Part, out: Path) -> None:
+    with pytest.raises(ConfigError, match="worlds_to_splits: expected a world left for valid"):
+        merge([zeshel], {"brine": "train"}, out)

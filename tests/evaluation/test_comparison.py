@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zeshel_tasks.evaluation.comparison import Flags, compare_accuracy
+from zeshel_tasks.evaluation.comparison import Flags, _by_coins, compare_accuracy
 
 MENTIONS = 400
 
@@ -49,3 +49,26 @@ def test_equal_answers_have_no_doubt() -> None:
 def test_more_confidence_is_a_wider_interval() -> None:
     (low, high), (lower, higher) = (compared(40, 10, 0, confidence)["interval"] for confidence in (0.5, 0.99))  # type: ignore[misc]
     assert lower < low < high < higher
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "may_be_chance"),
+    [
+        (1, 0, True),
+        (4, 0, True),  # one in 16, though hardly a bootstrap sample is without any of them
+        (6, 0, False),  # one in 64
+        (40, 10, False),
+        (30, 20, True),
+        (10, 40, True),
+        (0, 0, True),
+    ],
+)
+def test_few_mentions_are_no_evidence(won: int, lost: int, may_be_chance: bool) -> None:
+    assert compared(won, lost, both=100)["may_be_chance"] is may_be_chance
+
+
+def test_coins_win_as_often_as_counted() -> None:
+    """Of ten thousand differing answers too, whose binomials no float can hold."""
+    tosses = np.random.default_rng(4).binomial(12, 0.5, 200_000)
+    assert _by_coins(9, 3) == pytest.approx(float((tosses >= 9).mean()), abs=2e-3)
+    assert _by_coins(5100, 4900) == pytest.approx(0.0233, abs=2e-4)

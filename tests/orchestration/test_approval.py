@@ -11,7 +11,8 @@ from airflow.sdk.exceptions import TaskAwaitingInput
 
 from tests.stages.test_promote import compared
 from zeshel_tasks.orchestration.approval import ApprovePromotion
-from zeshel_tasks.store import Attempt, artifact_folder, open_run
+from zeshel_tasks.store import Attempt, LocalStore, artifact_folder, open_run
+from zeshel_tasks.store.champions import Champion, read_champions
 
 BETTER, WORSE = compared(elves=(90, 20), orcs=(80, 30)), compared(elves=(20, 90), orcs=(30, 80))
 
@@ -27,28 +28,38 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return questions
 
 
-def execute(store: Path, measured: dict[str, Any], **params: Any) -> Any:
-    """Executes the task of a run whose ``compare`` has measured this."""
+OWN, RIVAL = artifact_folder("train-crossencoder", "f" * 64), artifact_folder("train-crossencoder", "e" * 64)
+
+
+def champion(crossencoder: str) -> Champion:
+    return Champion(run="before", biencoder="b", crossencoder=crossencoder, promoted_at="y", decision={})
+
+
+def execute(store: Path, measured: dict[str, Any], *champions: str, **params: Any) -> Any:
+    """Executes the task of a run whose ``compare`` has measured this, against the last of the champions."""
     run = open_run(f"{store}/runs/r1")
+    for crossencoder in champions:
+        assert read_champions(run.store).promote(champion(crossencoder))
     facts: dict[str, Any] = dict.fromkeys(("started_at", "finished_at", "package_version", "device"), "x")
     facts |= dict.fromkeys(("wall_seconds", "peak_memory_mb"), 1.0) | {"peak_gpu_memory_mb": None}
-    facts |= {"stage": "compare", "split": None, "fingerprint": "f" * 64, "config": {}, "inputs": {}}
-    facts |= {"metrics": measured, "versions": {}, "hardware": {}}
-    manifest = Attempt(run.store, artifact_folder("compare", "f" * 64)).commit(facts)
-    run.write_record("compare", manifest, reused=False, wall_seconds=1)
+    facts |= {"split": None, "fingerprint": "f" * 64, "config": {}, "inputs": {}, "versions": {}, "hardware": {}}
+    for stage, metrics in {"train-crossencoder": {}, "compare": measured}.items():
+        attempt = Attempt(run.store, artifact_folder(stage, "f" * 64))
+        manifest = attempt.commit(facts | {"stage": stage, "metrics": metrics})
+        run.write_record(stage, manifest, reused=False, wall_seconds=1)
     task = ApprovePromotion(store=str(store))
     ti = type("TaskInstance", (), {"id": "1"})()
     return task.execute({"run_id": "r1", "params": {"preset": "smoke", **params}, "task_instance": ti, "ti": ti})
 
 
 def test_without_the_param_nobody_is_asked(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
-    assert execute(tmp_path, BETTER) is None
+    assert execute(tmp_path, BETTER, RIVAL) is None
     assert asked == []
 
 
 def test_a_better_model_is_asked_about_with_its_figures(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     with pytest.raises(TaskAwaitingInput):
-        execute(tmp_path, BETTER, approve=True)
+        execute(tmp_path, BETTER, RIVAL, approve=True)
     (question,) = asked
     assert question["options"] == ["Approve", "Reject"]
     assert "The gate says: better, against champion before: 8.50% instead of 2.50%" in question["body"]
@@ -56,7 +67,7 @@ def test_a_better_model_is_asked_about_with_its_figures(tmp_path: Path, asked: l
 
 
 def test_a_model_that_the_gate_stops_is_not_asked_about(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
-    assert execute(tmp_path, WORSE, approve=True) is None
+    assert execute(tmp_path, WORSE, RIVAL, approve=True) is None
     assert asked == []
 
 
@@ -67,5 +78,22 @@ def test_the_first_champion_is_asked_about(tmp_path: Path, asked: list[dict[str,
 
 
 def test_the_gate_has_the_runs_own_settings(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
-    assert execute(tmp_path, BETTER, approve=True, **{"promote.margin": 0.5}) is None
+    assert execute(tmp_path, BETTER, RIVAL, approve=True, **{"promote.margin": 0.5}) is None
+    assert asked == []
+
+
+def test_nobody_is_asked_again_about_the_champion(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    """As in each scheduled run in which nothing is new."""
+    first = {"unnormalized_accuracy": 0.61, "champion": None}
+    assert execute(tmp_path, first, OWN, approve=True) is None
+    assert execute(tmp_path / "other", BETTER, RIVAL, OWN, approve=True) is None
+    assert asked == []
+
+
+def test_nobody_is_asked_about_a_model_that_was_taken_back(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    store = LocalStore(tmp_path)
+    for crossencoder in (RIVAL, OWN):
+        assert read_champions(store).promote(champion(crossencoder))
+    assert read_champions(store).roll_back("odd links")
+    assert execute(tmp_path, BETTER, approve=True) is None
     assert asked == []

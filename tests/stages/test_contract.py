@@ -13,7 +13,7 @@ from tests.finished import record_of
 from tests.stages.fake_stage import FakeStage, leaves
 from zeshel_tasks import __version__
 from zeshel_tasks.config import Recipe
-from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, Preempted
+from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, Preempted, TryAgain
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.contract import Job, Metrics, Stage, derived_artifact, run_stage
 from zeshel_tasks.store import Run, open_run
@@ -317,3 +317,69 @@ def test_a_scratch_directory_that_is_none_is_a_wrong_setting(
     with pytest.raises(ConfigError, match="ZESHEL_SCRATCH: expected a directory"):
         run_stage(download, address, recipe)
     assert download.jobs == []
+
+
+class TestInputsThatWereDoneAgain:
+    """Some of a run's stages, and not those after them: by hand, or by clearing a task without its downstream."""
+
+    @pytest.fixture
+    def evaluate(self) -> FakeStage:
+        return FakeStage("eval-biencoder", inputs=("download", "convert"), splits=("test",), does=leaves("x"))
+
+    def test_what_was_made_of_the_old_one_is_refused(
+        self, address: str, recipe: Recipe, download: FakeStage, convert: FakeStage, evaluate: FakeStage
+    ) -> None:
+        old = run_stage(download, address, recipe)
+        run_stage(convert, address, recipe)
+        new = run_stage(download, address, build_recipe("smoke", {"worlds_to_splits": ("aster=test",)}))
+        assert old.fingerprint != new.fingerprint
+        with pytest.raises(ConfigError) as raised:
+            run_stage(evaluate, address, recipe, "test")
+        assert str(raised.value) == (
+            f"{address}: convert: expected one that was made from the run's download {new.fingerprint[:12]}, got one "
+            f"from {old.fingerprint[:12]}: download was done again, so convert is to be done again, too"
+        )
+        run_stage(convert, address, recipe)
+        run_stage(evaluate, address, recipe, "test")
+
+    def test_what_need_not_be_there_is_left_out(
+        self, address: str, recipe: Recipe, download: FakeStage, convert: FakeStage, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        report = FakeStage("report", inputs=("download",), inputs_if_there=("convert",))
+        run_stage(download, address, recipe)
+        run_stage(convert, address, recipe)
+        assert "convert" in run_stage(report, address, recipe).inputs
+        run_stage(download, address, build_recipe("smoke", {"worlds_to_splits": ("aster=test",)}))
+        assert "convert" not in run_stage(report, address, recipe).inputs
+        assert "convert is left out" in caplog.text
+
+
+class TestTheWorldOutside:
+    def test_what_changes_while_a_stage_reads_it_is_not_committed(self, address: str, run: Run, recipe: Recipe) -> None:
+        """Or the artifact would be found again by a fingerprint that is about something else."""
+        content = ["one"]
+
+        def read(job: Job) -> Metrics:
+            content[0] = "another"
+            job.check_outside()
+            return {}
+
+        stage = FakeStage("download", outside=lambda _, __: {"source": content[0]}, does=read)
+        with pytest.raises(TryAgain, match="source has changed while it was read: from one to another"):
+            run_stage(stage, address, recipe)
+        assert run.record("download") is None
+        assert run_stage(stage, address, recipe).inputs == {"source": "another"}
+
+    def test_what_is_not_true_any_more_is_done_again(self, address: str, recipe: Recipe) -> None:
+        there: set[str] = set()
+
+        def put(job: Job) -> Metrics:
+            there.add("model")
+            return {"put": "model"}
+
+        stage = FakeStage("promote", still_true=lambda metrics, _: metrics["put"] in there, does=put)
+        first = run_stage(stage, address, recipe)
+        assert (run_stage(stage, address, recipe), len(stage.jobs)) == (first, 1)
+        there.clear()
+        assert (run_stage(stage, address, recipe), len(stage.jobs)) == (first, 2)
+        assert there == {"model"}

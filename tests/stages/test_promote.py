@@ -12,13 +12,15 @@ import pytest
 from tests.finished import NAMES, STEPS, manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import PromoteConfig, Recipe
+from zeshel_tasks.errors import ConfigError, TryAgain
 from zeshel_tasks.evaluation.comparison import compare_accuracy
-from zeshel_tasks.stages import promote
+from zeshel_tasks.stages import gate
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.gate import decide
 from zeshel_tasks.stages.registry import STAGES
-from zeshel_tasks.store import Run, open_run
-from zeshel_tasks.store.champions import Champions, read_champions
+from zeshel_tasks.store import Manifest, Run, open_run
+from zeshel_tasks.store.artifacts import read_manifest
+from zeshel_tasks.store.champions import KEY, Champions, read_champions
 
 
 def figures(won: int, lost: int, mentions: int = 1000) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def compared(**worlds: tuple[int, int]) -> dict[str, Any]:
     won, lost = (sum(counts[side] for counts in worlds.values()) for side in (0, 1))
     return {
         "unnormalized_accuracy": 0.5,
-        "champion": {"run": "before", "crossencoder": "x", "promoted_at": "y"},
+        "champion": {"run": "before", "crossencoder": f"artifacts/train-crossencoder/{'e' * 64}", "promoted_at": "y"},
         "overall": figures(won, lost, 1000 * len(worlds)),
         "worlds": {world: figures(*counts) for world, counts in worlds.items()},
     }
@@ -127,7 +129,7 @@ def test_a_champion_is_evaluated_on_new_test_mentions(store_of_its_own: Run, sma
 
 def forced(monkeypatch: pytest.MonkeyPatch, promoted: bool) -> None:
     """The gate's answer, whatever was measured."""
-    monkeypatch.setattr(promote, "decide", lambda measured, _: {"promoted": promoted, "reason": "said so", **measured})
+    monkeypatch.setattr(gate, "decide", lambda measured, _: {"promoted": promoted, "reason": "said so", **measured})
 
 
 def test_a_model_that_was_taken_back_is_not_promoted_again(
@@ -186,8 +188,83 @@ def test_another_champion_than_was_compared_with_is_left_alone(
         return swap(self, candidate)
 
     monkeypatch.setattr(Champions, "promote", beaten_to_it)
+    with pytest.raises(TryAgain, match="champion has changed while it was read"):
+        run_stage(STAGES["promote"], run.address, recipe)
     run_stage(STAGES["promote"], run.address, recipe)
     decision = manifest_of(run, "promote").metrics
     assert decision["promoted"] is False
     assert "clear `compare`" in decision["reason"]
     assert read_champions(run.store).champion == rival
+
+
+def test_a_champion_whose_file_was_deleted_is_promoted_again(store_of_its_own: Run, small_recipe: Recipe) -> None:
+    """The decision is found again, but it is no longer so."""
+    run, store = store_of_its_own, store_of_its_own.store
+    before = read_champions(store).champion
+    store.delete(KEY)
+    run_stage(STAGES["compare"], run.address, small_recipe)
+    run_stage(STAGES["promote"], run.address, small_recipe)
+    now = read_champions(store).champion
+    assert before is not None
+    assert now is not None
+    assert now.crossencoder == before.crossencoder
+    promoted_at = now.promoted_at
+    run_stage(STAGES["promote"], run.address, small_recipe)
+    again = read_champions(store).champion
+    assert again is not None
+    assert again.promoted_at == promoted_at
+
+
+def test_a_model_that_was_not_evaluated_is_not_promoted(store_of_its_own: Run, small_recipe: Recipe) -> None:
+    """The training was done again, by hand, and what follows it was not."""
+    run = open_run(store_of_its_own.address.replace("first", "by-hand"))
+    for stage, split in STEPS[:-1]:
+        run_stage(stage, run.address, small_recipe, split)
+    trained = small_recipe.train_crossencoder.model_copy(update={"seed": 7})
+    run_stage(
+        STAGES["train-crossencoder"], run.address, small_recipe.model_copy(update={"train_crossencoder": trained})
+    )
+    with pytest.raises(ConfigError, match="compare: expected one that was made from the run's train-crossencoder"):
+        run_stage(STAGES["promote"], run.address, small_recipe)
+
+
+def test_the_champion_is_evaluated_as_this_run_is_and_on_this_machine(
+    store_of_its_own: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changes results is as in the run's evaluation; device and batch size are the machine's."""
+    run = open_run(store_of_its_own.address.replace("first", "elsewhere"))
+    fewer = small_recipe.model_copy(update={"convert": small_recipe.convert.model_copy(update={"subset_seed": 9})})
+    for stage, split in STEPS[: NAMES.index("compare")]:
+        run_stage(stage, run.address, fewer, split)
+    batches = {name: getattr(fewer, name).model_copy(update={"eval_batch_size": 3}) for name in ("eval_biencoder",)}
+    run_stage(STAGES["compare"], run.address, fewer.model_copy(update=batches))
+    (ours, champions) = (
+        [
+            m
+            for m in all_manifests(run, "eval-biencoder")
+            if m.inputs["train-biencoder"] == trained and m.split == "test"
+        ]
+        for trained in (
+            record_of(run, "train-biencoder").fingerprint,
+            record_of(store_of_its_own, "train-biencoder").fingerprint,
+        )
+    )
+    assert ours[0].config["eval_batch_size"] != 3
+    assert [m.config["top_k"] for m in champions] == [ours[0].config["top_k"]] * 2
+    assert 3 in [m.config["eval_batch_size"] for m in champions]
+
+
+def all_manifests(run: Run, stage: str) -> list[Manifest]:
+    folders = {key.removesuffix("/manifest.json") for key in run.store.keys(f"artifacts/{stage}/") if "manifest" in key}
+    found = [read_manifest(run.store, folder) for folder in folders]
+    return [manifest for manifest in found if manifest is not None]
+
+
+def test_a_champion_whose_model_is_gone_says_what_can_be_done(store_of_its_own: Run, small_recipe: Recipe) -> None:
+    run = open_run(store_of_its_own.address.replace("first", "after"))
+    for stage, split in STEPS[: NAMES.index("compare")]:
+        run_stage(stage, run.address, another_seed(small_recipe), split)
+    folder = record_of(store_of_its_own, "train-crossencoder").artifact
+    run.store.delete(f"{folder}/manifest.json")
+    with pytest.raises(ConfigError, match=r"is gone: put it back, .* or delete the file to begin without a champion"):
+        run_stage(STAGES["compare"], run.address, another_seed(small_recipe))

@@ -95,3 +95,16 @@ def test_a_changed_byte_is_noticed(store: Store) -> None:
     store.put(KEY, (store.get(KEY) or b"").replace(b'"run": "b"', b'"run": "x"'))
     with pytest.raises(CorruptArtifact, match=f"{KEY}.*put an earlier version of it back"):
         read_champions(store)
+
+
+def test_a_model_that_comes_back_is_not_before_itself(store: Store) -> None:
+    promoted(store, "a", "b", "a")
+    champions = read_champions(store)
+    assert (champions.champion, champions.earlier) == (champion("a"), (champion("b"),))
+
+
+def test_who_was_a_champion_is_known(store: Store) -> None:
+    promoted(store, "a", "b", "c")
+    assert read_champions(store).roll_back("odd links")
+    champions = read_champions(store)
+    assert [champions.knows(champion(run).crossencoder) for run in "abcd"] == [True, True, True, False]

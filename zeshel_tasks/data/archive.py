@@ -6,12 +6,13 @@ import bz2
 import gzip
 import logging
 import lzma
-import os
 import tarfile
+import unicodedata
 import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from zeshel_tasks.data.members import EXPECTED_NAME, FOLDERS, can_be_kept, is_member
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.progress import ByteProgress
 
@@ -19,14 +20,12 @@ MAX_MEMBERS = 100_000
 # A tar header's extension (long names) is read in one piece; a real one has a few hundred bytes.
 _MAX_READ = 2**20
 _BLOCK = tarfile.BLOCKSIZE
-_FOLDERS = ("documents", "mentions")
-_MAX_NAME_BYTES = 200  # file systems take 255; a world's name with an ending and a prefix of ours is one, too
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, RecursionError, ValueError)
 
 log = logging.getLogger(__name__)
 
 
-def unpack(archive: Path, destination: Path, max_bytes: int) -> None:
+def unpack(archive: Path, destination: Path, max_bytes: int, name: str = "") -> None:
     """Extracts ``documents/*.json`` and ``mentions/*.json`` of a tar archive, in one pass and bounded memory.
 
     Both folders may lie below one common folder (``zeshel/documents/...``), which is dropped. Anything else in the
@@ -36,18 +35,20 @@ def unpack(archive: Path, destination: Path, max_bytes: int) -> None:
         archive: a tar file, plain or packed by bzip2, gzip or xz; recognized by its first bytes.
         destination: a folder; made if it is not there.
         max_bytes: bound of all members' sizes together, and of the unpacked archive itself.
+        name: of the archive in messages, where it is not its file's.
 
     Raises:
         DataError: not a tar archive, a truncated or damaged one, no data set in it, or a member that is unsafe:
             an absolute path, ``..``, a link, a device, a duplicate, more than ``max_bytes`` or too many members;
             a world with a name that is too long or cannot be printed.
     """
+    name = name or archive.name
     with archive.open("rb") as packed, _decompressed(packed) as unpacked:
         progress = ByteProgress("unpack", archive.stat().st_size)
-        stream = _ForwardReader(unpacked, archive.name, max_bytes)
+        stream = _ForwardReader(unpacked, name, max_bytes)
         try:
             with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:") as tar:
-                selection = _Selection(archive.name, max_bytes)
+                selection = _Selection(name, max_bytes)
                 for member in tar:
                     target = selection.target(member)
                     if target is not None:
@@ -57,7 +58,7 @@ def unpack(archive: Path, destination: Path, max_bytes: int) -> None:
         except _BROKEN as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's, not the archive's: gzip and bz2 raise theirs without a number
-            raise DataError(f"not a tar archive, or a damaged one: {error}", file=archive.name) from error
+            raise DataError(f"not a tar archive, or a damaged one: {error}", file=name) from error
     selection.check_complete()
 
 
@@ -68,7 +69,7 @@ class _Selection:
         self._archive, self._max_bytes = archive, max_bytes
         self._seen: set[PurePosixPath] = set()
         self._prefix: PurePosixPath | None = None
-        self._found = dict.fromkeys(_FOLDERS, 0)
+        self._found = dict.fromkeys(FOLDERS, 0)
         self._bytes = self._ignored = self._members = 0
 
     def target(self, member: tarfile.TarInfo) -> PurePosixPath | None:
@@ -76,12 +77,11 @@ class _Selection:
         if member.isdir():
             return None
         folder = path.parent.name
-        if folder not in _FOLDERS or path.suffix != ".json" or path.name.startswith("."):
+        if not is_member(folder, path.name):
             self._ignored += 1
             return None
-        if not path.name.isprintable() or len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
-            expected = f"a printable one in UTF-8, of at most {_MAX_NAME_BYTES} bytes"
-            raise self._error("a name that cannot be kept", member, expected=expected)
+        if not can_be_kept(path.name):
+            raise self._error("a name that cannot be kept", member, expected=EXPECTED_NAME)
         prefix = path.parent.parent
         if self._prefix is not None and prefix != self._prefix:
             raise self._error("two data sets in one archive", member, expected=f"all below {self._prefix}")
@@ -97,7 +97,7 @@ class _Selection:
                 raise DataError("not a data set in ZESHEL's format", file=self._archive, expected=f"{folder}/*.json")
 
     def _safe_path(self, member: tarfile.TarInfo) -> PurePosixPath:
-        path = PurePosixPath(member.name)
+        path = PurePosixPath(unicodedata.normalize("NFC", member.name))  # a Mac has é as e and an accent
         if path.is_absolute() or ".." in path.parts:
             raise self._error("a path that leaves the folder", member, expected="a relative path without '..'")
         if not (member.isdir() or member.isreg()) or member.issparse():

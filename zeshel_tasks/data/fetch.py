@@ -94,8 +94,8 @@ def _opened(
                 yield HttpSource(client, address, hops, name=name, on_page=address_behind, retry=retry)
     elif scheme == "s3":
         yield S3Source(source)
-    elif scheme in ("file", ""):
-        yield LocalSource(source, _local_path(source))
+    elif is_local(source):
+        yield LocalSource(source, local_path(source))
     else:
         expected = "http://, https://, s3://, file:// or a local path"
         raise ConfigError(f"source: expected {expected}, got {without_secrets(source)!r}")
@@ -152,7 +152,17 @@ def _drive_identity(source: str) -> str:
     return file._replace(resource_key=None).download_address()
 
 
-def _local_path(source: str) -> Path:
+def is_local(source: str) -> bool:
+    """Whether it is a path of this machine, or a ``file://`` address."""
+    return _scheme(source) in ("file", "")
+
+
+def local_path(source: str) -> Path:
+    """The path of a source that :func:`is_local`.
+
+    Raises:
+        ConfigError: of another machine.
+    """
     if not _scheme(source):
         return Path(source).expanduser()
     parts = urlsplit(source)

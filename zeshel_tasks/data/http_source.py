@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +19,8 @@ from zeshel_tasks.data.networks import Hops
 from zeshel_tasks.data.transfer import Body, Interrupted, Retry, retrying
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.redaction import HIDDEN, without_secrets
+
+log = logging.getLogger(__name__)
 
 MAX_REDIRECTS = 10
 _MAX_PAGE_BYTES = 2**20
@@ -119,6 +122,9 @@ class HttpSource:
     def identity(self) -> str:
         """``etag:...`` or ``last-modified:...`` as a HEAD tells, or ``address:...`` where it does not.
 
+        Neither ETag nor date tells two files of a server apart: size and address (without its query, which may be a
+        signature that is another one each time) go with it.
+
         Raises:
             StoreUnavailable: the server does not answer.
             ConfigError: the address cannot be right.
@@ -126,7 +132,13 @@ class HttpSource:
         headers = retrying(self._head, self.name, self._retry)
         for header in ("etag", "last-modified"):
             if headers.get(header):
-                return f"{header}:{headers[header]}"
+                size = headers.get("content-length", "?")
+                return f"{header}:{headers[header]} {size} bytes {without_secrets(self._address.partition('?')[0])}"
+        log.warning(
+            "%s: a new file there will be taken for this one, since its server tells no ETag and no "
+            "Last-Modified; sha256 would tell",
+            self.name,
+        )
         return f"address:{_told_apart(self._address)}"
 
     def _head(self) -> httpx.Headers:

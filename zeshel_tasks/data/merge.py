@@ -1,8 +1,8 @@
 """Several data sets as one.
 
-The rule: a world belongs to one data set alone; its documents stay as they are. A mention goes to the split that its
-data set has it in, unless its world was assigned to another one, as a whole. Within a split, mentions stand in the
-order of the data sets.
+The rule: a world belongs to one data set alone, with its documents and its mentions; the documents stay as they are. A
+mention goes to the split that its data set has it in, unless its world was assigned to another one, as a whole. Within
+a split, mentions stand in the order of the data sets.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.data.json_lines import MAX_LINE_BYTES
-from zeshel_tasks.data.zeshel import MENTION_FILES, Dataset
+from zeshel_tasks.data.zeshel import MENTION_FILES, Dataset, check_part
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.shown import quoted
 
@@ -31,19 +31,20 @@ class Part:
     folder: Path
 
     @property
-    def worlds(self) -> tuple[str, ...]:
-        """Sorted.
+    def dataset(self) -> Dataset:
+        """What is in the folder.
 
         Raises:
-            DataError: it has none.
+            DataError: it has no world.
         """
-        return Dataset(self.folder, self.name).worlds
+        return Dataset(self.folder, self.name)
 
 
 def merge(parts: Sequence[Part], assigned: Mapping[str, Split], out: Path) -> None:
     """Moves the documents of all parts into ``out``, and writes their mentions there.
 
-    Only a world's name is looked at here: a line that cannot be read stays in its split, where it is found later.
+    Each part is checked by itself, so that messages name its own files and lines. A mention that cannot be read is
+    counted and logged, and stays in its split: ``convert`` decides what becomes of it.
 
     Args:
         parts: in their order.
@@ -51,14 +52,18 @@ def merge(parts: Sequence[Part], assigned: Mapping[str, Split], out: Path) -> No
         out: an empty folder.
 
     Raises:
-        DataError: a world that two parts have.
-        ConfigError: an assigned world that no part has.
+        DataError: a part that is no data set (:func:`~zeshel_tasks.data.zeshel.check_part`), a world that two parts
+            have, a mention of another part's world.
+        ConfigError: an assigned world that no part has, or a split that is left without a mention.
     """
-    _check_worlds(parts, assigned)
+    owner = _owners(parts)
+    _check_assigned(assigned, owner)
+    for part in parts:
+        check_part(part.dataset)
     for name in ("documents", "mentions"):
         (out / name).mkdir()
     for part in parts:
-        for world in part.worlds:
+        for world in part.dataset.worlds:
             (part.folder / "documents" / f"{world}.json").rename(out / "documents" / f"{world}.json")
     with ExitStack() as opened:
         files: dict[Split, IO[bytes]] = {}
@@ -68,22 +73,41 @@ def merge(parts: Sequence[Part], assigned: Mapping[str, Split], out: Path) -> No
                 files[split] = opened.enter_context((out / "mentions" / MENTION_FILES[split]).open("wb"))
             return files[split]
 
+        given = set()
         for part in parts:
             for split, file in MENTION_FILES.items():
-                for line in _lines(part.folder / "mentions" / file):
-                    file_of(assigned.get(_world(line), split) if assigned else split).write(line)
+                for number, line in enumerate(_lines(part.folder / "mentions" / file), start=1):
+                    world = _world(line)
+                    if owner.get(world, part.name) != part.name:
+                        expected = f"worlds of its own; {owner[world]} has the documents of this one"
+                        place = f"{part.name}: mentions/{file}"
+                        raise DataError(
+                            "a mention of another data set's world",
+                            file=place, line=number, field="corpus", expected=expected, got=world,
+                        )  # fmt: skip
+                    given.add(split)
+                    file_of(assigned.get(world, split)).write(line)
+    for split in given.intersection(SPLITS).difference(files):
+        raise ConfigError(
+            f"worlds_to_splits: expected a world left for {split}, got each of its worlds in another split"
+        )
 
 
-def _check_worlds(parts: Sequence[Part], assigned: Mapping[str, Split]) -> None:
+def _owners(parts: Sequence[Part]) -> dict[str, str]:
+    """World -> the part that has it."""
     owner: dict[str, str] = {}
     for part in parts:
-        for world in part.worlds:
+        for world in part.dataset.worlds:
             if world in owner:
                 expected = f"each world in one data set; {owner[world]} has it"
                 raise DataError(
                     "the same world in two data sets", file=f"documents/{world}.json", expected=expected, got=part.name
                 )
             owner[world] = part.name
+    return owner
+
+
+def _check_assigned(assigned: Mapping[str, Split], owner: Mapping[str, str]) -> None:
     for world in assigned:
         if world not in owner:
             known = ", ".join(sorted(owner)[:_SHOWN_WORLDS]) + (", ..." if len(owner) > _SHOWN_WORLDS else "")

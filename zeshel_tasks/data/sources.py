@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import shutil
+import unicodedata
 from pathlib import Path
-from urllib.parse import unquote
+from typing import NamedTuple
 
 from zeshel_tasks.config import DownloadConfig
 from zeshel_tasks.data.archive import unpack
-from zeshel_tasks.data.fetch import fetch, source_identity
+from zeshel_tasks.data.fetch import fetch, is_local, local_path, source_identity
+from zeshel_tasks.data.members import EXPECTED_NAME, FOLDERS, can_be_kept, is_member
 from zeshel_tasks.data.transfer import Fetched
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.redaction import without_secrets
 from zeshel_tasks.store import Store, open_store
+from zeshel_tasks.store.artifacts import sha256_of
 from zeshel_tasks.store.base import StoredObject
-from zeshel_tasks.store.identity import content_identity
-
-_FOLDERS = ("documents", "mentions")
+from zeshel_tasks.store.identity import digest_of
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +43,11 @@ def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> 
     own = _config_of(source, config)
     max_bytes = int(config.max_unpacked_gb * 1e9)
     if _is_folder(source):
-        return _copy(source, folder, max_bytes)
+        return _copy(_folder(source), folder, max_bytes)
     archive = scratch / "archive"
     fetched = fetch(source, archive, own)
     log.info("archive: %.1f MB, sha256 %s", fetched.size / 1e6, fetched.sha256)
-    unpack(archive, folder, max_bytes)
+    unpack(archive, folder, max_bytes, without_secrets(source))
     archive.unlink()
     return fetched
 
@@ -56,13 +57,10 @@ def identities(config: DownloadConfig) -> dict[str, str]:
 
     Raises:
         ConfigError: an address is wrong.
-        DataError: there is nothing in a folder.
+        DataError: there is no data set in a folder.
         StoreUnavailable: a server does not answer.
     """
-    found = [
-        content_identity(source) if _is_folder(source) else source_identity(source, _config_of(source, config))
-        for source in config.sources
-    ]
+    found = [_identity(source, _config_of(source, config)) for source in config.sources]
     return {f"source {number}" if number > 1 else "source": text for number, text in enumerate(found, start=1)}
 
 
@@ -75,42 +73,82 @@ def _config_of(source: str, config: DownloadConfig) -> DownloadConfig:
     return config
 
 
+def _identity(source: str, config: DownloadConfig) -> str:
+    if not _is_folder(source):
+        return source_identity(source, config)
+    found = _folder(source)
+    if found.is_local:
+        local = Path(found.store.address)
+        return f"sha256:{digest_of({file.key: sha256_of(local / file.key) for file in found.files})}"
+    return f"etag:{digest_of({file.key: file.version for file in found.files})}"
+
+
 def _is_folder(source: str) -> bool:
-    if source.startswith("s3://"):
-        return source.endswith("/")
-    return "://" not in source.removeprefix("file://") and _local_path(source).is_dir()
+    if not is_local(source):
+        return source.startswith("s3://") and source.endswith("/")
+    try:
+        return local_path(source).is_dir()
+    except (OSError, ValueError):  # a name that no file can have: fetch has the words for it
+        return False
 
 
-def _local_path(source: str) -> Path:
-    return Path(unquote(source.removeprefix("file://")) if source.startswith("file://") else source)
+class _Folder(NamedTuple):
+    """A folder or a prefix, and the files in it that make up the data set."""
+
+    name: str
+    store: Store
+    files: list[StoredObject]
+    is_local: bool
 
 
-def _copy(source: str, folder: Path, max_bytes: int) -> Fetched:
-    name = without_secrets(source)
-    store = open_store(source if source.startswith("s3://") else str(_local_path(source)))
-    found = [file for part in _FOLDERS for file in store.objects(f"{part}/") if _is_wanted(file.key)]
-    for part in _FOLDERS:
-        if not any(file.key.startswith(f"{part}/") for file in found):
-            raise DataError("not a data set in ZESHEL's format", file=name, expected=f"{part}/*.json")
-    size = sum(file.size for file in found)
+def _folder(source: str) -> _Folder:
+    name, at_hand = without_secrets(source), is_local(source)
+    store = open_store(str(local_path(source)) if at_hand else source)
+    files = [
+        file
+        for folder in FOLDERS
+        for file in store.objects(f"{folder}/")
+        if is_member(folder, file.key.removeprefix(f"{folder}/")) and file.key.count("/") == 1
+    ]
+    if at_hand:
+        _check_links(local_path(source), name)
+    for folder in FOLDERS:
+        if not any(file.key.startswith(f"{folder}/") for file in files):
+            raise DataError("not a data set in ZESHEL's format", file=name, expected=f"{folder}/*.json")
+    for file in files:
+        if not can_be_kept(file.key.partition("/")[2]):
+            raise DataError("a name that cannot be kept", file=name, expected=EXPECTED_NAME, got=file.key)
+    return _Folder(name, store, files, at_hand)
+
+
+def _check_links(root: Path, name: str) -> None:
+    """A listing passes over what a link no longer leads to."""
+    for folder in FOLDERS:
+        for path in sorted((root / folder).glob("*")):
+            if is_member(folder, path.name) and not path.exists():
+                raise DataError(
+                    "a link to a file that is not there", file=name, expected="a file", got=f"{folder}/{path.name}"
+                )
+
+
+def _copy(source: _Folder, target: Path, max_bytes: int) -> Fetched:
+    size = sum(file.size for file in source.files)
     if size > max_bytes:
         expected = f"at most {max_bytes:,} bytes in all (max_unpacked_gb)"
-        raise DataError("too large", file=name, expected=expected, got=f"{size:,}")
-    for file in found:
-        _copy_file(store, file, folder / file.key, name)
-    log.info("%s: %d files, %.1f MB", name, len(found), size / 1e6)
-    return Fetched(size, content_identity(str(folder)).partition(":")[2])
+        raise DataError("too large", file=source.name, expected=expected, got=f"{size:,}")
+    copies = {file.key: _copy_file(source, file, target) for file in source.files}
+    log.info("%s: %d files, %.1f MB", source.name, len(copies), size / 1e6)
+    return Fetched(size, digest_of({key: sha256_of(path) for key, path in copies.items()}))
 
 
-def _is_wanted(key: str) -> bool:
-    name = key.partition("/")[2]
-    return name.endswith(".json") and "/" not in name and not name.startswith(".")
-
-
-def _copy_file(store: Store, file: StoredObject, target: Path, name: str) -> None:
+def _copy_file(source: _Folder, file: StoredObject, folder: Path) -> Path:
+    target = folder / unicodedata.normalize("NFC", file.key)  # a Mac has é as e and an accent
+    if target.exists():
+        raise DataError("the same file twice", file=source.name, got=file.key)
     target.parent.mkdir(exist_ok=True)
-    local = store.local_copy(file.key, target)
+    local = source.store.local_copy(file.key, target)
     if local is None:
-        raise DataError("a file is gone that was there a moment ago", file=f"{name}: {file.key}")
+        raise DataError("a file is gone that was there a moment ago", file=f"{source.name}: {file.key}")
     if local != target:
         shutil.copyfile(local, target)
+    return target

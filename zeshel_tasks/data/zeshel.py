@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +76,7 @@ class Dataset:
 
     Args:
         root: the folder that holds ``documents/`` and ``mentions/``.
-        name: in messages, where it is not ``root``.
+        name: in messages, before the names of its files.
 
     Attributes:
         worlds: names of the worlds, sorted.
@@ -86,7 +86,7 @@ class Dataset:
     """
 
     def __init__(self, root: Path, name: str = "") -> None:
-        self.root = root
+        self.root, self._name = root, name
         files = (path for path in (root / "documents").glob("*.json") if path.is_file())
         self.worlds = tuple(sorted(path.stem for path in files if not path.name.startswith(".")))
         if not self.worlds:
@@ -96,7 +96,11 @@ class Dataset:
 
     def splits(self) -> tuple[Split, ...]:
         """The splits that exist; train, valid and test are always named, so that reading a missing one fails."""
-        return tuple(s for s, file in MENTION_FILES.items() if s in SPLITS or (self.root / "mentions" / file).is_file())
+        return tuple(s for s in MENTION_FILES if s in SPLITS or s in self.splits_with_a_file())
+
+    def splits_with_a_file(self) -> tuple[Split, ...]:
+        """The splits that exist."""
+        return tuple(split for split, file in MENTION_FILES.items() if (self.root / "mentions" / file).is_file())
 
     def documents(self, world: str) -> Iterator[Document]:
         """The entities of a world, in file order: a document's position is its ``label_id``.
@@ -105,7 +109,8 @@ class Dataset:
             DataError: a broken line, a missing or mistyped field, a ``document_id`` that occurs twice.
         """
         first_line: dict[str, int] = {}
-        for record in read_json_lines(self.root / "documents" / f"{world}.json", f"documents/{world}.json"):
+        file = f"documents/{world}.json"
+        for record in read_json_lines(self.root / file, self.shown(file)):
             document_id = record.name("document_id")
             _check_new(record, "document_id", document_id, first_line)
             yield Document(document_id, record.text("title"), record.text("text"))
@@ -123,7 +128,7 @@ class Dataset:
         """
         file = f"mentions/{MENTION_FILES[split]}"
         first_line: dict[str, int] = {}
-        for record in read_json_lines(self.root / file, file, on_bad_line):
+        for record in read_json_lines(self.root / file, self.shown(file), on_bad_line):
             try:
                 mention = self._mention(record)
                 _check_new(record, "mention_id", mention.mention_id, first_line)
@@ -133,6 +138,10 @@ class Dataset:
                 on_bad_line(error)
                 continue
             yield mention
+
+    def shown(self, file: str) -> str:
+        """A file's name in messages."""
+        return f"{self._name}: {file}" if self._name else file
 
     def _mention(self, record: Record) -> Mention:
         world = record.name("corpus")
@@ -162,12 +171,30 @@ def check_dataset(root: Path) -> DatasetSummary:
             occurs in two of train, valid and test.
     """
     dataset = Dataset(root)
+    summary = _counted(dataset, dataset.splits())
+    _check_worlds_are_disjoint(summary.mentions)
+    return summary
+
+
+def check_part(dataset: Dataset) -> DatasetSummary:
+    """As :func:`check_dataset`, of a data set that is to be merged with others, and need not have all splits.
+
+    Raises:
+        DataError: broken documents, an empty file, a split without any readable mention, a file of no split.
+    """
+    files = {path.name for path in (dataset.root / "mentions").glob("*.json") if not path.name.startswith(".")}
+    for file in sorted(files.difference(MENTION_FILES.values())):
+        expected = f"one of {', '.join(MENTION_FILES.values())}"
+        raise DataError("a file of no split", file=dataset.shown("mentions"), expected=expected, got=file)
+    return _counted(dataset, dataset.splits_with_a_file())
+
+
+def _counted(dataset: Dataset, splits: Iterable[Split]) -> DatasetSummary:
     documents = {world: sum(1 for _ in dataset.documents(world)) for world in dataset.worlds}
     mentions: dict[str, dict[str, int]] = {}
     bad_mentions: dict[str, int] = {}
-    for split in dataset.splits():
+    for split in splits:
         mentions[split], bad_mentions[split] = _count_mentions(dataset, split)
-    _check_worlds_are_disjoint(mentions)
     return DatasetSummary(documents, mentions, bad_mentions)
 
 
@@ -197,7 +224,7 @@ def _count_mentions(dataset: Dataset, split: Split) -> tuple[dict[str, int], int
     bad = BadLines("bad mention")
     worlds = Counter(mention.world for mention in dataset.mentions(split, bad))
     if not worlds:
-        raise bad.first or DataError("no mentions", file=f"mentions/{MENTION_FILES[split]}")
+        raise bad.first or DataError("no mentions", file=dataset.shown(f"mentions/{MENTION_FILES[split]}"))
     return dict(sorted(worlds.items())), bad.count
 
 

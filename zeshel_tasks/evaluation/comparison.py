@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,9 @@ def compare_accuracy(
 
     Returns:
         ``mentions``, ``new`` and ``champion`` (accuracy, 0 to 1), ``difference``, its ``interval`` (two ends), ``won``
-        and ``lost`` (mentions that only the new model, or only the champion, has right).
+        and ``lost`` (mentions that only the new model, or only the champion, has right), and ``may_be_chance``: whether
+        the interval reaches down to 0, or coins would win as many at the same confidence. Of few mentions a bootstrap
+        is too sure; the sign test on those won and lost (McNemar, 1947) is exact.
     """
     mentions = len(new)
     won, lost = int(np.sum(new & ~champion)), int(np.sum(champion & ~new))
@@ -42,4 +45,15 @@ def compare_accuracy(
         "interval": [float(low), float(high)],
         "won": won,
         "lost": lost,
+        "may_be_chance": bool(low <= 0) or _by_coins(won, lost) > tail,
     }
+
+
+def _by_coins(won: int, lost: int) -> float:
+    """The probability that of ``won + lost`` fair coins at least ``won`` show heads."""
+    tosses = won + lost
+    ways = (
+        math.lgamma(tosses + 1) - math.lgamma(heads + 1) - math.lgamma(tosses - heads + 1)
+        for heads in range(won, tosses + 1)
+    )
+    return sum(math.exp(log_ways - tosses * math.log(2)) for log_ways in ways)

@@ -1,4 +1,4 @@
-"""Who is told when a run fails, or is late."""
+"""Who is told when a run fails, is late, or waits for a person's answer."""
 
 from __future__ import annotations
 
@@ -34,6 +34,17 @@ def alerts(deployment: Deployment) -> dict[str, Any]:
             callback=AsyncCallback(notifier.path, kwargs=notifier.kwargs | notifier.late),
         )
     return found
+
+
+def question_notifiers(deployment: Deployment) -> list[Any]:
+    """Who is told that a task waits for an answer, for ``notifiers`` of Airflow's human-in-the-loop operators.
+
+    Raises:
+        ConfigError: the notifier cannot be made.
+    """
+    if (notifier := deployment.notifier) is None:
+        return []
+    return [_made(notifier.path, notifier.kwargs | notifier.question)]
 
 
 def _made(path: str, kwargs: Mapping[str, Any]) -> Any:

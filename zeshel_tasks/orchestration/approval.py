@@ -9,7 +9,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from zeshel_tasks.orchestration.params import recipe_of, run_config_of
 from zeshel_tasks.orchestration.settings import run_address
-from zeshel_tasks.stages.gate import Metrics, decide
+from zeshel_tasks.stages.gate import Metrics, decide_now
 
 
 class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
@@ -32,14 +32,20 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not
             TaskAwaitingInput: the question is put.
         """
         from zeshel_tasks.store import open_run  # not at import: boto3 is heavy, and the DAG processor does not need it
+        from zeshel_tasks.store.champions import read_champions
 
         params, run = context["params"], open_run(run_address(self.store, context["run_id"]))
         if not run_config_of(params).approve:
             self.log.info("nobody is asked: the Param approve is not set")
             return None
-        compared = run.manifest("compare")
-        assert compared is not None  # it is upstream
-        decision = decide(compared.metrics, recipe_of(params).promote)
+        compared, trained = run.manifest("compare"), run.record("train-crossencoder")
+        assert compared is not None  # both are upstream
+        assert trained is not None
+        champions = read_champions(run.store)
+        if champions.champion is not None and champions.champion.crossencoder == trained.artifact:
+            self.log.info("nobody is asked: this model is the champion already")
+            return None
+        decision = decide_now(champions, trained.artifact, compared.metrics, recipe_of(params).promote)
         if not decision["promoted"]:
             self.log.info("nobody is asked, since it will not be promoted: %s", decision["reason"])
             return None

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowTimetableInvalid
 
 from zeshel_tasks.config import Split
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.orchestration.alerts import alerts
+from zeshel_tasks.orchestration.alerts import alerts, question_notifiers
 from zeshel_tasks.orchestration.approval import ApprovePromotion
 from zeshel_tasks.orchestration.params import dag_params
 from zeshel_tasks.orchestration.process.operator import StageProcessOperator
@@ -63,6 +63,8 @@ def dag_arguments(deployment: Deployment) -> dict[str, Any]:
         "default_args": {
             "owner": deployment.owner,
             "pool": deployment.pool,
+            # The runs of a backfill are not counted by max_active_runs: each stage by itself must be bounded, too.
+            "max_active_tis_per_dag": deployment.max_active_runs,
             "retries": deployment.retries,
             "retry_delay": timedelta(seconds=deployment.retry_delay_seconds),
             "retry_exponential_backoff": 2,
@@ -99,7 +101,7 @@ def _asset(uri: str) -> Asset:
 
 def approval(deployment: Deployment) -> BaseOperator:
     """The task in which a person may have to agree before ``promote``."""
-    return ApprovePromotion(store=deployment.store, doc_md=DOCS["approve"])
+    return ApprovePromotion(store=deployment.store, notifiers=question_notifiers(deployment), doc_md=DOCS["approve"])
 
 
 def task_maker(deployment: Deployment) -> TaskMaker:

@@ -32,6 +32,9 @@ class Notifier(BaseModel):
     late: dict[str, Any] = Field(
         {}, description="Those that are others for a late run, of which Airflow tells no task: a subject, say."
     )
+    question: dict[str, Any] = Field(
+        {}, description="Those that are others for a question that waits for an answer: whether to promote."
+    )
 
 
 class Deployment(BaseSettings):
@@ -53,7 +56,9 @@ class Deployment(BaseSettings):
         description="The notifier is told of a run that is not done so long after it was queued.",
     )
     notifier: Notifier | None = Field(
-        None, description="Who is told of failed runs and missed deadlines, as JSON: class and kwargs of a notifier."
+        None,
+        description="Who is told of failed runs, missed deadlines and open questions, as JSON: class and kwargs of a "
+        "notifier.",
     )
     defaults: dict[str, Any] = Field({}, description="Defaults of the trigger form, as JSON.")
     owner: str = Field("zeshel", min_length=1, description="Shown as the owner of the DAG's tasks.")

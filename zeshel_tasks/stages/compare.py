@@ -29,8 +29,9 @@ def work(job: Job) -> Metrics:
     own = artifact_folder("train-crossencoder", job.inputs["train-crossencoder"].manifest.fingerprint)
     accuracy = job.inputs["eval-crossencoder-test"].manifest.metrics["unnormalized_accuracy"]["micro"]
     champion = read_champions(job.run.store).rival_of(own)
+    job.check_outside()
     if champion is None:
-        log.info("there is no champion to compare with")
+        log.info("there is no other champion to compare with")
         return {"unnormalized_accuracy": accuracy, "champion": None}
     told = {"run": champion.run, "crossencoder": champion.crossencoder, "promoted_at": champion.promoted_at}
     evaluated = _evaluated(job, champion)
@@ -48,9 +49,11 @@ def _evaluated(job: Job, champion: Champion) -> Artifact:
     """The champion's predictions for this run's test mentions."""
     from zeshel_tasks.stages.registry import STAGES
 
-    own = {name: job.inputs[f"{name}-test"].manifest.config for name in ("eval-biencoder", "eval-crossencoder")}
-    recipe = type(job.recipe).model_validate(
-        {"preset": job.recipe.preset, **{name.replace("-", "_"): config for name, config in own.items()}}
+    recipe = job.recipe.model_copy(
+        update={
+            stage: getattr(job.recipe, stage).as_recorded(job.inputs[f"{stage.replace('_', '-')}-test"].manifest.config)
+            for stage in ("eval_biencoder", "eval_crossencoder")
+        }
     )
     data = {name: job.inputs[name] for name in ("download", "convert")}
     biencoder, crossencoder = (_model(job, folder) for folder in (champion.biencoder, champion.crossencoder))
@@ -72,7 +75,7 @@ def _model(job: Job, folder: str) -> Artifact:
     if manifest is None:
         raise ConfigError(
             f"{store.address}/{KEY}: expected a champion whose model is in the store, got one whose {folder} is gone: "
-            "`zeshel rollback` goes back to the one before"
+            "put it back, or go back with `zeshel rollback`, or delete the file to begin without a champion"
         )
     return Artifact(store, folder, manifest, job.scratch / "cache")
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from zeshel_tasks import __version__, machine
 from zeshel_tasks.config import HELDOUT_SPLITS, Recipe, Split, StageConfig
-from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.errors import ConfigError, StoreUnavailable, TryAgain
 from zeshel_tasks.redaction import recorded
 from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, artifact_folder, fingerprint, open_run
 from zeshel_tasks.store.artifacts import read_manifest
@@ -42,6 +42,8 @@ class Job:
         folder: key prefix of the artifact in the making.
         fingerprint: of the artifact in the making.
         scratch: local directory, removed when the stage ends.
+        look_outside: identities of what it reads besides ``inputs``, as they are now.
+        seen_outside: the same, as they were when it began.
         device: what it computed on, for the manifest.
         peak_memory_mb: the highest that is known so far.
         peak_gpu_memory_mb: of the processes that worked for it, if others did.
@@ -57,6 +59,8 @@ class Job:
     folder: str
     fingerprint: str
     scratch: Path
+    look_outside: Callable[[], dict[str, str]] = dict
+    seen_outside: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
     peak_memory_mb: float = 0.0
     peak_gpu_memory_mb: float | None = None
@@ -66,6 +70,16 @@ class Job:
     def note_peak_memory(self) -> None:
         """Keeps this process's peak, before something else within the stage measures anew."""
         self.peak_memory_mb = max(self.peak_memory_mb, machine.peak_memory_mb())
+
+    def check_outside(self) -> None:
+        """To be called once the stage has read what is no input: its fingerprint must be about what it has read.
+
+        Raises:
+            TryAgain: that has changed since the stage began.
+        """
+        for name, now in self.look_outside().items():
+            if now != self.seen_outside.get(name):
+                raise TryAgain(f"{name} has changed while it was read: from {self.seen_outside.get(name)} to {now}")
 
     def new_folder(self, name: str) -> Path:
         """A new local directory below ``scratch``."""
@@ -83,6 +97,7 @@ class Stage:
         inputs: names of the stages whose artifacts it reads; ``{split}`` stands for its own split.
         inputs_if_there: those that it reads where the run has them.
         outside: identities of what it reads besides, given its settings and the run.
+        still_true: whether what the metrics tell of the world outside holds, given the run; if not, it works again.
         splits: the splits it can run for; empty where it has none.
         published: files that people look for in the run's own folder.
         shown: lines for the log, given the metrics of what was made or reused.
@@ -92,6 +107,7 @@ class Stage:
     inputs: tuple[str, ...] = ()
     inputs_if_there: tuple[str, ...] = ()
     outside: Callable[[Any, Run], dict[str, str]] = lambda _, __: {}
+    still_true: Callable[[Metrics, Run], bool] = lambda _, __: True
     splits: tuple[Split, ...] = ()
     published: tuple[str, ...] = ()
     shown: Callable[[Metrics], Iterable[str]] = lambda _: ()
@@ -177,21 +193,26 @@ def _run_stage(
     with _scratch() as scratch:
         if split is not None and not has_split(run, split):
             raise ConfigError(f"--split: expected a split of the data set, got {split}, which it does not have")
-        wanted = [name.format(split=split) for name in stage.inputs]
-        wanted += [name for name in stage.inputs_if_there if run.record(name) is not None]
-        inputs = {name: run.artifact(name, scratch / "cache") for name in wanted}
+        inputs = _inputs(stage, run, split, scratch / "cache")
         identities = {name: artifact.manifest.fingerprint for name, artifact in inputs.items()}
-        facts = _Facts(stage.name, split, config.fingerprint_fields(), identities | stage.outside(config, run))
+        outside = stage.outside(config, run)
+        facts = _Facts(stage.name, split, config.fingerprint_fields(), identities | outside)
 
         def make() -> Manifest:
             attempt = Attempt(run.store, facts.folder)
-            job = Job(run, recipe, split, inputs, attempt, facts.folder, facts.fingerprint, scratch)
+            job = Job(
+                run, recipe, split, inputs, attempt, facts.folder, facts.fingerprint, scratch,
+                look_outside=lambda: stage.outside(config, run), seen_outside=outside,
+            )  # fmt: skip
             return make_new(stage, job, facts, config)
+
+        def is_true(manifest: Manifest) -> bool:
+            return stage.still_true(manifest.metrics, run)
 
         def record(manifest: Manifest, reused: bool) -> None:
             run.write_record(own_name, manifest, reused=reused, wall_seconds=time.monotonic() - started)
 
-        manifest, reused = _made_or_reused(run, facts, make, record)
+        manifest, reused = _made_or_reused(run, facts, make, record, is_true)
         for file in stage.published:
             run.publish(file, Artifact(run.store, facts.folder, manifest, scratch / "cache").path(file))
     log.info("%s %s %s", "reused" if reused else "committed", own_name, manifest.fingerprint[:12])
@@ -200,6 +221,38 @@ def _run_stage(
     if not reused:
         log.info("%s took %.1f s, peak memory %.0f MB", own_name, time.monotonic() - started, manifest.peak_memory_mb)
     return manifest
+
+
+def _inputs(stage: Stage, run: Run, split: Split | None, cache: Path) -> dict[str, Artifact]:
+    """The artifacts that a stage reads; all of them made from one another.
+
+    Raises:
+        ConfigError: one is missing, or was made from another artifact than the run has now: what comes before it was
+            done again, and it was not.
+    """
+    inputs = {name: run.artifact(name, cache) for name in (name.format(split=split) for name in stage.inputs)}
+    for name, artifact in inputs.items():
+        for source, was, now in _outdated(artifact, inputs):
+            raise ConfigError(
+                f"{run.address}: {name}: expected one that was made from the run's {source} {now[:12]}, got one from "
+                f"{was[:12]}: {source} was done again, so {name} is to be done again, too"
+            )
+    for name in stage.inputs_if_there:
+        if run.record(name) is None:
+            continue
+        artifact = run.artifact(name, cache)
+        if any(_outdated(artifact, inputs)):
+            log.warning("%s is left out: it was made before what it was made from was done again", name)
+        else:
+            inputs[name] = artifact
+    return inputs
+
+
+def _outdated(artifact: Artifact, inputs: Mapping[str, Artifact]) -> Iterator[tuple[str, str, str]]:
+    """Those of ``inputs`` that the artifact was made from at another state: name, fingerprint then, fingerprint now."""
+    for source, was in artifact.manifest.inputs.items():
+        if source in inputs and was != (now := inputs[source].manifest.fingerprint):
+            yield source, was, now
 
 
 def has_split(run: Run, split: Split) -> bool:
@@ -259,7 +312,7 @@ def _within(
         attempt = Attempt(job.run.store, facts.folder)
         scratch = Path(tempfile.mkdtemp(prefix=f"{facts.stage}-", dir=job.scratch))
         part = Job(
-            job.run, recipe, facts.split, inputs, attempt, facts.folder, facts.fingerprint, scratch, job.device
+            job.run, recipe, facts.split, inputs, attempt, facts.folder, facts.fingerprint, scratch, device=job.device
         )  # fmt: skip
         job.note_peak_memory()
         manifest = _work_and_commit(work, part, facts, config)
@@ -275,7 +328,11 @@ def _within(
 
 
 def _made_or_reused(
-    run: Run, facts: _Facts, make: Callable[[], Manifest], record: Callable[[Manifest, bool], None]
+    run: Run,
+    facts: _Facts,
+    make: Callable[[], Manifest],
+    record: Callable[[Manifest, bool], None],
+    is_true: Callable[[Manifest], bool] = lambda _: True,
 ) -> tuple[Manifest, bool]:
     """The committed artifact, recorded in the run so that no cleanup takes it, and whether it was there already.
 
@@ -284,6 +341,8 @@ def _made_or_reused(
     """
     while True:
         found = read_manifest(run.store, facts.folder)
+        if found is not None and not is_true(found):
+            found = None
         record(found or make(), found is not None)
         recorded = read_manifest(run.store, facts.folder)
         if recorded is not None:

@@ -21,7 +21,10 @@ def work(job: Job) -> Metrics:
         part = Part(without_secrets(source), job.new_folder(f"source-{number}"))
         fetched = obtain(source, part.folder, job.scratch, config)
         parts.append(part)
-        sources.append({"source": part.name, "sha256": fetched.sha256, "bytes": fetched.size, "worlds": part.worlds})
+        sources.append(
+            {"source": part.name, "sha256": fetched.sha256, "bytes": fetched.size, "worlds": part.dataset.worlds}
+        )
+    job.check_outside()
     data = _merged(job, parts)
     summary = check_dataset(data)
     for folder in ("documents", "mentions"):

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 from zeshel_tasks.errors import TryAgain
 from zeshel_tasks.stages.contract import Job, Metrics
-from zeshel_tasks.stages.gate import decide
+from zeshel_tasks.stages.gate import decide_now
 from zeshel_tasks.store import artifact_folder
-from zeshel_tasks.store.champions import KEY, Champion, Champions, read_champions
+from zeshel_tasks.store.champions import KEY, Champion, read_champions
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,12 @@ def work(job: Job) -> Metrics:
     own = _folder(job, "train-crossencoder")
     for _ in range(_SWAPS):
         champions = read_champions(job.run.store)
+        job.check_outside()
         if champions.champion is not None and champions.champion.crossencoder == own:
             # By an attempt that did not live to commit, or by an earlier run of the same model.
             decision = champions.champion.decision
             break
-        decision = _decided(job, champions, own)
+        decision = decide_now(champions, own, job.inputs["compare"].manifest.metrics, job.recipe.promote)
         if not decision["promoted"] or champions.promote(_candidate(job, decision)):
             break
         log.info("%s has changed meanwhile, deciding again", KEY)
@@ -37,18 +38,6 @@ def work(job: Job) -> Metrics:
         raise TryAgain(f"{job.run.store.address}/{KEY}: changed {_SWAPS} times while this run tried to change it")
     log.info("%s: %s", "promoted" if decision["promoted"] else "not promoted", decision["reason"])
     return decision
-
-
-def _decided(job: Job, champions: Champions, own: str) -> Metrics:
-    compared = job.inputs["compare"].manifest.metrics
-    rolled_back, rival, then = champions.rolled_back(own), champions.rival_of(own), compared["champion"]
-    if rolled_back is not None:
-        reason = f"this model was taken back at {rolled_back.at}: {rolled_back.reason}"
-    elif (rival and rival.crossencoder) != (then and then["crossencoder"]):
-        reason = "the champion is another one than it was compared with: clear `compare` and what follows it"
-    else:
-        return decide(compared, job.recipe.promote)
-    return {"promoted": False, "reason": reason, **compared}
 
 
 def _candidate(job: Job, decision: Metrics) -> Champion:

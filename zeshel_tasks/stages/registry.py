@@ -17,7 +17,7 @@ from zeshel_tasks.config import (
     TrainBiencoderConfig,
     TrainCrossencoderConfig,
 )
-from zeshel_tasks.stages.contract import Stage
+from zeshel_tasks.stages.contract import Metrics, Stage
 from zeshel_tasks.stages.results_table import results_table
 from zeshel_tasks.store import Run
 from zeshel_tasks.store.champions import read_champions
@@ -57,8 +57,15 @@ def _champion(_: CompareConfig, run: Run) -> dict[str, str]:
 
 
 def _standing(_: PromoteConfig, run: Run) -> dict[str, str]:
-    rolled_back = read_champions(run.store).rolled_back(_crossencoder(run))
-    return _champion(CompareConfig(), run) | ({} if rolled_back is None else {"rolled_back": rolled_back.at})
+    own, champions = _crossencoder(run), read_champions(run.store)
+    rival, rolled_back = champions.rival_of(own), champions.rolled_back(own)
+    standing = {"champion": "none" if rival is None else rival.crossencoder}
+    return standing | ({} if rolled_back is None else {"rolled_back": rolled_back.at})
+
+
+def _was_promoted(metrics: Metrics, run: Run) -> bool:
+    """Not so where somebody has put another ``models/champion.json`` into the store since."""
+    return not metrics["promoted"] or read_champions(run.store).knows(_crossencoder(run))
 
 
 def _crossencoder(run: Run) -> str:
@@ -113,6 +120,7 @@ STAGES: dict[str, Stage] = {
             "promote",
             inputs=("train-biencoder", "train-crossencoder", "compare"),
             outside=_standing,
+            still_true=_was_promoted,
         ),
     )
 }

@@ -94,13 +94,18 @@ class Champions:
             return self.champion
         return self.earlier[0] if self.earlier else None
 
+    def knows(self, crossencoder: str) -> bool:
+        """Whether this model is the champion, or was one."""
+        return crossencoder in self.folders or self.rolled_back(crossencoder) is not None
+
     def rolled_back(self, crossencoder: str) -> RolledBack | None:
         """How this model was taken back, if it was."""
         return next((found for found in self._content.rolled_back if found.champion.crossencoder == crossencoder), None)
 
     def promote(self, champion: Champion) -> bool:
         """Puts ``champion`` in front; False where the file has changed since it was read."""
-        earlier = self.earlier if self.champion is None else (self.champion, *self.earlier)
+        known = self.earlier if self.champion is None else (self.champion, *self.earlier)
+        earlier = tuple(before for before in known if before.crossencoder != champion.crossencoder)
         return self._replace(self._content.model_copy(update={"champion": champion, "earlier": earlier}))
 
     def roll_back(self, reason: str) -> bool:

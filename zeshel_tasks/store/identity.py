@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from zeshel_tasks.errors import DataError
@@ -23,15 +24,16 @@ def content_identity(address: str) -> str:
         tags = {key.removeprefix(root).strip("/"): tag for key, tag in object_tags(address).items()}
         if not tags:
             raise DataError("nothing at this address", file=address)
-        return f"etag:{_digest(tags)}"
+        return f"etag:{digest_of(tags)}"
     path = Path(address.removeprefix("file://"))
     if path.is_file():
         return f"sha256:{sha256_of(path)}"
     files = {p.relative_to(path).as_posix(): sha256_of(p) for p in sorted(path.rglob("*")) if p.is_file()}
     if not files:
         raise DataError("nothing at this address", file=address)
-    return f"sha256:{_digest(files)}"
+    return f"sha256:{digest_of(files)}"
 
 
-def _digest(named: dict[str, str]) -> str:
+def digest_of(named: Mapping[str, str]) -> str:
+    """Hex digits that stand for names and what tells the content of each."""
     return hashlib.sha256("\n".join(f"{name} {value}" for name, value in sorted(named.items())).encode()).hexdigest()
