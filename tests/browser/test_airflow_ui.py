@@ -25,6 +25,7 @@ from tests.orchestration.real_airflow import DAG, ended, running_airflow
 from zeshel_tasks.orchestration.demo.local_airflow import LocalAirflow
 from zeshel_tasks.orchestration.settings import path_safe
 from zeshel_tasks.store import LocalStore
+from zeshel_tasks.store.champions import read_champions
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240.0
@@ -33,6 +34,7 @@ EVALS = ("eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test")
 # As a deployment sets them: what is left to a person is the data set. Evaluations long enough to be seen side by side.
 DEFAULTS = {
     "preset": "smoke",
+    "approve": True,
     "bert_model": str(ROOT / "tests" / "golden" / "bert"),
     "gpus": 0,
     "print_interval": 2,
@@ -196,7 +198,7 @@ def test_a_killed_training_is_cleared_and_resumes_from_its_checkpoint(morning: M
     page.get_by_role("button", name="Press shift+c to clear").click()
     page.get_by_role("dialog").get_by_role("button", name="Confirm").click()
     morning.wait(lambda: morning.states()[task] != "failed", "a cleared task")
-    assert set(ended(morning.airflow, morning.run_id).values()) == {"success", "skipped"}
+    morning.wait(lambda: morning.states()[task] == "success", "a task that has resumed and is done")
     morning.open_task(task)
     page.get_by_role("button", name="Press Ctrl+↑ to scroll to top").click()  # lines out of sight are not drawn
     expect(page.get_by_text(re.compile(r"resuming at step \d+ from a checkpoint"))).to_be_visible()
@@ -217,6 +219,20 @@ def processes_of(command: str, store: LocalStore) -> list[psutil.Process]:
             found.append(process)
     assert found, f"expected a process of {command}"
     return found
+
+
+def test_a_person_reads_the_figures_and_approves(morning: Morning) -> None:
+    page = morning.page
+    morning.wait(lambda: morning.states()["approve"] == "awaiting_input", "a question")
+    morning.open(f"/dags/{DAG}/required_actions")
+    page.get_by_role("link", name=re.compile("Promote this model|approve")).first.click()
+    expect(page.get_by_text("The gate says: there was no champion.")).to_be_visible()
+    morning.shot("approval")
+    page.get_by_role("button", name="Approve").click()
+    assert set(ended(morning.airflow, morning.run_id).values()) == {"success", "skipped"}
+    champion = read_champions(morning.store).champion
+    assert champion is not None
+    assert champion.run == path_safe(morning.run_id)
 
 
 def test_the_table_of_results_is_in_the_log_of_report(morning: Morning) -> None:

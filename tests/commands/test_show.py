@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.finished import NAMES, manifest_of
+from tests.finished import NAMES, STEPS, manifest_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.commands.show import show_run
 from zeshel_tasks.config import Recipe
@@ -97,3 +97,20 @@ def test_splits_that_the_data_set_does_not_have_are_not_said_to_be_undone(
     finished_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "heldout" not in shown(finished_run, capsys)
+
+
+def test_splits_of_different_depth_share_a_table(
+    mixed_run: Run, small_recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after an evaluation of one split by hand."""
+    run = open_run(mixed_run.address.replace("mixed", "depths"))
+    shallow = small_recipe.model_copy(
+        update={"eval_biencoder": small_recipe.eval_biencoder.model_copy(update={"top_k": 2})}
+    )
+    for stage, split in STEPS[:5]:
+        run_stage(stage, run.address, shallow if split == "valid" else small_recipe, split)
+    text = shown(run, capsys)
+    recalls = {split: row_of(split, text)[2:] for split in ("train", "valid")}
+    assert len(recalls["train"]) == len(recalls["valid"])
+    assert recalls["train"][-1] != "–"
+    assert recalls["valid"][-1] == "–"

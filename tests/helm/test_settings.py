@@ -123,7 +123,12 @@ def test_every_value_of_the_dag_arrives(read: Read) -> None:
         "schedule": "0 3 * * 0",
         "scheduleAsset": "s3://bucket/zeshel.tar.bz2",
         "deadlineMinutes": 90.5,
-        "notifier": {"class": "my.Notifier", "kwargs": {"to": ["a@example.org"]}, "late": {"subject": "late"}},
+        "notifier": {
+            "class": "my.Notifier",
+            "kwargs": {"to": ["a@example.org"]},
+            "late": {"subject": "late"},
+            "question": {"subject": "promote it?"},
+        },
         "defaults": {"preset": "blink", "train_biencoder.learning_rate": "2e-5", "top_k": 32},
         "owner": "ml team",
         "maxActiveRuns": 2,

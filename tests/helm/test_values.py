@@ -55,6 +55,7 @@ STORE = nested("store.address", "s3://bucket/prefix")
         ("dag.retries", -1, "got -1, want 0"),
         ("dag.retryDelaySeconds", 0, "got 0, want 0"),
         ("dag.schedule", "every day", "'every day' does not match pattern"),
+        ("dag.notifier", {"kwargs": {"to": "x"}}, "missing property 'class'"),
         ("dag.pool.slots", 0, "got 0, want 1"),
         ("dag.pool.name", "", "minLength: got 0, want 1"),
         ("images.pullPolicy", "Sometimes", "must be one of 'Always', 'IfNotPresent', 'Never'"),
@@ -100,6 +101,7 @@ def test_the_schema_refuses(chart: Path, path: str, value: Any, expected: str) -
             merged(STORE, nested("stages.connectionId", "other")),
             'stages.inCluster: expected false, since stages.connectionId is "other"',
         ),
+        (merged(STORE, nested("dag.deadlineMinutes", 60)), "dag.notifier: expected whom a missed dag.deadlineMinutes"),
         (merged(STORE, nested("resourceQuota.enabled", True)), "resourceQuota.hard: expected limits, got none"),
         (
             merged(STORE, nested("airflow.enabled", True), nested("images.airflow.repository", "registry/x")),

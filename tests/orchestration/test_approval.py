@@ -66,6 +66,15 @@ def test_a_better_model_is_asked_about_with_its_figures(tmp_path: Path, asked: l
     assert "| elves | 1,000 | 2.00% | 9.00% | +7.00 |" in question["body"]
 
 
+def test_names_are_no_markdown(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    measured = compared(**{"lego|[Approve](https:evil.example)<b>": (90, 20), "forgotten_realms": (80, 30)})
+    with pytest.raises(TaskAwaitingInput):
+        execute(tmp_path, measured, RIVAL, approve=True)
+    body = asked[0]["body"]
+    assert r"| lego\|\[Approve\](https:evil.example)\<b\> | 1,000 |" in body
+    assert "| forgotten_realms |" in body
+
+
 def test_a_model_that_the_gate_stops_is_not_asked_about(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     assert execute(tmp_path, WORSE, RIVAL, approve=True) is None
     assert asked == []

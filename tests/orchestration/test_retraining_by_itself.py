@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import html
 import itertools
 import json
 import re
@@ -175,7 +176,7 @@ def test_a_better_model_waits_for_a_person_who_gets_a_mail_with_the_figures(
     assert "Unnormalized accuracy on test" in body
     mail = mailbox.wait(f"Promote the model of {run_id}?")
     assert mail["to"] == "team@example.org"
-    assert body in text_of(mail)
+    assert body in html.unescape(text_of(mail))
     assert f"/dags/{DAG}/runs/{run_id}/tasks/approve/required_actions" in text_of(mail)
     store = LocalStore(folder / "store")
     assert read_champions(store).champion is None

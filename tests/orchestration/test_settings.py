@@ -46,6 +46,22 @@ def test_a_wrong_variable_is_named_with_what_was_expected_and_got(
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("NOTIFIER", '{"class": "a.B", "password": "hunter2"}'),
+        ("NOTIFIER", '{"class": "a.B", "kwargs": "hunter2"}'),
+        ("PODS", '{"image": "x", "namespace": "n", "env": {"NAME": ["hunter2"]}}'),
+    ],
+)
+def test_what_may_be_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv("ZESHEL_STORE", "/d")
+    monkeypatch.setenv(f"ZESHEL_{variable}", value)
+    with pytest.raises(ConfigError, match=f"ZESHEL_{variable}") as caught:
+        read_deployment()
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_run_id_that_is_safe_is_kept_as_it_is() -> None:
     assert run_address("s3://bucket/p/", "demo-1") == "s3://bucket/p/runs/demo-1"
 

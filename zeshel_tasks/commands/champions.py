@@ -11,6 +11,7 @@ from rich.table import Table
 from zeshel_tasks.errors import ConfigError, TryAgain
 from zeshel_tasks.shown import one_line
 from zeshel_tasks.store import open_store
+from zeshel_tasks.store.artifacts import read_manifest
 from zeshel_tasks.store.champions import KEY, Champion, read_champions
 
 
@@ -40,10 +41,16 @@ def roll_back(store_address: str, reason: str) -> None:
     """Makes the champion before this one the champion again.
 
     Raises:
-        ConfigError: there is none before it.
+        ConfigError: there is none before it, or its model is not in the store any more.
         TryAgain: a run promoted at the same moment.
     """
-    champions = read_champions(open_store(store_address))
+    store = open_store(store_address)
+    champions = read_champions(store)
+    for folder in champions.earlier[0].folders if champions.earlier else ():
+        if read_manifest(store, folder) is None:
+            raise ConfigError(
+                f"{store.address}/{KEY}: expected the model of the champion before, whose {folder} is gone"
+            )
     if not champions.roll_back(reason):
         raise TryAgain(f"{KEY}: another one has just changed it; look with `zeshel champions`, and try again")
     assert champions.champion is not None  # or there would have been no way back

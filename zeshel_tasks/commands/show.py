@@ -101,12 +101,12 @@ def _recall_table(finished: Finished) -> Table:
     table = Table(box=SIMPLE, title="recall over all mentions", title_justify="left")
     table.add_column("split")
     table.add_column("mean over")
-    ks = list(evaluated[0]["recall"]["micro"]) if evaluated else []
+    ks = sorted({k for metrics in evaluated for k in metrics["recall"]["micro"]}, key=int)
     for k in ks:
         table.add_column(f"@{k}", justify="right")
     for metrics in evaluated:
         for mean, over in (("micro", "mentions"), ("macro", "worlds")):
-            table.add_row(metrics["split"], over, *(_percent(metrics["recall"][mean][k]) for k in ks))
+            table.add_row(metrics["split"], over, *(_percent(metrics["recall"][mean].get(k)) for k in ks))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from zeshel_tasks.orchestration.params import recipe_of, run_config_of
 from zeshel_tasks.orchestration.settings import run_address
+from zeshel_tasks.shown import one_line
 from zeshel_tasks.stages.gate import Metrics, decide_now
 
 
@@ -56,7 +58,7 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not
 def _question(run: str, decision: Metrics) -> Iterator[str]:
     """Markdown: the figures of both models."""
     yield f"Run `{run}`, report in `{run}/report/index.html`.\n"
-    yield f"The gate says: {decision['reason']}.\n"
+    yield f"The gate says: {_literal(decision['reason'])}.\n"
     if decision["champion"] is None:
         yield f"Unnormalized accuracy on test: **{decision['unnormalized_accuracy']:.2%}**."
         return
@@ -65,6 +67,11 @@ def _question(run: str, decision: Metrics) -> Iterator[str]:
     for world, figures in [("all", decision["overall"]), *sorted(decision["worlds"].items())]:
         low, high = (f"{100 * end:+.2f}" for end in figures["interval"])
         yield (
-            f"| {world} | {figures['mentions']:,} | {figures['champion']:.2%} | {figures['new']:.2%} "
+            f"| {_literal(world)} | {figures['mentions']:,} | {figures['champion']:.2%} | {figures['new']:.2%} "
             f"| {100 * figures['difference']:+.2f} | {low} to {high} |"
         )
+
+
+def _literal(text: str) -> str:
+    """Markdown that shows this text: names of worlds and runs are data, and have no links, HTML or columns to add."""
+    return re.sub(r"([\\`\[\]<>|])", r"\\\1", one_line(text))

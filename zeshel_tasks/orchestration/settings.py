@@ -141,4 +141,10 @@ def _problem(item: Any) -> str:
         what = "a value" if within else Deployment.model_fields[field].description
         return f"{variable}: expected {what}; it is not set"
     message = "expected a JSON object" if item["type"].startswith("model_") else item["msg"]
-    return f"{variable}: {message}; got {item['input']!r}"
+    return f"{variable}: {message}; got {_shown(item['input'], field, within)}"
+
+
+def _shown(value: Any, field: str, within: list[str]) -> str:
+    """These messages are the DAG's import error, for all to see, and a notifier's settings may hold a password."""
+    may_be_secret = field == "notifier" or "env" in within
+    return f"a {type(value).__name__}" if may_be_secret else repr(value)

@@ -25,6 +25,8 @@ from zeshel_tasks.redaction import secrets_of
 log = logging.getLogger(__name__)
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+# Airflow may not reach what a stage's pod reaches; it is not to wait for long before it lets the pod try.
+_MINUTES_TO_ASK = 0.25
 NO_RETRY = {EXIT_CONFIG: "bad configuration", EXIT_DATA: "bad input data"}
 SIGNALS: dict[int, str] = {
     signal.SIGKILL: "; often this means out of memory: try smaller batches or more memory",
@@ -96,23 +98,39 @@ def command_line(stage: Stage, run: str, params: Mapping[str, Any]) -> list[str]
     ]
 
 
+def skip_without_split(stage: Stage, run: str) -> None:
+    """Ends the task where the data set does not have the stage's split, which it need not have.
+
+    Raises:
+        AirflowSkipException: it does not.
+    """
+    from zeshel_tasks.stages.contract import has_split
+    from zeshel_tasks.store import open_run
+
+    if stage.split is None:
+        return
+    try:
+        there = has_split(open_run(run), stage.split)
+    except ZeshelError as error:
+        log.info("%s: the stage itself is to see whether there is such a split: %s", stage.name, error)
+        return
+    if not there:
+        raise AirflowSkipException(f"the data set has no {stage.split}")
+
+
 def finish_if_done(stage: Stage, run: str, context: Any) -> dict[str, Any] | None:
     """The metrics of a stage whose artifact is in the store already: it needs no process, no pod, no GPU.
 
     None where there is work to do, or where that cannot be told from here: the stage itself finds out then.
-
-    Raises:
-        AirflowSkipException: the data set does not have the stage's split, which it need not have.
     """
-    from zeshel_tasks.stages.contract import has_split, reuse_stage
+    from zeshel_tasks.stages.contract import reuse_stage
     from zeshel_tasks.stages.registry import STAGES
-    from zeshel_tasks.store import open_run
 
+    recipe = recipe_of(context["params"])
+    asking = recipe.download.model_copy(update={"max_download_minutes": _MINUTES_TO_ASK})
     try:
-        if stage.split is not None and not has_split(open_run(run), stage.split):
-            raise AirflowSkipException(f"the data set has no {stage.split}")
-        manifest = reuse_stage(STAGES[stage.command], run, recipe_of(context["params"]), stage.split)
-    except ZeshelError as error:
+        manifest = reuse_stage(STAGES[stage.command], run, recipe.model_copy(update={"download": asking}), stage.split)
+    except (ZeshelError, OSError) as error:  # a path of the stages' machine may be another user's on this one
         log.info("%s: the stage itself is to see whether it is done: %s", stage.name, error)
         return None
     return None if manifest is None else finish(stage, run, EXIT_OK, [], context)

@@ -38,6 +38,11 @@ class Champion(BaseModel):
     promoted_at: str
     decision: dict[str, Any]
 
+    @property
+    def folders(self) -> tuple[str, str]:
+        """Of its artifacts."""
+        return self.biencoder, self.crossencoder
+
 
 class RolledBack(BaseModel):
     """A champion that was taken back, when and why; it is not promoted again."""
@@ -86,7 +91,7 @@ class Champions:
     def folders(self) -> set[str]:
         """Folders of the models of all champions, earlier ones too: what a roll-back needs."""
         known = self.earlier if self.champion is None else (self.champion, *self.earlier)
-        return {folder for champion in known for folder in (champion.biencoder, champion.crossencoder)}
+        return {folder for champion in known for folder in champion.folders}
 
     def rival_of(self, crossencoder: str) -> Champion | None:
         """Whom a model has to beat, or had to: the champion, or the one before it where the model is the champion."""

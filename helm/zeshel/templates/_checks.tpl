@@ -15,6 +15,9 @@
 {{- if and $values.stages.inCluster $values.stages.connectionId -}}
 {{- fail (printf "stages.inCluster: expected false, since stages.connectionId is %q" $values.stages.connectionId) -}}
 {{- end -}}
+{{- if and $values.dag.deadlineMinutes (not $values.dag.notifier) -}}
+{{- fail "dag.notifier: expected whom a missed dag.deadlineMinutes is told, got nothing" -}}
+{{- end -}}
 {{- if and $values.resourceQuota.enabled (not $values.resourceQuota.hard) -}}
 {{- fail "resourceQuota.hard: expected limits, got none" -}}
 {{- end -}}

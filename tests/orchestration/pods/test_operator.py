@@ -1,11 +1,12 @@
 import runpy
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from zeshel_tasks.orchestration.pods.operator import StagePodOperator
 from zeshel_tasks.orchestration.stage_task import Stage
@@ -81,6 +82,43 @@ def test_a_later_try_looks_for_the_pod_of_the_one_before(
     task, context = make_task(Stage("download"), downloaded)
     context["ti"].try_number = 2
     start(task, context)
+    assert len(cluster.pods) == 1
+
+
+@pytest.mark.parametrize("try_number", [1, 2])
+def test_a_split_that_the_data_set_does_not_have_needs_no_pod_in_any_try(
+    make_task: MakeTask, cluster: Any, tmp_path: Path, downloaded: dict[str, Any], try_number: int
+) -> None:
+    """A task that is cleared runs again as a later try."""
+    run_stage(STAGES["download"], f"{tmp_path}/store/runs/r1", build_recipe("smoke", downloaded))
+    task, context = make_task(Stage("eval-biencoder", "heldout_train_seen"), downloaded)
+    context["ti"].try_number = try_number
+    with pytest.raises(AirflowSkipException, match="no heldout_train_seen"):
+        task.execute(context)
+    assert cluster.pods == {}
+
+
+def test_a_source_that_does_not_answer_here_is_left_to_the_pod_soon(
+    make_task: MakeTask, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zeshel_tasks.orchestration.stage_task._MINUTES_TO_ASK", 0.02)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/worlds.tar"
+        params = {"download.source": address, "download.private_addresses": "allow"}
+        start(*make_task(Stage("download"), params))
+    assert len(cluster.pods) == 1
+
+
+def test_a_path_that_airflow_may_not_read_is_left_to_the_pod(
+    make_task: MakeTask, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any) -> None:
+        raise PermissionError("[Errno 13] Permission denied: '/root/bert'")
+
+    monkeypatch.setattr("zeshel_tasks.stages.contract.reuse_stage", denied)
+    start(*make_task(Stage("download")))
     assert len(cluster.pods) == 1
 
 

@@ -20,7 +20,14 @@ from zeshel_tasks.orchestration.pods import specification
 from zeshel_tasks.orchestration.pods.ending import container_state, exit_code, is_over, pod_failure
 from zeshel_tasks.orchestration.pods.settings import PodSettings
 from zeshel_tasks.orchestration.settings import path_safe, run_address
-from zeshel_tasks.orchestration.stage_task import Stage, command_line, finish, finish_if_done, split_level
+from zeshel_tasks.orchestration.stage_task import (
+    Stage,
+    command_line,
+    finish,
+    finish_if_done,
+    skip_without_split,
+    split_level,
+)
 from zeshel_tasks.orchestration.web.links import LINKS
 
 
@@ -115,9 +122,11 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             TaskDeferred: the pod is there.
             AirflowException: the task was stopped; the pod is deleted.
         """
+        run = run_address(self.store, context["run_id"])
+        skip_without_split(self.stage, run)
         # Not in a later try: the one before may have left a pod, which is found again and then removed.
         if context["ti"].try_number == 1:
-            done = finish_if_done(self.stage, run_address(self.store, context["run_id"]), context)
+            done = finish_if_done(self.stage, run, context)
             if done is not None:
                 self._push(context, done)
                 return

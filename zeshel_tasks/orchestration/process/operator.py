@@ -14,7 +14,15 @@ from airflow.sdk.exceptions import AirflowException
 from zeshel_tasks.orchestration.params import run_config_of
 from zeshel_tasks.orchestration.process.child import ChildProcess
 from zeshel_tasks.orchestration.settings import run_address
-from zeshel_tasks.orchestration.stage_task import Stage, command_line, failure, finish, finish_if_done, split_level
+from zeshel_tasks.orchestration.stage_task import (
+    Stage,
+    command_line,
+    failure,
+    finish,
+    finish_if_done,
+    skip_without_split,
+    split_level,
+)
 from zeshel_tasks.orchestration.web.links import LINKS
 from zeshel_tasks.redaction import without_secrets
 
@@ -50,6 +58,7 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
         """
         run = run_address(self.store, context["run_id"])
         arguments = command_line(self.stage, run, context["params"])
+        skip_without_split(self.stage, run)
         done = finish_if_done(self.stage, run, context)
         if done is not None:
             return done
