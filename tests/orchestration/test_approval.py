@@ -62,6 +62,7 @@ def test_a_better_model_is_asked_about_with_its_figures(tmp_path: Path, asked: l
         execute(tmp_path, BETTER, RIVAL, approve=True)
     (question,) = asked
     assert question["options"] == ["Approve", "Reject"]
+    assert "[its report](/zeshel/runs/r1/report#champion)" in question["body"]
     assert "The gate says: better, against champion before: 8.50% instead of 2.50%" in question["body"]
     assert "| elves | 1,000 | 2.00% | 9.00% | +7.00 |" in question["body"]
 

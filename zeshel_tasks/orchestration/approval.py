@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from zeshel_tasks.orchestration.params import recipe_of, run_config_of
 from zeshel_tasks.orchestration.settings import run_address
+from zeshel_tasks.orchestration.web.links import report_page
 from zeshel_tasks.shown import one_line
 from zeshel_tasks.stages.gate import Metrics, decide_now
 
@@ -51,13 +52,13 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not
         if not decision["promoted"]:
             self.log.info("nobody is asked, since it will not be promoted: %s", decision["reason"])
             return None
-        self.body = "\n".join(_question(run.address, decision))
+        self.body = "\n".join(_question(run.address, report_page(context["run_id"], "compare"), decision))
         return super().execute(context)
 
 
-def _question(run: str, decision: Metrics) -> Iterator[str]:
+def _question(run: str, report: str, decision: Metrics) -> Iterator[str]:
     """Markdown: the figures of both models."""
-    yield f"Run `{run}`, report in `{run}/report/index.html`.\n"
+    yield f"Run `{run}`: [its report]({report}).\n"
     yield f"The gate says: {_literal(decision['reason'])}.\n"
     if decision["champion"] is None:
         yield f"Unnormalized accuracy on test: **{decision['unnormalized_accuracy']:.2%}**."

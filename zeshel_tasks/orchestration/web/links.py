@@ -32,7 +32,7 @@ class ReportLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not follo
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The address of the page; it is there once the task ``report`` has finished."""
-        return f"{_base()}/runs/{path_safe(ti_key.run_id)}/report#{SECTIONS[operator.stage.command]}"
+        return report_page(ti_key.run_id, operator.stage.command)
 
 
 class ArtifactLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not follow imports into Airflow
@@ -43,6 +43,11 @@ class ArtifactLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not fol
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The address of the page."""
         return f"{_base()}/runs/{path_safe(ti_key.run_id)}/stages/{operator.stage.name}"
+
+
+def report_page(run_id: str, command: str) -> str:
+    """The address, without a host, of the part of a run's report that is about a stage."""
+    return f"{_base()}/runs/{path_safe(run_id)}/report#{SECTIONS[command]}"
 
 
 LINKS = (ReportLink(), ArtifactLink())
