@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tests.cluster.deployment import BUCKET, DagRun, Deployment, stopwatch
 from tests.cluster.pod_watch import PodWatch
+from tests.data.data_set_files import write_wiki
 from zeshel_tasks.config import HELDOUT_SPLITS
 
 STAGES = (
@@ -43,6 +44,11 @@ print(json.dumps({
     "no_new_privileges": status["NoNewPrivs"].strip(),
     "seccomp": status["Seccomp"].strip(),
 }))
+"""
+
+SHOW_CHAMPION = """
+from mlflow import MlflowClient
+print(MlflowClient().get_model_version_by_alias("zeshel", "champion").tags["zeshel.run"])
 """
 
 
@@ -118,17 +124,54 @@ def show_overhead(run: DagRun, took: float) -> None:
     print(f"rerun: {took:.0f} s for {len(CHAIN)} stages one after the other: {took / len(CHAIN):.1f} s a stage")
 
 
+@pytest.fixture(scope="module")
+def merged_run(first_run: DagRun, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> DagRun:
+    """On the sample worlds and a team's own beside them; whatever is measured, the champion stays."""
+    wiki = write_wiki(tmp_path_factory.mktemp("wiki"))
+    for file in wiki.rglob("*.json"):
+        key = f"inputs/wiki/{file.relative_to(wiki).as_posix()}"
+        deployment.s3.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
+    return deployment.trigger(
+        "merged",
+        download__more_sources=[f"s3://{BUCKET}/inputs/wiki/"],
+        download__worlds_to_splits=["quill=test"],
+        promote__margin=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def training_pod(merged_run: DagRun) -> str:
+    """Name of a pod that trains."""
+    return str(merged_run.running_pod("train-biencoder", says="step ")["metadata"]["name"])
+
+
 def test_nothing_is_root_or_writes_to_the_root_file_system_or_has_a_token(
-    first_run: DagRun, deployment: Deployment
+    deployment: Deployment, training_pod: str
 ) -> None:
-    deployment.forget("train-biencoder")
-    run = deployment.trigger("inside")
-    pod = run.running_pod("train-biencoder", says="step ")
-    assert look_from_inside(deployment, pod["metadata"]["name"]) == {
+    assert look_from_inside(deployment, training_pod) == {
         "user": 50000, "writable": ["/scratch", "/dev/shm"], "token": False, "capabilities": 0,
         "no_new_privileges": "1", "seccomp": "2",
     }  # fmt: skip
-    run.succeed()
+
+
+def test_mlflows_client_works_in_a_pod(first_run: DagRun, deployment: Deployment, training_pod: str) -> None:
+    """Nothing but its scratch can be written there; a server would be an address instead of a folder."""
+    mlflow = ("MLFLOW_TRACKING_URI=file:///scratch/mlruns", "MLFLOW_ALLOW_FILE_STORE=true")
+    command = ("zeshel", "track", f"--run=s3://{BUCKET}/test/runs/{first_run.name}")
+    deployment.namespace.run("exec", training_pod, "--", "env", *mlflow, *command)
+    told = deployment.namespace.run("exec", training_pod, "--", "env", *mlflow, "python", "-c", SHOW_CHAMPION)
+    assert told.strip().endswith(first_run.name)
+
+
+def test_a_teams_own_worlds_are_trained_and_tested_on_beside_the_others(merged_run: DagRun, first_run: DagRun) -> None:
+    tasks = merged_run.succeed().tasks()
+    assert {name: task.state for name, task in tasks.items()} == dict.fromkeys(tasks, "success")
+    assert "quill" in merged_run.metrics("eval-crossencoder-test")["worlds"]
+    assert [merged_run.metrics(name)["mentions"] for name in HELDOUT] == [1, 6, 1, 6]
+    compared = merged_run.metrics("compare")
+    assert compared["champion"]["run"] == first_run.name
+    assert "quill" in compared["worlds"], "the champion has been evaluated on the new mentions"
+    assert merged_run.metrics("promote")["promoted"] is False
 
 
 def look_from_inside(deployment: Deployment, pod: str) -> dict[str, Any]:

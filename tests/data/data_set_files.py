@@ -47,3 +47,22 @@ def mention(world: str, number: int) -> dict[str, Any]:
         "label_document_id": f"{world}-{(number + 1) % 3}",
         "category": "HIGH_OVERLAP",
     }
+
+
+def write_wiki(root: Path) -> Path:
+    """A team's own: a world in train with mentions held out of it, and one that is to be tested on."""
+    files = DataSetFiles(root)
+    files.files = {
+        "documents/delta.json": [document("delta", number) for number in range(12)],
+        "documents/quill.json": [document("quill", number) for number in range(3)],
+        "mentions/train.json": [
+            *(mention("delta", number) for number in range(2)),
+            *(mention("quill", number) for number in range(3)),
+        ],
+        "mentions/heldout_train_seen.json": [mention("delta", 2)],
+        "mentions/heldout_train_unseen.json": [mention("delta", number) for number in range(3, 9)],
+    }
+    for lines in files.files.values():
+        for number, line in enumerate(lines):
+            line.setdefault("title", f"Page {number}")
+    return files.write()

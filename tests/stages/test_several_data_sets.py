@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from tests.data.data_set_files import DataSetFiles, document, mention
+from tests.data.data_set_files import write_wiki
 from tests.finished import NAMES, manifest_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline
@@ -16,25 +15,6 @@ from zeshel_tasks.errors import EXIT_CONFIG
 from zeshel_tasks.store import Run, open_run
 
 EVALUATIONS = [f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS]
-
-
-def write_wiki(root: Path) -> Path:
-    """A team's own: a world in train with mentions held out of it, and one that is to be tested on."""
-    files = DataSetFiles(root)
-    files.files = {
-        "documents/delta.json": [document("delta", number) for number in range(12)],
-        "documents/quill.json": [document("quill", number) for number in range(3)],
-        "mentions/train.json": [
-            *(mention("delta", number) for number in range(2)),
-            *(mention("quill", number) for number in range(3)),
-        ],
-        "mentions/heldout_train_seen.json": [mention("delta", 2)],
-        "mentions/heldout_train_unseen.json": [mention("delta", number) for number in range(3, 9)],
-    }
-    for lines in files.files.values():
-        for number, line in enumerate(lines):
-            line.setdefault("title", f"Page {number}")
-    return files.write()
 
 
 @pytest.fixture(scope="module")
