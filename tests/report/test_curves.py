@@ -29,9 +29,10 @@ def test_thinning_keeps_mean_lowest_and_highest() -> None:
     ]
 
 
-def test_after_a_resume_the_later_line_of_a_step_counts() -> None:
-    thin = thin_curve(_losses((1, 5.0), (2, 5.0), (3, 5.0), (2, 1.0), (3, 0.5))).loss
-    assert [(point.step, point.value) for point in thin] == [(1, 5.0), (2, 1.0), (3, 0.5)]
+def test_a_step_that_was_validated_twice_is_one_point() -> None:
+    rates = [(10, 0.5), (20, 0.6), (20, 0.7)]
+    points = [CurvePoint(step=step, epoch=step / 20, valid_accuracy=rate) for step, rate in rates]
+    assert [(point.step, point.value) for point in thin_curve(points).valid_accuracy] == [(10, 0.5), (20, 0.7)]
 
 
 def test_loss_and_validation_accuracy_of_the_same_step_are_apart() -> None:

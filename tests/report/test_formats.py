@@ -24,8 +24,8 @@ def test_a_duration_has_its_two_largest_units(seconds: float, shown: str) -> Non
 
 
 def test_memory_from_a_gigabyte_on_is_in_gigabytes() -> None:
-    assert formats.memory(812.4) == "812 MB"
-    assert formats.memory(12595.2) == "12.3 GB"
+    assert [formats.memory(megabytes) for megabytes in (812.4, 999.4, 999.6)] == ["812 MB", "999 MB", "1.0 GB"]
+    assert [formats.memory(megabytes) for megabytes in (12595.2, 24000)] == ["12.6 GB", "24.0 GB"]
 
 
 def test_times_are_shown_in_utc() -> None:

@@ -136,3 +136,10 @@ def test_a_chart_describes_itself_to_those_who_do_not_see_it(build_content: Buil
         root = ElementTree.fromstring(svg)
         assert root.attrib["role"] == "img"
         assert root.attrib["aria-label"]
+
+
+def test_a_world_keeps_its_name_and_a_category_is_put_into_words(build_content: BuildContent) -> None:
+    content = build_content({"test": ("NASA_DB",)})
+    assert "NASA_DB" in _texts(plots.recall_by_world(content.recall))
+    assert "NASA_DB" in _texts(plots.accuracy_by_world(content.accuracy))
+    assert "low overlap" in _texts(plots.accuracy_by_category(content.accuracy))

@@ -114,7 +114,7 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
         (("convert", "worlds", "test", "lego", "skipped"), 7654, "7,654"),
         (("history", 1, "unnormalized_accuracy"), 0.123412, "12.34%"),
         (("stages", 2, "wall_seconds"), 7654.0, "2 h 8 min"),
-        (("stages", 2, "peak_gpu_memory_mb"), 765432.0, "747.5 GB"),
+        (("stages", 2, "peak_gpu_memory_mb"), 765432.0, "765.4 GB"),
         (("configuration", "train-biencoder", "warmup_proportion"), 0.7654, "0.7654"),
         (("provenance", "documents"), 7654321, "7,654,321"),
         (("mistakes", 0, "confidence"), 0.999912, "99.99%"),

@@ -33,7 +33,7 @@ class ThinCurve:
 def thin_curve(points: Sequence[CurvePoint], most: int = MOST_POINTS) -> ThinCurve:
     """Means over equally many consecutive points.
 
-    A resumed training writes the steps after its checkpoint a second time: the later line of a step counts.
+    A step that is due by ``eval_interval`` and ends its epoch is validated twice: the later line of a step counts.
     """
     losses = {point.step: (point.epoch, point.loss) for point in points if point.loss is not None}
     rates = {point.step: (point.epoch, point.valid_accuracy) for point in points if point.valid_accuracy is not None}

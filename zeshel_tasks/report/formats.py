@@ -43,10 +43,10 @@ def duration(seconds: float | None) -> str:
 
 
 def memory(megabytes: float | None) -> str:
-    """``12595`` -> ``12.3 GB``."""
+    """Of 10^6 bytes: ``12595`` -> ``12.6 GB``."""
     if megabytes is None:
         return DASH
-    return f"{megabytes:,.0f} MB" if megabytes < 1024 else f"{megabytes / 1024:,.1f} GB"
+    return f"{megabytes:,.0f} MB" if round(megabytes) < 1000 else f"{megabytes / 1000:,.1f} GB"
 
 
 def moment(iso8601: str) -> str:

@@ -6,7 +6,7 @@ Splits keep their colour everywhere, and are never told apart by colour alone: l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -76,7 +76,7 @@ def accuracy_by_world(accuracy: Mapping[Split, CrossencoderMetrics]) -> str | No
 
 def accuracy_by_category(accuracy: Mapping[Split, CrossencoderMetrics]) -> str | None:
     """For each mention category unnormalized accuracy within the share of golds retrieved."""
-    groups = [_accuracy_group(split, accuracy[split].categories) for split in SPLIT_ORDER if split in accuracy]
+    groups = [_accuracy_group(split, accuracy[split].categories, label) for split in SPLIT_ORDER if split in accuracy]
     return share_bars("accuracy-by-category", groups, "accuracy", "retrieved")
 
 
@@ -130,9 +130,9 @@ def _recall_bar(world: str, metrics: RecallOfWorld, top_k: int) -> Bar:
     return Bar(world, metrics.recall.get(1), metrics.recall.get(top_k))
 
 
-def _accuracy_group(split: Split, groups: Mapping[str, AccuracyOfGroup]) -> BarGroup:
+def _accuracy_group(split: Split, groups: Mapping[str, AccuracyOfGroup], shown: Callable[[str], str] = str) -> BarGroup:
     bars = [
-        Bar(label(name), group.unnormalized_accuracy, group.retrieved / group.mentions if group.mentions else None)
+        Bar(shown(name), group.unnormalized_accuracy, group.retrieved / group.mentions if group.mentions else None)
         for name, group in groups.items()
     ]
     return BarGroup(split, bars)
