@@ -124,6 +124,24 @@ def test_the_runs_of_a_store_share_artifacts_and_keep_their_records(
         assert run.artifact("train-biencoder", tmp_path / run.run_id).path("result").read_bytes() == b"result"
 
 
+def test_what_a_run_made_is_not_reused_when_it_goes_on(store: Store, manifest: Manifest) -> None:
+    run, other = Run(store, "r1"), manifest.model_copy(update={"fingerprint": "e" * 64})
+    run.write_record("train-biencoder", manifest, reused=False, wall_seconds=60)
+    made = record_of(run, "train-biencoder")
+    run.write_record("train-biencoder", manifest, reused=True, wall_seconds=1)
+    assert record_of(run, "train-biencoder") == made
+    run.write_record("train-biencoder", other, reused=True, wall_seconds=1)
+    assert record_of(run, "train-biencoder").reused is True
+    run.write_record("train-biencoder", other, reused=False, wall_seconds=30)
+    assert (record_of(run, "train-biencoder").reused, record_of(run, "train-biencoder").wall_seconds) == (False, 30)
+
+
+def test_a_broken_record_is_written_anew(store: Store, manifest: Manifest) -> None:
+    store.put("runs/r1/stages/train-biencoder.json", b"{")
+    Run(store, "r1").write_record("train-biencoder", manifest, reused=True, wall_seconds=1)
+    assert record_of(Run(store, "r1"), "train-biencoder").reused is True
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b'{"stage": "x", "unknown": 1}'])
 def test_an_unreadable_record_is_refused_by_name(store: Store, content: bytes) -> None:
     store.put("runs/r1/stages/download.json", content)

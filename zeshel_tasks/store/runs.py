@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.errors import ConfigError, CorruptArtifact
 from zeshel_tasks.store.artifacts import Artifact, Manifest, artifact_folder, read_manifest
 from zeshel_tasks.store.base import Store, StoredObject
 from zeshel_tasks.store.local import LocalStore
@@ -22,6 +22,7 @@ _RECORD = re.compile(r"runs/[^/]+/(stages|uses)/[^/]+\.json")
 class RunRecord(BaseModel):
     """Which artifact a stage of this run made or reused. ``wall_seconds`` is what it took in this run.
 
+    What the run made stays ``reused=False`` when the run is interrupted, goes on, and finds it there.
     An artifact that a record names is never removed by a cleanup.
     """
 
@@ -67,7 +68,10 @@ class Run:
         return Artifact(self.store, record.artifact, manifest, cache)
 
     def write_record(self, name: str, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
-        """Notes that the stage ``name`` of this run is what ``manifest`` describes."""
+        """Notes that the stage ``name`` of this run is what ``manifest`` describes.
+
+        Nothing is reused that this run made itself: what an earlier attempt noted about it stays.
+        """
         self._put_record(self._record_key(name), name, manifest, reused, wall_seconds)
 
     def write_use(self, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
@@ -80,6 +84,8 @@ class Run:
         self.store.put(f"{self._folder}/{name}", path.read_bytes())
 
     def _put_record(self, key: str, name: str, manifest: Manifest, reused: bool, wall_seconds: float) -> None:
+        if reused and self._made(key, manifest):
+            return
         record = RunRecord(
             stage=name,
             artifact=artifact_folder(manifest.stage, manifest.fingerprint),
@@ -89,6 +95,14 @@ class Run:
             wall_seconds=round(wall_seconds, 3),
         )
         self.store.put(key, sealed(record))
+
+    def _made(self, key: str, manifest: Manifest) -> bool:
+        """Whether the record under ``key`` says that this run made the artifact."""
+        try:
+            before = read_record(self.store, key)
+        except CorruptArtifact:
+            return False  # it is to be written anew
+        return before is not None and before.fingerprint == manifest.fingerprint and not before.reused
 
     def _record_key(self, name: str) -> str:
         return f"{self._folder}/stages/{name}.json"
