@@ -135,6 +135,12 @@ def test_it_is_imported_without_model_libraries_and_airflow(module: str) -> None
     assert ended.returncode == 0, ended.stderr
 
 
+def test_the_registry_is_imported_without_what_only_pages_need() -> None:
+    code = BLOCKED.format(heavy=HEAVY | {"airflow", "jinja2"}, module="zeshel_tasks.stages.registry")
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_the_blocker_blocks() -> None:
     code = BLOCKED.format(heavy=HEAVY, module="zeshel_tasks.models.encoder")
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)

@@ -404,7 +404,9 @@ class ReportConfig(StageConfig):
     """What the report shows."""
 
     num_mistakes: int = setting(50, "How many of the most confident mistakes are shown.", ge=0, le=1000)
-    num_past_runs: int = setting(20, "How many of the store's latest runs are shown beside this one.", ge=0, le=1000)
+    num_past_runs: int = setting(
+        20, "How many of the store's latest runs are shown beside this one.", affects_result=False, ge=0, le=1000
+    )
 
 
 class PromoteConfig(StageConfig):

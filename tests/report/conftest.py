@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.report.content import ReportContent
+from zeshel_tasks.report.content import ReportContent, RunFacts
 
 CUTOFFS = (1, 4, 8, 16, 32, 64)
 ZESHEL = {
@@ -33,19 +33,33 @@ def build_content() -> Callable[..., ReportContent]:
     return example_content
 
 
-def example_content(
-    worlds: dict[str, tuple[str, ...]] = ZESHEL, points: int = 1900, num_mistakes: int = 6, **changes: Any
-) -> ReportContent:
-    """A complete run; ``changes`` replace whole fields."""
-    dice = random.Random(7)
-    hardness = {"train": 0.7, "valid": 1.0, "test": 1.25}
-    recall = {split: _recall(names, hardness[split], dice) for split, names in worlds.items()}
+@pytest.fixture(scope="session")
+def build_run() -> Callable[..., RunFacts]:
+    """Makes what a report shows of its run; see :func:`example_run`."""
+    return example_run
+
+
+def example_run(**changes: Any) -> RunFacts:
+    """A run with stages that were made and reused, in a store with a history; ``changes`` replace whole fields."""
     values: dict[str, Any] = {
-        "run_address": "s3://models/zeshel/runs/manual__2025-11-23T06:08:00",
+        "address": "s3://models/zeshel/runs/manual__2025-11-23T06:08:00",
         "preset": "recommended",
         "created_at": "2025-11-23T14:02:11+00:00",
         "package_version": "0.1.0",
         "stages": _stages(),
+        "history": [_past_run(week) for week in range(5)],
+    }
+    return RunFacts.model_validate({**values, **changes})
+
+
+def example_content(
+    worlds: dict[str, tuple[str, ...]] = ZESHEL, points: int = 1900, num_mistakes: int = 6, **changes: Any
+) -> ReportContent:
+    """What a complete run measured; ``changes`` replace whole fields."""
+    dice = random.Random(7)
+    hardness = {"train": 0.7, "valid": 1.0, "test": 1.25}
+    recall = {split: _recall(names, hardness[split], dice) for split, names in worlds.items()}
+    values: dict[str, Any] = {
         "recall": recall,
         "accuracy": {split: _accuracy(recall[split], dice) for split in worlds if split != "train"},
         "comparison": _comparison(worlds.get("test", ()), dice),
@@ -55,7 +69,6 @@ def example_content(
         "configuration": _configuration(),
         "provenance": _provenance(),
         "mistakes": [_mistake(number, dice) for number in range(num_mistakes)],
-        "history": [_past_run(week) for week in range(5)],
     }
     return ReportContent.model_validate({**values, **changes})
 

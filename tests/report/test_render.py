@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from zeshel_tasks.report.content import ReportContent
-from zeshel_tasks.report.render import MOST_TEXT, build_report
+from zeshel_tasks.report.content import ReportContent, RunFacts
+from zeshel_tasks.report.draw import draw_report
+from zeshel_tasks.report.drawn import MOST_TEXT, DrawnReport
+from zeshel_tasks.report.render import render_report
 
 BuildContent = Callable[..., ReportContent]
-WriteReport = Callable[[ReportContent], tuple[dict[str, Any], str]]
+BuildRun = Callable[..., RunFacts]
+Report = Callable[..., tuple[dict[str, Any], str]]
 
 ROOT = Path(__file__).parents[2]
 EVIL = "</style></title><script>alert(1)</script><img src=x onerror=alert(2)>\"' onload='x"
@@ -55,21 +58,25 @@ class Page(HTMLParser):
         return " ".join("".join(self.text).split())
 
 
-@pytest.fixture
-def report(tmp_path: Path) -> WriteReport:
-    def write(content: ReportContent) -> tuple[dict[str, Any], str]:
-        build_report(content, tmp_path / "deep" / "report")
-        folder = tmp_path / "deep" / "report"
-        return json.loads((folder / "metrics.json").read_text("utf-8")), (folder / "index.html").read_text("utf-8")
-
-    return write
+def rendered(content: ReportContent, run: RunFacts) -> dict[str, bytes]:
+    """The files of a run, given what its artifact kept."""
+    return dict(render_report(DrawnReport.from_json(draw_report(content).to_json()), run))
 
 
 @pytest.fixture(scope="session")
-def unchanged_html(tmp_path_factory: pytest.TempPathFactory, build_content: BuildContent) -> str:
-    folder = tmp_path_factory.mktemp("report")
-    build_report(build_content(), folder)
-    return (folder / "index.html").read_text("utf-8")
+def report(build_run: BuildRun) -> Report:
+    """Summary and page of a content; and of a run, which need not be given."""
+
+    def report(content: ReportContent, run: RunFacts | None = None) -> tuple[dict[str, Any], str]:
+        files = rendered(content, run or build_run())
+        return json.loads(files["metrics.json"]), files["index.html"].decode()
+
+    return report
+
+
+@pytest.fixture(scope="session")
+def unchanged_html(report: Report, build_content: BuildContent) -> str:
+    return report(build_content())[1]
 
 
 @pytest.fixture(scope="session")
@@ -122,11 +129,21 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
     ],
 )
 def test_a_number_of_the_content_is_in_the_page_and_in_the_summary(
-    report: WriteReport, build_content: BuildContent, unchanged: Page, path: tuple[Any, ...], value: Any, shown: str
+    report: Report,
+    build_content: BuildContent,
+    build_run: BuildRun,
+    unchanged: Page,
+    path: tuple[Any, ...],
+    value: Any,
+    shown: str,
 ) -> None:
-    content = build_content()
+    content, run = build_content(), build_run()
     assert shown not in unchanged.words
-    metrics, page = report(_replace(content, path, value))
+    if path[0] in RunFacts.model_fields:
+        run = _replace(run, path, value)
+    else:
+        content = _replace(content, path, value)
+    metrics, page = report(content, run)
     found = _at(metrics, path)
     assert (found["value"] if path[0] == "configuration" else found) == value
     assert shown in Page(page).words
@@ -136,7 +153,7 @@ def test_a_number_of_the_content_is_in_the_page_and_in_the_summary(
     ("comparison", "words"), [({"champion": None}, "There was no champion to compare with."), (None, "")]
 )
 def test_without_a_champion_there_is_no_table(
-    report: WriteReport, build_content: BuildContent, comparison: dict[str, Any] | None, words: str
+    report: Report, build_content: BuildContent, comparison: dict[str, Any] | None, words: str
 ) -> None:
     page = Page(report(build_content(comparison=comparison))[1])
     assert ("Compared with the champion" in page.words) == bool(words)
@@ -145,22 +162,25 @@ def test_without_a_champion_there_is_no_table(
 
 
 @pytest.mark.parametrize(("runs", "shown"), [(0, False), (1, False), (2, True), (5, True)])
-def test_a_single_run_is_no_history(report: WriteReport, build_content: BuildContent, runs: int, shown: bool) -> None:
-    past = build_content().history[:runs]
-    html = report(build_content(history=past))[1]
+def test_a_single_run_is_no_history(
+    report: Report, build_content: BuildContent, build_run: BuildRun, runs: int, shown: bool
+) -> None:
+    past = build_run().history[:runs]
+    html = report(build_content(), build_run(history=past))[1]
     assert ('id="history"' in html) is shown
     assert ("of the last" in html) is shown
     rows = [name for name in (run.run for run in past) if f'<th scope="row" class="wrap">{name}</th>' in html]
     assert len(rows) == (runs if shown else 0)
 
 
-def test_text_of_the_data_never_becomes_markup(report: WriteReport, build_content: BuildContent) -> None:
+def test_text_of_the_data_never_becomes_markup(
+    report: Report, build_content: BuildContent, build_run: BuildRun
+) -> None:
     mistake = build_content(num_mistakes=1).mistakes[0].model_dump()
     texts = ("world", "category", "mention", "context_left", "context_right")
     titles = ("gold_title", "gold_text", "predicted_title", "predicted_text")
     content = build_content(
         {"test": (EVIL,)},
-        run_address=EVIL,
         mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), EVIL)}],
         configuration={"download": {"source": EVIL}, EVIL: {EVIL: EVIL}},
         provenance={
@@ -171,7 +191,8 @@ def test_text_of_the_data_never_becomes_markup(report: WriteReport, build_conten
         curves={EVIL: [{"step": 1, "epoch": 1, "loss": 1.0}]},
         training={EVIL: {"steps": 1, "mentions": 1}},
     )
-    page = Page(report(content)[1])
+    past = [run.model_copy(update={"run": EVIL}) for run in build_run().history]
+    page = Page(report(content, build_run(address=EVIL, history=past))[1])
     assert {"script", "img"}.isdisjoint(page.tags)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert page.tags.count("style") == 1
@@ -198,11 +219,9 @@ def test_every_link_inside_the_page_has_its_target(unchanged: Page) -> None:
     assert links <= set(ids)
 
 
-def test_equal_content_gives_equal_bytes(tmp_path: Path, build_content: BuildContent) -> None:
-    for folder in ("first", "second"):
-        build_report(build_content(), tmp_path / folder)
-    for name in ("metrics.json", "index.html"):
-        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+def test_equal_content_gives_equal_bytes(build_content: BuildContent, build_run: BuildRun) -> None:
+    assert draw_report(build_content()).to_json() == draw_report(build_content()).to_json()
+    assert rendered(build_content(), build_run()) == rendered(build_content(), build_run())
 
 
 def test_the_page_adapts_to_dark_phone_and_paper(unchanged_html: str) -> None:
@@ -211,36 +230,39 @@ def test_the_page_adapts_to_dark_phone_and_paper(unchanged_html: str) -> None:
     assert 'name="viewport" content="width=device-width' in unchanged_html
 
 
-def test_a_run_that_only_began_still_has_a_report(report: WriteReport, build_content: BuildContent) -> None:
+def test_a_run_that_only_began_still_has_a_report(
+    report: Report, build_content: BuildContent, build_run: BuildRun
+) -> None:
     empty: dict[str, Any] = {"recall": {}, "accuracy": {}, "training": {}, "curves": {}, "configuration": {}}
     nowhere: dict[str, Any] = {}
     metrics, html = report(
-        build_content(stages=[], mistakes=[], history=[], comparison=None, convert=None, provenance=nowhere, **empty)
+        build_content(mistakes=[], comparison=None, convert=None, provenance=nowhere, **empty),
+        build_run(stages=[], history=[]),
     )
     assert metrics["headline"]["unnormalized_accuracy"] == {"micro": None, "macro": None}
     assert "svg" not in Page(html).tags
     assert "The cross-encoder has not been evaluated" in html
 
 
-def test_a_run_without_mistakes_says_so(report: WriteReport, build_content: BuildContent) -> None:
+def test_a_run_without_mistakes_says_so(report: Report, build_content: BuildContent) -> None:
     assert "None: no mention was linked wrongly" in report(build_content(mistakes=[]))[1]
 
 
-def test_nothing_retrieved_is_shown_as_a_dash(report: WriteReport, build_content: BuildContent) -> None:
+def test_nothing_retrieved_is_shown_as_a_dash(report: Report, build_content: BuildContent) -> None:
     content = build_content({"test": ("lego",)})
     content = _replace(content, ("accuracy", "test", "worlds", "lego", "normalized_accuracy"), None)
     row = re.search(r'<th scope="row">lego</th>(?:(?!</tr>).)*?<span>–</span>', report(content)[1], re.S)
     assert row
 
 
-def test_gold_that_was_not_retrieved_is_said(report: WriteReport, build_content: BuildContent) -> None:
+def test_gold_that_was_not_retrieved_is_said(report: Report, build_content: BuildContent) -> None:
     content = _replace(build_content(num_mistakes=1), ("mistakes", 0, "gold_rank"), None)
     assert "Gold · not retrieved" in Page(report(content)[1]).words
 
 
 @pytest.mark.parametrize("number", [1, 40])
 def test_every_world_has_its_row_however_many_there_are(
-    report: WriteReport, build_content: BuildContent, number: int
+    report: Report, build_content: BuildContent, number: int
 ) -> None:
     names = tuple(f"world_{index:02}" for index in range(number))
     html = report(build_content({"test": names}))[1]
@@ -248,14 +270,14 @@ def test_every_world_has_its_row_however_many_there_are(
 
 
 def test_a_subset_of_the_data_is_announced_at_the_top(
-    report: WriteReport, build_content: BuildContent, unchanged: Page
+    report: Report, build_content: BuildContent, unchanged: Page
 ) -> None:
     assert "A subset of the data" not in unchanged.words
     assert "A subset of the data" in report(_replace(build_content(), ("convert", "capped"), True))[1]
 
 
 def test_settings_that_depart_from_the_preset_are_listed(
-    report: WriteReport, build_content: BuildContent, unchanged: Page
+    report: Report, build_content: BuildContent, unchanged: Page
 ) -> None:
     page = unchanged.words
     assert "Where this run departs from the preset" in page
@@ -264,13 +286,13 @@ def test_settings_that_depart_from_the_preset_are_listed(
     assert "Every setting is the preset’s." in as_preset
 
 
-def test_the_mention_is_marked_in_its_context(report: WriteReport, build_content: BuildContent) -> None:
+def test_the_mention_is_marked_in_its_context(report: Report, build_content: BuildContent) -> None:
     content = build_content(num_mistakes=1)
     content = _replace(content, ("mistakes", 0, "mention"), "the < sign")
     assert "<mark>the &lt; sign</mark>" in report(content)[1]
 
 
-def test_a_very_long_text_is_shortened_and_says_so(report: WriteReport, build_content: BuildContent) -> None:
+def test_a_very_long_text_is_shortened_and_says_so(report: Report, build_content: BuildContent) -> None:
     content = _replace(build_content(num_mistakes=1), ("mistakes", 0, "gold_text"), "word " * MOST_TEXT)
     html = report(content)[1]
     assert f"Shortened: {5 * MOST_TEXT:,} characters in all." in html
@@ -278,11 +300,13 @@ def test_a_very_long_text_is_shortened_and_says_so(report: WriteReport, build_co
 
 
 def test_half_a_surrogate_pair_in_the_data_does_not_stop_the_report(
-    report: WriteReport, build_content: BuildContent
+    report: Report, build_content: BuildContent
 ) -> None:
-    metrics, html = report(_replace(build_content(num_mistakes=1), ("mistakes", 0, "gold_title"), "odd \ud800 title"))
+    content = _replace(build_content(num_mistakes=1), ("mistakes", 0, "gold_title"), "odd \ud800 title")
+    metrics, html = report(_replace(content, ("mistakes", 0, "gold_text"), "odd \ud800 text"))
     assert metrics["mistakes"][0]["gold_title"] == "odd \ud800 title"
     assert "odd ? title" in html
+    assert "odd ? text" in html
 
 
 def test_templates_and_styles_are_package_data() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults import Fault
-from tests.report.conftest import example_content
-from zeshel_tasks.report.render import build_report
+from tests.report.conftest import example_content, example_run
+from zeshel_tasks.report.draw import draw_report
+from zeshel_tasks.report.render import render_report
 
 RAN = "document.documentElement.setAttribute('data-ran-{}', '')"
 # Each is text that runs where it becomes markup, in all ways that need no click.
@@ -60,7 +61,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evil = EVIL + ATTRIBUTE
     content = example_content(
         {"test": (evil, LINK)},
-        run_address=f"s3://bucket/runs/{evil}",
         mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), each)} for each in (evil, ATTRIBUTE, LINK)],
         configuration={"download": {"source": evil}, "train-biencoder": {"bert_model": LINK}, evil: {evil: evil}},
         provenance={
@@ -71,14 +71,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         curves={evil: [{"step": 1, "epoch": 1, "loss": 1.0}, {"step": 2, "epoch": 2, "loss": 0.5}]},
         training={evil: {"steps": 2, "mentions": 1}},
-        stages=[
-            {
-                **example_content().stages[0].model_dump(),
-                "name": evil, "device": evil, "fingerprint": ATTRIBUTE,
-            }
-        ],
-    )  # fmt: skip
-    build_report(content, folder)
+    )
+    past = example_run().history[0].model_dump()
+    run = example_run(
+        address=f"s3://bucket/runs/{evil}",
+        stages=[{**example_run().stages[0].model_dump(), "name": evil, "device": evil, "fingerprint": ATTRIBUTE}],
+        history=[{**past, "run": each} for each in (evil, ATTRIBUTE, LINK)],
+    )
+    for name, data in render_report(draw_report(content), run):
+        (folder / name).write_bytes(data)
     return folder / "index.html"
 
 

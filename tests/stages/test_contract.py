@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, Preempted, TryAgain
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.contract import Job, Metrics, Stage, derived_artifact, run_stage
-from zeshel_tasks.store import Run, open_run
+from zeshel_tasks.store import Artifact, Run, open_run
 
 
 @pytest.fixture
@@ -235,11 +236,18 @@ def test_the_manifest_tells_where_when_and_with_what_it_was_made(
     assert started <= finished
 
 
-def test_published_files_are_in_the_run_whether_it_ran_or_was_reused(address: str, run: Run, recipe: Recipe) -> None:
-    stage = FakeStage("report", published=("result.txt",), does=leaves("page"))
+def test_what_is_published_is_of_the_run_whether_it_ran_or_was_reused(
+    address: str, run: Run, recipe: Recipe, download: FakeStage
+) -> None:
+    def published(run: Run, recipe: Recipe, made: Artifact, inputs: Mapping[str, Artifact]) -> Iterator[Any]:
+        texts = [artifact.path("result.txt").read_text() for artifact in (made, *inputs.values())]
+        yield "report/page.txt", " ".join((run.run_id, recipe.preset, *texts)).encode()
+
+    stage = FakeStage("report", inputs=("download",), published=published, does=leaves("page"))
     for run_id in ("r1", "r2"):
-        run_stage(stage, address.replace("r1", run_id), recipe)
-        assert run.store.get(f"runs/{run_id}/result.txt") == b"page"
+        for each in (download, stage):
+            run_stage(each, address.replace("r1", run_id), recipe)
+        assert run.store.get(f"runs/{run_id}/report/page.txt") == f"{run_id} smoke page data".encode()
     assert len(stage.jobs) == 1
 
 

@@ -283,7 +283,10 @@ def test_a_rerun_reuses_every_step_within_seconds(run: Run) -> None:
     assert [record.reused for record in records] == [True] * len(NAMES)
     assert sum(record.wall_seconds for record in records) < 15
     assert [again.manifest(name) for name in NAMES] == [run.manifest(name) for name in NAMES]
-    assert again.store.get("runs/second/report/index.html")
+    report = json.loads(again.store.get("runs/second/report/metrics.json") or b"")
+    assert (report["run"]["address"], report["run"]["wall_seconds"]) == (again.address, 0)
+    assert "second" in [past["run"] for past in report["history"]]
+    assert again.address.encode() in (again.store.get("runs/second/report/index.html") or b"")
 
 
 def test_a_changed_setting_leaves_the_work_before_it_alone(finished_run: Run, small_recipe: Recipe) -> None:

@@ -150,9 +150,8 @@ def test_an_unreadable_record_is_refused_by_name(store: Store, content: bytes) -
     assert f"{store.address}/runs/r1/stages/download.json" in str(raised.value)
 
 
-def test_a_published_file_lies_in_the_runs_own_folder(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_bytes(b"<html>")
-    Run(store, "r1").publish("report/index.html", tmp_path / "index.html")
+def test_a_published_file_lies_in_the_runs_own_folder(store: Store) -> None:
+    Run(store, "r1").publish("report/index.html", b"<html>")
     assert store.get("runs/r1/report/index.html") == b"<html>"
 
 

@@ -1,4 +1,4 @@
-"""What the charts have in common: margins, axes of rates, legends, the order of splits."""
+"""What matplotlib's charts have in common: margins, axes of rates, legends, lists of splits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, PercentFormatter
 
 from zeshel_tasks.config import Split
+from zeshel_tasks.report.content import SPLIT_ORDER
 from zeshel_tasks.report.figure import MUTED, WIDTH
-
-# What is reported comes first.
-SPLIT_ORDER: tuple[Split, ...] = ("test", "valid", "train")
 
 
 def add_legend(figure: Figure, handles: Sequence[Any], x: float, y: float) -> None:

@@ -1,4 +1,6 @@
-"""What a report is about. Metrics are the ones that the stages' manifests carry, validated here.
+"""What a report is about: what its run's artifacts say, and what is of the run alone.
+
+Metrics are the ones that the stages' manifests carry, validated here.
 
 Build it from plain data: ``ReportContent.model_validate({"recall": {"test": manifest.metrics}, ...})``.
 Keys that a stage adds to its metrics later are ignored; numbers that are not finite become ``None``.
@@ -19,6 +21,9 @@ from zeshel_tasks.config import Split
 def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
+
+# What is reported comes first.
+SPLIT_ORDER: tuple[Split, ...] = ("test", "valid", "train")
 
 Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
 RecallAt = dict[int, Number]
@@ -162,7 +167,8 @@ class ConvertMetrics(_Metrics):
 class StageSummary(_Given):
     """One stage of the run; ``name`` is the run record's (``eval-biencoder-test``), ``started_at`` is ISO 8601.
 
-    ``gpus`` is how many GPUs it held.
+    ``wall_seconds`` is what its work took, in a training that was resumed all attempts together, and ``gpus`` how many
+    GPUs it held. ``reused`` says that another run did that work.
     """
 
     name: str
@@ -234,19 +240,12 @@ class Mistake(_Given):
 
 
 class ReportContent(_Given):
-    """Everything a report shows. What the run does not have is left out or empty; ``created_at`` is ISO 8601.
-
-    ``history`` has the earliest run first.
+    """What a report shows of artifacts, whichever run made or reused them. What is not there is left out or empty.
 
     ``training``, ``curves`` and ``configuration`` are by stage name (``train-biencoder``); the evaluations may
     appear in ``configuration`` with or without their split.
     """
 
-    run_address: str
-    preset: str
-    created_at: str
-    package_version: str
-    stages: tuple[StageSummary, ...]
     recall: dict[Split, BiencoderMetrics] = Field(default_factory=dict)
     accuracy: dict[Split, CrossencoderMetrics] = Field(default_factory=dict)
     comparison: ComparisonMetrics | None = None
@@ -256,4 +255,14 @@ class ReportContent(_Given):
     configuration: dict[str, dict[str, Any]] = Field(default_factory=dict)
     provenance: Provenance
     mistakes: tuple[Mistake, ...] = ()
+
+
+class RunFacts(_Given):
+    """What a report shows of its run alone; ``created_at`` is ISO 8601, ``history`` has the earliest run first."""
+
+    address: str
+    preset: str
+    created_at: str
+    package_version: str
+    stages: tuple[StageSummary, ...]
     history: tuple[PastRun, ...] = ()

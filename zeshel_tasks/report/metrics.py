@@ -3,8 +3,8 @@
 ``metrics.json``, schema version 2. Rates are fractions of 1, times are seconds, memory is MB; null is "not there"::
 
     schema_version   2
-    run              address, preset, created_at, package_version, capped; of the stages that ran wall_seconds and
-                     gpu_seconds, of those that were reused saved_wall_seconds and saved_gpu_seconds
+    run              address, preset, created_at, package_version, capped; of the stages that this run made
+                     wall_seconds and gpu_seconds, of those that it reused saved_wall_seconds and saved_gpu_seconds
     headline         of the test split: mentions, top_k, and {micro, macro} each of recall_at_1, recall_at_top_k,
                      normalized_accuracy, unnormalized_accuracy
     recall           {split: metrics of eval-biencoder}
@@ -15,7 +15,7 @@
     curves           {stage: {loss, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned
     convert          metrics of convert
     stages           [{name, reused, wall_seconds, gpus, peak_memory_mb, peak_gpu_memory_mb, device, fingerprint,
-                     started_at}]
+                     started_at}], wall_seconds of all attempts where a training was resumed
     configuration    {stage: {setting: {value, preset_default, differs}}}
     provenance       sources: [{source, identity, sha256, bytes, worlds: [...]}] in the order in which they were merged,
                      assigned: {world: split} where a setting said so, worlds, documents, and
@@ -39,24 +39,37 @@ from zeshel_tasks.report.content import (
     ComparisonMetrics,
     ConvertMetrics,
     CrossencoderMetrics,
-    Mistake,
     Provenance,
     ReportContent,
+    RunFacts,
 )
 from zeshel_tasks.report.curves import thin_curve
+from zeshel_tasks.report.drawn import DrawnReport
 
 SCHEMA_VERSION = 2
 
 
-def metrics_json(content: ReportContent) -> dict[str, Any]:
-    """The summary as plain JSON data, in an order that depends on the content only.
+def metrics_json(drawn: DrawnReport, run: RunFacts) -> dict[str, Any]:
+    """The summary of a run as plain JSON data.
 
     Raises:
-        ConfigError: the content names an unknown preset.
+        ConfigError: the run names an unknown preset.
     """
+    converted = drawn.measured["convert"]
     return {
         "schema_version": SCHEMA_VERSION,
-        "run": _run(content),
+        "run": _run(run, capped=converted["capped"] if converted else None),
+        **drawn.measured,
+        "stages": [stage.model_dump(mode="json") for stage in run.stages],
+        "configuration": compare_with_preset(drawn.configuration, run.preset),
+        "history": [past.model_dump(mode="json") for past in run.history],
+        "mistakes": [_without_texts(mistake) for mistake in drawn.mistakes],
+    }
+
+
+def measured_json(content: ReportContent) -> dict[str, Any]:
+    """The parts of the summary that are not about the run, in an order that depends on the content only."""
+    return {
         "headline": _headline(content),
         "recall": {split: _recall(content.recall[split]) for split in ALL_SPLITS if split in content.recall},
         "accuracy": {split: _accuracy(content.accuracy[split]) for split in ALL_SPLITS if split in content.accuracy},
@@ -64,27 +77,18 @@ def metrics_json(content: ReportContent) -> dict[str, Any]:
         "training": {stage: metrics.model_dump(mode="json") for stage, metrics in sorted(content.training.items())},
         "curves": {stage: asdict(thin_curve(points)) for stage, points in sorted(content.curves.items())},
         "convert": _convert(content.convert) if content.convert else None,
-        "stages": [stage.model_dump(mode="json") for stage in content.stages],
-        "configuration": compare_with_preset(content.configuration, content.preset),
         "provenance": _provenance(content.provenance),
-        "history": [run.model_dump(mode="json") for run in content.history],
-        "mistakes": [_mistake(mistake) for mistake in most_confident_first(content)],
     }
 
 
-def most_confident_first(content: ReportContent) -> list[Mistake]:
-    """The mistakes by falling confidence; those of unknown confidence last, equal ones in the order given."""
-    return sorted(content.mistakes, key=lambda mistake: 1.0 if mistake.confidence is None else -mistake.confidence)
-
-
-def _run(content: ReportContent) -> dict[str, Any]:
-    ran, reused = ([stage for stage in content.stages if stage.reused == was] for was in (False, True))
+def _run(run: RunFacts, capped: bool | None) -> dict[str, Any]:
+    ran, reused = ([stage for stage in run.stages if stage.reused == was] for was in (False, True))
     return {
-        "address": content.run_address,
-        "preset": content.preset,
-        "created_at": content.created_at,
-        "package_version": content.package_version,
-        "capped": content.convert.capped if content.convert else None,
+        "address": run.address,
+        "preset": run.preset,
+        "created_at": run.created_at,
+        "package_version": run.package_version,
+        "capped": capped,
         "wall_seconds": sum(stage.wall_seconds for stage in ran),
         "gpu_seconds": sum(stage.wall_seconds * stage.gpus for stage in ran),
         "saved_wall_seconds": sum(stage.wall_seconds for stage in reused),
@@ -177,5 +181,5 @@ def _grouped(by_stage: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     return groups
 
 
-def _mistake(mistake: Mistake) -> dict[str, Any]:
-    return mistake.model_dump(mode="json", exclude={"gold_text", "predicted_text"})
+def _without_texts(mistake: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in mistake.items() if name != "texts"}

@@ -1,11 +1,10 @@
-"""The charts of the report. Each is an ``<svg>`` element, or none where the content has nothing to draw.
+"""The charts of what was measured. Each is an ``<svg>`` element, or none where the content has nothing to draw.
 
 Splits keep their colour everywhere, and are never told apart by colour alone: lines have markers, bars headings.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,19 +13,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from zeshel_tasks.config import Split
-from zeshel_tasks.report.axes import SPLIT_ORDER, add_legend, box, listed, rate_axis
+from zeshel_tasks.report.axes import add_legend, box, listed, rate_axis
 from zeshel_tasks.report.bars import Bar, BarGroup, share_bars
 from zeshel_tasks.report.content import (
+    SPLIT_ORDER,
     AccuracyOfGroup,
     BiencoderMetrics,
     CrossencoderMetrics,
-    PastRun,
     RecallOfWorld,
     TrainingMetrics,
 )
 from zeshel_tasks.report.curves import ThinCurve, ThinPoint
 from zeshel_tasks.report.figure import GRID, INK, MUTED, SPLIT_COLORS, SURFACE, WIDTH, inline_svg
-from zeshel_tasks.report.formats import label, moment, percent
+from zeshel_tasks.report.formats import label, percent
 
 _MARKERS = {"train": "^", "valid": "s", "test": "o"}
 _AVERAGES = {"micro": "-", "macro": (0, (3, 2))}
@@ -96,34 +95,6 @@ def training_curve(stage: str, curve: ThinCurve, training: TrainingMetrics | Non
         upper.tick_params(labelbottom=False)
 
     return inline_svg(f"curve-{stage}", f"Training loss and validation accuracy of {stage} by step", 320, draw)
-
-
-def history(runs: Sequence[PastRun]) -> str | None:
-    """Accuracy and recall of the runs, the latest on the right; a single run is no history."""
-    if len(runs) < 2:
-        return None
-
-    def draw(figure: Figure) -> None:
-        axes: Any = figure.add_axes(box(46, 34, 14, 46, 260))
-        _history_line(axes, [run.recall_at_top_k for run in runs], (0, (3, 2)), "^", "gold among the candidates")
-        _history_line(axes, [run.unnormalized_accuracy for run in runs], "-", "o", "linked right")
-        rate_axis(axes.yaxis, axes.set_ylim)
-        ends = [0, len(runs) - 1]
-        axes.xaxis.set_major_locator(FixedLocator(ends))
-        axes.set_xticklabels([moment(runs[end].evaluated_at).partition(" ")[0] for end in ends])
-        for text, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
-            text.set_ha(side)
-        add_legend(figure, axes.get_legend_handles_labels()[0], 6 / WIDTH, 1)
-
-    return inline_svg("history", f"Accuracy and recall on test of the last {len(runs)} runs", 260, draw)
-
-
-def _history_line(axes: Any, rates: Sequence[float | None], style: Any, marker: str, text: str) -> None:
-    values = [math.nan if rate is None else rate for rate in rates]
-    color = SPLIT_COLORS["test"]
-    axes.plot(
-        range(len(values)), values, color=color, linestyle=style, marker=marker, label=text, clip_on=False, zorder=3
-    )
 
 
 def _recall_bar(world: str, metrics: RecallOfWorld, top_k: int) -> Bar:

@@ -1,46 +1,43 @@
-"""The page: the summary, the charts and the templates put together. No script, nothing loaded from elsewhere."""
+"""The files of a run: the summary, the charts and the templates put together. No script, nothing loaded from elsewhere.
+
+Runs wherever a finished report is reused, so without matplotlib and its like.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from zeshel_tasks.config import HELDOUT_SPLITS
-from zeshel_tasks.report import formats, plots
-from zeshel_tasks.report.axes import SPLIT_ORDER
-from zeshel_tasks.report.content import ReportContent
-from zeshel_tasks.report.curves import thin_curve
-from zeshel_tasks.report.metrics import metrics_json, most_confident_first
-
-METRICS_FILE, PAGE_FILE = "metrics.json", "index.html"
-# A data set may hold whole manuals as one entity; fifty mistakes show a hundred of them.
-MOST_TEXT = 12_000
+from zeshel_tasks.report import formats
+from zeshel_tasks.report.content import SPLIT_ORDER, RunFacts
+from zeshel_tasks.report.drawn import MOST_TEXT, DrawnReport
+from zeshel_tasks.report.history_chart import place_history
+from zeshel_tasks.report.metrics import metrics_json
 
 
-def build_report(content: ReportContent, out_dir: Path) -> None:
-    """Writes ``metrics.json`` and ``index.html``; equal content gives equal bytes.
+def render_report(drawn: DrawnReport, run: RunFacts) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of ``metrics.json`` and ``index.html``; equal data give equal bytes.
 
     Raises:
-        ConfigError: the content names an unknown preset.
+        ConfigError: the run names an unknown preset.
         ValueError: a time is not ISO 8601.
     """
-    metrics = metrics_json(content)
-    page = render_page(content, metrics)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / METRICS_FILE).write_bytes(f"{json.dumps(metrics, indent=1, allow_nan=False)}\n".encode())
+    metrics = metrics_json(drawn, run)
+    yield "metrics.json", f"{json.dumps(metrics, indent=1, allow_nan=False)}\n".encode()
     # JSON input can carry half of a surrogate pair, which UTF-8 has no bytes for.
-    (out_dir / PAGE_FILE).write_bytes(page.encode("utf-8", "replace"))
+    yield "index.html", _page(drawn, run, metrics).encode("utf-8", "replace")
 
 
-def render_page(content: ReportContent, metrics: dict[str, Any]) -> str:
-    """The page as text; ``metrics`` is :func:`metrics_json` of the same content.
+def _page(drawn: DrawnReport, run: RunFacts, metrics: dict[str, Any]) -> str:
+    """The page as text.
 
     Should text of the data ever get past the escaping, the page's Content-Security-Policy keeps it from running: no
     script at all, no style sheet but this one, nothing from elsewhere. Style attributes are ours (numbers, charts).
@@ -51,27 +48,15 @@ def render_page(content: ReportContent, metrics: dict[str, Any]) -> str:
         .get_template("report.html")
         .render(
             m=metrics,
-            mistakes=most_confident_first(content),
-            charts=_charts(content),
+            mistakes=drawn.mistakes,
+            charts={name: Markup(svg) if svg else None for name, svg in drawn.charts.items()},
+            history=place_history(run.history),
             css=Markup(css),
             css_hash=Markup(base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()),
             split_order=(*SPLIT_ORDER, *HELDOUT_SPLITS),
             most_text=MOST_TEXT,
         )
     )
-
-
-def _charts(content: ReportContent) -> dict[str, Markup | None]:
-    drawn = {
-        "recall_by_k": plots.recall_by_k(content.recall),
-        "recall_by_world": plots.recall_by_world(content.recall),
-        "accuracy_by_world": plots.accuracy_by_world(content.accuracy),
-        "history": plots.history(content.history),
-        "accuracy_by_category": plots.accuracy_by_category(content.accuracy),
-    }
-    for stage, points in content.curves.items():
-        drawn[stage] = plots.training_curve(stage, thin_curve(points), content.training.get(stage))
-    return {name: Markup(svg) if svg else None for name, svg in drawn.items()}
 
 
 def _environment() -> Environment:

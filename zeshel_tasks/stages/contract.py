@@ -99,7 +99,8 @@ class Stage:
         outside: identities of what it reads besides, given its settings and the run.
         still_true: whether what the metrics tell of the world outside holds, given the run; if not, it works again.
         splits: the splits it can run for; empty where it has none.
-        published: files that people look for in the run's own folder.
+        published: names and bytes of the files that people look for in the run's own folder, given the run, its
+            recipe, what was made or reused, and the inputs; written anew for each run.
         shown: lines for the log, given the metrics of what was made or reused.
     """
 
@@ -109,7 +110,7 @@ class Stage:
     outside: Callable[[Any, Run], dict[str, str]] = lambda _, __: {}
     still_true: Callable[[Metrics, Run], bool] = lambda _, __: True
     splits: tuple[Split, ...] = ()
-    published: tuple[str, ...] = ()
+    published: Callable[[Run, Recipe, Artifact, Mapping[str, Artifact]], Iterable[tuple[str, bytes]]] = lambda *_: ()
     shown: Callable[[Metrics], Iterable[str]] = lambda _: ()
 
     @property
@@ -213,8 +214,9 @@ def _run_stage(
             run.write_record(own_name, manifest, reused=reused, wall_seconds=time.monotonic() - started)
 
         manifest, reused = _made_or_reused(run, facts, make, record, is_true)
-        for file in stage.published:
-            run.publish(file, Artifact(run.store, facts.folder, manifest, scratch / "cache").path(file))
+        artifact = Artifact(run.store, facts.folder, manifest, scratch / "cache")
+        for name, data in stage.published(run, recipe, artifact, inputs):
+            run.publish(name, data)
     log.info("%s %s %s", "reused" if reused else "committed", own_name, manifest.fingerprint[:12])
     for line in stage.shown(manifest.metrics):
         log.info("%s", line)

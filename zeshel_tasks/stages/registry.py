@@ -5,6 +5,7 @@ Nothing here imports torch: a stage whose artifact exists ends before that.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from zeshel_tasks.config import (
@@ -13,13 +14,14 @@ from zeshel_tasks.config import (
     CompareConfig,
     DownloadConfig,
     PromoteConfig,
+    Recipe,
     Split,
     TrainBiencoderConfig,
     TrainCrossencoderConfig,
 )
 from zeshel_tasks.stages.contract import Metrics, Stage
 from zeshel_tasks.stages.results_table import results_table
-from zeshel_tasks.store import Run
+from zeshel_tasks.store import Artifact, Run
 from zeshel_tasks.store.champions import read_champions
 from zeshel_tasks.store.identity import content_identity
 
@@ -68,6 +70,14 @@ def _was_promoted(metrics: Metrics, run: Run) -> bool:
     return not metrics["promoted"] or read_champions(run.store).knows(_crossencoder(run))
 
 
+def _run_report(
+    run: Run, recipe: Recipe, report: Artifact, inputs: Mapping[str, Artifact]
+) -> Iterable[tuple[str, bytes]]:
+    from zeshel_tasks.stages.run_report import run_report
+
+    return run_report(run, recipe, report, inputs)
+
+
 def _crossencoder(run: Run) -> str:
     record = run.record("train-crossencoder")
     assert record is not None  # it is an input
@@ -113,7 +123,7 @@ STAGES: dict[str, Stage] = {
             "report",
             inputs=("download", "convert", "train-biencoder", "train-crossencoder", *_EVALUATIONS, "compare"),
             inputs_if_there=_OF_HELDOUT,
-            published=("report/index.html", "report/metrics.json"),
+            published=_run_report,
             shown=results_table,
         ),
         Stage(

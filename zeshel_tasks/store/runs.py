@@ -79,9 +79,9 @@ class Run:
         name = f"{manifest.stage}-{manifest.fingerprint[:16]}"
         self._put_record(f"{self._folder}/uses/{name}.json", name, manifest, reused, wall_seconds)
 
-    def publish(self, name: str, path: Path) -> None:
-        """Puts a copy of a small file into the run's own folder, where people look for it."""
-        self.store.put(f"{self._folder}/{name}", path.read_bytes())
+    def publish(self, name: str, data: bytes) -> None:
+        """Puts a small file into the run's own folder, where people look for it."""
+        self.store.put(f"{self._folder}/{name}", data)
 
     def _put_record(self, key: str, name: str, manifest: Manifest, reused: bool, wall_seconds: float) -> None:
         if reused and self._made(key, manifest):
