@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,12 +20,16 @@ from mlflow.entities import Run as MlflowRun
 from tests.finished import NAMES, manifest_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import tracking
+from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
 from zeshel_tasks.orchestration.demo.airflow_config import free_port
-from zeshel_tasks.store import LocalStore, Run
+from zeshel_tasks.stages.contract import run_stage
+from zeshel_tasks.stages.registry import STAGES
+from zeshel_tasks.store import LocalStore, Run, open_run
 from zeshel_tasks.store.champions import Champion, read_champions
 
 START_SECONDS = 180
+PASSWORD = "s3cr3t-of-mlflow"
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +73,17 @@ def only_run(client: MlflowClient, name: str) -> MlflowRun:
     return run
 
 
+@pytest.fixture
+def own_run(finished_run: Run, tmp_path: Path) -> Run:
+    """A copy of the finished run that a test may change."""
+    shutil.copytree(finished_run.store.address, tmp_path / "store")
+    return open_run(f"{tmp_path}/store/runs/{finished_run.run_id}")
+
+
+def with_password(address: str) -> str:
+    return address.replace("://", f"://someone:{PASSWORD}@")
+
+
 def test_a_run_is_there_with_parameters_metrics_curves_and_addresses(
     client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest
 ) -> None:
@@ -98,13 +115,159 @@ def test_it_is_told_once_however_often_it_is_told(
 
 
 def test_a_stage_tells_of_those_before_it_that_could_not(
-    client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, tmp_path: Path
+    client: MlflowClient, own_run: Run, request: pytest.FixtureRequest
 ) -> None:
     """As after a night in which the server was down: the next stage makes up for it."""
-    shutil.copytree(finished_run.store.address, tmp_path / "store")  # what is told is recorded in the run
-    assert main(["promote", "--run", f"{tmp_path}/store/runs/{finished_run.run_id}", "--preset", "smoke"]) == EXIT_OK
+    assert main(["promote", "--run", own_run.address, "--preset", "smoke"]) == EXIT_OK
     told = only_run(client, request.node.name).data.tags
     assert {name for name in NAMES if f"stage.{name}" in told} == set(NAMES)
+
+
+def test_a_run_that_came_to_no_end_is_finished_as_far_as_it_was_told(
+    client: MlflowClient, own_run: Run, request: pytest.FixtureRequest
+) -> None:
+    """Nobody tells MLflow of a stage that failed, or of a promotion that was rejected."""
+    for name in ("compare", "report", "promote"):
+        own_run.store.delete(f"runs/{own_run.run_id}/stages/{name}.json")
+    tracking.track_run(own_run.address)
+    run = only_run(client, request.node.name)
+    last = manifest_of(own_run, "eval-crossencoder-test").finished_at
+    assert (run.info.status, run.info.end_time) == ("FINISHED", tracking._milliseconds(last))
+
+
+def test_a_stage_that_was_done_again_is_shown_as_it_is_now(
+    client: MlflowClient, own_run: Run, small_recipe: Recipe, request: pytest.FixtureRequest
+) -> None:
+    """With other settings under the same run id: MLflow cannot forget parameters and steps."""
+    tracking.track_run(own_run.address)
+    before = only_run(client, request.node.name)
+    biencoder = small_recipe.train_biencoder.model_copy(update={"learning_rate": 7e-5})
+    recipe = small_recipe.model_copy(update={"train_biencoder": biencoder})
+    run_stage(STAGES["train-biencoder"], own_run.address, recipe, None)
+    tracking.track_run(own_run.address)
+
+    now = only_run(client, request.node.name)
+    assert now.data.params["train_biencoder.learning_rate"] == "7e-05"
+    steps = [point.step for point in client.get_metric_history(now.info.run_id, "train-biencoder.loss")]
+    assert steps == sorted(set(steps)) != []
+    told = {name for name in NAMES if f"stage.{name}" in now.data.tags}
+    assert told == {"download", "convert", "train-biencoder"}, "what was made from the bi-encoder before is not of it"
+    champion = client.get_model_version_by_alias(request.node.name, "champion")
+    assert champion.run_id == before.info.run_id
+    assert client.get_run(champion.run_id).info.lifecycle_stage == "deleted"
+
+    run_stage(STAGES["eval-biencoder"], own_run.address, recipe, "valid")
+    tracking.track_run(own_run.address)
+    assert only_run(client, request.node.name).info.run_id == now.info.run_id, "it is replaced once, not at each stage"
+
+
+def test_a_telling_that_broke_off_goes_on_and_doubles_nothing(
+    client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "set_tag", lambda *_: 1 / 0)  # the last word about a stage
+        with pytest.raises(ZeroDivisionError):
+            tracking.track_run(finished_run.address)
+    tracking.track_run(finished_run.address)
+    run_id = only_run(client, request.node.name).info.run_id
+    assert len(client.get_metric_history(run_id, "download.work_seconds")) == 1
+
+
+def test_who_finds_its_mlflow_run_gone_tells_the_one_that_is_there(
+    client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two evaluations that end side by side, both may have made one."""
+    log_batch = MlflowClient.log_batch
+    gone: list[str] = []
+
+    def while_another_deletes_it(self: MlflowClient, run_id: str, *args: Any, **options: Any) -> Any:
+        if not gone:
+            gone.append(run_id)
+            client.delete_run(run_id)
+        return log_batch(self, run_id, *args, **options)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", while_another_deletes_it)
+    tracking.track_run(finished_run.address)
+    run = only_run(client, request.node.name)
+    assert [run.info.run_id] != gone
+    assert {name for name in NAMES if f"stage.{name}" in run.data.tags} == set(NAMES)
+
+
+def test_of_two_mlflow_runs_made_side_by_side_one_is_left_whole(
+    client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_run = MlflowClient.create_run
+    rival: list[str] = []
+
+    def made_twice(self: MlflowClient, *args: Any, **options: Any) -> Any:
+        if not rival:
+            rival.append(create_run(self, *args, **options).info.run_id)
+        return create_run(self, *args, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_run", made_twice)
+    tracking.track_run(finished_run.address)
+    run = only_run(client, request.node.name)
+    assert {name for name in NAMES if f"stage.{name}" in run.data.tags} == set(NAMES)
+
+
+def test_a_model_may_have_any_name_that_mlflow_takes(
+    client: MlflowClient, finished_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = 'the team\'s "linker" %'
+    monkeypatch.setenv("ZESHEL_MLFLOW_MODEL", name)
+    for _ in range(2):
+        tracking.tell_of_champion(finished_run.store.address)
+    assert client.get_model_version_by_alias(name, "champion").version == "1"
+
+
+def test_a_metric_of_a_world_with_a_long_name_keeps_its_end() -> None:
+    worlds = [f"{'x' * 300}{last}{'y' * 300}" for last in "ab"]
+    names = [tracking._metric_name(f"eval.recall.{world}.{at}") for world in worlds for at in (6, 64)]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 250 for name in names)
+    assert [name.rpartition(".")[2] for name in names] == ["6", "64"] * 2
+    assert tracking._metric_name("eval.recall.lego.64") == "eval.recall.lego.64"
+
+
+def test_a_password_in_the_address_is_never_printed(
+    client: MlflowClient, mlflow_server: str, own_run: Run, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", with_password(mlflow_server))
+    with caplog.at_level(logging.DEBUG):
+        tracking.track_run(own_run.address)
+        tracking.tell_of_champion(own_run.store.address)
+    assert "MLflow: run " in caplog.text
+    assert PASSWORD not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_an_error_that_quotes_the_address_is_told_without_its_password(
+    finished_run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", with_password("http://127.0.0.1:1"))
+
+    def fails(_: str) -> Any:
+        raise RuntimeError(f"someone:{PASSWORD}@127.0.0.1 of {with_password('http://127.0.0.1:1')} is no host")
+
+    monkeypatch.setattr("zeshel_tasks.commands.tracking.open_run", fails)
+    with caplog.at_level(logging.DEBUG):
+        tracking.tell_of_run(finished_run.address)
+    assert "RuntimeError: ***@127.0.0.1 of http://***@127.0.0.1:1 is no host" in caplog.text
+    assert PASSWORD not in caplog.text
+
+
+def test_a_server_that_never_answers_costs_a_stage_seconds(
+    finished_run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in tracking._PATIENCE:
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the system accepts for it
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        tracking.tell_of_run(finished_run.address)
+        seconds = time.monotonic() - started
+    assert "MLflow was not told" in caplog.text
+    assert seconds < 25, f"{seconds:.1f} s"
 
 
 def test_the_alias_is_at_the_champion_and_follows_a_roll_back(

@@ -2,7 +2,11 @@
 
 A stage that has done its work tells MLflow of every stage of its run that MLflow has not heard of: what could not be
 told at one stage's end, since the server was down, is told at the next one's. ``zeshel track`` does the same by hand.
-MLflow is told, and never asked: the store is the truth, and no stage fails because of MLflow.
+The store is the truth, and no stage fails because of MLflow.
+
+What MLflow shows of a run is what the store has of it now. Parameters and steps cannot be taken back, so where a stage
+was done again, the MLflow run is deleted and another one told from the start. MLflow is told of what has finished, and
+by nobody of what failed, was rejected or was never begun: to MLflow, a run is FINISHED as far as it was told.
 """
 
 from __future__ import annotations
@@ -13,16 +17,18 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
-from zeshel_tasks.redaction import recorded, without_secrets
+from zeshel_tasks.redaction import HIDDEN, recorded, redacted, secrets_of, without_secrets
 from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.stages.registry import RECIPE
-from zeshel_tasks.store import Manifest, Run, Store, open_run, open_store
+from zeshel_tasks.store import Artifact, Manifest, Run, RunRecord, Store, open_run, open_store
+from zeshel_tasks.store.artifacts import read_manifest_now
 from zeshel_tasks.store.champions import Champion, read_champions
 
 if TYPE_CHECKING:
@@ -39,8 +45,12 @@ KEY = "zeshel.key"
 """Tag of an MLflow run: tells our run, as a hash, since addresses have characters that no search takes."""
 
 _LAST_STAGE = "promote"
-# A stage is not to wait for minutes for a server that is down; MLflow's own defaults do.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+# A stage holds a GPU while it tells MLflow. MLflow's own settings wait for many minutes for a silent server; with these
+# the first request that stays without an answer costs 16 seconds, and is the last.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "8", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+# MLflow prints the address of a run that has ended, with the password that is in it.
+_PRINTS_NO_ADDRESS = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+_TURNS = 5  # each is lost to another process that has told the whole run meanwhile
 # MLflow's own bounds.
 _METRICS_A_BATCH, _PARAMS_A_BATCH = 1000, 100
 _METRIC_CHARACTERS, _PARAM_CHARACTERS = 250, 6000
@@ -68,6 +78,29 @@ def track_run(run_address: str) -> None:
         _Tracking(_client()).run(run)
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """A stage of a run that has finished."""
+
+    name: str
+    record: RunRecord
+    manifest: Manifest
+
+    def tags_of_its_making(self, run: Run) -> dict[str, str]:
+        """What tells this artifact from another one that the stage had before, or has later."""
+        address = _address(run.store, self.record.artifact)
+        return {f"artifact.{self.name}": address, f"made.{self.name}": self.manifest.finished_at}
+
+    @property
+    def tag_of_its_reuse(self) -> tuple[str, str]:
+        return f"reused.{self.name}", str(self.record.reused).lower()
+
+    @property
+    def tag_of_all(self) -> tuple[str, str]:
+        """MLflow has heard all of it."""
+        return f"stage.{self.name}", self.manifest.fingerprint
+
+
 class _Tracking:
     """Writes to an MLflow server."""
 
@@ -76,19 +109,55 @@ class _Tracking:
 
     def run(self, run: Run) -> None:
         """All stages of ``run`` that MLflow has not heard of."""
-        finished = _finished(run)
-        if not finished:
-            raise ConfigError(f"--run: expected a run with finished stages, got none at {run.address}")
-        run_id = self._run_id(run, min(manifest.started_at for manifest in finished.values()))
-        told = self._client.get_run(run_id).data
-        params = dict(told.params)  # an MLflow parameter is written once, and two splits of a stage share theirs
-        for name, manifest in finished.items():
-            if told.tags.get(f"stage.{name}") != manifest.fingerprint:
-                self._stage(run_id, run, name, manifest, params)
-        if _LAST_STAGE in finished:
-            self._client.set_terminated(run_id, end_time=_milliseconds(finished[_LAST_STAGE].finished_at))
+        for _ in range(_TURNS):
+            stages = self._turn(run)
+            if stages is not None:
+                break
+        else:
+            raise StoreUnavailable(f"{run.address}: its MLflow run was replaced {_TURNS} times while it was told")
+        if any(stage.name == _LAST_STAGE for stage in stages):
             self.champion(run.store)
+
+    def _turn(self, run: Run) -> list[_Stage] | None:
+        """The stages that MLflow has heard of now; None where another process has replaced the MLflow run."""
+        from mlflow.exceptions import RestException
+
+        run_id, tags, stages = self._run_to_tell(run)
+        try:
+            for stage in stages:
+                if tags.get(stage.tag_of_all[0]) != stage.tag_of_all[1]:
+                    self._tell(run_id, run, stage)
+                elif tags.get(stage.tag_of_its_reuse[0]) != stage.tag_of_its_reuse[1]:
+                    self._client.set_tag(run_id, *stage.tag_of_its_reuse)
+            ended = max(_milliseconds(stage.manifest.finished_at) for stage in stages)
+            self._client.set_terminated(run_id, end_time=ended)
+        except RestException:
+            if self._only_run(run) == run_id:
+                raise
+            return None
+        if self._only_run(run) != run_id:
+            return None
         log.info("MLflow: run %s", run_id)
+        return stages
+
+    def _run_to_tell(self, run: Run) -> tuple[str, dict[str, str], list[_Stage]]:
+        """The MLflow run, its tags, and the run's stages. One that shows what the run no longer has is replaced."""
+        known = self._only_run(run)
+        tags = {} if known is None else self._tags(known)
+        stages = _finished(run)  # after the tags: what others told of was in the store by then
+        if not stages:
+            raise ConfigError(f"--run: expected a run with finished stages, got none at {run.address}")
+        making = [item for stage in stages for item in stage.tags_of_its_making(run).items()]
+        if known is not None and all(tags.get(key, value) == value for key, value in making):
+            return known, tags, stages
+        if known is not None:
+            log.info("MLflow: run %s shows what was done again since: it is deleted, and told anew", known)
+            self._client.delete_run(known)
+        made = self._new_run(run, min(stage.manifest.started_at for stage in stages))
+        return made, self._tags(made), stages
+
+    def _tags(self, run_id: str) -> dict[str, str]:
+        return dict(self._client.get_run(run_id).data.tags)
 
     def champion(self, store: Store) -> None:
         """The alias is at the version that is the store's champion; one that is not registered yet is."""
@@ -96,14 +165,11 @@ class _Tracking:
         if champion is None:
             return
         name = os.environ.get(MODEL) or DEFAULT_NAME
-        versions = self._versions(name)
-        version = next((v for v in versions if v.tags.get("crossencoder") == champion.crossencoder), None)
-        if version is None:
-            version = self._register(name, store, champion)
+        version = self._version(name, champion) or self._register(name, store, champion)
         self._client.set_registered_model_alias(name, ALIAS, version.version)
         log.info("MLflow: version %s of the model %s is the champion", version.version, name)
 
-    def _versions(self, name: str) -> list[Any]:
+    def _version(self, name: str, champion: Champion) -> Any:
         from mlflow.exceptions import MlflowException
 
         try:
@@ -111,10 +177,12 @@ class _Tracking:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        return list(self._client.search_model_versions(f"name = '{name}'"))
+        # Not by the model's name: no search takes every name that a model may have.
+        found = self._client.search_model_versions(f"tags.crossencoder = '{champion.crossencoder}'")
+        return next((version for version in found if version.name == name), None)
 
     def _register(self, name: str, store: Store, champion: Champion) -> Any:
-        run_id = self._known_run(Run(store, champion.run))
+        run_id = self._only_run(Run(store, champion.run))
         folders = {"biencoder": champion.biencoder, "crossencoder": champion.crossencoder}
         addresses = {f"{part}_address": _address(store, folder) for part, folder in folders.items()}
         return self._client.create_model_version(
@@ -126,27 +194,25 @@ class _Tracking:
             await_creation_for=0,
         )
 
-    def _run_id(self, run: Run, started_at: str) -> str:
-        """The MLflow run that stands for ``run``; it is made where there is none."""
-        known = self._known_run(run)
-        if known is not None:
-            return known
+    def _new_run(self, run: Run, started_at: str) -> str:
+        """A new MLflow run for ``run``, or that of another process that has made one meanwhile."""
         tags = {KEY: _key(run), "zeshel.run": without_secrets(run.address)}
-        self._client.create_run(
+        made = self._client.create_run(
             self._experiment(), start_time=_milliseconds(started_at), run_name=run.run_id, tags=tags
         )
-        # Evaluations that end side by side may all have made one: one of them stays, and all find the same.
-        first, *others = self._known_runs(run)
-        for other in others:
-            self._client.delete_run(other)
-        return first
+        return self._only_run(run) or str(made.info.run_id)
 
-    def _known_run(self, run: Run) -> str | None:
-        return next(iter(self._known_runs(run)), None)
+    def _only_run(self, run: Run) -> str | None:
+        """The MLflow run that stands for ``run``, if any.
 
-    def _known_runs(self, run: Run) -> list[str]:
+        Evaluations that end side by side may each make one: all take the same for the right one and delete the others.
+        Who was telling one of these finds it gone, and tells the right one.
+        """
         found = self._client.search_runs([self._experiment()], f"tags.`{KEY}` = '{_key(run)}'")
-        return sorted(known.info.run_id for known in found)
+        run_ids = sorted(each.info.run_id for each in found)
+        for other in run_ids[1:]:
+            self._client.delete_run(other)
+        return run_ids[0] if run_ids else None
 
     def _experiment(self) -> str:
         from mlflow.exceptions import MlflowException
@@ -162,31 +228,26 @@ class _Tracking:
                 raise
             return self._experiment()
 
-    def _stage(self, run_id: str, run: Run, name: str, manifest: Manifest, params: dict[str, str]) -> None:
+    def _tell(self, run_id: str, run: Run, stage: _Stage) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        config = {
-            f"{manifest.stage.replace('-', '_')}.{key}": str(value)[:_PARAM_CHARACTERS]
+        name, manifest = stage.name, stage.manifest
+        params = [
+            Param(f"{name.replace('-', '_')}.{key}", str(value)[:_PARAM_CHARACTERS])
             for key, value in recorded(manifest.config).items()
-        }
-        new = [Param(key, value) for key, value in config.items() if key not in params]
-        params |= config
+        ]
         ended = _milliseconds(manifest.finished_at)
-        points = [*((key, 0, value) for key, value in _numbers(name, manifest.metrics)), *_curve(run, name, manifest)]
+        points = [*((key, 0, value) for key, value in _numbers(name, manifest.metrics)), *_curve(run, stage)]
         metrics = [Metric(_metric_name(key), value, ended, step) for key, step, value in points]
         metrics.append(Metric(f"{name}.work_seconds", manifest.wall_seconds, ended, 0))
-        for start in range(0, len(new), _PARAMS_A_BATCH):
-            self._client.log_batch(run_id, params=new[start : start + _PARAMS_A_BATCH])
+        making = [*stage.tags_of_its_making(run).items(), stage.tag_of_its_reuse]
+        # First: where this breaks off, it is known of which artifact there may be numbers.
+        self._client.log_batch(run_id, tags=[RunTag(*tag) for tag in making])
+        for start in range(0, len(params), _PARAMS_A_BATCH):
+            self._client.log_batch(run_id, params=params[start : start + _PARAMS_A_BATCH])
         for start in range(0, len(metrics), _METRICS_A_BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + _METRICS_A_BATCH])
-        record = run.record(name)
-        assert record is not None
-        tags = [
-            RunTag(f"artifact.{name}", _address(run.store, record.artifact)),
-            RunTag(f"reused.{name}", str(record.reused).lower()),
-            RunTag(f"stage.{name}", manifest.fingerprint),  # last: MLflow has now heard of it
-        ]
-        self._client.log_batch(run_id, tags=tags)
+        self._client.set_tag(run_id, *stage.tag_of_all)
 
 
 def _client() -> MlflowClient:
@@ -194,6 +255,7 @@ def _client() -> MlflowClient:
         raise ConfigError(f"{ADDRESS}: expected the address of an MLflow server; it is not set")
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
+    os.environ.update(_PRINTS_NO_ADDRESS)
     try:
         from mlflow import MlflowClient
     except ImportError as error:
@@ -211,8 +273,10 @@ def _told(tell: Callable[[], None]) -> None:
             tell()
     except ZeshelError as error:
         log.warning("MLflow was not told, which changes nothing else: %s", error)
-    except Exception:  # of whatever library: the stage is done, and is not to end red for a note about it
-        log.warning("MLflow was not told, which changes nothing else", exc_info=True)
+    except Exception as error:  # of whatever library: the stage is done, and is not to end red for a note about it
+        # No traceback: it would show the address, in the words of whatever library.
+        problem = f"{type(error).__name__}: {_without_secrets(error)}"
+        log.warning("MLflow was not told, which changes nothing else: %s", problem)
 
 
 @contextmanager
@@ -225,13 +289,36 @@ def _refusals_named() -> Iterator[None]:
     except Exception as error:  # of any library below MLflow's client: requests, urllib3, protobuf
         if not type(error).__module__.startswith(("mlflow", "requests", "urllib3", "google.protobuf")):
             raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreUnavailable(f"{without_secrets(os.environ[ADDRESS])}: {without_secrets(first)[:500]}") from error
+        raise StoreUnavailable(f"{without_secrets(os.environ[ADDRESS])}: {_without_secrets(error)}") from error
 
 
-def _finished(run: Run) -> dict[str, Manifest]:
-    names = [stage.name_for(split) for stage, split in RECIPE]
-    return {name: manifest for name in names if (manifest := run.manifest(name)) is not None}
+def _without_secrets(error: Exception) -> str:
+    """The first line of an error's message. Its library may quote the address, or a part of it."""
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    for secret in sorted(secrets_of(os.environ[ADDRESS]), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return redacted(text)[:500]
+
+
+def _finished(run: Run) -> list[_Stage]:
+    """The finished stages, without those whose inputs were done again since: they are not this run's results now."""
+    found: dict[str, _Stage] = {}
+    outdated: set[str] = set()
+    for stage, split in RECIPE:
+        name = stage.name_for(split)
+        record = run.record(name)
+        # One that a cleanup has in hand is not waited for: it is told at the next stage's end.
+        manifest = None if record is None else read_manifest_now(run.store, record.artifact)
+        if record is None or manifest is None:
+            continue
+        if any(
+            source in outdated or (source in found and found[source].manifest.fingerprint != was)
+            for source, was in manifest.inputs.items()
+        ):
+            outdated.add(name)
+        else:
+            found[name] = _Stage(name, record, manifest)
+    return list(found.values())
 
 
 def _key(run: Run) -> str:
@@ -256,20 +343,29 @@ def _numbers(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, floa
             yield f"{prefix}.{key}", float(value)
 
 
-def _curve(run: Run, name: str, manifest: Manifest) -> Iterator[tuple[str, int, float]]:
+def _curve(run: Run, stage: _Stage) -> Iterator[tuple[str, int, float]]:
     """Loss, learning rate and validation accuracy of a training, by step."""
-    if "curve.jsonl" not in manifest.files:
+    if "curve.jsonl" not in stage.manifest.files:
         return
     with TemporaryDirectory() as cache:
-        for point in read_json_lines(run.artifact(name, Path(cache)).path("curve.jsonl")):
+        artifact = Artifact(run.store, stage.record.artifact, stage.manifest, Path(cache))
+        for point in read_json_lines(artifact.path("curve.jsonl")):
             for key in ("loss", "learning_rate", "valid_accuracy"):
                 if point.get(key) is not None:
-                    yield f"{name}.{key}", int(point["step"]), float(point[key])
+                    yield f"{stage.name}.{key}", int(point["step"]), float(point[key])
 
 
 def _metric_name(name: str) -> str:
-    """Names of worlds may have characters that MLflow does not take."""
-    return re.sub(r"[^\w\-. /]", "_", name)[:_METRIC_CHARACTERS]
+    """Names of worlds may have characters that MLflow does not take, and be too long for it.
+
+    A long one loses its middle: its end says which number it is (``recall.64``), and a hash which world.
+    """
+    plain = re.sub(r"[^\w\-. /]", "_", name)
+    if len(plain) <= _METRIC_CHARACTERS:
+        return plain
+    middle = f"_{hashlib.sha256(name.encode()).hexdigest()[:16]}_"
+    kept = (_METRIC_CHARACTERS - len(middle)) // 2
+    return f"{plain[:kept]}{middle}{plain[-kept:]}"
 
 
 def _milliseconds(time: str) -> int:
