@@ -122,14 +122,18 @@ def read_record(store: Store, key: str) -> RunRecord | None:
     return read_sealed(store, key, RunRecord, "delete this record, and run the stage again, which reuses its artifact")
 
 
-def open_store(address: str) -> Store:
+def open_store(address: str, *, patient: bool = True) -> Store:
     """The store at ``s3://bucket/prefix`` or in a local directory.
+
+    Args:
+        address: of the store.
+        patient: False where somebody waits for a page: a server that does not answer is an error within seconds.
 
     Raises:
         ConfigError: any other scheme.
     """
     if address.startswith("s3://"):
-        return S3Store(*split_s3_address(address))
+        return S3Store(*split_s3_address(address), patient=patient)
     if address.startswith("file://"):
         return LocalStore(Path(address.removeprefix("file://")))
     # `s3://$BUCKET` with an empty variable has lost its slashes on the way here: no local directory is meant.

@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 READ_TIMEOUT_SECONDS = 60
 """A server that is silent for this long is asked again."""
 
+# For somebody who waits for a page. Twice asked, a silent server costs 6 seconds and the pause between.
+_IMPATIENT = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=2, read_timeout=3)
+
 # 16 MiB parts: a 10,000-part upload reaches 160 GB, and 8 parts in flight stay at 128 MiB of memory.
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=8)
 Condition = Literal["IfNoneMatch", "IfMatch"]
@@ -59,10 +62,11 @@ _NO_CONDITIONAL_WRITES = {"NotImplemented", "501", "InvalidArgument", "400", "Ba
 
 
 @functools.cache
-def s3_client() -> S3Client:
+def s3_client(*, patient: bool = True) -> S3Client:
     """The process's S3 client (thread-safe).
 
-    It retries with backoff what may pass: 10 times, or as AWS_MAX_ATTEMPTS says.
+    It retries with backoff what may pass: 10 times, or as AWS_MAX_ATTEMPTS says. One that is not patient asks twice
+    at most, and waits for seconds.
     """
     with translated("s3"):
         session = boto3.session.Session()
@@ -78,7 +82,7 @@ def s3_client() -> S3Client:
             request_checksum_calculation=os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", checksums).lower(),  # type: ignore[arg-type]
             response_checksum_validation=os.environ.get("AWS_RESPONSE_CHECKSUM_VALIDATION", checksums).lower(),  # type: ignore[arg-type]
         )
-        return session.client("s3", config=config)
+        return session.client("s3", config=config if patient else config.merge(_IMPATIENT))
 
 
 def split_s3_address(address: str) -> tuple[str, str]:
@@ -106,10 +110,16 @@ def object_tags(address: str) -> dict[str, str]:
 
 
 class S3Store:
-    """Objects below ``s3://bucket/prefix``."""
+    """Objects below ``s3://bucket/prefix``.
 
-    def __init__(self, bucket: str, prefix: str) -> None:
-        self._bucket, self._prefix = bucket, prefix.strip("/")
+    Args:
+        bucket: its name.
+        prefix: of all keys.
+        patient: False for whom an error within seconds is better than an answer within minutes.
+    """
+
+    def __init__(self, bucket: str, prefix: str, *, patient: bool = True) -> None:
+        self._bucket, self._prefix, self._patient = bucket, prefix.strip("/"), patient
 
     @property
     def address(self) -> str:
@@ -121,9 +131,9 @@ class S3Store:
 
     def get_version(self, key: str) -> tuple[bytes, str] | None:
         with translated(self._where(key)):
-            for left in reversed(range(_READS)):
+            for left in reversed(range(_READS if self._patient else 1)):
                 try:
-                    answer = s3_client().get_object(Bucket=self._bucket, Key=self._key(key))
+                    answer = self._client().get_object(Bucket=self._bucket, Key=self._key(key))
                     return answer["Body"].read(), answer["ETag"]
                 except ClientError as error:
                     if _code(error) in _MISSING:
@@ -136,7 +146,7 @@ class S3Store:
 
     def put(self, key: str, data: bytes) -> None:
         with translated(self._where(key)):
-            s3_client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
+            self._client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         if self._honours("IfNoneMatch"):
@@ -157,13 +167,13 @@ class S3Store:
 
     def upload(self, path: Path, key: str) -> None:
         with translated(self._where(key)):
-            s3_client().upload_file(str(path), self._bucket, self._key(key), Config=_TRANSFER)
+            self._client().upload_file(str(path), self._bucket, self._key(key), Config=_TRANSFER)
 
     def local_copy(self, key: str, destination: Path) -> Path | None:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with translated(self._where(key)):
             try:
-                s3_client().download_file(self._bucket, self._key(key), str(destination), Config=_TRANSFER)
+                self._client().download_file(self._bucket, self._key(key), str(destination), Config=_TRANSFER)
             except ClientError:
                 # A download begins with HEAD, whose refusal has no words: was it the object, the bucket, the token?
                 if self._says_missing(key):
@@ -173,7 +183,7 @@ class S3Store:
 
     def _says_missing(self, key: str) -> bool:
         try:
-            s3_client().get_object(Bucket=self._bucket, Key=self._key(key), Range="bytes=0-0")["Body"].close()
+            self._client().get_object(Bucket=self._bucket, Key=self._key(key), Range="bytes=0-0")["Body"].close()
         except ClientError as error:
             if _code(error) in _MISSING:
                 return True
@@ -182,7 +192,7 @@ class S3Store:
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         with translated(self._where(prefix)):
-            pages = s3_client().get_paginator("list_objects_v2")
+            pages = self._client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefixed(checked_prefix(prefix))):
                 # A key that ends in / is a folder that a console drew, and holds nothing.
                 for item in page.get("Contents", []):
@@ -196,11 +206,11 @@ class S3Store:
 
     def delete(self, key: str) -> None:
         with translated(self._where(key)):
-            s3_client().delete_object(Bucket=self._bucket, Key=self._key(key))
+            self._client().delete_object(Bucket=self._bucket, Key=self._key(key))
 
     def unfinished(self, prefix: str) -> Iterator[StoredObject]:
         with translated(self._where(prefix)):
-            pages = s3_client().get_paginator("list_multipart_uploads")
+            pages = self._client().get_paginator("list_multipart_uploads")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefixed(checked_prefix(prefix))):
                 for item in page.get("Uploads", []):
                     key, begun = self._relative(item["Key"]), item["Initiated"].timestamp()
@@ -209,7 +219,7 @@ class S3Store:
     def discard(self, unfinished: StoredObject) -> None:
         with translated(self._where(unfinished.key)):
             try:
-                s3_client().abort_multipart_upload(
+                self._client().abort_multipart_upload(
                     Bucket=self._bucket, Key=self._key(unfinished.key), UploadId=unfinished.version
                 )
             except ClientError as error:
@@ -217,7 +227,7 @@ class S3Store:
                     raise
 
     def _size_of_parts(self, key: str, upload: str) -> int:
-        pages = s3_client().get_paginator("list_parts").paginate(Bucket=self._bucket, Key=key, UploadId=upload)
+        pages = self._client().get_paginator("list_parts").paginate(Bucket=self._bucket, Key=key, UploadId=upload)
         try:
             return sum(part["Size"] for page in pages for part in page.get("Parts", []))
         except ClientError as error:
@@ -225,12 +235,15 @@ class S3Store:
                 return 0
             raise
 
+    def _client(self) -> S3Client:
+        return s3_client() if self._patient else s3_client(patient=False)
+
     def _relative(self, key: str) -> str:
         return key[len(self._prefix) + 1 :] if self._prefix else key
 
     def _honours(self, condition: Condition) -> bool:
         """Whether the server looks at a condition: some refuse the header, some accept and ignore it."""
-        known = (s3_client(), self._bucket, condition)
+        known = (self._client(), self._bucket, condition)
         if known not in _conditional_writes:
             _conditional_writes[known] = self._probed(condition)
             if not _conditional_writes[known]:
@@ -257,7 +270,7 @@ class S3Store:
         with translated(self._where(key)):
             for _ in range(10):
                 try:
-                    s3_client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **conditions)
+                    self._client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **conditions)
                     return True
                 except ClientError as error:
                     if _code(error) in ("PreconditionFailed", "412", *_MISSING):  # If-Match of nothing is a 404

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.finished import NAMES
 from zeshel_tasks.errors import StoreUnavailable
+from zeshel_tasks.orchestration.web import pages
 from zeshel_tasks.orchestration.web.pages import app
 from zeshel_tasks.store import Run
+from zeshel_tasks.store.artifacts import manifest_key, removed_manifest_key
+from zeshel_tasks.store.s3 import s3_client
 
 
 @pytest.fixture
@@ -70,5 +80,93 @@ def test_a_store_that_does_not_answer_is_said(client: TestClient, monkeypatch: p
     assert (answer.status_code, answer.json()["detail"]) == (502, "s3://bucket: does not answer")
 
 
-def unavailable(_: str) -> Any:
+def unavailable(_: str, **options: Any) -> Any:
     raise StoreUnavailable("s3://bucket: does not answer")
+
+
+@pytest.fixture
+def silent_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server that takes every connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the system accepts for it
+        for name, value in {
+            "ZESHEL_STORE": "s3://bucket/prefix",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "AWS_ACCESS_KEY_ID": "someone",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_MAX_ATTEMPTS": "20",
+        }.items():
+            monkeypatch.setenv(name, value)
+        s3_client.cache_clear()
+        yield
+    s3_client.cache_clear()
+
+
+@pytest.mark.parametrize("page", ["report", "report.json", "stages/convert"])
+def test_a_store_that_never_answers_costs_a_page_seconds(client: TestClient, silent_store: None, page: str) -> None:
+    started = time.monotonic()
+    answer = client.get(f"/runs/weekly/{page}")
+    seconds = time.monotonic() - started
+    assert answer.status_code == 502, "the store's own error, which names it"
+    assert "s3://bucket/prefix/runs/weekly/" in answer.json()["detail"]
+    assert seconds < pages.SECONDS
+
+
+def test_a_store_that_goes_on_for_ever_costs_a_page_seconds(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that sends a byte at a time: each of its waits is short."""
+    release = threading.Event()
+    monkeypatch.setattr(pages, "SECONDS", 0.2)
+    monkeypatch.setattr(pages, "_published", lambda *_: release.wait())
+    try:
+        answer = client.get("/runs/weekly/report")
+    finally:
+        release.set()
+    assert (answer.status_code, answer.json()["detail"]) == (
+        503, "the store did not answer within 0.2 seconds: try again later",
+    )  # fmt: skip
+
+
+def test_no_more_than_a_few_pages_wait_for_the_store(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    waiting = threading.Semaphore(0)
+
+    def stuck(*_: str) -> bytes:
+        waiting.release()
+        release.wait()
+        return b"{}"
+
+    monkeypatch.setattr(pages, "_published", stuck)
+
+    async def answers() -> tuple[httpx.Response, list[httpx.Response]]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as browser:
+            first = [asyncio.create_task(browser.get("/runs/weekly/report.json")) for _ in range(pages.AT_ONCE)]
+            for _ in first:
+                await asyncio.to_thread(waiting.acquire)
+            one_too_many = await browser.get("/runs/weekly/report.json")
+            release.set()
+            return one_too_many, await asyncio.gather(*first)
+
+    refused, served = asyncio.run(answers())
+    assert (refused.status_code, refused.json()["detail"]) == (
+        503, f"{pages.AT_ONCE} pages are waiting for the store: try again in a minute",
+    )  # fmt: skip
+    assert {answer.status_code for answer in served} == {200}
+    assert client.get("/runs/weekly/report.json").status_code == 200, "their places are free again"
+
+
+def test_an_artifact_that_a_dead_cleanup_has_in_hand_is_not_waited_for(
+    client: TestClient, finished_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.store.address, tmp_path / "store")
+    monkeypatch.setenv("ZESHEL_STORE", f"{tmp_path}/store")
+    record = finished_run.record("convert")
+    assert record is not None
+    (tmp_path / "store" / manifest_key(record.artifact)).rename(
+        tmp_path / "store" / removed_manifest_key(record.artifact)
+    )
+    answer = client.get(f"/runs/{finished_run.run_id}/stages/convert")
+    assert answer.status_code == 404
+    assert "the artifact is not there, or being removed" in answer.json()["detail"]

@@ -6,10 +6,17 @@
 
 They are plain pages without scripts. What comes from data is escaped, and no browser would run it: the report forbids
 it itself, and every answer says so again.
+
+A store that is down takes nothing from the rest of Airflow's web server: a page is made in one of a few threads of our
+own, and whatever the store does, an answer is there within ``SECONDS``.
 """
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any
@@ -23,8 +30,13 @@ from zeshel_tasks.errors import ZeshelError
 from zeshel_tasks.orchestration.settings import path_safe, read_deployment
 from zeshel_tasks.redaction import recorded
 from zeshel_tasks.store import Run, open_store
+from zeshel_tasks.store.artifacts import read_manifest_now
 
 DAG_ID = "zeshel"
+SECONDS = 8.0
+"""Until a page is given up. An impatient S3 client gives up a server that is silent in 6 to 7."""
+AT_ONCE = 8
+"""Pages that are made at once."""
 _HEADERS = {
     "Content-Security-Policy": "sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "X-Content-Type-Options": "nosniff",
@@ -43,39 +55,65 @@ app = FastAPI(
 RunId = Annotated[str, Path(max_length=300)]
 
 
+_threads = ThreadPoolExecutor(AT_ONCE, "zeshel-page")
+_free = threading.BoundedSemaphore(AT_ONCE)
+
+
 @app.get("/runs/{run_id}/report")
-def report_page(run_id: RunId) -> Response:
+async def report_page(run_id: RunId) -> Response:
     """The run's report."""
-    return HTMLResponse(_published(run_id, "report/index.html"), headers=_HEADERS)
+    return await _in_time(lambda: HTMLResponse(_published(run_id, "report/index.html"), headers=_HEADERS))
 
 
 @app.get("/runs/{run_id}/report.json")
-def report_numbers(run_id: RunId) -> Response:
+async def report_numbers(run_id: RunId) -> Response:
     """The report's numbers."""
-    return Response(_published(run_id, "report/metrics.json"), media_type="application/json", headers=_HEADERS)
+    return await _in_time(
+        lambda: Response(_published(run_id, "report/metrics.json"), media_type="application/json", headers=_HEADERS)
+    )
 
 
 @app.get("/runs/{run_id}/stages/{name}")
-def stage_page(run_id: RunId, name: Annotated[str, Path(max_length=100, pattern="^[a-z_-]+$")]) -> Response:
+async def stage_page(run_id: RunId, name: Annotated[str, Path(max_length=100, pattern="^[a-z_-]+$")]) -> Response:
     """What a stage of the run left."""
+    return await _in_time(lambda: HTMLResponse(_stage(run_id, name), headers=_HEADERS))
+
+
+async def _in_time(make: Callable[[], Response]) -> Response:
+    """What ``make`` returns or raises, unless it takes too long, or too many are being made."""
+    if not _free.acquire(blocking=False):
+        raise HTTPException(503, f"{AT_ONCE} pages are waiting for the store: try again in a minute")
+    page = _threads.submit(_made, make)
+    page.add_done_callback(lambda _: _free.release())  # a thread that was given up is taken until it comes back
     try:
-        run = _run(run_id)
-        record, manifest = run.record(name), run.manifest(name)
+        return await asyncio.wait_for(asyncio.wrap_future(page), SECONDS)
+    except TimeoutError as error:
+        raise HTTPException(503, f"the store did not answer within {SECONDS:g} seconds: try again later") from error
+
+
+def _made(make: Callable[[], Response]) -> Response:
+    try:
+        return make()
     except ZeshelError as error:
         raise HTTPException(502, str(error)) from error
-    if record is None or manifest is None:
+
+
+def _stage(run_id: str, name: str) -> str:
+    run = _run(run_id)
+    record = run.record(name)
+    if record is None:
         raise HTTPException(404, f"{run.address}: the stage {name} has not finished")
+    manifest = read_manifest_now(run.store, record.artifact)  # one that a cleanup has in hand is not waited for
+    if manifest is None:
+        raise HTTPException(404, f"{run.store.address}/{record.artifact}: the artifact is not there, or being removed")
     shown = {**manifest.model_dump(mode="json"), "config": recorded(manifest.config)}
-    page = _template().render(run=run.address, name=name, record=record, manifest=shown, store=run.store.address)
-    return HTMLResponse(page, headers=_HEADERS)
+    page: str = _template().render(run=run.address, name=name, record=record, manifest=shown, store=run.store.address)
+    return page
 
 
 def _published(run_id: str, file: str) -> bytes:
-    try:
-        run = _run(run_id)
-        content = run.store.get(f"runs/{run_id}/{file}")
-    except ZeshelError as error:
-        raise HTTPException(502, str(error)) from error
+    run = _run(run_id)
+    content = run.store.get(f"runs/{run_id}/{file}")
     if content is None:
         raise HTTPException(404, f"{run.address}: there is no report yet; the task `report` writes it")
     return content
@@ -84,7 +122,7 @@ def _published(run_id: str, file: str) -> bytes:
 def _run(run_id: str) -> Run:
     if path_safe(run_id) != run_id:
         raise HTTPException(404, "there is no such run")
-    return Run(open_store(read_deployment().store), run_id)
+    return Run(open_store(read_deployment().store, patient=False), run_id)
 
 
 @cache
