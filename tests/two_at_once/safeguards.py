@@ -16,7 +16,11 @@ def without_a_second_look_by_the_run() -> AbstractContextManager[object]:
     """A run that believes the manifest that it saw before it wrote its record."""
 
     def made_or_reused(
-        run: Run, facts: contract._Facts, make: Callable[[], Manifest], record: Callable[[Manifest, bool], None]
+        run: Run,
+        facts: contract._Facts,
+        make: Callable[[], Manifest],
+        record: Callable[[Manifest, bool], None],
+        is_true: Callable[[Manifest], bool] = lambda _: True,
     ) -> tuple[Manifest, bool]:
         found = artifacts.read_manifest(run.store, facts.folder)
         manifest = found or make()
