@@ -1,16 +1,14 @@
 """``zeshel champions`` and ``zeshel rollback``, as a user types them."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.store.test_champions import champion
+from tests.store.test_champions import champion, put_models
 from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
-from zeshel_tasks.store import LocalStore, Manifest
+from zeshel_tasks.store import LocalStore
 from zeshel_tasks.store.champions import Champions, read_champions
-from zeshel_tasks.store.sealed import sealed
 
 
 @pytest.fixture
@@ -19,19 +17,8 @@ def store(tmp_path: Path) -> LocalStore:
     store = LocalStore(tmp_path)
     for run in ("monday", "tuesday"):
         assert read_champions(store).promote(champion(run))
-        for folder in champion(run).folders:
-            store.put(f"{folder}/manifest.json", manifest(folder))
+        put_models(store, champion(run))
     return store
-
-
-def manifest(folder: str) -> bytes:
-    """A sealed one, as far as anyone here looks at it."""
-    facts: dict[str, Any] = dict.fromkeys(
-        ("fingerprint", "package_version", "started_at", "finished_at", "device"), "x"
-    )
-    facts |= {name: {} for name in ("config", "inputs", "metrics", "versions", "hardware", "files")}
-    facts |= {"stage": folder.split("/")[1], "split": None, "wall_seconds": 1, "peak_memory_mb": 1}
-    return sealed(Manifest.model_validate(facts | {"peak_gpu_memory_mb": None}))
 
 
 def test_the_champion_is_shown_with_those_before_it(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from tests.finished import NAMES, manifest_of
+from tests.silent_server import connections_of
+from tests.store.test_champions import champion, put_models
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import tracking
 from zeshel_tasks.config import Recipe
@@ -26,7 +28,7 @@ from zeshel_tasks.orchestration.demo.airflow_config import free_port
 from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.store import LocalStore, Run, open_run
-from zeshel_tasks.store.champions import Champion, read_champions
+from zeshel_tasks.store.champions import read_champions
 
 START_SECONDS = 180
 PASSWORD = "s3cr3t-of-mlflow"
@@ -256,18 +258,16 @@ def test_an_error_that_quotes_the_address_is_told_without_its_password(
     assert PASSWORD not in caplog.text
 
 
-def test_a_server_that_never_answers_costs_a_stage_seconds(
+def test_a_server_that_never_answers_is_asked_twice(
     finished_run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in tracking._PATIENCE:
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the system accepts for it
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        started = time.monotonic()
         tracking.tell_of_run(finished_run.address)
-        seconds = time.monotonic() - started
+        assert connections_of(silent) == 2
     assert "MLflow was not told" in caplog.text
-    assert seconds < 25, f"{seconds:.1f} s"
 
 
 def test_the_alias_is_at_the_champion_and_follows_a_roll_back(
@@ -275,17 +275,15 @@ def test_the_alias_is_at_the_champion_and_follows_a_roll_back(
 ) -> None:
     store = LocalStore(tmp_path)
     for name in ("monday", "tuesday"):
-        made = Champion(
-            run=name, biencoder=f"b/{name}", crossencoder=f"c/{name}", promoted_at="now", decision={"reason": "better"}
-        )
-        assert read_champions(store).promote(made)
+        put_models(store, champion(name))
+        assert read_champions(store).promote(champion(name))
         tracking.tell_of_champion(store.address)
     model = request.node.name
-    assert client.get_model_version_by_alias(model, "champion").tags["crossencoder"] == "c/tuesday"
+    assert client.get_model_version_by_alias(model, "champion").tags["crossencoder"] == champion("tuesday").crossencoder
     assert main(["rollback", "--store", store.address]) == EXIT_OK
-    champion = client.get_model_version_by_alias(model, "champion")
-    assert (champion.tags["zeshel.run"], champion.version) == ("monday", "1")
-    assert champion.source.endswith("/c/monday")
+    version = client.get_model_version_by_alias(model, "champion")
+    assert (version.tags["zeshel.run"], version.version) == ("monday", "1")
+    assert version.source.endswith(f"/{champion('monday').crossencoder}")
 
 
 def test_a_server_that_is_down_is_a_warning_and_nothing_else(
