@@ -109,6 +109,10 @@ def test_nothing_is_done_twice_and_no_pod_is_made_when_nothing_has_changed(
     assert {stage: run.record(stage)["reused"] for stage in STAGES} == dict.fromkeys(STAGES, True)
     assert all(run.metrics(stage) == first_run.metrics(stage) for stage in STAGES)
     assert pods.of_run(run.name) == []
+    key = f"test/runs/{run.name}/report/metrics.json"
+    reported = json.loads(deployment.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())["run"]
+    assert reported["address"] == f"s3://{BUCKET}/test/runs/{run.name}"
+    assert (reported["wall_seconds"], reported["saved_wall_seconds"] > 0) == (0, True)
     show_overhead(run, took)
 
 
