@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
 from zeshel_tasks.redaction import HIDDEN, recorded, redacted, secrets_of, without_secrets
 from zeshel_tasks.stages.json_lines import read_json_lines
+from zeshel_tasks.stages.lineage import outdated_inputs
 from zeshel_tasks.stages.registry import RECIPE
 from zeshel_tasks.store import Artifact, Manifest, Run, RunRecord, Store, open_run, open_store
 from zeshel_tasks.store.artifacts import read_manifest_now
@@ -311,10 +312,8 @@ def _finished(run: Run) -> list[_Stage]:
         manifest = None if record is None else read_manifest_now(run.store, record.artifact)
         if record is None or manifest is None:
             continue
-        if any(
-            source in outdated or (source in found and found[source].manifest.fingerprint != was)
-            for source, was in manifest.inputs.items()
-        ):
+        manifests = {other: done.manifest for other, done in found.items()}
+        if outdated.intersection(manifest.inputs) or any(outdated_inputs(manifest, manifests)):
             outdated.add(name)
         else:
             found[name] = _Stage(name, record, manifest)

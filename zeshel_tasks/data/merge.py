@@ -87,10 +87,10 @@ def merge(parts: Sequence[Part], assigned: Mapping[str, Split], out: Path) -> No
                         )  # fmt: skip
                     given.add(split)
                     file_of(assigned.get(world, split)).write(line)
-    for split in given.intersection(SPLITS).difference(files):
-        raise ConfigError(
-            f"worlds_to_splits: expected a world left for {split}, got each of its worlds in another split"
-        )
+    for split in SPLITS:
+        if split in given and split not in files:
+            expected = f"expected a world left for {split}, got each of its worlds in another split"
+            raise ConfigError(f"worlds_to_splits: {expected}")
 
 
 def _owners(parts: Sequence[Part]) -> dict[str, str]:

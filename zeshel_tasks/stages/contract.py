@@ -18,6 +18,7 @@ from zeshel_tasks import __version__, machine
 from zeshel_tasks.config import HELDOUT_SPLITS, Recipe, Split, StageConfig
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, TryAgain
 from zeshel_tasks.redaction import recorded
+from zeshel_tasks.stages.lineage import read_inputs
 from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, artifact_folder, fingerprint, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
@@ -194,7 +195,8 @@ def _run_stage(
     with _scratch() as scratch:
         if split is not None and not has_split(run, split):
             raise ConfigError(f"--split: expected a split of the data set, got {split}, which it does not have")
-        inputs = _inputs(stage, run, split, scratch / "cache")
+        wanted = [name.format(split=split) for name in stage.inputs]
+        inputs = read_inputs(run, wanted, stage.inputs_if_there, scratch / "cache")
         identities = {name: artifact.manifest.fingerprint for name, artifact in inputs.items()}
         outside = stage.outside(config, run)
         facts = _Facts(stage.name, split, config.fingerprint_fields(), identities | outside)
@@ -223,38 +225,6 @@ def _run_stage(
     if not reused:
         log.info("%s took %.1f s, peak memory %.0f MB", own_name, time.monotonic() - started, manifest.peak_memory_mb)
     return manifest
-
-
-def _inputs(stage: Stage, run: Run, split: Split | None, cache: Path) -> dict[str, Artifact]:
-    """The artifacts that a stage reads; all of them made from one another.
-
-    Raises:
-        ConfigError: one is missing, or was made from another artifact than the run has now: what comes before it was
-            done again, and it was not.
-    """
-    inputs = {name: run.artifact(name, cache) for name in (name.format(split=split) for name in stage.inputs)}
-    for name, artifact in inputs.items():
-        for source, was, now in _outdated(artifact, inputs):
-            raise ConfigError(
-                f"{run.address}: {name}: expected one that was made from the run's {source} {now[:12]}, got one from "
-                f"{was[:12]}: {source} was done again, so {name} is to be done again, too"
-            )
-    for name in stage.inputs_if_there:
-        if run.record(name) is None:
-            continue
-        artifact = run.artifact(name, cache)
-        if any(_outdated(artifact, inputs)):
-            log.warning("%s is left out: it was made before what it was made from was done again", name)
-        else:
-            inputs[name] = artifact
-    return inputs
-
-
-def _outdated(artifact: Artifact, inputs: Mapping[str, Artifact]) -> Iterator[tuple[str, str, str]]:
-    """Those of ``inputs`` that the artifact was made from at another state: name, fingerprint then, fingerprint now."""
-    for source, was in artifact.manifest.inputs.items():
-        if source in inputs and was != (now := inputs[source].manifest.fingerprint):
-            yield source, was, now
 
 
 def has_split(run: Run, split: Split) -> bool:

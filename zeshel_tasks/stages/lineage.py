@@ -1,0 +1,51 @@
+"""The artifacts that a stage reads: the run's own, all of them made from one another."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.store import Artifact, Manifest, Run
+
+log = logging.getLogger(__name__)
+
+
+def read_inputs(run: Run, names: Iterable[str], names_if_there: Iterable[str], cache: Path) -> dict[str, Artifact]:
+    """The artifacts of a run's stages, by name.
+
+    Args:
+        run: whose they are.
+        names: those that must be there.
+        names_if_there: those that are read where the run has them, made from the others.
+        cache: for their files.
+
+    Raises:
+        ConfigError: one is missing, or was made from another artifact than the run has now: what comes before it was
+            done again, and it was not.
+    """
+    inputs = {name: run.artifact(name, cache) for name in names}
+    manifests = {name: artifact.manifest for name, artifact in inputs.items()}
+    for name, manifest in manifests.items():
+        for source, was, now in outdated_inputs(manifest, manifests):
+            raise ConfigError(
+                f"{run.address}: {name}: expected one that was made from the run's {source} {now[:12]}, got one from "
+                f"{was[:12]}: {source} was done again, so {name} is to be done again, too"
+            )
+    for name in names_if_there:
+        if run.record(name) is None:
+            continue
+        artifact = run.artifact(name, cache)
+        if any(outdated_inputs(artifact.manifest, manifests)):
+            log.warning("%s is left out: it was made before what it was made from was done again", name)
+        else:
+            inputs[name] = artifact
+    return inputs
+
+
+def outdated_inputs(manifest: Manifest, now: Mapping[str, Manifest]) -> Iterator[tuple[str, str, str]]:
+    """Those stages that an artifact was made from at another state: name, fingerprint then, fingerprint now."""
+    for source, was in manifest.inputs.items():
+        if source in now and was != now[source].fingerprint:
+            yield source, was, now[source].fingerprint
