@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED) ## The whole recipe on a real Airflow; DATA=archive MODEL=bert PARAMS='key=value' EXIT=1
-	$(BIN)/python -m zeshel_tasks.orchestration.demo \
+	$(BIN)/python -m zeshel_tasks.demo \
 		$(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)') $(foreach param,$(PARAMS),--param '$(param)') \
 		$(if $(filter-out 0,$(EXIT)),--exit)
 

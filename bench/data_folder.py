@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zeshel_tasks.data.archive import unpack
+from zeshel_tasks.download.archive import unpack
 
 _MOST_UNPACKED = 32 * 10**9
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from zeshel_tasks.machine import versions
+from zeshel_tasks.compute.machine import versions
 
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # as Linux writes them
 

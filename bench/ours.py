@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from zeshel_tasks.compute.device import build_accelerator
 from zeshel_tasks.config import EncoderConfig, Recipe
 from zeshel_tasks.data.arrays import new_array
 from zeshel_tasks.data.blink_format import convert_split
@@ -34,7 +35,6 @@ from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_wei
 from zeshel_tasks.models.crossencoder import Crossencoder, CrossencoderSettings, new_crossencoder
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
-from zeshel_tasks.training.device import build_accelerator
 from zeshel_tasks.training.objective import Objective, Rows
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tarfile
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from tests.cluster.s3.server import s3_server
+from tests.data_set_files import DataSetFiles
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.recipe import build_recipe
@@ -26,6 +28,10 @@ pytest_plugins = ["tests.faults"]
 # Read when torch is first imported, by child processes too. Models of a few thousand weights gain nothing from a second
 # thread, and where other work holds a core, each operation waits for it: a test of 3 s then takes 60.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Airflow reads these at its first import: each test process keeps its files in a folder of its own.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -56,6 +62,12 @@ def raw_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(path, "w:bz2") as archive:
         archive.add(GOLDEN / "raw", "zeshel")
     return path
+
+
+@pytest.fixture
+def data_set(tmp_path: Path) -> DataSetFiles:
+    """A small data set that a test can break in one place."""
+    return DataSetFiles(tmp_path / "zeshel")
 
 
 @pytest.fixture(scope="session")

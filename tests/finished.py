@@ -1,7 +1,7 @@
 """What a run must have once a stage has finished."""
 
 from zeshel_tasks.config import HELDOUT_SPLITS
-from zeshel_tasks.stages.registry import RECIPE
+from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.store import Manifest, Run, RunRecord
 
 STEPS = [(stage, split) for stage, split in RECIPE if split not in HELDOUT_SPLITS]

@@ -19,8 +19,8 @@ from zeshel_tasks.evaluation.rerank import candidate_scores
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.crossencoder import load_crossencoder
+from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.store import Artifact, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.data.sample_worlds import write_sample_worlds
-from zeshel_tasks.models.small_bert import build_small_bert
+from zeshel_tasks.demo.sample_worlds import write_sample_worlds
+from zeshel_tasks.demo.small_bert import build_small_bert
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.stages.contract import run_stage
-from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.store import Manifest, open_run
 
 

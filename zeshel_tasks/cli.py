@@ -26,17 +26,17 @@ from typing import Any, NoReturn, get_origin
 from pydantic.fields import FieldInfo
 
 from zeshel_tasks import __version__
-from zeshel_tasks.addresses import checked_address
+from zeshel_tasks.compute.disk import full_disk_named
 from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe, StageConfig
-from zeshel_tasks.disk import full_disk_named
 from zeshel_tasks.errors import EXIT_OK, EXIT_TRY_AGAIN, ConfigError, ZeshelError
-from zeshel_tasks.logs import set_up_logs
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, preset_values, read_config_file
-from zeshel_tasks.shown import quoted
-from zeshel_tasks.stages.contract import run_stage
-from zeshel_tasks.stages.registry import STAGES
-from zeshel_tasks.yaml_text import MAX_CHARACTERS
+from zeshel_tasks.text.addresses import checked_address
+from zeshel_tasks.text.logs import set_up_logs
+from zeshel_tasks.text.safe_text import quoted
+from zeshel_tasks.text.yaml_text import MAX_CHARACTERS
 
 log = logging.getLogger("zeshel_tasks.cli")
 
@@ -276,7 +276,7 @@ def _collect_garbage(options: argparse.Namespace) -> None:
 
 
 def _make_sample_worlds(options: argparse.Namespace) -> None:
-    from zeshel_tasks.data.sample_worlds import write_sample_worlds
+    from zeshel_tasks.demo.sample_worlds import write_sample_worlds
 
     if options.out.is_dir():
         raise ConfigError(f"--out: expected a file to write, got the folder {options.out}")
@@ -284,7 +284,7 @@ def _make_sample_worlds(options: argparse.Namespace) -> None:
 
 
 def _make_small_bert(options: argparse.Namespace) -> None:
-    from zeshel_tasks.models.small_bert import build_small_bert
+    from zeshel_tasks.demo.small_bert import build_small_bert
 
     if options.out.exists() and not options.out.is_dir():
         raise ConfigError(f"--out: expected a folder to write, got {options.out}, which is none")
@@ -292,7 +292,7 @@ def _make_small_bert(options: argparse.Namespace) -> None:
 
 
 def _make_sample_inputs(options: argparse.Namespace) -> None:
-    from zeshel_tasks.commands.sample_inputs import make_sample_inputs
+    from zeshel_tasks.demo.sample_inputs import make_sample_inputs
 
     make_sample_inputs(options.out)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from zeshel_tasks.addresses import MAX_CHARACTERS, checked_address
+from zeshel_tasks.text.addresses import MAX_CHARACTERS, checked_address
 
 Split = Literal["train", "valid", "test", "heldout_train_seen", "heldout_train_unseen"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")

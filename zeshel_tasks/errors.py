@@ -11,8 +11,8 @@
 Anything else that escapes a stage is a crash (exit code 1): the operator retries it.
 """
 
-from zeshel_tasks.redaction import redacted
-from zeshel_tasks.shown import shown
+from zeshel_tasks.text.redaction import redacted
+from zeshel_tasks.text.safe_text import shown
 
 EXIT_OK = 0
 EXIT_CRASH = 1

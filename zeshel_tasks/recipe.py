@@ -17,8 +17,8 @@ from pydantic import BaseModel, ValidationError
 from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.presets import PRESETS
-from zeshel_tasks.shown import quoted, shown
-from zeshel_tasks.yaml_text import read_yaml
+from zeshel_tasks.text.safe_text import quoted, shown
+from zeshel_tasks.text.yaml_text import read_yaml
 
 
 def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> Recipe:

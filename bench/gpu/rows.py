@@ -15,9 +15,9 @@ from bench.gpu.flops import TRAINING, biencoder_step_flop, pairs_flop, product_f
 from bench.gpu.setup import TRAIN_MENTIONS, Setup
 from bench.gpu.tables import PAD
 from bench.gpu.timing import seconds_of_one
+from zeshel_tasks.compute.machine import peak_gpu_memory_mb, reset_peak_memory
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.retrieval import search_size, top_k
-from zeshel_tasks.machine import peak_gpu_memory_mb, reset_peak_memory
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.crossencoder import new_crossencoder
 

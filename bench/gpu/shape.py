@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from zeshel_tasks.models.small_bert import SPECIAL_TOKENS
+from zeshel_tasks.demo.small_bert import SPECIAL_TOKENS
 
 # Times 1/sqrt(hidden): with BERT's 0.02, attention over random words is next to uniform, and all sequences come to
 # almost one vector (cosine 0.94 at 24 layers of 1,024), in which no error shows. This gives logits a deviation of 1.6.

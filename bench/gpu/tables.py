@@ -10,7 +10,7 @@ import numpy.typing as npt
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import GoldPairs, MentionTable
 from zeshel_tasks.data.tokens import TokenTable
-from zeshel_tasks.models.small_bert import SPECIAL_TOKENS
+from zeshel_tasks.demo.small_bert import SPECIAL_TOKENS
 
 PAD, CLS, SEP = (SPECIAL_TOKENS.index(token) for token in ("[PAD]", "[CLS]", "[SEP]"))
 _WORLD = "world"

@@ -12,6 +12,7 @@ from bench import ours
 from bench.quality.rows import Row
 from bench.quality.sample import Sample
 from bench.quality.training import Pace, new_fit, pace_of, trained
+from zeshel_tasks.compute.device import build_accelerator
 from zeshel_tasks.config import Recipe, TrainBiencoderConfig
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.vector_file import VectorFile
@@ -20,7 +21,6 @@ from zeshel_tasks.evaluation.encoding import encode_table
 from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.train_biencoder import build_objective
-from zeshel_tasks.training.device import build_accelerator
 from zeshel_tasks.training.fit import Fit
 
 _VALIDATED_ON = 25  # mentions of each world, within the training: one epoch has no other to be better than

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import ours
+from zeshel_tasks.compute.device import build_accelerator
 from zeshel_tasks.config import EncoderConfig
-from zeshel_tasks.training.device import build_accelerator
 from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
 
 _FEWEST_STEPS = 4

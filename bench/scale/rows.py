@@ -24,13 +24,13 @@ import torch
 
 from bench.scale.indexes import index_rows
 from bench.scale.mentions import tokens_of_words, write_split
+from zeshel_tasks.compute.machine import peak_memory_mb, reset_peak_memory
 from zeshel_tasks.config import VectorDtype
 from zeshel_tasks.data.arrays import new_array, release
 from zeshel_tasks.data.mention_table import tokenize_mentions
 from zeshel_tasks.data.vector_file import VectorFile, storable
-from zeshel_tasks.evaluation.found import Found
+from zeshel_tasks.evaluation.candidate_files import Found
 from zeshel_tasks.evaluation.retrieval import search_size, top_k
-from zeshel_tasks.machine import peak_memory_mb, reset_peak_memory
 
 Row = dict[str, Any]
 TOP_K, LATENT, MADE_AT_ONCE = 64, 64, 16_384

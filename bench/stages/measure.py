@@ -13,7 +13,7 @@ import torch
 
 from bench.stages.inputs import Inputs, Run
 from bench.stages.stage_list import STAGES
-from zeshel_tasks.machine import peak_gpu_memory_mb, peak_memory_mb, reset_peak_memory
+from zeshel_tasks.compute.machine import peak_gpu_memory_mb, peak_memory_mb, reset_peak_memory
 
 Side = Literal["comparator", "ours"]
 P = ParamSpec("P")

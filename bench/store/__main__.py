@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from zeshel_tasks.machine import peak_memory_mb, reset_peak_memory
+from zeshel_tasks.compute.machine import peak_memory_mb, reset_peak_memory
 from zeshel_tasks.store import Artifact, Attempt, Manifest, S3Store
 
 LIMIT_MB = 256 * 2**20 / 1e6

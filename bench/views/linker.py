@@ -14,12 +14,12 @@ from bench.quality.sample import Sample
 from bench.quality.training import Pace, new_fit, pace_of, trained
 from bench.views.objective import build_views_objective
 from bench.views.views import Rows, Views, best_of_views
+from zeshel_tasks.compute.device import build_accelerator
 from zeshel_tasks.config import Split
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.zeshel import Dataset
 from zeshel_tasks.evaluation.encoding import encode_rows, encode_table
 from zeshel_tasks.models.biencoder import load_biencoder
-from zeshel_tasks.training.device import build_accelerator
 from zeshel_tasks.training.fit import Fit
 
 _BATCH = 64

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.bad_input.command import assert_refused, run
-from tests.data.data_set_files import DataSetFiles
+from tests.data_set_files import DataSetFiles
 from tests.faults import Fault
-from zeshel_tasks.data import archive as archive_module
+from zeshel_tasks.download import archive as archive_module
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
 
 MEGABYTE = 10**6

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.bad_input.command import Ended, assert_refused, run
-from tests.data.data_set_files import DataSetFiles
+from tests.data_set_files import DataSetFiles
 from tests.faults import Fault
 from zeshel_tasks.errors import EXIT_DATA
 from zeshel_tasks.store import open_run

@@ -14,7 +14,7 @@ from tests.bad_input.command import run
 from tests.bad_input.edges import COMPANIONS, INSIDE, NARROWER, Edge, schemas
 from tests.faults import Fault
 from zeshel_tasks.config import STAGE_CONFIGS, Recipe
-from zeshel_tasks.stages.registry import STAGES
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.store import Run
 
 CHOICES = [

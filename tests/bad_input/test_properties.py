@@ -23,14 +23,14 @@ from hypothesis import strategies as st
 from tests.bad_input.builders import archive_of, data_set_files, empty_member
 from zeshel_tasks.cli import _parser, _recipe, _with_underscores
 from zeshel_tasks.config import SPLITS, STAGE_CONFIGS, ConvertConfig, Recipe
-from zeshel_tasks.data.archive import unpack
 from zeshel_tasks.data.blink_format import BlinkMention, convert_split, read_blink_mentions
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.data.zeshel import Dataset, check_dataset
+from zeshel_tasks.download.archive import unpack
 from zeshel_tasks.errors import ConfigError, DataError, ZeshelError
 from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, read_config_file
-from zeshel_tasks.yaml_text import read_yaml
+from zeshel_tasks.text.yaml_text import read_yaml
 
 MEGABYTE = 10**6
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -13,7 +13,7 @@ from tests.bad_input.command import Ended, assert_refused, run
 from tests.faults import Fault
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
-from zeshel_tasks.store.sealed import sealed
+from zeshel_tasks.store.checksummed import sealed
 
 Capture = pytest.CaptureFixture[str]
 

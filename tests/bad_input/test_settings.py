@@ -18,9 +18,9 @@ from tests.bad_input.edges import BEYOND, COMPANIONS, INSIDE, NARROWER, NUMBERS,
 from tests.faults import Fault
 from zeshel_tasks.config import STAGE_CONFIGS
 from zeshel_tasks.errors import EXIT_CONFIG
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.stages.registry import STAGES
-from zeshel_tasks.yaml_text import MAX_CHARACTERS
+from zeshel_tasks.text.yaml_text import MAX_CHARACTERS
 
 Capture = pytest.CaptureFixture[str]
 

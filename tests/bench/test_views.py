@@ -16,11 +16,11 @@ from bench.quality.sample import Sample
 from bench.views.linker import Shape, new_training
 from bench.views.objective import ViewsObjective
 from bench.views.views import Views, best_of_views
+from zeshel_tasks.compute.device import build_accelerator
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.bert import load_tokenizer
-from zeshel_tasks.training.device import build_accelerator
 
 ROOT = Path(__file__).parents[2]
 WORDS = [f"w{number}" for number in range(60)]

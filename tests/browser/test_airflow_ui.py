@@ -22,10 +22,10 @@ import pytest
 from playwright.sync_api import Locator, Page, ViewportSize, expect, sync_playwright
 
 from tests.orchestration.real_airflow import DAG, ended, running_airflow
-from zeshel_tasks.orchestration.demo.local_airflow import LocalAirflow
+from zeshel_tasks.champion.champions import read_champions
+from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.orchestration.settings import path_safe
 from zeshel_tasks.store import LocalStore
-from zeshel_tasks.store.champions import read_champions
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240.0

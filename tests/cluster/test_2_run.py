@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tests.cluster.deployment import BUCKET, DagRun, Deployment, stopwatch
 from tests.cluster.pod_watch import PodWatch
-from tests.data.data_set_files import write_wiki
+from tests.data_set_files import write_wiki
 from zeshel_tasks.config import HELDOUT_SPLITS
 
 STAGES = (

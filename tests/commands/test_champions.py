@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.test_champions import champion, put_models
+from tests.champion.test_champions import champion, put_models
+from zeshel_tasks.champion.champions import Champions, read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
 from zeshel_tasks.store import LocalStore
-from zeshel_tasks.store.champions import Champions, read_champions
 
 
 @pytest.fixture

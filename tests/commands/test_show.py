@@ -9,8 +9,8 @@ from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.commands.show import show_run
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.stages.contract import run_stage
-from zeshel_tasks.stages.registry import RECIPE
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.store import Run, open_run
 
 

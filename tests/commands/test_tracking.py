@@ -17,18 +17,18 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
+from tests.champion.test_champions import champion, put_models
 from tests.finished import NAMES, manifest_of
 from tests.silent_server import connections_of
-from tests.store.test_champions import champion, put_models
+from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import tracking
 from zeshel_tasks.config import Recipe
+from zeshel_tasks.demo.airflow_config import free_port
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
-from zeshel_tasks.orchestration.demo.airflow_config import free_port
-from zeshel_tasks.stages.contract import run_stage
-from zeshel_tasks.stages.registry import STAGES
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.store import LocalStore, Run, open_run
-from zeshel_tasks.store.champions import read_champions
 
 START_SECONDS = 180
 PASSWORD = "s3cr3t-of-mlflow"

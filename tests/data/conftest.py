@@ -1,16 +1,10 @@
 """A small data set that a test can break in one place."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.data.data_set_files import DataSetFiles, mention
-
-
-@pytest.fixture
-def data_set(tmp_path: Path) -> DataSetFiles:
-    return DataSetFiles(tmp_path / "zeshel")
+from tests.data_set_files import DataSetFiles, mention
 
 
 @pytest.fixture

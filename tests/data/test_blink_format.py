@@ -7,7 +7,7 @@ from weakref import WeakSet
 
 import pytest
 
-from tests.data.data_set_files import DataSetFiles, document, mention
+from tests.data_set_files import DataSetFiles, document, mention
 from zeshel_tasks.config import SPLITS, ConvertConfig, Split
 from zeshel_tasks.data.blink_format import (
     SplitSummary,

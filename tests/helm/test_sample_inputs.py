@@ -9,7 +9,7 @@ import pytest
 
 from tests.helm.chart import STANDALONE, TRYING_OUT, Object, render
 from zeshel_tasks.cli import main
-from zeshel_tasks.commands import sample_inputs
+from zeshel_tasks.demo import sample_inputs
 
 ENABLED: Object = {"sampleInputs": {"enabled": True}}
 

@@ -1,16 +1,12 @@
-"""Airflow under test keeps its files in a folder of its own, decided before the first import of it."""
+"""Fixtures for what only Airflow needs."""
 
 import importlib.util
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
-os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 ROOT = Path(__file__).parents[2]
 

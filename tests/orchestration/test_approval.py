@@ -10,9 +10,9 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import TaskAwaitingInput
 
 from tests.stages.test_promote import compared
+from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.orchestration.approval import ApprovePromotion
 from zeshel_tasks.store import Attempt, LocalStore, artifact_folder, open_run
-from zeshel_tasks.store.champions import Champion, read_champions
 
 BETTER, WORSE = compared(elves=(90, 20), orcs=(80, 30)), compared(elves=(20, 90), orcs=(30, 80))
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 # Every library logs all that it has, and nobody waits between two tries.
 _TALKATIVE = """
 import logging, sys, time
-from zeshel_tasks import cli, logs
+from zeshel_tasks import cli
+from zeshel_tasks.text import logs
 def set_up_logs():
     logs.set_up_logs(logging.DEBUG)
     for name in logs._NOISY:

@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.data.file_server import FileServer, page, redirect, running, send, status
+from tests.download.file_server import FileServer, page, redirect, running, send, status
 from tests.faults import Fault
 from zeshel_tasks.config import ZESHEL_ON_GOOGLE_DRIVE, DownloadConfig
-from zeshel_tasks.data import networks
-from zeshel_tasks.data.deadline import Deadline
-from zeshel_tasks.data.fetch import fetch, source_identity
-from zeshel_tasks.data.networks import Hops, network_of
-from zeshel_tasks.data.transfer import Fetched, Retry
+from zeshel_tasks.download import networks
+from zeshel_tasks.download.deadline import Deadline
+from zeshel_tasks.download.fetch import fetch, source_identity
+from zeshel_tasks.download.networks import Hops, network_of
+from zeshel_tasks.download.transfer import Fetched, Retry
 from zeshel_tasks.errors import ConfigError, DataError, StoreUnavailable, ZeshelError
 
 CONTENT = b"BZh9" + bytes(range(256)) * 1000

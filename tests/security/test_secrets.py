@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.data.file_server import FileServer, page, redirect, running, send, status
+from tests.download.file_server import FileServer, page, redirect, running, send, status
 from tests.faults import Fault
 from tests.security.real_cli import zeshel
 from zeshel_tasks.config import Recipe
@@ -184,7 +184,7 @@ def test_an_address_that_differs_in_its_query_alone_is_another_file(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from zeshel_tasks.config import DownloadConfig
-    from zeshel_tasks.data.fetch import source_identity
+    from zeshel_tasks.download.fetch import source_identity
 
     server.script = [status(405)] * 4
     same, other = (f"{server.address}/x?file={name}" for name in ("canary", "other"))

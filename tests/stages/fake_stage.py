@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from zeshel_tasks.stages.contract import Job, Metrics, Stage
+from zeshel_tasks.pipeline.contract import Job, Metrics, Stage
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from tests.finished import NAMES, STEPS, manifest_of, record_of
+from zeshel_tasks.champion import gate
+from zeshel_tasks.champion.champions import KEY, Champions, read_champions
+from zeshel_tasks.champion.comparison import compare_accuracy
+from zeshel_tasks.champion.gate import decide
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import PromoteConfig, Recipe
 from zeshel_tasks.errors import ConfigError, TryAgain
-from zeshel_tasks.evaluation.comparison import compare_accuracy
-from zeshel_tasks.stages import gate
-from zeshel_tasks.stages.contract import run_stage
-from zeshel_tasks.stages.gate import decide
-from zeshel_tasks.stages.registry import STAGES
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.store import Manifest, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
-from zeshel_tasks.store.champions import KEY, Champions, read_champions
 
 
 def figures(won: int, lost: int, mentions: int = 1000) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.data.data_set_files import write_wiki
+from tests.data_set_files import write_wiki
 from tests.finished import NAMES, manifest_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline

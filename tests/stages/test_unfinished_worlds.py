@@ -10,9 +10,9 @@ from tests.faults import Fault
 from tests.finished import manifest_of
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import StoreUnavailable
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.stages import eval_biencoder, eval_crossencoder
-from zeshel_tasks.stages.contract import run_stage
-from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.store import Run, open_run
 
 PARTS = {"eval-biencoder": "candidate-encodings", "eval-crossencoder": "candidate-scores"}

@@ -28,9 +28,9 @@ from tests.store.faulty_s3 import (
 from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, StoreUnavailable, TryAgain, ZeshelError
+from zeshel_tasks.pipeline import contract
+from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.stages import contract
-from zeshel_tasks.stages.contract import run_stage
 from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, S3Store, open_run, s3
 from zeshel_tasks.store.artifacts import read_manifest
 
@@ -244,7 +244,7 @@ def test_a_store_that_comes_back_within_a_quarter_of_an_hour_gets_the_work(
     stage = FakeStage("download", does=then_it_is_down)
 
     aws_environment.setattr(contract, "COMMIT_PAUSES", (5, 10, 20, 40))
-    aws_environment.setattr("zeshel_tasks.stages.contract.time.sleep", comes_back)
+    aws_environment.setattr("zeshel_tasks.pipeline.contract.time.sleep", comes_back)
     manifest = run_stage(stage, run, recipe)
     fault("store: down at the commit", trouble.injected)
     assert slept == [5, 10, 20]

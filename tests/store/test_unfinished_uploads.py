@@ -18,9 +18,9 @@ from tests.stages.fake_stage import FakeStage
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
 from zeshel_tasks.cli import _stop, _ToldToStop
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.pipeline import contract
+from zeshel_tasks.pipeline.contract import Job, Metrics, run_stage
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.stages import contract
-from zeshel_tasks.stages.contract import Job, Metrics, run_stage
 from zeshel_tasks.store import S3Store, open_run, s3
 
 Behind = Callable[[Callable[[Request, Forward], Answer]], S3Store]

@@ -12,11 +12,11 @@ from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import tokenize_pairs
 from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.pipeline.contract import Job, run_stage
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages import train_biencoder, train_crossencoder
-from zeshel_tasks.stages.contract import Job, run_stage
 from zeshel_tasks.stages.inputs import candidate_sets, tokenize_worlds
-from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.store import Attempt, Run, open_run
 from zeshel_tasks.training.fit import BuildObjective, Fit
 

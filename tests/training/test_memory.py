@@ -3,10 +3,10 @@ import torch
 
 from tests.faults import Fault
 from tests.training.conftest import MakeFit
+from zeshel_tasks.compute.memory import out_of_memory_named
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import fit
-from zeshel_tasks.training.memory import out_of_memory_named
 
 
 def gpu_is_full() -> None:

@@ -10,8 +10,8 @@ from zeshel_tasks.errors import EXIT_TRY_AGAIN
 
 SCRIPT = """
 import time
-from zeshel_tasks.logs import set_up_logs
-from zeshel_tasks.training.watchdog import Watchdog
+from zeshel_tasks.text.logs import set_up_logs
+from zeshel_tasks.compute.watchdog import Watchdog
 set_up_logs()
 with Watchdog({minutes}) as watchdog:
     for _ in range({beats}):

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from unittest.mock import patch
 
 from tests.two_at_once.situations import Witness
-from zeshel_tasks.stages import contract
+from zeshel_tasks.pipeline import contract
 from zeshel_tasks.store import Manifest, Run, Store, artifacts, garbage
 from zeshel_tasks.store.artifacts import manifest_key, read_manifest_now
 

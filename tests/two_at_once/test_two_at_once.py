@@ -19,7 +19,7 @@ from tests.two_at_once.situations import (
     rerun_and_cleanup,
     two_runs,
 )
-from zeshel_tasks.stages import contract
+from zeshel_tasks.pipeline import contract
 from zeshel_tasks.store import Run, artifacts
 
 SEEDS = range(100)

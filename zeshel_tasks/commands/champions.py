@@ -8,11 +8,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.errors import ConfigError, TryAgain
-from zeshel_tasks.shown import one_line
 from zeshel_tasks.store import open_store
 from zeshel_tasks.store.artifacts import read_manifest
-from zeshel_tasks.store.champions import KEY, Champion, read_champions
+from zeshel_tasks.text.safe_text import one_line
 
 
 def show_champions(store_address: str) -> None:

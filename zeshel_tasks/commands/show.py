@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from zeshel_tasks.errors import ConfigError, DataError
-from zeshel_tasks.redaction import recorded
-from zeshel_tasks.shown import one_line
-from zeshel_tasks.stages.contract import has_split
-from zeshel_tasks.stages.registry import RECIPE
+from zeshel_tasks.pipeline.contract import has_split
+from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
+from zeshel_tasks.text.redaction import recorded
+from zeshel_tasks.text.safe_text import one_line
 
 Finished = dict[str, tuple[RunRecord, Manifest]]
 

@@ -23,9 +23,9 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.redaction import without_secrets
-from zeshel_tasks.shown import quoted
 from zeshel_tasks.store import S3Store, open_store
+from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.text.safe_text import quoted
 
 log = logging.getLogger(__name__)
 

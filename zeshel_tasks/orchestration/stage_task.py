@@ -20,7 +20,7 @@ from airflow.sdk.log import mask_secret
 from zeshel_tasks.config import STAGE_CONFIGS, EncoderConfig, Split
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK, EXIT_TRY_AGAIN, ZeshelError
 from zeshel_tasks.orchestration.params import DEFAULT_PRESET, recipe_of, recipe_overrides
-from zeshel_tasks.redaction import secrets_of
+from zeshel_tasks.text.redaction import secrets_of
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def skip_without_split(stage: Stage, run: str) -> None:
     Raises:
         AirflowSkipException: it does not.
     """
-    from zeshel_tasks.stages.contract import has_split
+    from zeshel_tasks.pipeline.contract import has_split
     from zeshel_tasks.store import open_run
 
     if stage.split is None:
@@ -123,8 +123,8 @@ def finish_if_done(stage: Stage, run: str, context: Any) -> dict[str, Any] | Non
 
     None where there is work to do, or where that cannot be told from here: the stage itself finds out then.
     """
-    from zeshel_tasks.stages.contract import reuse_stage
-    from zeshel_tasks.stages.registry import STAGES
+    from zeshel_tasks.pipeline.contract import reuse_stage
+    from zeshel_tasks.pipeline.registry import STAGES
 
     recipe = recipe_of(context["params"])
     asking = recipe.download.model_copy(update={"max_download_minutes": _MINUTES_TO_ASK})

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from zeshel_tasks.champion.champions import KEY, Champion, read_champions
+from zeshel_tasks.champion.comparison import Flags, compare_accuracy
+from zeshel_tasks.champion.gate import shown_comparison, shown_figures
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.evaluation.comparison import Flags, compare_accuracy
-from zeshel_tasks.stages.contract import Job, Metrics, artifact_of_others
-from zeshel_tasks.stages.gate import shown_comparison, shown_figures
+from zeshel_tasks.pipeline.contract import Job, Metrics, artifact_of_others
 from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.store import Artifact, artifact_folder
 from zeshel_tasks.store.artifacts import read_manifest
-from zeshel_tasks.store.champions import KEY, Champion, read_champions
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def work(job: Job) -> Metrics:
 
 def _evaluated(job: Job, champion: Champion) -> Artifact:
     """The champion's predictions for this run's test mentions."""
-    from zeshel_tasks.stages.registry import STAGES
+    from zeshel_tasks.pipeline.registry import STAGES
 
     recipe = job.recipe.model_copy(
         update={

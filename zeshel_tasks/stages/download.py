@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from zeshel_tasks.data.merge import Part, merge
-from zeshel_tasks.data.sources import obtain
 from zeshel_tasks.data.zeshel import check_dataset
-from zeshel_tasks.redaction import without_secrets
-from zeshel_tasks.stages.contract import Job, Metrics
+from zeshel_tasks.download.merge import Part, merge
+from zeshel_tasks.download.sources import obtain
+from zeshel_tasks.pipeline.contract import Job, Metrics
+from zeshel_tasks.text.redaction import without_secrets
 
 log = logging.getLogger(__name__)
 

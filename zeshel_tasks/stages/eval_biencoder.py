@@ -8,21 +8,21 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
+from zeshel_tasks.compute.device import build_accelerator, device_name
+from zeshel_tasks.compute.inference_guard import watched_batches
+from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.data.candidate_sets import tokenize_entities
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.evaluation.candidate_files import Found
 from zeshel_tasks.evaluation.candidates import retrieve
 from zeshel_tasks.evaluation.encoding import encode_table
-from zeshel_tasks.evaluation.found import Found
 from zeshel_tasks.evaluation.measures import recall_metrics
 from zeshel_tasks.models.biencoder import load_biencoder
-from zeshel_tasks.progress import Progress
-from zeshel_tasks.stages.contract import Job, Metrics, derived_artifact
+from zeshel_tasks.pipeline.contract import Job, Metrics, derived_artifact
 from zeshel_tasks.stages.inputs import split_file, world_documents, world_size
-from zeshel_tasks.stages.watched import watched_batches
 from zeshel_tasks.store import Artifact, artifact_folder
-from zeshel_tasks.training.device import build_accelerator, device_name
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from zeshel_tasks.compute.device import build_accelerator, device_name
+from zeshel_tasks.compute.inference_guard import watched_batches
+from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.blink_format import read_mention_ids
 from zeshel_tasks.data.candidate_sets import CandidateSets
@@ -18,13 +21,10 @@ from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.evaluation.measures import accuracy_metrics
 from zeshel_tasks.evaluation.rerank import candidate_scores
 from zeshel_tasks.models.crossencoder import load_crossencoder
-from zeshel_tasks.progress import Progress
-from zeshel_tasks.stages.contract import Job, Metrics, derived_artifact
+from zeshel_tasks.pipeline.contract import Job, Metrics, derived_artifact
 from zeshel_tasks.stages.inputs import candidate_sets, split_file
 from zeshel_tasks.stages.json_lines import write_json_lines
-from zeshel_tasks.stages.watched import watched_batches
 from zeshel_tasks.store import Artifact
-from zeshel_tasks.training.device import build_accelerator, device_name
 
 log = logging.getLogger(__name__)
 

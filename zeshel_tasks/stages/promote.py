@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from zeshel_tasks.champion.champions import KEY, Champion, read_champions
+from zeshel_tasks.champion.gate import decide_now
 from zeshel_tasks.errors import TryAgain
-from zeshel_tasks.stages.contract import Job, Metrics
-from zeshel_tasks.stages.gate import decide_now
+from zeshel_tasks.pipeline.contract import Job, Metrics
 from zeshel_tasks.store import artifact_folder
-from zeshel_tasks.store.champions import KEY, Champion, read_champions
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from zeshel_tasks.errors import CorruptArtifact, StoreUnavailable
 from zeshel_tasks.store.base import Store
-from zeshel_tasks.store.sealed import READS, read_sealed, sealed
+from zeshel_tasks.store.checksummed import READS, read_sealed, sealed
 
 log = logging.getLogger(__name__)
 

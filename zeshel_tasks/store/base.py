@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.shown import quoted
+from zeshel_tasks.text.safe_text import quoted
 
 _MAX_NAME_BYTES = 255  # of a file system
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 
+from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.store.artifacts import Manifest, manifest_key, put_aside, read_manifest_now, removed_manifest_key
 from zeshel_tasks.store.base import Store, StoredObject
-from zeshel_tasks.store.champions import read_champions
 from zeshel_tasks.store.lock import locked
 from zeshel_tasks.store.runs import listed_records, read_record
 

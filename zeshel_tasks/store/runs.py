@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from zeshel_tasks.errors import ConfigError, CorruptArtifact
 from zeshel_tasks.store.artifacts import Artifact, Manifest, artifact_folder, read_manifest
 from zeshel_tasks.store.base import Store, StoredObject
+from zeshel_tasks.store.checksummed import read_sealed, sealed
 from zeshel_tasks.store.local import LocalStore
 from zeshel_tasks.store.s3 import S3Store, split_s3_address
-from zeshel_tasks.store.sealed import read_sealed, sealed
 
 _RECORD = re.compile(r"runs/[^/]+/(stages|uses)/[^/]+\.json")
 

@@ -31,8 +31,8 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.redaction import without_secrets
 from zeshel_tasks.store.base import StoredObject, checked_key, checked_prefix
+from zeshel_tasks.text.redaction import without_secrets
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -21,7 +21,7 @@ from torch import nn
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.store.artifacts import FileEntry, StoredFiles, Uploads
 from zeshel_tasks.store.base import Store
-from zeshel_tasks.store.sealed import read_sealed, sealed
+from zeshel_tasks.store.checksummed import read_sealed, sealed
 from zeshel_tasks.training.objective import Tensors
 from zeshel_tasks.training.snapshot import Snapshot, TrainingState, restore_weights
 

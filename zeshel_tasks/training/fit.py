@@ -12,13 +12,13 @@ from accelerate import Accelerator
 from pydantic import BaseModel
 from torch import nn
 
-from zeshel_tasks import machine
+from zeshel_tasks.compute import machine
+from zeshel_tasks.compute.device import build_accelerator, device_name
+from zeshel_tasks.compute.interrupt import on_sigterm
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.models.blink_weights import load_blink_weights
 from zeshel_tasks.store import open_store
 from zeshel_tasks.training.checkpoints import Checkpoints
-from zeshel_tasks.training.device import build_accelerator, device_name
-from zeshel_tasks.training.interrupt import on_sigterm
 from zeshel_tasks.training.loop import Trainer, learned_metrics
 from zeshel_tasks.training.objective import Objective
 

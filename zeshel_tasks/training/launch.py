@@ -14,11 +14,11 @@ import torch
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from zeshel_tasks import errors
+from zeshel_tasks.compute.disk import full_disk_named
+from zeshel_tasks.compute.interrupt import on_sigterm
 from zeshel_tasks.config import EncoderConfig
-from zeshel_tasks.disk import full_disk_named
 from zeshel_tasks.errors import TryAgain, ZeshelError
-from zeshel_tasks.logs import set_up_logs
-from zeshel_tasks.training.interrupt import on_sigterm
+from zeshel_tasks.text.logs import set_up_logs
 
 log = logging.getLogger(__name__)
 

@@ -13,17 +13,17 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from zeshel_tasks.compute.interrupt import Interrupt
+from zeshel_tasks.compute.memory import out_of_memory_named
+from zeshel_tasks.compute.progress import Progress
+from zeshel_tasks.compute.watchdog import Watchdog
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.errors import ConfigError, Preempted
-from zeshel_tasks.progress import Progress
 from zeshel_tasks.training.checkpoints import Checkpoints
-from zeshel_tasks.training.interrupt import Interrupt
-from zeshel_tasks.training.memory import out_of_memory_named
 from zeshel_tasks.training.objective import Objective, Rows, epoch_order
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, learning_rate_at
 from zeshel_tasks.training.saver import Saver
 from zeshel_tasks.training.snapshot import TrainingState
-from zeshel_tasks.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
+from zeshel_tasks.compute.memory import out_of_memory_named
 from zeshel_tasks.errors import CorruptArtifact, StoreUnavailable, TryAgain
 from zeshel_tasks.training.checkpoint_writer import CheckpointWriter
 from zeshel_tasks.training.checkpoints import Checkpoints
-from zeshel_tasks.training.memory import out_of_memory_named
 from zeshel_tasks.training.objective import Tensors
 from zeshel_tasks.training.snapshot import (
     TrainingState,

@@ -10,9 +10,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from zeshel_tasks.orchestration.pods.operator import StagePodOperator
 from zeshel_tasks.orchestration.stage_task import Stage
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.stages.contract import run_stage
-from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.store import open_run
 
 STAGE = Stage("eval-biencoder", "test")
@@ -117,7 +117,7 @@ def test_a_path_that_airflow_may_not_read_is_left_to_the_pod(
     def denied(*_: Any) -> None:
         raise PermissionError("[Errno 13] Permission denied: '/root/bert'")
 
-    monkeypatch.setattr("zeshel_tasks.stages.contract.reuse_stage", denied)
+    monkeypatch.setattr("zeshel_tasks.pipeline.contract.reuse_stage", denied)
     start(*make_task(Stage("download")))
     assert len(cluster.pods) == 1
 

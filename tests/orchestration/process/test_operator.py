@@ -17,9 +17,9 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from zeshel_tasks.orchestration.process.operator import StageProcessOperator
 from zeshel_tasks.orchestration.stage_task import Stage
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.stages.contract import run_stage
-from zeshel_tasks.stages.registry import STAGES
 from zeshel_tasks.store import open_run
 
 FAKE_STAGE = (sys.executable, str(Path(__file__).with_name("fake_stage.py")))

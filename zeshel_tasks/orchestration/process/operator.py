@@ -24,7 +24,7 @@ from zeshel_tasks.orchestration.stage_task import (
     split_level,
 )
 from zeshel_tasks.orchestration.web.links import LINKS
-from zeshel_tasks.redaction import without_secrets
+from zeshel_tasks.text.redaction import without_secrets
 
 LAST_LINES = 20
 AIRFLOWS_OWN = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")  # with secrets among them

@@ -28,9 +28,9 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from zeshel_tasks.errors import ZeshelError
 from zeshel_tasks.orchestration.settings import path_safe, read_deployment
-from zeshel_tasks.redaction import recorded
 from zeshel_tasks.store import Run, open_store
 from zeshel_tasks.store.artifacts import read_manifest_now
+from zeshel_tasks.text.redaction import recorded
 
 DAG_ID = "zeshel"
 SECONDS = 8.0

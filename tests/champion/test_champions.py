@@ -1,0 +1,125 @@
+"""Who is champion, who was, and what happens to two that change it at once."""
+
+from typing import Any
+
+import pytest
+
+from zeshel_tasks.champion.champions import KEY, Champion, read_champions
+from zeshel_tasks.errors import ConfigError, CorruptArtifact
+from zeshel_tasks.store import Manifest, Store
+from zeshel_tasks.store.checksummed import sealed
+
+
+def champion(run: str) -> Champion:
+    return Champion(
+        run=run,
+        biencoder=f"artifacts/train-biencoder/{run}",
+        crossencoder=f"artifacts/train-crossencoder/{run}",
+        promoted_at="2026-11-24T03:00:00+00:00",
+        decision={"promoted": True, "reason": f"{run} is better"},
+    )
+
+
+def put_models(store: Store, champion: Champion) -> None:
+    """Manifests of its artifacts, as far as those look at them who ask whether the models are there."""
+    facts: dict[str, Any] = dict.fromkeys(
+        ("fingerprint", "package_version", "started_at", "finished_at", "device"), "x"
+    )
+    facts |= {name: {} for name in ("config", "inputs", "metrics", "versions", "hardware", "files")}
+    facts |= {"split": None, "wall_seconds": 1, "peak_memory_mb": 1, "peak_gpu_memory_mb": None}
+    for folder in champion.folders:
+        manifest = Manifest.model_validate(facts | {"stage": folder.split("/")[1]})
+        store.put(f"{folder}/manifest.json", sealed(manifest))
+
+
+def promoted(store: Store, *runs: str) -> None:
+    for run in runs:
+        assert read_champions(store).promote(champion(run))
+
+
+def test_a_store_begins_without_a_champion(store: Store) -> None:
+    champions = read_champions(store)
+    assert (champions.champion, champions.earlier, champions.folders) == (None, (), set())
+
+
+def test_the_latest_is_the_champion_and_the_others_are_kept_in_order(store: Store) -> None:
+    promoted(store, "a", "b", "c")
+    champions = read_champions(store)
+    assert champions.champion == champion("c")
+    assert champions.earlier == (champion("b"), champion("a"))
+    assert champions.folders == {
+        f"artifacts/train-{kind}/{run}" for kind in ("biencoder", "crossencoder") for run in "abc"
+    }
+
+
+def test_a_model_has_to_beat_the_champion_and_a_champion_had_to_beat_the_one_before_it(store: Store) -> None:
+    promoted(store, "a")
+    assert read_champions(store).rival_of(champion("a").crossencoder) is None
+    promoted(store, "b")
+    champions = read_champions(store)
+    assert champions.rival_of(champion("new").crossencoder) == champion("b")
+    assert champions.rival_of(champion("b").crossencoder) == champion("a")
+
+
+@pytest.mark.parametrize("before", [(), ("a",)])
+def test_of_two_that_promote_at_once_one_is_told(store: Store, before: tuple[str, ...]) -> None:
+    promoted(store, *before)
+    one, other = read_champions(store), read_champions(store)
+    assert one.promote(champion("one")) is True
+    assert other.promote(champion("other")) is False
+    assert read_champions(store).champion == champion("one")
+
+
+def test_a_roll_back_goes_one_step_back_and_remembers_why(store: Store) -> None:
+    promoted(store, "a", "b", "c")
+    assert read_champions(store).roll_back("odd links") is True
+    champions = read_champions(store)
+    assert (champions.champion, champions.earlier) == (champion("b"), (champion("a"),))
+    taken_back = champions.rolled_back(champion("c").crossencoder)
+    assert taken_back is not None
+    assert (taken_back.champion, taken_back.reason) == (champion("c"), "odd links")
+    assert champions.rolled_back(champion("b").crossencoder) is None
+    assert read_champions(store).roll_back("still odd") is True
+    assert [found.champion.run for found in read_champions(store).all_rolled_back] == ["b", "c"]
+
+
+def test_what_is_taken_back_counts_no_more_for_a_cleanup(store: Store) -> None:
+    promoted(store, "a", "b")
+    read_champions(store).roll_back("odd links")
+    assert read_champions(store).folders == {"artifacts/train-biencoder/a", "artifacts/train-crossencoder/a"}
+
+
+def test_a_roll_back_loses_against_a_promotion(store: Store) -> None:
+    promoted(store, "a", "b")
+    champions = read_champions(store)
+    promoted(store, "c")
+    assert champions.roll_back("too late") is False
+    assert read_champions(store).champion == champion("c")
+
+
+@pytest.mark.parametrize(("runs", "got"), [((), "no champion at all"), (("a",), "the first champion, a")])
+def test_the_first_champion_has_none_to_go_back_to(store: Store, runs: tuple[str, ...], got: str) -> None:
+    promoted(store, *runs)
+    with pytest.raises(ConfigError, match=rf"{KEY}: expected an earlier champion to go back to, got {got}"):
+        read_champions(store).roll_back("why not")
+    assert read_champions(store).champion == (champion("a") if runs else None)
+
+
+def test_a_changed_byte_is_noticed(store: Store) -> None:
+    promoted(store, "a", "b")
+    store.put(KEY, (store.get(KEY) or b"").replace(b'"run": "b"', b'"run": "x"'))
+    with pytest.raises(CorruptArtifact, match=f"{KEY}.*put an earlier version of it back"):
+        read_champions(store)
+
+
+def test_a_model_that_comes_back_is_not_before_itself(store: Store) -> None:
+    promoted(store, "a", "b", "a")
+    champions = read_champions(store)
+    assert (champions.champion, champions.earlier) == (champion("a"), (champion("b"),))
+
+
+def test_who_was_a_champion_is_known(store: Store) -> None:
+    promoted(store, "a", "b", "c")
+    assert read_champions(store).roll_back("odd links")
+    champions = read_champions(store)
+    assert [champions.knows(champion(run).crossencoder) for run in "abcd"] == [True, True, True, False]

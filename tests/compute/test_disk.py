@@ -1,0 +1,81 @@
+"""Full disks: real ones, of a few megabytes, each in a mount namespace of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.faults import Fault
+from zeshel_tasks.compute.disk import full_disk_named
+from zeshel_tasks.errors import EXIT_TRY_AGAIN, ConfigError, TryAgain
+
+MOUNT = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", MOUNT, "sh"]
+
+
+def with_small_disk(size: str, folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a command that sees a new, empty disk of ``size`` at ``folder``, which is also its scratch directory."""
+    folder.mkdir(exist_ok=True)
+    environment = {**os.environ, "ZESHEL_SCRATCH": str(folder)}
+    return subprocess.run(
+        [*NAMESPACE, size, str(folder), *command], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(autouse=True)
+def _may_mount(tmp_path: Path) -> None:
+    if "CI" not in os.environ and with_small_disk("1m", tmp_path / "probe", ["true"]).returncode:
+        pytest.skip("this system has no mount namespaces for users")
+
+
+def zeshel(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "zeshel_tasks.cli", *arguments]
+
+
+def error_lines(ended: subprocess.CompletedProcess[str]) -> list[str]:
+    assert "Traceback" not in ended.stdout + ended.stderr
+    return [line for line in ended.stdout.splitlines() if "ERROR" in line]
+
+
+def test_a_full_scratch_disk_says_where_to_get_more_room(raw_archive: Path, tmp_path: Path, fault: Fault) -> None:
+    arguments = ["download", "--run", f"{tmp_path}/runs/r", "--source", str(raw_archive)]
+    ended = with_small_disk("64k", tmp_path / "scratch", zeshel(*arguments))
+    fault("training: disk full")
+    assert ended.returncode == EXIT_TRY_AGAIN
+    (line,) = error_lines(ended)
+    assert "the disk is full ([Errno 28] No space left on device" in line
+    assert f"scratch files are in {tmp_path}/scratch; set ZESHEL_SCRATCH" in line
+    assert "stages.scratchSize" in line
+
+
+def test_a_memory_mapped_table_on_a_full_disk_is_an_error_and_no_bus_error(tmp_path: Path, fault: Fault) -> None:
+    script = (
+        "import sys; from pathlib import Path; from zeshel_tasks.data.arrays import new_array\n"
+        "try: new_array(Path(sys.argv[1]), 'float32', (1000, 1000))[:] = 1\n"
+        "except OSError as error: print(error)"
+    )
+    folder = tmp_path / "disk"
+    ended = with_small_disk("1m", folder, [sys.executable, "-c", script, str(folder / "table.npy")])
+    fault("training: disk full")
+    assert (ended.returncode, ended.stdout) == (0, "[Errno 28] No space left on device\n")
+
+
+def test_safetensors_own_error_is_known_too(tmp_path: Path, fault: Fault) -> None:
+    script = (
+        "import sys, torch; from safetensors.torch import save_file; "
+        "from zeshel_tasks.compute.disk import full_disk_named\n"
+        "with full_disk_named(): save_file({'a': torch.zeros(1000000)}, sys.argv[1])"
+    )
+    folder = tmp_path / "disk"
+    ended = with_small_disk("1m", folder, [sys.executable, "-c", script, str(folder / "a.safetensors")])
+    fault("training: disk full")
+    assert f"{TryAgain.__name__}: the disk is full" in ended.stderr
+
+
+def test_what_is_no_full_disk_stays_what_it_is() -> None:
+    with pytest.raises(PermissionError), full_disk_named():
+        raise PermissionError("no")
+    with pytest.raises(ConfigError), full_disk_named():
+        raise ConfigError("No space left on device, says a setting")

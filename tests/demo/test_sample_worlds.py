@@ -1,0 +1,188 @@
+import json
+import tarfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zeshel_tasks.demo.sample_worlds import write_sample_worlds
+from zeshel_tasks.demo.sample_worlds.mentions import mention_category
+from zeshel_tasks.demo.sample_worlds.vocabulary import fill
+from zeshel_tasks.demo.sample_worlds.writer import SAMPLE_WORLDS
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sample") / "worlds.tar.bz2"
+    write_sample_worlds(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(archive: Path) -> dict[str, Rows]:
+    with tarfile.open(archive) as tar:
+        return {
+            member.name.removeprefix("zeshel/"): [json.loads(line) for line in tar.extractfile(member) or ()]
+            for member in tar
+        }
+
+
+@pytest.fixture(scope="module")
+def mentions(files: dict[str, Rows]) -> Rows:
+    return [row for name, rows in files.items() if name.startswith("mentions/") for row in rows]
+
+
+@pytest.fixture(scope="module")
+def pages(files: dict[str, Rows]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {
+        (Path(name).stem, row["document_id"]): row
+        for name, rows in files.items()
+        if name.startswith("documents/")
+        for row in rows
+    }
+
+
+def names(files: dict[str, Rows], split: str) -> set[str]:
+    """The words of the titles outside brackets."""
+    titles = [row["title"] for world in SAMPLE_WORLDS[split] for row in files[f"documents/{world}.json"]]
+    return {word for title in titles for word in title.split(" ( ")[0].lower().split()}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(archive: Path, tmp_path: Path) -> None:
+    again, other = tmp_path / "again.tar.bz2", tmp_path / "other.tar.bz2"
+    write_sample_worlds(again)
+    write_sample_worlds(other, seed=8)
+    assert again.read_bytes() == archive.read_bytes()
+    assert other.read_bytes() != archive.read_bytes()
+
+
+def test_the_archive_has_a_file_for_each_world_and_each_split(files: dict[str, Rows]) -> None:
+    worlds = {f"documents/{world}.json" for split in SAMPLE_WORLDS.values() for world in split}
+    assert set(files) == worlds | {f"mentions/{split}.json" for split in ("train", "val", "test")}
+    assert {name: len(rows) for name, rows in files.items() if name in worlds} == dict.fromkeys(worlds, 200)
+
+
+def test_a_split_mentions_only_its_own_worlds_and_each_of_them(files: dict[str, Rows]) -> None:
+    for split, worlds in SAMPLE_WORLDS.items():
+        counts = Counter(row["corpus"] for row in files[f"mentions/{split}.json"])
+        assert counts == dict.fromkeys(worlds, 100)
+
+
+def test_sizes_are_as_asked(tmp_path: Path) -> None:
+    write_sample_worlds(tmp_path / "small.tar.bz2", entities_per_world=9, mentions_per_world=20)
+    with tarfile.open(tmp_path / "small.tar.bz2") as tar:
+        lines = {member.name: len(list(tar.extractfile(member) or ())) for member in tar}
+    assert lines["zeshel/documents/amberfell.json"] == 9
+    assert lines["zeshel/mentions/test.json"] == 20 * len(SAMPLE_WORLDS["test"])
+
+
+@pytest.mark.parametrize("sizes", [{"entities_per_world": 1}, {"mentions_per_world": 0}])
+def test_a_size_that_makes_no_world_is_refused(tmp_path: Path, sizes: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="expected at least"):
+        write_sample_worlds(tmp_path / "none.tar.bz2", **sizes)
+    assert not (tmp_path / "none.tar.bz2").exists()
+
+
+def test_the_text_of_a_mention_is_what_its_indices_point_at(
+    mentions: Rows, pages: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    for row in mentions:
+        tokens = pages[row["corpus"], row["context_document_id"]]["text"].split()
+        assert row["text"] == " ".join(tokens[row["start_index"] : row["end_index"] + 1])
+
+
+def test_context_and_gold_are_two_pages_of_the_same_world(
+    mentions: Rows, pages: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    for row in mentions:
+        assert (row["corpus"], row["context_document_id"]) in pages
+        assert (row["corpus"], row["label_document_id"]) in pages
+        assert row["context_document_id"] != row["label_document_id"]
+
+
+def test_the_context_tells_facts_that_the_gold_page_tells(
+    mentions: Rows, pages: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    telling = 0
+    sample = mentions[::20]
+    for row in sample:
+        context = pages[row["corpus"], row["context_document_id"]]["text"].split()
+        after = context[row["end_index"] + 1 : row["end_index"] + 25]
+        gold = pages[row["corpus"], row["label_document_id"]]["text"].split()[:60]
+        others = [page for (world, _), page in pages.items() if world == row["corpus"]][:20]
+        content = {word for word in after if len(word) > 3}
+        average = sum(len(content & set(page["text"].split()[:60])) for page in others) / len(others)
+        telling += len(content & set(gold)) > average
+    assert telling > 0.9 * len(sample)
+
+
+def test_ids_are_16_hexadecimal_digits_and_unique(mentions: Rows, files: dict[str, Rows]) -> None:
+    documents = [row["document_id"] for name, rows in files.items() if name.startswith("documents/") for row in rows]
+    for ids in (documents, [row["mention_id"] for row in mentions]):
+        assert len(set(ids)) == len(ids)
+        assert all(len(one) == 16 and int(one, 16) >= 0 for one in ids)
+
+
+def test_titles_are_unique_in_a_world(files: dict[str, Rows]) -> None:
+    for name, rows in files.items():
+        if name.startswith("documents/"):
+            assert len({row["title"] for row in rows}) == len(rows)
+
+
+def test_most_mentions_by_name_could_mean_several_entities(files: dict[str, Rows]) -> None:
+    for worlds in SAMPLE_WORLDS.values():
+        for world in worlds:
+            shared = Counter(row["title"].split(" ( ")[0] for row in files[f"documents/{world}.json"])
+            assert sum(count for count in shared.values() if count > 1) > 100
+
+
+def test_all_four_categories_of_overlap_occur_in_each_split_and_fit_the_title(
+    files: dict[str, Rows], pages: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    for split in SAMPLE_WORLDS:
+        rows = files[f"mentions/{split}.json"]
+        assert {row["category"] for row in rows} == {
+            "HIGH_OVERLAP",
+            "LOW_OVERLAP",
+            "MULTIPLE_CATEGORIES",
+            "AMBIGUOUS_SUBSTRING",
+        }
+        for row in rows:
+            assert row["category"] == mention_category(
+                row["text"], pages[row["corpus"], row["label_document_id"]]["title"]
+            )
+
+
+@pytest.mark.parametrize(
+    ("surface", "title", "category"),
+    [
+        ("Vask", "Vask", "HIGH_OVERLAP"),
+        ("vask", "Vask ( ferry )", "MULTIPLE_CATEGORIES"),
+        ("Vask", "Orlen Vask ( smith )", "AMBIGUOUS_SUBSTRING"),
+        ("Vask", "Orlen Vask", "AMBIGUOUS_SUBSTRING"),
+        ("Proud Guest", "Orlen Vask", "LOW_OVERLAP"),
+    ],
+)
+def test_the_category_says_how_mention_and_title_overlap(surface: str, title: str, category: str) -> None:
+    assert mention_category(surface, title) == category
+
+
+def test_no_name_of_a_validation_or_test_world_occurs_in_a_train_world(files: dict[str, Rows]) -> None:
+    train_words = {
+        word
+        for world in SAMPLE_WORLDS["train"]
+        for row in files[f"documents/{world}.json"]
+        for word in f"{row['title']} {row['text']}".lower().split()
+    }
+    assert names(files, "train") <= train_words
+    assert not (names(files, "val") | names(files, "test")) & train_words
+    assert not names(files, "val") & names(files, "test")
+
+
+def test_the_article_fits_the_value() -> None:
+    assert fill("marked with a {} and a star", "owl") == "marked with an owl and a star"
+    assert fill("a {}", "oak") == "an oak"
+    assert fill("has a {} coat", "grey") == "has a grey coat"

@@ -1,0 +1,166 @@
+"""Archives, folders and S3 prefixes bring the same data set."""
+
+import tarfile
+import unicodedata
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.data_set_files import DataSetFiles
+from zeshel_tasks.config import DownloadConfig
+from zeshel_tasks.download.sources import identities, obtain
+from zeshel_tasks.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def data_set(tmp_path: Path) -> Path:
+    root = DataSetFiles(tmp_path / "kb").write()
+    (root / "notes.txt").write_text("no part of it")
+    (root / "documents" / ".hidden.json").write_text("{}")
+    return root
+
+
+@pytest.fixture
+def prefix(data_set: Path, bucket: str) -> str:
+    for path in data_set.rglob("*.json"):
+        boto3.client("s3").upload_file(str(path), bucket, f"team/kb/{path.relative_to(data_set).as_posix()}")
+    boto3.client("s3").put_object(Bucket=bucket, Key="team/kb/documents/", Body=b"")  # as consoles make folders
+    return f"s3://{bucket}/team/kb/"
+
+
+def obtained(source: str, tmp_path: Path, **config: object) -> dict[str, bytes]:
+    folder = tmp_path / "obtained"
+    folder.mkdir()
+    obtain(source, folder, tmp_path, DownloadConfig.model_validate({"source": source, **config}))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def files_of(data_set: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(data_set).as_posix(): path.read_bytes()
+        for path in data_set.rglob("*.json")
+        if not path.name.startswith(".")
+    }
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", "{}/"])
+def test_a_local_folder(data_set: Path, tmp_path: Path, form: str) -> None:
+    assert obtained(form.format(data_set), tmp_path) == files_of(data_set)
+
+
+def test_an_s3_prefix(prefix: str, data_set: Path, tmp_path: Path) -> None:
+    assert obtained(prefix, tmp_path) == files_of(data_set)
+
+
+def test_an_archive(raw_archive: Path, golden: Path, tmp_path: Path) -> None:
+    found = obtained(str(raw_archive), tmp_path)
+    assert found == {name: data for name, data in files_of(golden / "raw").items() if name in found}
+    assert {name.partition("/")[0] for name in found} == {"documents", "mentions"}
+
+
+def test_a_folder_that_is_too_large_is_refused(data_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"too large.*max_unpacked_gb"):
+        obtained(str(data_set), tmp_path, max_unpacked_gb=1e-6)
+
+
+def test_a_folder_without_a_data_set_says_what_was_expected(data_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"documents/\*\.json"):
+        obtained(str(data_set / "documents"), tmp_path)
+
+
+def test_a_prefix_without_a_data_set_says_what_was_expected(bucket: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nothing-here/: .*documents/\*\.json"):
+        obtained(f"s3://{bucket}/nothing-here/", tmp_path)
+
+
+def test_a_prefix_without_its_slash_is_taken_for_a_file_and_the_error_says_so(prefix: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such object.*a prefix ends with '/'"):
+        obtained(prefix.rstrip("/"), tmp_path)
+
+
+def test_a_hash_of_a_folder_is_refused(data_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sha256: expected none for a folder"):
+        obtained(str(data_set), tmp_path, sha256="a" * 64)
+
+
+def test_identities_follow_the_content_of_each_source(prefix: str, data_set: Path, raw_archive: Path) -> None:
+    config = DownloadConfig(source=str(raw_archive), more_sources=(prefix, str(data_set)), sha256="A" * 64)
+    first = identities(config)
+    assert first.keys() == {"source", "source 2", "source 3"}
+    assert first["source"] == f"sha256:{'a' * 64}"
+    bucket, _, key = prefix.removeprefix("s3://").partition("/")
+    boto3.client("s3").put_object(Bucket=bucket, Key=f"{key}documents/aster.json", Body=b"{}")
+    (data_set / "mentions" / "val.json").write_text("{}")
+    second = identities(config)
+    assert {name for name in first if first[name] != second[name]} == {"source 2", "source 3"}
+
+
+def test_what_is_no_part_of_the_data_set_does_not_change_its_identity(prefix: str, data_set: Path) -> None:
+    """A store below the same prefix, say, or a README."""
+    config = DownloadConfig(source=prefix, more_sources=(str(data_set),))
+    first = identities(config)
+    bucket, _, key = prefix.removeprefix("s3://").partition("/")
+    boto3.client("s3").put_object(Bucket=bucket, Key=f"{key}runs/r1/stages/download.json", Body=b"{}")
+    (data_set / "README").write_text("new")
+    assert identities(config) == first
+
+
+class TestLinks:
+    @pytest.fixture
+    def linked(self, data_set: Path, tmp_path: Path) -> Path:
+        """Folders and files that are links to those of the data set."""
+        root = tmp_path / "linked"
+        (root / "mentions").mkdir(parents=True)
+        (root / "documents").symlink_to(data_set / "documents")
+        for path in (data_set / "mentions").glob("*.json"):
+            (root / "mentions" / path.name).symlink_to(path)
+        return root
+
+    def test_they_are_followed(self, linked: Path, data_set: Path, tmp_path: Path) -> None:
+        assert obtained(str(linked), tmp_path) == files_of(data_set)
+
+    @pytest.mark.parametrize("file", ["documents/aster.json", "mentions/val.json"])
+    def test_a_change_behind_them_is_seen(self, linked: Path, data_set: Path, file: str) -> None:
+        config = DownloadConfig(source=str(linked))
+        first = identities(config)
+        (data_set / file).write_text("{}")
+        assert identities(config) != first
+
+    def test_one_that_leads_nowhere_is_refused(self, linked: Path, data_set: Path, tmp_path: Path) -> None:
+        (data_set / "mentions" / "test.json").unlink()
+        with pytest.raises(DataError, match=r"linked: a link to a file that is not there.*got mentions/test\.json"):
+            obtained(str(linked), tmp_path)
+
+
+@pytest.mark.parametrize("form", ["file://localhost{}", "file://{}"])
+def test_an_address_of_a_folder_is_decoded(data_set: Path, tmp_path: Path, form: str) -> None:
+    spaced = data_set.rename(tmp_path / "my kb")
+    address = form.format(str(spaced).replace(" ", "%20"))
+    assert obtained(address, tmp_path) == files_of(spaced)
+    assert identities(DownloadConfig(source=address)) == identities(DownloadConfig(source=str(spaced)))
+
+
+def test_a_name_that_cannot_be_kept_is_refused_as_in_an_archive(data_set: Path, tmp_path: Path) -> None:
+    (data_set / "documents" / "two\nlines.json").write_text("{}")
+    with pytest.raises(DataError, match=r"kb: a name that cannot be kept; expected a printable one"):
+        obtained(str(data_set), tmp_path)
+
+
+def test_a_name_as_a_mac_writes_it_is_the_one_in_the_mentions(data_set: Path, tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "café.json") for form in ("NFC", "NFD"))
+    (data_set / "documents" / decomposed).write_text("{}")
+    archive = tmp_path / "kb.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(data_set, "kb")
+    for number, source in enumerate((str(data_set), str(archive))):
+        scratch = tmp_path / str(number)
+        scratch.mkdir()
+        assert f"documents/{composed}" in obtained(source, scratch)
+
+
+def test_an_archive_is_named_in_errors(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.tar"
+    broken.write_bytes(b"x" * 600)
+    with pytest.raises(DataError, match=r"broken\.tar: not a tar archive"):
+        obtained(str(broken), tmp_path)

@@ -1,0 +1,59 @@
+"""The scores of the runs of a store, whatever state some of them are in."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.finished import manifest_of
+from zeshel_tasks.report.history import past_runs
+from zeshel_tasks.store import LocalStore, Run
+
+
+@pytest.fixture
+def store(finished_run: Run, tmp_path: Path) -> LocalStore:
+    """A store with a finished run, and none of those that other tests made beside it."""
+    for folder in ("artifacts", "runs/first"):
+        shutil.copytree(Path(finished_run.store.address) / folder, tmp_path / "store" / folder)
+    return LocalStore(tmp_path / "store")
+
+
+def again(store: LocalStore, name: str) -> None:
+    """Another run that made the same."""
+    for key in list(store.keys("runs/first/stages/")):
+        store.put(key.replace("/first/", f"/{name}/"), store.get(key) or b"")
+
+
+def test_the_latest_runs_come_last(store: LocalStore, finished_run: Run) -> None:
+    for name in ("b", "a", "c"):
+        again(store, name)
+    assert [run["run"] for run in past_runs(store, 10)] == ["first", "b", "a", "c"]
+    assert [run["run"] for run in past_runs(store, 2)] == ["a", "c"]
+    assert past_runs(store, 0) == []
+    found, accuracy = past_runs(store, 1)[0], manifest_of(finished_run, "eval-crossencoder-test").metrics
+    recall = manifest_of(finished_run, "eval-biencoder-test").metrics["recall"]["micro"]
+    assert found["unnormalized_accuracy"] == accuracy["unnormalized_accuracy"]["micro"]
+    assert (found["mentions"], found["recall_at_1"]) == (accuracy["mentions"], recall["1"])
+    assert found["recall_at_top_k"] == recall["100"]
+
+
+def test_a_run_that_is_not_evaluated_yet_is_none_of_them(store: LocalStore) -> None:
+    store.put("runs/early/stages/convert.json", store.get("runs/first/stages/convert.json") or b"")
+    assert [run["run"] for run in past_runs(store, 10)] == ["first"]
+
+
+def test_a_broken_run_is_left_out_and_named(store: LocalStore, caplog: pytest.LogCaptureFixture) -> None:
+    again(store, "broken")
+    store.put("runs/broken/stages/eval-crossencoder-test.json", b"{")
+    with caplog.at_level(logging.WARNING, logger="zeshel_tasks"):
+        assert [run["run"] for run in past_runs(store, 10)] == ["first"]
+    assert "run broken is left out of the history" in caplog.text
+
+
+def test_a_run_whose_artifacts_were_deleted_is_left_out(store: LocalStore) -> None:
+    again(store, "second")
+    record = Run(store, "first").record("eval-biencoder-test")
+    assert record is not None
+    store.delete(f"{record.artifact}/manifest.json")
+    assert past_runs(store, 10) == []

@@ -1,0 +1,139 @@
+"""The report of each run, made or reused: its own, and of this moment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.finished import NAMES, STEPS, manifest_of, record_of
+from tests.test_import_directions import BLOCKED, HEAVY
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.pipeline.contract import reuse_stage, run_stage
+from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.report.run_report import run_report
+from zeshel_tasks.store import Run, open_run
+
+ROOT = Path(__file__).parents[2]
+REPORTED = NAMES[: NAMES.index("report")]
+REUSE = """
+import sys
+from tests.finished import STEPS
+from zeshel_tasks.config import Recipe
+from zeshel_tasks.pipeline.contract import reuse_stage
+
+recipe = Recipe.model_validate_json(sys.argv[2])
+for stage, split in STEPS:
+    assert reuse_stage(stage, sys.argv[1], recipe, split) is not None, stage.name
+"""
+
+
+def metrics_of(run: Run) -> Any:
+    return json.loads(run.store.get(f"runs/{run.run_id}/report/metrics.json") or b"")
+
+
+def page_of(run: Run) -> str:
+    return (run.store.get(f"runs/{run.run_id}/report/index.html") or b"").decode()
+
+
+def another(run: Run, run_id: str) -> Run:
+    return Run(run.store, run_id)
+
+
+@pytest.fixture(scope="module")
+def reused_run(finished_run: Run, small_recipe: Recipe) -> Run:
+    """A run with nothing new, where neither a model library nor matplotlib nor numpy can be imported."""
+    run = another(finished_run, "reused-without-models")
+    code = BLOCKED.format(heavy=HEAVY | {"airflow"}, module="zeshel_tasks.pipeline.registry") + REUSE
+    command = [sys.executable, "-c", code, run.address, small_recipe.model_dump_json()]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr
+    return run
+
+
+def test_a_run_with_nothing_new_has_its_own_report_without_model_libraries(finished_run: Run, reused_run: Run) -> None:
+    metrics, page = metrics_of(reused_run), page_of(reused_run)
+    assert metrics["run"]["address"] == reused_run.address
+    assert reused_run.address in page
+    assert finished_run.address not in page
+    assert sorted(stage["name"] for stage in metrics["stages"]) == sorted(REPORTED)
+    assert all(stage["reused"] for stage in metrics["stages"])
+    assert (metrics["run"]["wall_seconds"], metrics["run"]["gpu_seconds"]) == (0, 0)
+    assert metrics["run"]["saved_wall_seconds"] == pytest.approx(metrics_of(finished_run)["run"]["wall_seconds"])
+    assert page.count("<svg") > page_of(finished_run).count("<svg"), "it has a history, which the first one had not"
+
+
+def test_the_history_is_of_the_moment_and_has_the_run_itself(finished_run: Run, reused_run: Run) -> None:
+    assert reused_run.run_id not in [past["run"] for past in metrics_of(finished_run)["history"]]
+    assert reused_run.run_id in [past["run"] for past in metrics_of(reused_run)["history"]]
+
+
+def test_all_that_was_measured_is_the_same_in_both(finished_run: Run, reused_run: Run) -> None:
+    first, second = metrics_of(finished_run), metrics_of(reused_run)
+    assert first.keys() == second.keys()
+    assert {name for name in first if first[name] != second[name]} == {"run", "stages", "history"}
+
+
+def test_the_same_run_again_gets_the_same_report(reused_run: Run, small_recipe: Recipe) -> None:
+    before = metrics_of(reused_run)
+    run_stage(STAGES["report"], reused_run.address, small_recipe)
+    after = metrics_of(reused_run)
+    for metrics in (before, after):
+        metrics["run"].pop("created_at")
+        metrics.pop("history")
+    assert after == before
+
+
+def test_the_preset_is_the_runs(reused_run: Run, small_recipe: Recipe) -> None:
+    recipe = small_recipe.model_copy(update={"preset": "recommended"})
+    assert reuse_stage(STAGES["report"], reused_run.address, recipe) is not None
+    metrics = metrics_of(reused_run)
+    assert metrics["run"]["preset"] == "recommended"
+    recommended = build_recipe("recommended").train_biencoder.num_train_epochs
+    assert metrics["configuration"]["train-biencoder"]["num_train_epochs"]["preset_default"] == recommended
+
+
+def test_the_length_of_the_history_is_not_in_the_artifact(reused_run: Run, small_recipe: Recipe) -> None:
+    report = small_recipe.report.model_copy(update={"num_past_runs": 1})
+    recipe = small_recipe.model_copy(update={"report": report})
+    assert reuse_stage(STAGES["report"], reused_run.address, recipe) is not None
+    assert len(metrics_of(reused_run)["history"]) == 1
+
+
+def test_a_run_that_goes_on_has_saved_nothing_of_what_it_made_itself(
+    finished_run: Run, small_recipe: Recipe, tmp_path: Path
+) -> None:
+    for stage, split in STEPS:
+        assert reuse_stage(stage, finished_run.address, small_recipe, split) is not None
+    assert {record_of(finished_run, name).reused for name in NAMES} == {False}
+    run = metrics_of(finished_run)["run"]
+    assert run["saved_wall_seconds"] == 0
+    assert run["wall_seconds"] >= sum(manifest_of(finished_run, name).wall_seconds for name in REPORTED)
+
+
+@pytest.mark.parametrize(("training_seconds", "counted"), [(5000.0, 5000.0), (0.001, None)])
+def test_a_training_that_was_resumed_counts_all_its_attempts(
+    finished_run: Run, small_recipe: Recipe, tmp_path: Path, training_seconds: float, counted: float | None
+) -> None:
+    inputs = {name: finished_run.artifact(name, tmp_path) for name in REPORTED}
+    training = inputs["train-crossencoder"]
+    training.manifest = training.manifest.model_copy(
+        update={
+            "metrics": {**training.manifest.metrics, "training_seconds": training_seconds},
+            "hardware": {**training.manifest.hardware, "gpus": ["a GPU", "a GPU"]},
+        }
+    )
+    report = finished_run.artifact("report", tmp_path)
+    files = dict(run_report(open_run(finished_run.address), small_recipe, report, inputs))
+    metrics = json.loads(files["report/metrics.json"])
+    (stage,) = [stage for stage in metrics["stages"] if stage["name"] == "train-crossencoder"]
+    expected = training.manifest.wall_seconds if counted is None else counted
+    assert stage["wall_seconds"] == expected
+    others = sum(artifact.manifest.wall_seconds for name, artifact in inputs.items() if name != "train-crossencoder")
+    assert others < metrics["run"]["wall_seconds"]
+    assert metrics["run"]["gpu_seconds"] >= 2 * expected

@@ -1,0 +1,71 @@
+"""Whatever a text holds, a message that shows it is one bounded line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zeshel_tasks.errors import DataError
+from zeshel_tasks.text.safe_text import one_line, quoted, shown
+
+
+@given(st.text(st.characters()))
+def test_one_line_is_printable_and_keeps_what_is_printable(text: str) -> None:
+    line = one_line(text)
+    assert line.isprintable()
+    if text.isprintable():
+        assert line == text
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\r\x1b[31mb", "a\u2028b", "a\x00b", "\ud800", "a\u202eb", "\x85"])
+def test_nothing_acts_on_a_terminal_or_begins_a_line(text: str) -> None:
+    assert one_line(text).isprintable()
+    assert len(one_line(text).splitlines()) == 1
+    one_line(text).encode()
+
+
+def test_a_long_text_is_cut_and_says_how_long_it_was() -> None:
+    assert shown("x" * 5000) == "x" * 120 + "… (5,000 characters)"
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def wide(levels: int) -> list[Any]:
+    """9^levels elements, as a YAML file's aliases make them of a few lines."""
+    value: list[Any] = ["lol"]
+    for _ in range(levels):
+        value = [value] * 9
+    return value
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: 10**10_000, lambda: [-(10**10_000)], lambda: nested(100_000), lambda: wide(30),
+     lambda: {"a": nested(9_999)},
+     lambda: {"\n": "\n"}, lambda: b"\x00" * 999],
+    ids=["huge", "huge in a list", "nested", "wide", "nested in a dict", "line ends", "bytes"],
+)  # fmt: skip
+def test_any_value_is_shown_in_one_bounded_line(make: Callable[[], object]) -> None:
+    value = make()
+    for text in (shown(value), quoted(value)):
+        assert text.isprintable()
+        assert 0 < len(text) < 300
+
+
+def test_quoted_puts_a_string_in_quotation_marks() -> None:
+    assert quoted("a") == "'a'"
+    assert quoted(3) == "3"
+
+
+@given(st.text(), st.text(), st.text(), st.text())
+def test_a_data_error_is_one_line(problem: str, file: str, expected: str, got: str) -> None:
+    assert str(DataError(problem, file=file, line=3, expected=expected, got=got)).isprintable()

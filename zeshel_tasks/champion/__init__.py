@@ -1,0 +1,1 @@
+"""The champion: the model in use, the comparison with it, and the gate that promotes."""

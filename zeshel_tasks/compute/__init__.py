@@ -1,0 +1,1 @@
+"""What every model run needs: device, memory, watchdog, progress, machine, disk."""

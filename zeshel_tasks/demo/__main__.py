@@ -1,0 +1,150 @@
+"""`python -m zeshel_tasks.demo [--data ARCHIVE] [--model NAME] [--param KEY=VALUE]... [--exit]`
+
+Runs the DAG once on a real Airflow of its own, shows it, and stays up until Ctrl-C; with --exit it returns 0 if the
+run succeeded and 1 if not. What was finished by an earlier demo is reused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from zeshel_tasks.demo.client import AirflowRefused
+from zeshel_tasks.demo.local_airflow import AirflowFailed, LocalAirflow
+from zeshel_tasks.demo.watch import failed_lines, watch
+from zeshel_tasks.orchestration.settings import run_address
+
+DAG_ID = "zeshel"
+ZESHEL = [sys.executable, "-m", "zeshel_tasks.cli"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code: 0 if the run succeeded, 1 if it failed or could not be run."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.data is not None and options.model is None and not Path(options.data).is_file():
+        parser.error(f"--data: expected a local file, or --model beside it (a small BERT reads it), got {options.data}")
+    console = Console()
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    try:
+        return _run(options, console)
+    except (AirflowFailed, AirflowRefused, subprocess.CalledProcessError) as error:
+        console.print(str(error), markup=False, style="red", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped; `make demo` goes on where this one was")
+        return 1
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    store, home = options.folder / "store", options.airflow_home.resolve()
+    conf = {"preset": "smoke", **_inputs(options), **dict(options.param)}
+    variables = {"ZESHEL_STORE": str(store.resolve()), "ZESHEL_RETRIES": "2", "ZESHEL_RETRY_DELAY_SECONDS": "5"}
+    with LocalAirflow(home, options.dags, variables, DAG_ID, partial(console.print, soft_wrap=True)) as airflow:
+        console.print(f"Airflow: {airflow.url}  user {airflow.username}  password {airflow.password}", soft_wrap=True)
+        run_id = airflow.client.trigger(DAG_ID, conf, f"demo-{datetime.now():%Y%m%d-%H%M%S}")
+        address = run_address(variables["ZESHEL_STORE"], run_id)
+        console.print(f"run: {address}", soft_wrap=True)
+        state = watch(airflow.client, DAG_ID, run_id, console, airflow.check)
+        _show_end(console, airflow, run_id, address, state)
+        if not options.exit:
+            _stay(console, airflow)
+    return 0 if state == "success" else 1
+
+
+def _inputs(options: argparse.Namespace) -> dict[str, Any]:
+    """Params for the data set and the model: those given, or sample worlds and a small BERT, made on first use."""
+    data, model = options.data, options.model
+    if data is None:
+        data = _made_once(options.folder / "sample_worlds.tar.bz2", ["make-sample-worlds"])
+    data = _absolute(data)
+    if model is None:
+        of_the_data = hashlib.sha256(data.encode()).hexdigest()[:8]  # its vocabulary is counted in the data
+        model = _made_once(options.folder / f"small_bert-{of_the_data}", ["make-small-bert", "--data", data])
+    return {"download.source": data, "bert_model": _absolute(model)}
+
+
+def _made_once(target: Path, command: list[str]) -> str:
+    """``target``, made by a `zeshel` command if it is missing; one that was interrupted leaves nothing there."""
+    if not target.exists():
+        unfinished = target.parent / "unfinished" / target.name
+        shutil.rmtree(unfinished.parent, ignore_errors=True)
+        unfinished.parent.mkdir(parents=True)
+        subprocess.run([*ZESHEL, *command, "--out", str(unfinished)], check=True)
+        unfinished.rename(target)
+    return str(target)
+
+
+def _show_end(console: Console, airflow: LocalAirflow, run_id: str, address: str, state: str) -> None:
+    tasks = airflow.client.task_states(DAG_ID, run_id)
+    if state == "success":
+        subprocess.run([*ZESHEL, "show", "--run", address], check=True)
+    for task in tasks:
+        if task.state == "failed":
+            console.print(f"{task.task_id} failed; the end of its log:", style="bold red")
+            lines = failed_lines(airflow.client.log(DAG_ID, run_id, task.task_id, task.try_number))
+            console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"the run ended in {state}", style="green" if state == "success" else "bold red")
+
+
+def _stay(console: Console, airflow: LocalAirflow) -> None:
+    console.print(f"Airflow: {airflow.url}  user {airflow.username}  password {airflow.password}", soft_wrap=True)
+    console.print("Ctrl-C stops it")
+    try:
+        while True:
+            time.sleep(5)
+            airflow.check()
+    except KeyboardInterrupt:
+        console.print("stopping Airflow")
+
+
+def _absolute(address: str) -> str:
+    """A local path made absolute, since Airflow works elsewhere; any other name as it is."""
+    return str(Path(address).resolve()) if Path(address).exists() else address
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    """``key=value`` with the value as JSON, or as text where it is not JSON."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    root = Path.cwd()
+    parser = argparse.ArgumentParser(prog="python -m zeshel_tasks.demo", description=__doc__)
+    parser.add_argument("--data", help="archive in ZESHEL format: path or address; default: generated sample worlds")
+    parser.add_argument(
+        "--model", help="BERT: hub name, directory or s3 address; default: a small one made for the data"
+    )
+    parser.add_argument("--param", action="append", default=[], type=_parameter, help="key=value of the trigger form")
+    parser.add_argument("--exit", action="store_true", help="shut down when the run has ended")
+    parser.add_argument("--folder", type=Path, default=root / ".demo", help="store and generated inputs")
+    parser.add_argument("--airflow-home", type=Path, default=root / ".airflow", help="Airflow's own files")
+    parser.add_argument("--dags", type=Path, default=root / "dags", help="folder of DAG files")
+    return parser
+
+
+def _as_ctrl_c(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""``zeshel make-sample-inputs``: something to try a deployment with, where its pods can reach it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+
+from zeshel_tasks.demo.sample_worlds import write_sample_worlds
+from zeshel_tasks.demo.small_bert import build_small_bert
+from zeshel_tasks.store import open_store
+
+log = logging.getLogger(__name__)
+
+ARCHIVE = "sample_worlds.tar.bz2"
+MODEL = "small_bert"
+LAST_FILE = f"{MODEL}/config.json"
+
+
+def make_sample_inputs(address: str) -> None:
+    """Writes sample worlds and a small BERT with their vocabulary below ``address``, unless they are there.
+
+    Args:
+        address: local directory or ``s3://bucket/prefix``.
+
+    Raises:
+        ConfigError, StoreUnavailable: the store refuses, or does not answer.
+    """
+    store = open_store(address)
+    if store.get(LAST_FILE) is not None:
+        log.info("sample inputs are already at %s", address)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_sample_worlds(folder / ARCHIVE)
+        build_small_bert(folder / ARCHIVE, folder / MODEL)
+        files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+        # A model without its configuration is none: this one last, and an interrupted upload is made good next time.
+        for name in [name for name in files if name != LAST_FILE] + [LAST_FILE]:
+            store.upload(files[name], name)
+    log.info("download.source=%s/%s  bert_model=%s/%s", address, ARCHIVE, address, MODEL)

@@ -1,0 +1,93 @@
+"""Pages of a sample world and the mentions in them, as ZESHEL has them: a context is a page of the same world."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from zeshel_tasks.demo.sample_worlds.vocabulary import BRIDGES, CLOSINGS, OPENINGS, fill
+from zeshel_tasks.demo.sample_worlds.world import Entity
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A mention of ``target`` (an index into the world's entities) in tokens ``start`` to ``end``, both included."""
+
+    target: int
+    start: int
+    end: int
+    text: str
+    category: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """An entity's page: white-space separated tokens, and the mentions in it."""
+
+    text: str
+    mentions: tuple[Mention, ...]
+
+
+def write_page(entities: list[Entity], index: int, targets: list[int], rng: random.Random) -> Page:
+    """What is known of ``entities[index]``, then one passage for each target, which is mentioned in it."""
+    tokens = _introduction(entities[index], rng).split()
+    mentions = []
+    for target in targets:
+        entity = entities[target]
+        surface = _surface(entity, rng)
+        before, after = _passage(entity, surface, rng)
+        tokens += [*rng.choice(BRIDGES).split(), *before.split()]
+        start = len(tokens)
+        tokens += surface.split()
+        mentions.append(Mention(target, start, len(tokens) - 1, surface, mention_category(surface, entity.title)))
+        tokens += after.split()
+    return Page(" ".join(tokens), tuple(mentions))
+
+
+def mention_category(surface: str, title: str) -> str:
+    """How a mention's text overlaps its entity's title: the four categories of ZESHEL (Logeswaran et al. 2019)."""
+    mention, full = surface.lower(), title.lower()
+    if mention == full:
+        return "HIGH_OVERLAP"
+    if full.startswith(f"{mention} ("):
+        return "MULTIPLE_CATEGORIES"
+    if mention in full:
+        return "AMBIGUOUS_SUBSTRING"
+    return "LOW_OVERLAP"
+
+
+def _introduction(entity: Entity, rng: random.Random) -> str:
+    facts = [
+        fill(rng.choice(attribute.page), value)
+        for attribute, value in zip(entity.entity_class.attributes, entity.facts, strict=True)
+    ]
+    rng.shuffle(facts)
+    pronoun = entity.entity_class.pronoun
+    called = f", also called the {entity.nickname} ," if entity.nickname else ""
+    kind = fill("a {}", entity.kind)
+    return (
+        f"{entity.name} {called} is {kind} that {facts[0]} and {facts[1]} . "
+        f"{pronoun} {facts[2]} , {facts[3]} and {facts[4]} ."
+    )
+
+
+def _surface(entity: Entity, rng: random.Random) -> str:
+    """The words by which a text refers to the entity."""
+    if entity.nickname and rng.random() < 0.4:
+        return entity.nickname
+    words = entity.name.split()
+    return rng.choice(words) if len(words) > 1 and rng.random() < 0.5 else entity.name
+
+
+def _passage(entity: Entity, surface: str, rng: random.Random) -> tuple[str, str]:
+    """Text before and after the mention; two or three of the entity's facts are in it, in other words."""
+    hints = [
+        fill(rng.choice(attribute.context), value)
+        for attribute, value in zip(entity.entity_class.attributes, entity.facts, strict=True)
+    ]
+    hints = rng.sample(hints, rng.choice((2, 3)))
+    if rng.random() < 0.5:
+        hints[0] = f"that {entity.kind}"
+    opening = rng.choice(OPENINGS) + (" the" if surface == entity.nickname else "")
+    closing = rng.choice(CLOSINGS)
+    return opening, f", {' , '.join(hints)} , {closing} ."

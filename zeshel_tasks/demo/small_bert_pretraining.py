@@ -1,0 +1,153 @@
+"""Teaches a fresh BERT to find the page that some words were taken from.
+
+The task is a relative of the inverse cloze task (Lee et al. 2019, "Latent Retrieval for Weakly Supervised
+Open Domain Question Answering"): of eight pages of a world, which one contains these words? Both are read
+together as two segments and the pooled output is scored, as a cross-encoder does.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import BertModel, BertTokenizer
+
+from zeshel_tasks.demo.train_pages import TrainPage
+from zeshel_tasks.errors import DataError
+
+_PAGES = 8  # that a query is scored against; the first is the right one
+_BATCH_SIZE = 16
+_PAGE_TOKENS = 48
+_QUERY_TOKENS = 62
+_LEARNING_RATE = 1e-3
+_WARMUP_STEPS = 12
+_WINDOW = 10  # steps whose accuracy is averaged to decide whether matching was learned
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How it went: steps done, and the share of queries whose page scored highest in the last ten steps."""
+
+    steps: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class _Page:
+    title: list[int]
+    words: list[list[int]]  # token ids of each word
+
+
+def pretrain_matching(
+    model: BertModel,
+    tokenizer: BertTokenizer,
+    worlds: dict[str, list[TrainPage]],
+    *,
+    max_steps: int,
+    seed: int,
+    enough: float = 0.7,
+    cooldown_steps: int = 60,
+) -> Pretraining:
+    """Trains all weights of ``model`` in place; the scoring layer is thrown away.
+
+    Matching is learned suddenly, after 60 to 200 steps depending on the seed. Training goes on until it is
+    there, and then for ``cooldown_steps`` in which the learning rate falls to zero. Much later, the output for a single
+    segment would be a constant (nothing here uses it), from which a bi-encoder takes long to recover.
+
+    Args:
+        model: moved to eval mode at the end.
+        tokenizer: the model's.
+        worlds: pages by world.
+        max_steps: an upper bound, the cool-down not counted.
+        seed: of the examples.
+        enough: matching counts as learned when the accuracy of ten steps reaches this (guessing: 1 in 8).
+        cooldown_steps: steps after that.
+
+    Raises:
+        DataError: no world has as many pages as a query needs.
+    """
+    examples = _Examples(tokenizer, _large_enough(worlds, tokenizer), random.Random(seed))
+    score = nn.Linear(model.config.hidden_size, 1)
+    parameters = [*model.parameters(), *score.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE, weight_decay=0.01)
+    hits: list[float] = []
+
+    def step(pace: float) -> float:
+        """One step at this share of the learning rate; the accuracy of the last steps."""
+        optimizer.param_groups[0]["lr"] = _LEARNING_RATE * pace
+        scores = score(model(**examples.batch()).pooler_output).view(_BATCH_SIZE, _PAGES)
+        optimizer.zero_grad()
+        torch.autograd.backward(nn.functional.cross_entropy(scores, torch.zeros(_BATCH_SIZE, dtype=torch.long)))
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        hits.append((scores.argmax(dim=1) == 0).float().mean().item())
+        return sum(hits[-_WINDOW:]) / len(hits[-_WINDOW:])
+
+    model.train()
+    accuracy = 0.0
+    while len(hits) < max_steps and (len(hits) < _WINDOW or accuracy < enough):
+        accuracy = step(min(1.0, (len(hits) + 1) / _WARMUP_STEPS))
+    for left in range(cooldown_steps, 0, -1):
+        accuracy = step(left / cooldown_steps)
+    model.eval()
+    return Pretraining(len(hits), accuracy)
+
+
+class _Examples:
+    """Draws queries with the page they were taken from and other pages of the same world."""
+
+    def __init__(self, tokenizer: BertTokenizer, worlds: list[list[_Page]], rng: random.Random) -> None:
+        self._worlds, self._rng = worlds, rng
+        self._pad, self._cls, self._sep, self._title_end = tokenizer.convert_tokens_to_ids(
+            ["[PAD]", "[CLS]", "[SEP]", "[unused2]"]
+        )
+
+    def batch(self) -> dict[str, Tensor]:
+        """BERT's inputs, each of shape (queries x pages, longest), dtype int64."""
+        ids: list[list[int]] = []
+        segments: list[list[int]] = []
+        for _ in range(_BATCH_SIZE):
+            pages = self._rng.sample(self._rng.choice(self._worlds), _PAGES)
+            query = [self._cls, *self._query(pages[0]), self._sep]
+            for page in pages:
+                description = [*page.title, self._title_end, *_flat(page.words)]
+                candidate = [*description[:_PAGE_TOKENS], self._sep]
+                ids.append(query + candidate)
+                segments.append([0] * len(query) + [1] * len(candidate))
+        input_ids = _padded(ids, self._pad)
+        mask = (input_ids != self._pad).long()
+        return {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": _padded(segments, 0)}
+
+    def _query(self, page: _Page) -> list[int]:
+        """Some words of a stretch of the page, in disorder: only matching them can tell the page."""
+        length = self._rng.randint(4, 24)
+        start = self._rng.randrange(max(1, min(len(page.words), 40) - length + 1))
+        words = [word for word in page.words[start : start + length] if self._rng.random() < 0.6]
+        self._rng.shuffle(words)
+        return _flat(words)[:_QUERY_TOKENS]
+
+
+def _large_enough(worlds: dict[str, list[TrainPage]], tokenizer: BertTokenizer) -> list[list[_Page]]:
+    tokenized = [_tokenize(pages, tokenizer) for pages in worlds.values() if len(pages) >= _PAGES]
+    if not tokenized:
+        most = max(map(len, worlds.values()), default=0)
+        raise DataError("too few pages", expected=f"a train world with at least {_PAGES}", got=f"at most {most}")
+    return tokenized
+
+
+def _tokenize(pages: list[TrainPage], tokenizer: BertTokenizer) -> list[_Page]:
+    def ids(text: str) -> list[int]:
+        return list(tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text.lower())))
+
+    return [_Page(ids(page.title), [ids(word) for word in page.text.split()]) for page in pages]
+
+
+def _flat(words: list[list[int]]) -> list[int]:
+    return [token for word in words for token in word]
+
+
+def _padded(rows: list[list[int]], value: int) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([row + [value] * (longest - len(row)) for row in rows])

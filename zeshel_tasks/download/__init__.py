@@ -1,0 +1,1 @@
+"""How bytes arrive: fetching, unpacking and merging data sets."""

@@ -1,0 +1,111 @@
+"""Files on Google Drive: their addresses, and the pages that come between an address and a large file."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import NamedTuple
+from urllib.parse import parse_qs, parse_qsl, urlencode, urljoin, urlsplit
+
+from zeshel_tasks.download.http_source import Page, refuse_page
+from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.text.redaction import without_secrets
+
+DOWNLOAD_ADDRESS = "https://drive.google.com/uc"
+_HOSTS = {"drive.google.com", "docs.google.com", "drive.usercontent.google.com"}
+_QUOTA = ("quota exceeded", "too many users have viewed or downloaded")
+
+
+class DriveFile(NamedTuple):
+    """A file on Google Drive; ``resource_key`` is part of the links of some older files."""
+
+    file_id: str
+    resource_key: str | None
+
+    def download_address(self, base: str = DOWNLOAD_ADDRESS) -> str:
+        """Where a download starts; ``base`` is Google's own unless a test puts its server there."""
+        query = {"export": "download", "id": self.file_id}
+        if self.resource_key:
+            query["resourcekey"] = self.resource_key
+        return f"{base}?{urlencode(query)}"
+
+
+def drive_file(address: str) -> DriveFile | None:
+    """The file that an address of Google Drive names; none if the address is not Google Drive's.
+
+    Raises:
+        ConfigError: an address there that names no file, such as a folder's.
+    """
+    parts = urlsplit(address)
+    if parts.hostname not in _HOSTS:
+        return None
+    query = parse_qs(parts.query)
+    in_path = re.search(r"/file/d/([\w-]+)", parts.path)
+    file_id = in_path[1] if in_path else query.get("id", [""])[0]
+    if not re.fullmatch(r"[\w-]+", file_id):
+        expected = "the address of a file (.../file/d/ID/view or ...?id=ID)"
+        raise ConfigError(f"source: expected {expected}, got {without_secrets(address)!r}")
+    return DriveFile(file_id, query.get("resourcekey", [None])[0])
+
+
+def address_behind(page: Page) -> str:
+    """Where the file is that a "can't scan this file for viruses" page stands before.
+
+    Three forms are known: a form with hidden inputs, a link with ``confirm=``, and a ``download_warning`` cookie.
+
+    Raises:
+        StoreUnavailable: the file was downloaded too often lately.
+        ConfigError: the file is not shared with everyone.
+        DataError: any other page, and one that leads to no address.
+    """
+    if any(sign in page.text.lower() for sign in _QUOTA):
+        raise StoreUnavailable(
+            f"{page.name}: Google Drive's download quota of this file is exceeded; "
+            "try again in some hours, or set source to another copy"
+        )
+    if urlsplit(page.address).hostname == "accounts.google.com":
+        raise ConfigError(f"source: {page.name}: expected a file shared with everyone, got a login page")
+    if page.status >= 400:
+        refuse_page(page)
+    found = _ConfirmationParser()
+    found.feed(page.text)
+    try:
+        if found.form is not None:
+            return _with_query(urljoin(page.address, found.form), found.inputs)
+        if found.link is not None:
+            return urljoin(page.address, found.link)
+    except ValueError:  # half of an IPv6 address
+        return refuse_page(page)
+    for name, value in page.cookies.items():
+        if name.startswith("download_warning"):
+            return _with_query(page.address, {"confirm": value})
+    return refuse_page(page)
+
+
+class _ConfirmationParser(HTMLParser):
+    """Finds the download form with its inputs, or the download link."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.form: str | None = None
+        self.link: str | None = None
+        self.inputs: dict[str, str] = {}
+        self._in_form = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        if tag == "form" and values.get("id") == "download-form":
+            self.form, self._in_form = values.get("action", ""), True
+        elif tag == "input" and self._in_form and values.get("name"):
+            self.inputs[values["name"]] = values.get("value", "")
+        elif tag == "a" and self.link is None and "confirm=" in values.get("href", ""):
+            self.link = values["href"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._in_form = False
+
+
+def _with_query(address: str, more: dict[str, str]) -> str:
+    parts = urlsplit(address)
+    return parts._replace(query=urlencode({**dict(parse_qsl(parts.query)), **more})).geturl()

@@ -1,0 +1,264 @@
+"""A file behind an http(s) address."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import httpx
+
+from zeshel_tasks import __version__
+from zeshel_tasks.download.networks import Hops
+from zeshel_tasks.download.transfer import Body, Interrupted, Retry, retrying
+from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.text.redaction import HIDDEN, without_secrets
+
+log = logging.getLogger(__name__)
+
+MAX_REDIRECTS = 10
+_MAX_PAGE_BYTES = 2**20
+_MAX_PAGES = 3
+_HEAD_BYTES = 512
+_PASSING = {408, 425, 429}
+# The bytes as they are stored: a server that packs them on the way could not resume.
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"zeshel-tasks/{__version__}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An HTML page that came instead of a file."""
+
+    name: str
+    address: str
+    status: int
+    text: str
+    cookies: dict[str, str]
+
+
+def refuse_page(page: Page) -> NoReturn:
+    """Raises: ConfigError (the server refused) or DataError (it sent a page instead of a file)."""
+    if page.status >= 400:
+        _refuse_status(page.name, page.status)
+    title = _title(page.text)
+    got = f"an HTML page{f' titled {title!r}' if title else ''} from {urlsplit(page.address).hostname}"
+    raise DataError("not an archive", file=page.name, expected="a tar archive", got=got)
+
+
+def http_client(timeout_seconds: float) -> httpx.Client:
+    """A client that gives up on a server that is silent for so long; proxies are the environment's.
+
+    Raises:
+        ConfigError: the environment's settings of proxies or certificates are wrong.
+    """
+    try:
+        # Redirects are followed by HttpSource: httpx would read the whole body of each, however large.
+        return httpx.Client(timeout=timeout_seconds, follow_redirects=False, headers=_HEADERS)
+    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        raise ConfigError(f"the environment's *_PROXY or SSL_CERT_* variables cannot be used: {error}") from error
+
+
+class HttpSource:
+    """A file that a GET brings.
+
+    Args:
+        client: see :func:`http_client`.
+        address: where the file is.
+        hops: watches over where this address leads.
+        name: for messages; by default the address without what may be secret (user, password, query).
+        on_page: what to do about an HTML page: returns the address to ask instead, or raises.
+        retry: for :meth:`identity`.
+    """
+
+    def __init__(
+        self,
+        client: httpx.Client,
+        address: str,
+        hops: Hops,
+        *,
+        name: str | None = None,
+        on_page: Callable[[Page], str] = refuse_page,
+        retry: Retry,
+    ) -> None:
+        self._client, self._address, self._hops = client, address, hops
+        self._on_page, self._retry = on_page, retry
+        self.name = name or without_secrets(address)
+        self._total: int | None = None
+        self._validator: str | None = None
+        self._resumable = True
+
+    @contextmanager
+    def open(self, start: int) -> Iterator[Body]:
+        """The file from ``start`` on if the server can do that, else from its beginning.
+
+        Raises:
+            Interrupted: the connection failed or broke, or the server is overloaded or failing (408, 425, 429, 5xx).
+            ConfigError: the server refused (any other 4xx), or the address cannot be right, or where it leads.
+            StoreUnavailable: it has all taken too long.
+            DataError: an HTML page instead of a file.
+        """
+        # Each time from the first address on: what a page leads to may be good for once only.
+        address = self._address
+        with self._errors_translated():
+            for _ in range(_MAX_PAGES):
+                with self._answer("GET", address, self._range(start)) as response:
+                    self._check_status(response)
+                    if response.status_code == 206:
+                        yield self._rest(response, start)
+                        return
+                    head, chunks = _peek(response)
+                    if not _is_html(response, head):
+                        yield self._whole(response, itertools.chain([head], chunks))
+                        return
+                    address = self._on_page(self._page(response, head, chunks))
+            raise DataError("not an archive", file=self.name, expected="a file", got=f"{_MAX_PAGES} pages in a row")
+
+    def identity(self) -> str:
+        """``etag:...`` or ``last-modified:...`` as a HEAD tells, or ``address:...`` where it does not.
+
+        Neither ETag nor date tells two files of a server apart: size and address (without its query, which may be a
+        signature that is another one each time) go with it.
+
+        Raises:
+            StoreUnavailable: the server does not answer.
+            ConfigError: the address cannot be right.
+        """
+        headers = retrying(self._head, self.name, self._retry)
+        for header in ("etag", "last-modified"):
+            if headers.get(header):
+                size = headers.get("content-length", "?")
+                return f"{header}:{headers[header]} {size} bytes {without_secrets(self._address.partition('?')[0])}"
+        log.warning(
+            "%s: a new file there will be taken for this one, since its server tells no ETag and no "
+            "Last-Modified; sha256 would tell",
+            self.name,
+        )
+        return f"address:{_told_apart(self._address)}"
+
+    def _head(self) -> httpx.Headers:
+        with self._errors_translated(), self._answer("HEAD", self._address, {}) as response:
+            _check_passing(response)
+            return response.headers if response.is_success else httpx.Headers()
+
+    @contextmanager
+    def _answer(self, method: str, address: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        """The answer behind all redirects, its body not read yet."""
+        request = self._client.build_request(method, address, headers=headers, extensions=self._hops.extensions)
+        self._hops.check(request.url)
+        for _ in range(MAX_REDIRECTS + 1):
+            with closing(self._client.send(request, stream=True)) as response:
+                if response.next_request is None:
+                    yield response
+                    return
+                self._hops.check(response.next_request.url, before=request.url)
+                request = response.next_request
+        raise ConfigError(f"source: {self.name}: expected a file, got more than {MAX_REDIRECTS} redirects")
+
+    def _range(self, start: int) -> dict[str, str]:
+        if not start or not self._resumable:
+            return {}
+        condition = {"If-Range": self._validator} if self._validator else {}
+        return {"Range": f"bytes={start}-", **condition}
+
+    def _check_status(self, response: httpx.Response) -> None:
+        _check_passing(response)
+        if response.status_code == 416:
+            self._resumable = False
+            raise Interrupted("the server refused to resume")
+        if response.status_code in (200, 206):
+            return
+        head, chunks = _peek(response)
+        if _is_html(response, head):
+            self._on_page(self._page(response, head, chunks))
+        _refuse_status(self.name, response.status_code)
+
+    def _rest(self, response: httpx.Response, start: int) -> Body:
+        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})", response.headers.get("content-range", ""))
+        if not found or int(found[1]) != start or int(found[2]) != self._total:
+            self._resumable = False
+            raise Interrupted("the server resumed at another place, or another file")
+        return Body(start, self._total, response.iter_raw())
+
+    def _whole(self, response: httpx.Response, chunks: Iterator[bytes]) -> Body:
+        length = response.headers.get("content-length", "")
+        self._total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        etag, changed = response.headers.get("etag", ""), response.headers.get("last-modified", "")
+        validator = etag if etag.startswith('"') else changed
+        self._validator = validator if validator.isascii() else None  # it is sent back, and headers are ASCII
+        return Body(0, self._total, chunks)
+
+    def _page(self, response: httpx.Response, head: bytes, chunks: Iterator[bytes]) -> Page:
+        content = bytearray(head)
+        for chunk in chunks:
+            content += chunk
+            if len(content) >= _MAX_PAGE_BYTES:
+                break
+        self._hops.deadline.check()  # what was cut off is no page
+        text = content.decode("utf-8", errors="replace")
+        cookies = {cookie.name: cookie.value or "" for cookie in self._client.cookies.jar}
+        return Page(self.name, str(response.url), response.status_code, text, cookies)
+
+    @contextmanager
+    def _errors_translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise ConfigError(f"source: {self.name}: {_unquoted(error)}") from error
+        except httpx.TransportError as error:
+            raise Interrupted(f"{type(error).__name__}: {_unquoted(error)}".rstrip(": ")) from error
+
+
+def _unquoted(error: Exception) -> str:
+    """What a library says, without the part of an address that it quotes: a wrong port may be half a password."""
+    return re.sub(r"'[^']*'", f"'{HIDDEN}'", str(error))
+
+
+def _title(text: str) -> str:
+    """What stands between the first <title> and its end; in linear time, whatever the page."""
+    start = re.search(r"<title\b", text, re.IGNORECASE)
+    if start is None:
+        return ""
+    rest = text[start.end() :].partition(">")[2]
+    end = re.search("</title", rest, re.IGNORECASE)
+    return rest[: end.start()].strip() if end else ""
+
+
+def _told_apart(address: str) -> str:
+    """An address without its secrets, and with a digest of its query: another query may be another file."""
+    parts = urlsplit(address)
+    digest = f" query-sha256:{hashlib.sha256(parts.query.encode()).hexdigest()}" if parts.query else ""
+    return without_secrets(address) + digest
+
+
+def _check_passing(response: httpx.Response) -> None:
+    if response.status_code in _PASSING or response.is_server_error:
+        after = response.headers.get("retry-after", "")
+        raise Interrupted(_status(response.status_code), float(after) if after.isdecimal() else None)
+
+
+def _refuse_status(name: str, status: int) -> NoReturn:
+    raise ConfigError(f"source: {name}: expected a file, got {_status(status)}")
+
+
+def _status(code: int) -> str:
+    return f"the server's answer {code} {httpx.codes.get_reason_phrase(code)}".rstrip()
+
+
+def _peek(response: httpx.Response) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes, enough to tell a page from a file, and an iterator over the rest."""
+    head, chunks = b"", response.iter_raw()
+    while len(head) < _HEAD_BYTES and (chunk := next(chunks, b"")):
+        head += chunk
+    return head, chunks
+
+
+def _is_html(response: httpx.Response, head: bytes) -> bool:
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
+    is_called_html = response.headers.get("content-type", "").startswith("text/html")
+    return start.startswith((b"<!doctype html", b"<html")) or (is_called_html and start.startswith(b"<"))

@@ -1,0 +1,154 @@
+"""A data set from wherever it is: an archive at any address, a local folder, or a prefix in an S3 bucket."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple
+
+from zeshel_tasks.config import DownloadConfig
+from zeshel_tasks.download.archive import unpack
+from zeshel_tasks.download.fetch import fetch, is_local, local_path, source_identity
+from zeshel_tasks.download.members import EXPECTED_NAME, FOLDERS, can_be_kept, is_member
+from zeshel_tasks.download.transfer import Fetched
+from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.store import Store, open_store
+from zeshel_tasks.store.artifacts import sha256_of
+from zeshel_tasks.store.base import StoredObject
+from zeshel_tasks.store.identity import digest_of
+from zeshel_tasks.text.redaction import without_secrets
+
+log = logging.getLogger(__name__)
+
+
+def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> Fetched:
+    """Puts ``documents/*.json`` and ``mentions/*.json`` of a data set into a folder.
+
+    Args:
+        source: as in :class:`~zeshel_tasks.config.DownloadConfig`; an S3 prefix ends with ``/``.
+        folder: an empty one.
+        scratch: for the archive on its way.
+        config: bounds of size and time; its ``sha256`` is that of its first source.
+
+    Returns:
+        Size and SHA-256 of the archive; of a folder, the size of all files, and a hash over theirs.
+
+    Raises:
+        ConfigError: the address is wrong, or its server refuses.
+        DataError: no data set, a damaged or an unsafe one, or too large.
+        StoreUnavailable: the server does not answer.
+    """
+    own = _config_of(source, config)
+    max_bytes = int(config.max_unpacked_gb * 1e9)
+    if _is_folder(source):
+        return _copy(_folder(source), folder, max_bytes)
+    archive = scratch / "archive"
+    fetched = fetch(source, archive, own)
+    log.info("archive: %.1f MB, sha256 %s", fetched.size / 1e6, fetched.sha256)
+    unpack(archive, folder, max_bytes, without_secrets(source))
+    archive.unlink()
+    return fetched
+
+
+def identities(config: DownloadConfig) -> dict[str, str]:
+    """What tells the content of each source: a change of one of them is a new data set.
+
+    Raises:
+        ConfigError: an address is wrong.
+        DataError: there is no data set in a folder.
+        StoreUnavailable: a server does not answer.
+    """
+    found = [_identity(source, _config_of(source, config)) for source in config.sources]
+    return {f"source {number}" if number > 1 else "source": text for number, text in enumerate(found, start=1)}
+
+
+def _config_of(source: str, config: DownloadConfig) -> DownloadConfig:
+    """The settings for one source: ``sha256`` is about the first one, and about an archive."""
+    if source != config.source:
+        return config.model_copy(update={"sha256": None})
+    if config.sha256 is not None and _is_folder(source):
+        raise ConfigError(f"sha256: expected none for a folder, whose files are not hashed as one: {source!r}")
+    return config
+
+
+def _identity(source: str, config: DownloadConfig) -> str:
+    if not _is_folder(source):
+        return source_identity(source, config)
+    found = _folder(source)
+    if found.is_local:
+        local = Path(found.store.address)
+        return f"sha256:{digest_of({file.key: sha256_of(local / file.key) for file in found.files})}"
+    return f"etag:{digest_of({file.key: file.version for file in found.files})}"
+
+
+def _is_folder(source: str) -> bool:
+    if not is_local(source):
+        return source.startswith("s3://") and source.endswith("/")
+    try:
+        return local_path(source).is_dir()
+    except (OSError, ValueError):  # a name that no file can have: fetch has the words for it
+        return False
+
+
+class _Folder(NamedTuple):
+    """A folder or a prefix, and the files in it that make up the data set."""
+
+    name: str
+    store: Store
+    files: list[StoredObject]
+    is_local: bool
+
+
+def _folder(source: str) -> _Folder:
+    name, at_hand = without_secrets(source), is_local(source)
+    store = open_store(str(local_path(source)) if at_hand else source)
+    files = [
+        file
+        for folder in FOLDERS
+        for file in store.objects(f"{folder}/")
+        if is_member(folder, file.key.removeprefix(f"{folder}/")) and file.key.count("/") == 1
+    ]
+    if at_hand:
+        _check_links(local_path(source), name)
+    for folder in FOLDERS:
+        if not any(file.key.startswith(f"{folder}/") for file in files):
+            raise DataError("not a data set in ZESHEL's format", file=name, expected=f"{folder}/*.json")
+    for file in files:
+        if not can_be_kept(file.key.partition("/")[2]):
+            raise DataError("a name that cannot be kept", file=name, expected=EXPECTED_NAME, got=file.key)
+    return _Folder(name, store, files, at_hand)
+
+
+def _check_links(root: Path, name: str) -> None:
+    """A listing passes over what a link no longer leads to."""
+    for folder in FOLDERS:
+        for path in sorted((root / folder).glob("*")):
+            if is_member(folder, path.name) and not path.exists():
+                raise DataError(
+                    "a link to a file that is not there", file=name, expected="a file", got=f"{folder}/{path.name}"
+                )
+
+
+def _copy(source: _Folder, target: Path, max_bytes: int) -> Fetched:
+    size = sum(file.size for file in source.files)
+    if size > max_bytes:
+        expected = f"at most {max_bytes:,} bytes in all (max_unpacked_gb)"
+        raise DataError("too large", file=source.name, expected=expected, got=f"{size:,}")
+    copies = {file.key: _copy_file(source, file, target) for file in source.files}
+    log.info("%s: %d files, %.1f MB", source.name, len(copies), size / 1e6)
+    return Fetched(size, digest_of({key: sha256_of(path) for key, path in copies.items()}))
+
+
+def _copy_file(source: _Folder, file: StoredObject, folder: Path) -> Path:
+    target = folder / unicodedata.normalize("NFC", file.key)  # a Mac has é as e and an accent
+    if target.exists():
+        raise DataError("the same file twice", file=source.name, got=file.key)
+    target.parent.mkdir(exist_ok=True)
+    local = source.store.local_copy(file.key, target)
+    if local is None:
+        raise DataError("a file is gone that was there a moment ago", file=f"{source.name}: {file.key}")
+    if local != target:
+        shutil.copyfile(local, target)
+    return target

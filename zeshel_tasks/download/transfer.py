@@ -1,0 +1,163 @@
+"""Bringing a large file here in bounded memory: hashed, size-bound, retried, and resumed where it broke."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol, TypeVar
+
+from zeshel_tasks.compute.progress import ByteProgress
+from zeshel_tasks.download.deadline import Deadline
+from zeshel_tasks.errors import DataError, StoreUnavailable
+from zeshel_tasks.text.redaction import redacted
+
+MAX_WAIT_SECONDS = 60.0
+# A transfer that got this much further has earned its tries back: large files over bad lines do arrive.
+_WORTH_MORE_TRIES = 2**20
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+    """A failure that may pass: the next try goes on where this one stopped.
+
+    Args:
+        problem: what happened.
+        retry_after: seconds that the server asks to wait.
+    """
+
+    def __init__(self, problem: str, retry_after: float | None = None) -> None:
+        super().__init__(redacted(problem))  # a library's words may have the address in them
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file that arrived: bytes and hexadecimal SHA-256."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often to try in all, and how long to wait before the second try; the wait doubles."""
+
+    tries: int = 5
+    first_wait: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The rest of a file from byte ``start`` on; ``total`` is the whole file's size, if known."""
+
+    start: int
+    total: int | None
+    chunks: Iterator[bytes]
+
+
+class Source(Protocol):
+    """A file somewhere; ``name`` is for messages."""
+
+    name: str
+
+    def open(self, start: int) -> AbstractContextManager[Body]:
+        """The file from ``start`` on, or from its beginning where that is not possible.
+
+        Raises:
+            Interrupted: on opening or while reading: worth another try.
+        """
+
+    def identity(self) -> str:
+        """What tells this content from another, without fetching it where possible."""
+
+
+def transfer(source: Source, destination: Path, max_bytes: int, retry: Retry, deadline: Deadline) -> Fetched:
+    """Copies a source into a file.
+
+    Raises:
+        DataError: larger than ``max_bytes``.
+        StoreUnavailable: it broke too often, or took too long.
+    """
+    with destination.open("w+b") as file:
+        target = _Target(file, source.name, max_bytes, deadline)
+        retrying(lambda: target.fill_from(source), source.name, retry, target.got_further)
+        return Fetched(target.position, target.digest.hexdigest())
+
+
+def retrying(action: Callable[[], T], name: str, retry: Retry, got_further: Callable[[], bool] = lambda: False) -> T:
+    """Runs an action until it is not interrupted.
+
+    Args:
+        action: raises :class:`Interrupted` where another try is worth it.
+        name: what it works on, for messages.
+        retry: how often.
+        got_further: whether the last try achieved so much that counting starts anew.
+
+    Raises:
+        StoreUnavailable: interrupted at every try.
+    """
+    failures = 0
+    while True:
+        try:
+            return action()
+        except Interrupted as error:
+            failures = 1 if got_further() else failures + 1
+            if failures >= retry.tries:
+                raise StoreUnavailable(f"{name}: gave up after {failures} tries; the last: {error}") from error
+            wait = min(max(retry.first_wait * 2 ** (failures - 1), error.retry_after or 0), MAX_WAIT_SECONDS)
+            log.warning("%s: %s; try %d of %d in %.0f s", name, error, failures + 1, retry.tries, wait)
+            time.sleep(wait)
+
+
+class _Target:
+    """The file that is filled, with the hash of what is in it."""
+
+    def __init__(self, file: IO[bytes], name: str, max_bytes: int, deadline: Deadline) -> None:
+        self._file, self._name, self._max_bytes, self._deadline = file, name, max_bytes, deadline
+        self._furthest = 0
+        self.position = 0
+        self.digest = hashlib.sha256()
+        self._progress = ByteProgress("download", None)
+
+    def fill_from(self, source: Source) -> None:
+        self._deadline.check()
+        with source.open(self.position) as body:
+            if body.start != self.position:
+                self._start_over()
+            self._check(body.total or 0)
+            self._progress.total = body.total
+            for chunk in body.chunks:
+                self._append(chunk)
+                self._deadline.check()
+            self._deadline.check()  # a connection that was cut looks like the end of a file of unknown size
+            if body.total is not None and self.position != body.total:
+                raise Interrupted(f"it ended after {self.position:,} of {body.total:,} bytes")
+
+    def got_further(self) -> bool:
+        further = self.position - self._furthest >= _WORTH_MORE_TRIES
+        self._furthest = max(self._furthest, self.position)
+        return further
+
+    def _start_over(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self.position, self.digest = 0, hashlib.sha256()
+
+    def _append(self, chunk: bytes) -> None:
+        self._check(self.position + len(chunk))
+        self._file.write(chunk)
+        self.digest.update(chunk)
+        self.position += len(chunk)
+        self._progress.update(self.position)
+
+    def _check(self, size: int) -> None:
+        if size > self._max_bytes:
+            expected = f"at most {self._max_bytes:,} bytes (max_download_gb)"
+            raise DataError("too large", file=self._name, expected=expected, got=f"{size:,} bytes or more")

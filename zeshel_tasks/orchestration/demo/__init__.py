@@ -1,1 +1,0 @@
-"""`make demo`: a real Airflow on this machine that runs the whole recipe once, before your eyes."""

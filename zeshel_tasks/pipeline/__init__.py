@@ -1,0 +1,1 @@
+"""The contract that every stage runs under, the registry of stages, and their lineage."""

@@ -1,0 +1,1 @@
+"""How words are shown: addresses, redaction, safe text, YAML, logs."""
