@@ -39,10 +39,11 @@ bench: $(INSTALLED) ## Speed of each stage against BLINK's way; DATA=archive-or-
 	$(BIN)/python -m bench.stages --data '$(or $(DATA),$(BENCH_INPUTS)/sample_worlds.tar.bz2)' \
 		--model '$(or $(MODEL),$(BENCH_INPUTS)/small_bert)' $(ARGS)
 
-lint: $(INSTALLED) ## ruff and mypy
+lint: $(INSTALLED) ## ruff, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 docs: $(INSTALLED) ## docs/hyperparameters.md from config.py, and the chart's README from its values.yaml
 	$(BIN)/python -m zeshel_tasks.commands.hyperparameter_docs docs/hyperparameters.md
