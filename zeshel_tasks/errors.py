@@ -12,7 +12,7 @@ Anything else that escapes a stage is a crash (exit code 1): the operator retrie
 """
 
 from zeshel_tasks.text.redaction import redacted
-from zeshel_tasks.text.safe_text import shown
+from zeshel_tasks.text.safe_text import safe_text
 
 EXIT_OK = 0
 EXIT_CRASH = 1
@@ -36,7 +36,7 @@ class ZeshelError(Exception):
     exit_code = EXIT_CRASH
 
     def __init__(self, *problems: str) -> None:
-        super().__init__(*(shown(redacted(problem), _LINE_CHARACTERS) for problem in problems))
+        super().__init__(*(safe_text(redacted(problem), _LINE_CHARACTERS) for problem in problems))
 
     def __str__(self) -> str:
         return "\n".join(self.args)
@@ -73,13 +73,13 @@ class DataError(ZeshelError):
         got: object = ...,
     ) -> None:
         where = ":".join(str(part) for part in (file, line) if part is not None)
-        message = shown(f"{where}: {problem}" if where else problem, _PROBLEM_CHARACTERS)
+        message = safe_text(f"{where}: {problem}" if where else problem, _PROBLEM_CHARACTERS)
         if field is not None:
             message += f" (field {field!r})"
         if expected is not None:
-            message += f"; expected {shown(expected)}"
+            message += f"; expected {safe_text(expected)}"
         if got is not ...:
-            message += f"; got {shown(got)}"
+            message += f"; got {safe_text(got)}"
         super().__init__(message)
         self.problem, self.file, self.line, self.field = problem, file, line, field
         self.expected, self.got = expected, got

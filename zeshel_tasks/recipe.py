@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.presets import PRESETS
-from zeshel_tasks.text.safe_text import quoted, shown
+from zeshel_tasks.text.safe_text import quoted, safe_text
 from zeshel_tasks.text.yaml_text import read_yaml
 
 
@@ -80,9 +80,11 @@ def _addressed(layer: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         stage, _, name = key.rpartition(".")
         stages = [stage] if stage else [s for s, model in STAGE_CONFIGS.items() if name in model.model_fields]
         if stage and stage not in STAGE_CONFIGS:
-            raise ConfigError(f"{shown(key)}: expected a stage among {', '.join(STAGE_CONFIGS)}, got {quoted(stage)}")
+            raise ConfigError(
+                f"{safe_text(key)}: expected a stage among {', '.join(STAGE_CONFIGS)}, got {quoted(stage)}"
+            )
         if not stages or name not in STAGE_CONFIGS[stages[0]].model_fields:
-            raise ConfigError(f"{shown(key)}: no such setting{_did_you_mean(name, stages)}")
+            raise ConfigError(f"{safe_text(key)}: no such setting{_did_you_mean(name, stages)}")
         for found in stages:
             yield found, name, value
 
@@ -98,7 +100,7 @@ def _flat(layer: Mapping[str, Any]) -> dict[str, Any]:
                 raise ConfigError(f"{key}: expected names of settings, got {quoted(name)}")
             address = key if name is None else f"{key}.{name}"
             if address in flat:
-                raise ConfigError(f"{shown(address)}: expected it once, got it twice")
+                raise ConfigError(f"{safe_text(address)}: expected it once, got it twice")
             flat[address] = item
     return flat
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zeshel_tasks.errors import DataError
-from zeshel_tasks.text.safe_text import one_line, quoted, shown
+from zeshel_tasks.text.safe_text import one_line, quoted, safe_text
 
 
 @given(st.text(st.characters()))
@@ -29,7 +29,7 @@ def test_nothing_acts_on_a_terminal_or_begins_a_line(text: str) -> None:
 
 
 def test_a_long_text_is_cut_and_says_how_long_it_was() -> None:
-    assert shown("x" * 5000) == "x" * 120 + "… (5,000 characters)"
+    assert safe_text("x" * 5000) == "x" * 120 + "… (5,000 characters)"
 
 
 def nested(levels: int) -> list[Any]:
@@ -56,7 +56,7 @@ def wide(levels: int) -> list[Any]:
 )  # fmt: skip
 def test_any_value_is_shown_in_one_bounded_line(make: Callable[[], object]) -> None:
     value = make()
-    for text in (shown(value), quoted(value)):
+    for text in (safe_text(value), quoted(value)):
         assert text.isprintable()
         assert 0 < len(text) < 300
 

@@ -40,7 +40,7 @@ def one_line(text: str) -> str:
     )
 
 
-def shown(value: object, limit: int = VALUE_CHARACTERS) -> str:
+def safe_text(value: object, limit: int = VALUE_CHARACTERS) -> str:
     """A value in one line: a string as it is, anything else as its ``repr``; cut after ``limit`` characters."""
     text = value if isinstance(value, str) else _repr.repr(value)
     if len(text) <= limit:
@@ -49,5 +49,5 @@ def shown(value: object, limit: int = VALUE_CHARACTERS) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value as :func:`shown`, strings in quotation marks."""
-    return shown(_repr.repr(value))
+    """Like :func:`safe_text`, but a string gets quotation marks."""
+    return safe_text(_repr.repr(value))
