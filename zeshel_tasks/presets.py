@@ -1,4 +1,4 @@
-"""The presets: named starting points of a recipe, each what it lays over the defaults of ``config.py``."""
+"""The presets: named sets of values that override the defaults of ``config.py``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from zeshel_tasks.config import Preset
 
 PRESETS: dict[Preset, dict[str, Any]] = {
-    # The numbers of the recipe as given (BLINK's zeshel example), its quirks that are settings included.
+    # The values of BLINK's zeshel example, including those of its quirks that are settings.
     "blink": {
         "train_biencoder.shuffle": False,
         "train_biencoder.mask_duplicate_golds": False,
         "train_crossencoder.learning_rate": 1e-3,
     },
-    # What we would train: all parameters (markers and pooler included), bf16, the literature's learning rate, what pays
-    # in docs/quality.md, vectors of half the size.
+    # What we recommend: train all parameters including mention markers and pooler, use bf16, the learning rate of the
+    # literature, the ingredients that docs/quality.md found to pay, and vectors of half the size.
     "recommended": {
         "type_optimization": "all",
         "precision": "auto",
@@ -26,7 +26,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "train_crossencoder.from_biencoder": True,
         "train_crossencoder.train_candidates": 16,
     },
-    # Minutes on 2 CPU cores: proves the plumbing and visibly learns, no more.
+    # Takes minutes on 2 CPU cores: proves that everything works and that the models learn, no more.
     "smoke": {
         "precision": "fp32",
         "type_optimization": "all",

@@ -148,8 +148,14 @@ FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "base 60": (b"top_k: 1" + b":59" * 10_000 + b"\n", ("eval_biencoder.top_k", "bits")),
     "1e400": (b"learning_rate: 1.0e+400\n", ("train_biencoder.learning_rate: Input should be a finite number",)),
     "not a number": (b"max_bad_share: .nan\n", ("convert.max_bad_share: Input should be a finite number",)),
-    "true for a number": (b"top_k: true\n", ("eval_biencoder.top_k: expected no true or false; got True",)),
-    "true for a share": (b"max_bad_share: true\n", ("convert.max_bad_share: expected no true or false",)),
+    "true for a number": (
+        b"top_k: true\n",
+        ("eval_biencoder.top_k: expected a value that is not true or false; got True",),
+    ),
+    "true for a share": (
+        b"max_bad_share: true\n",
+        ("convert.max_bad_share: expected a value that is not true or false",),
+    ),
     "a list for a number": (b"top_k: [8]\n", ("eval_biencoder.top_k", "got [8]")),
     "a mapping for a number": (b"top_k: {a: 1}\n", ("eval_biencoder.top_k",)),
     "a number for a stage": (b"convert: 8\n", ("convert: expected a mapping of this stage's settings, got 8",)),

@@ -1,4 +1,4 @@
-"""Writes ``docs/hyperparameters.md``: every setting of every stage, from ``config.py``.
+"""Generate ``docs/hyperparameters.md``, the table of all settings, from ``config.py``.
 
 python -m zeshel_tasks.commands.hyperparameter_docs docs/hyperparameters.md
 """
@@ -15,14 +15,14 @@ from zeshel_tasks.recipe import preset_values
 
 INTRODUCTION = """# Settings
 
-This page is generated from `zeshel_tasks/config.py` (`make docs`); a test keeps it up to date.
+`make docs` generates this page from `zeshel_tasks/config.py`; a test fails if it is out of date.
 
-A preset is always in force; it is `recommended` unless you name another one. The column *presets* shows where a preset
-differs from the default. Flags win over a `--config` file, which wins over the preset.
+Every run uses a preset, `recommended` unless you choose another. The *presets* column shows where a preset differs from
+the default. Flags override a `--config` file, which overrides the preset.
 
-`zeshel <stage>` takes the settings of its own table: `--learning_rate 2e-5`. `zeshel pipeline` takes all of them:
+`zeshel <stage>` takes the settings in its table: `--learning_rate 2e-5`. `zeshel pipeline` takes all of them:
 `--train_biencoder.learning_rate 2e-5` for one stage, `--precision fp32` for every stage that has the setting. A file
-has the same names:
+uses the same names:
 
 ```yaml
 preset: recommended
@@ -31,12 +31,12 @@ train_biencoder:
   learning_rate: 2.0e-5
 ```
 
-*Reuse* says what happens to finished work when the setting changes:
+The *reuse* column says what happens to finished work when the setting changes:
 
-- **redo**: the stage runs again, and so do the stages after it.
-- **keep**: the artifact is reused; the setting does not change what is computed.
-- **by content**: the setting is an address. What lies there decides, not where it lies: the same bytes at another
-  address are reused. A model on the hub and a file on Google Drive are told apart by their names alone.
+- **redo**: the stage and the stages after it run again.
+- **keep**: the artifact is reused, because the setting does not affect the result.
+- **by content**: the setting is an address, and its content decides: the artifact is reused if another address holds
+  the same bytes. A model on the hub and a file on Google Drive are told apart by their names alone.
 """
 
 _ADDRESSES = {"source", "more_sources", "bert_model", "biencoder_weights", "crossencoder_weights"}
@@ -65,7 +65,7 @@ def _section(stage: str, model: type[StageConfig]) -> Iterator[str]:
 
 
 def _takes(schema: dict[str, Any]) -> str:
-    """What a setting accepts, from its JSON schema: type, choices, bounds, and whether it may be none."""
+    """Readable type of a setting from its JSON schema: type, choices, bounds, and "or none" if it is optional."""
     kinds = schema.get("anyOf", [schema])
     core = next(kind for kind in kinds if kind.get("type") != "null")
     if core["type"] == "array":
@@ -73,7 +73,7 @@ def _takes(schema: dict[str, Any]) -> str:
     elif "enum" in core:
         text = ", ".join(f"`{choice}`" for choice in core["enum"])
     elif core.get("pattern") == NO_CONTROL_CHARACTERS:
-        text = _TYPES[core["type"]]  # every name and path is one
+        text = _TYPES[core["type"]]  # the common pattern of names and paths says nothing
     elif "pattern" in core:
         text = f"text like `{_escaped(core['pattern'])}`"
     else:
@@ -88,7 +88,7 @@ def _value(value: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text for a cell of a table."""
+    """Escape text for a table cell."""
     return text.replace("|", "\\|")
 
 
