@@ -1,9 +1,9 @@
-"""Writes the table of values in the chart's README from the comments of its ``values.yaml``.
+"""Generate the tables of values in the chart's README from the comments in its ``values.yaml``.
 
 python helm/values_docs.py helm/zeshel
 
-A comment directly above a key describes it. Under a described key whose children have no comments, the children are
-its default.
+A comment directly above a key describes the key. If a described key has children without comments, the children are its
+default value.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Value:
     """A key of ``values.yaml``.
 
     Args:
-        path: its keys from the top.
-        comment: the lines above it, joined; empty if there are none.
-        default: its value.
-        children: those of its keys that are documented, or whose own keys are; empty for a value.
+        path: the keys that lead to it from the top level.
+        comment: the comment lines above it, joined; empty if there are none.
+        default: the value in the file.
+        children: its documented keys, and its keys with documented children; empty for a plain value.
     """
 
     path: tuple[str, ...]
@@ -39,11 +39,11 @@ class Value:
 
 
 def read_values(text: str) -> tuple[Value, ...]:
-    """The documented keys of a values file.
+    """Return the documented keys of a values file.
 
     Raises:
         ValueError: a key has no description.
-        TypeError: the file holds no mapping.
+        TypeError: the file does not contain a mapping.
     """
     root = yaml.compose(text, yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
@@ -52,12 +52,12 @@ def read_values(text: str) -> tuple[Value, ...]:
 
 
 def values_section(text: str) -> str:
-    """The README's section: a heading, an introduction and a table for each top-level key."""
+    """Render the README's section: a heading, an introduction and a table for each top-level key."""
     return "\n".join(line for value in read_values(text) for line in _section(value))
 
 
 def with_values(readme: str, values: str) -> str:
-    """``readme`` with what lies between its two markers replaced by the section.
+    """Replace the text between the two markers in ``readme`` by the section.
 
     Raises:
         ValueError: a marker is missing.
@@ -81,7 +81,7 @@ def _children(node: yaml.MappingNode, data: Any, lines: list[str], path: tuple[s
 
 
 def _documented(node: yaml.MappingNode, lines: list[str]) -> bool:
-    """Whether a key in this mapping, however deep, has a comment."""
+    """Return True if any key in this mapping, at any depth, has a comment."""
     return any(
         _comment_above(lines, key.start_mark.line)
         or (isinstance(value, yaml.MappingNode) and _documented(value, lines))

@@ -1,16 +1,16 @@
-"""Builds the container images: python3 images/build.py [--test-images] [--save DIR]
+"""Build the container images: python3 images/build.py [--test-images] [--save DIR]
 
-``make images`` does the same. Environment variables change what is built, and with what:
+``make images`` does the same. Environment variables configure the build:
 
-    IMAGE_PREFIX        before each image's name; localhost/ unless given
-    IMAGE_TAG           after it; the package's version unless given
-    TASKS_BASE_IMAGE    base of zeshel-tasks, instead of the one that its Dockerfile names
-    AIRFLOW_BASE_IMAGE  base of zeshel-airflow, likewise
-    IMAGE_BUILDER       buildah, podman or docker; else the first of them that is installed
-    IMAGE_BUILD_FLAGS   further flags of its command `build`, quoted as for a shell
-    IMAGE_SOURCE        address of the sources, for the label org.opencontainers.image.source
+    IMAGE_PREFIX        prefix of each image's name; default: localhost/
+    IMAGE_TAG           tag of each image; default: the package's version
+    TASKS_BASE_IMAGE    base image of zeshel-tasks; default: the one in its Dockerfile
+    AIRFLOW_BASE_IMAGE  base image of zeshel-airflow; default: the one in its Dockerfile
+    IMAGE_BUILDER       buildah, podman or docker; default: the first of them that is installed
+    IMAGE_BUILD_FLAGS   additional flags of the tool's `build` command, quoted as in a shell
+    IMAGE_SOURCE        URL of the source code, for the label org.opencontainers.image.source
 
-It needs no package but Python's own.
+This script uses only Python's standard library.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ BUILDERS = ("buildah", "podman", "docker")
 
 
 class BuildError(Exception):
-    """What is wrong, for a person: a missing tool, or a command that failed."""
+    """A tool is missing or a command failed. The message is meant for the user."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image: its Dockerfile, and the base to use instead of the Dockerfile's own (None: that one)."""
+    """One image: its Dockerfile, and the base image that replaces the Dockerfile's own unless it is None."""
 
     name: str
     dockerfile: str
@@ -46,7 +46,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Builder:
-    """A tool that builds images; all three understand the same flags of ``build``."""
+    """A tool that builds images. All three tools accept the same flags of ``build``."""
 
     executable: str
     flags: tuple[str, ...]
@@ -57,24 +57,24 @@ class Builder:
         return Path(self.executable).name
 
     def build(self, image: Image, labels: Mapping[str, str]) -> None:
-        """Builds ``image`` from the repository; ``labels`` are build arguments."""
+        """Build ``image`` from the repository, with ``labels`` as build arguments."""
         arguments = dict(labels) if image.base is None else {**labels, "BASE_IMAGE": image.base}
-        # buildah alone keeps no layers unless told to, and would install torch again after each change.
+        # By default, buildah caches no layers and would reinstall torch after each change.
         command = [self.executable, "build", *(["--layers"] if self.kind == "buildah" else []), *self.flags]
         for name, value in arguments.items():
             command += ["--build-arg", f"{name}={value}"]
         run([*command, "--file", image.dockerfile, "--tag", image.name, "."])
 
     def size(self, image: Image) -> str:
-        """Unpacked size, as the tool prints it."""
+        """Return the unpacked size as the tool prints it."""
         lines = output([self.executable, "images", "--format", "{{.Size}}", image.name]).splitlines()
         return lines[0] if lines else "unknown size"
 
     def save(self, image: Image, directory: Path) -> Path:
-        """Writes ``image`` as a docker-archive, which every tool and every cluster reads."""
+        """Write ``image`` as a docker-archive, which every tool and every cluster can read."""
         directory.mkdir(parents=True, exist_ok=True)
         archive = directory / f"{re.sub('[^A-Za-z0-9.-]+', '_', image.name)}.tar"
-        archive.unlink(missing_ok=True)  # buildah adds to an archive that is there
+        archive.unlink(missing_ok=True)  # buildah would append to an existing archive
         if self.kind == "buildah":
             run([self.executable, "push", "--quiet", image.name, f"docker-archive:{archive}:{image.name}"])
         else:
@@ -84,25 +84,25 @@ class Builder:
 
 
 def find_builder(environ: Mapping[str, str]) -> Builder:
-    """The tool that IMAGE_BUILDER names, or the first one that is installed.
+    """Return the tool that IMAGE_BUILDER names, or the first one that is installed.
 
     Raises:
-        BuildError: none is there, or IMAGE_BUILDER names something else.
+        BuildError: no tool is installed, or IMAGE_BUILDER names an unknown one.
     """
     flags = tuple(shlex.split(environ.get("IMAGE_BUILD_FLAGS", "")))
     wanted = environ.get("IMAGE_BUILDER", "")
     if wanted and Path(wanted).name not in BUILDERS:
-        raise BuildError(f"IMAGE_BUILDER: expected {', '.join(BUILDERS)} or a path of one of them, got {wanted!r}")
+        raise BuildError(f"IMAGE_BUILDER: expected {', '.join(BUILDERS)} or the path of one of them, got {wanted!r}")
     for candidate in (wanted,) if wanted else BUILDERS:
         if executable := shutil.which(candidate, path=environ.get("PATH")):
             return Builder(executable, flags)
     if wanted:
-        raise BuildError(f"IMAGE_BUILDER: expected a program that can be run, found no {wanted!r}")
-    raise BuildError(f"expected one of {', '.join(BUILDERS)} on PATH, found none of them")
+        raise BuildError(f"IMAGE_BUILDER: expected an executable program, got {wanted!r}")
+    raise BuildError(f"expected one of {', '.join(BUILDERS)} on PATH, found none")
 
 
 def images(environ: Mapping[str, str], test_images: bool) -> list[Image]:
-    """What to build, in this order."""
+    """Return the images to build, in order."""
     prefix = environ.get("IMAGE_PREFIX", "localhost/")
     tag = environ.get("IMAGE_TAG") or package_version()
     tasks, airflow, test_s3 = (f"{prefix}{name}:{tag}" for name in ("zeshel-tasks", "zeshel-airflow", "zeshel-test-s3"))
@@ -114,14 +114,14 @@ def images(environ: Mapping[str, str], test_images: bool) -> list[Image]:
 
 
 def labels(environ: Mapping[str, str]) -> dict[str, str]:
-    """The build arguments that become labels: what was built, from which sources, and when these were made."""
+    """Return the build arguments for the labels: version, commit, date of the commit and address of the sources."""
     commit, created = revision()
     source = environ.get("IMAGE_SOURCE", "")
     return {"VERSION": package_version(), "REVISION": commit, "CREATED": created, "SOURCE": source}
 
 
 def package_version() -> str:
-    """``zeshel_tasks.__version__``, read as text: the package's requirements need not be installed."""
+    """Read ``zeshel_tasks.__version__`` as text, without importing the package and its requirements."""
     path = ROOT / "zeshel_tasks" / "__init__.py"
     found = re.search(r'^__version__ = "(.+)"$', path.read_text(), re.MULTILINE)
     if found is None:
@@ -130,9 +130,9 @@ def package_version() -> str:
 
 
 def revision() -> tuple[str, str]:
-    """The commit that is checked out, with ``-modified`` where files differ from it, and its date.
+    """Return the checked-out commit, with ``-modified`` appended if there are uncommitted changes, and its date.
 
-    Both are empty where there is no git to ask.
+    Both are empty without git or outside a repository.
     """
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         return "", ""
@@ -141,33 +141,35 @@ def revision() -> tuple[str, str]:
 
 
 def run(command: list[str]) -> None:
-    """Runs ``command`` in the repository; what it prints is seen.
+    """Run ``command`` in the repository and let its output through.
 
     Raises:
-        BuildError: it failed.
+        BuildError: the command failed.
     """
     print("+", shlex.join(command), flush=True)
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status:
-        raise BuildError(f"{shlex.join(command)} ended with exit code {status}")
+        raise BuildError(f"{shlex.join(command)} failed with exit code {status}")
 
 
 def output(command: list[str]) -> str:
-    """What ``command`` prints, without the last line end.
+    """Return the output of ``command`` without surrounding whitespace.
 
     Raises:
-        BuildError: it failed.
+        BuildError: the command failed.
     """
     done = subprocess.run(command, cwd=ROOT, check=False, text=True, capture_output=True)
     if done.returncode:
-        raise BuildError(f"{shlex.join(command)} ended with exit code {done.returncode}: {done.stderr.strip()}")
+        raise BuildError(f"{shlex.join(command)} failed with exit code {done.returncode}: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Builds all images, saves them if asked, and prints name, size and time of each."""
-    parser = argparse.ArgumentParser(description="Builds the container images.")
-    parser.add_argument("--test-images", action="store_true", help="also those that only tests on a cluster use")
+    """Build all images, save them if requested, and print the name, size and build time of each."""
+    parser = argparse.ArgumentParser(description="Build the container images.")
+    parser.add_argument(
+        "--test-images", action="store_true", help="also build the images that only the cluster tests use"
+    )
     parser.add_argument("--save", type=Path, metavar="DIR", help="write each image to an archive in this directory")
     options = parser.parse_args(arguments)
     try:

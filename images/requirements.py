@@ -1,6 +1,7 @@
-"""Prints what this package requires, one requirement a line: python3 requirements.py pyproject.toml [EXTRA ...]
+"""Print the package's requirements, one per line: python3 requirements.py pyproject.toml [EXTRA ...]
 
-A layer with only these is built again when they change, not whenever our code does. pip has no such option itself.
+An image layer with only the requirements is rebuilt when they change, not when our code changes. pip has no option for
+it.
 """
 
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 
 def requirements(pyproject: str, extras: list[str]) -> list[str]:
-    """The requirements of the package in the text of a ``pyproject.toml``, with those of ``extras``.
+    """Return the requirements in the text of a ``pyproject.toml``, including those of ``extras``.
 
     Raises:
         KeyError: the project has no such extra.

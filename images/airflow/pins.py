@@ -1,8 +1,8 @@
-"""Prints the pins of a constraints file that hold on top of what is installed: python3 pins.py constraints.txt
+"""Print the pins of a constraints file that apply on top of the installed packages: python3 pins.py constraints.txt
 
-Airflow's own image brings hundreds of libraries at versions that fit one another; other versions of some would break
-the rest (boto3's botocore 1.44 under aiobotocore 3.9, which needs 1.43). They stay as they are. Airflow and its
-providers are taken at our pins: the operators are tested with those.
+Airflow's image contains hundreds of libraries at mutually compatible versions. Changing some of them would break
+others: aiobotocore 3.9 needs botocore 1.43, but our boto3 needs botocore 1.44. These libraries keep their versions.
+Airflow and its providers are installed at our pins, because the operators are tested with those.
 """
 
 import re
@@ -13,18 +13,18 @@ from pathlib import Path
 
 
 def pins(constraints: str, installed: Container[str]) -> list[str]:
-    """The lines ``name==version`` of Airflow, and of packages that are not in ``installed`` (canonical names)."""
+    """Return the lines ``name==version`` of Airflow and of packages missing from ``installed`` (canonical names)."""
     lines = [line for line in constraints.splitlines() if "==" in line]
     return [line for line in lines if (name := canonical(line.split("==")[0])) not in installed or is_airflow(name)]
 
 
 def is_airflow(name: str) -> bool:
-    """Whether the package is Airflow or one of its providers."""
+    """Return True for Airflow and its providers."""
     return name.startswith("apache-airflow")
 
 
 def canonical(name: str) -> str:
-    """A package's name as PEP 503 has it: two spellings of one name become equal."""
+    """Normalize a package's name according to PEP 503."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 

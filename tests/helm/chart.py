@@ -1,6 +1,6 @@
-"""The chart as the tests render it: Helm's own engine, from the package helm-python-sdk; no cluster, no network.
+"""Render the chart with Helm's engine (helm-python-sdk), without a cluster or a network.
 
-``python tests/helm/chart.py DIR`` writes a copy that any Helm installs without fetching the official chart.
+``python tests/helm/chart.py DIR`` writes a copy that Helm installs without fetching the official chart.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHART = HELM / "zeshel"
 NAMESPACE = "ml"
 Object = dict[str, Any]
 
-# Values of the shapes that an installation can have.
+# Values of each kind of installation.
 STORE: Object = {"store": {"address": "s3://bucket/prefix", "existingSecret": "zeshel-store"}}
 NEXT_TO_AIRFLOW: Object = STORE
 STANDALONE: Object = {**STORE, "standalone": {"enabled": True}}
@@ -32,9 +32,9 @@ SHAPES: dict[str, Object] = {
     "trying out": TRYING_OUT,
 }
 
-# The official chart cannot be fetched here, and its own templates are not ours to test. What this project relies on:
-# it gets our values, and only when it is enabled; it evaluates `extraEnvFrom` and its job's `args` as templates. The
-# calls below are those of its own templates.
+# Tests do not fetch the official chart or test its templates. The stand-in does what this project relies on: it
+# receives our values only if it is enabled, and it evaluates `extraEnvFrom` and the job's `args` as templates, with the
+# same calls as the official chart.
 STAND_IN = {
     "Chart.yaml": "apiVersion: v2\nname: airflow\nversion: {version}\n",
     "values.yaml": "postgresql:\n  enabled: true\n",
@@ -52,7 +52,7 @@ data:
 
 
 def installable_copy(target: Path) -> Path:
-    """Copies the chart to ``target``, with a stand-in for the dependency in its ``charts`` folder."""
+    """Copy the chart to ``target``, with a stand-in for the dependency in its ``charts`` folder."""
     shutil.copytree(CHART, target, ignore=shutil.ignore_patterns("charts", "Chart.lock"))
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["dependencies"][0]["version"]
     for name, text in STAND_IN.items():
@@ -63,7 +63,7 @@ def installable_copy(target: Path) -> Path:
 
 
 class Rendered:
-    """The objects of one rendering, and the notes."""
+    """The objects and the notes of one rendering."""
 
     def __init__(self, files: Mapping[str, str]) -> None:
         self.notes = next(text for name, text in files.items() if name == "zeshel/templates/NOTES.txt")
@@ -90,10 +90,10 @@ class Rendered:
 
 
 def render(chart: Path, values: Mapping[str, Any], release: str = "zeshel") -> Rendered:
-    """Renders with these values over the chart's own.
+    """Render the chart with these values.
 
     Raises:
-        helm_python.HelmError: the values are refused.
+        helm_python.HelmError: a value is rejected.
     """
     with helm_python.Chart.load(chart) as loaded:
         return Rendered(loaded.render(dict(values), name=release, namespace=NAMESPACE))

@@ -1,4 +1,4 @@
-"""The examples install as they are, and the notes say what to do next."""
+"""The examples install unchanged, and the notes list the next steps."""
 
 from pathlib import Path
 
@@ -15,16 +15,16 @@ NOTES = {
     "aws-workload-identity": ["port-forward service/zeshel-api-server", "Unpause the DAG", "namespace ml;"],
     "existing-airflow": ["ConfigMap zeshel-settings", "Secret zeshel-store", 'airflow pools set "zeshel" 3'],
     "gpu-cluster": ["port-forward service/zeshel-api-server", "namespace zeshel-stages;"],
-    "kind": ["port-forward service/zeshel-airflow", "get secret zeshel-keys", "for trying out only"],
+    "kind": ["port-forward service/zeshel-airflow", "get secret zeshel-keys", "for trials only"],
 }
 
 
-def test_every_example_is_here() -> None:
+def test_every_example_is_tested() -> None:
     assert [example.stem for example in EXAMPLES] == sorted(NOTES)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
-def test_an_example_renders_and_the_dag_can_read_it(
+def test_example_renders_settings_that_the_dag_reads(
     chart: Path, example: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rendered = render(chart, yaml.safe_load(example.read_text()))
@@ -40,14 +40,14 @@ def test_an_example_renders_and_the_dag_can_read_it(
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
-def test_the_pods_of_an_example_do_not_wait_for_one_another(chart: Path, example: Path) -> None:
+def test_pods_of_an_example_fit_its_quota(chart: Path, example: Path) -> None:
     values = yaml.safe_load(example.read_text())
     quota = values.get("resourceQuota", {}).get("hard", {})
     if gpus := quota.get("requests.nvidia.com/gpu"):
         assert values["dag"]["pool"]["slots"] * values["stages"]["gpus"] <= int(gpus)
 
 
-def test_the_notes_say_what_is_missing(chart: Path) -> None:
+def test_notes_list_missing_values(chart: Path) -> None:
     bare = render(chart, {"store": {"address": "s3://bucket/prefix"}}).notes
     assert "MISSING: rbac.subjects is empty" in bare
     assert "No credentials for the store are set" in bare

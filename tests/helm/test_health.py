@@ -1,4 +1,4 @@
-"""files/health.py, which the standalone Airflow's probes run."""
+"""files/health.py, the script behind the standalone Airflow's probes."""
 
 import http.server
 import json
@@ -17,7 +17,7 @@ SCRIPT = (CHART / "files" / "health.py").read_text()
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
-    """Answers with the server's ``report``."""
+    """Respond with the server's ``report``."""
 
     def do_GET(self) -> None:
         body = json.dumps(self.server.report).encode()  # type: ignore[attr-defined]
@@ -45,7 +45,7 @@ def health(tmp_path: Path, port: int, *arguments: str) -> subprocess.CompletedPr
 
 
 @pytest.mark.parametrize(("status", "code"), [("healthy", 0), (None, 0), ("unhealthy", 1)])
-def test_a_component_whose_heartbeat_stopped_is_not_alive(
+def test_component_without_heartbeat_is_not_alive(
     tmp_path: Path, api_server: http.server.ThreadingHTTPServer, status: str | None, code: int
 ) -> None:
     api_server.report = {"scheduler": {"status": status}, "triggerer": {"status": "healthy"}}  # type: ignore[attr-defined]
@@ -55,7 +55,7 @@ def test_a_component_whose_heartbeat_stopped_is_not_alive(
     assert health(tmp_path, api_server.server_port, "alive", "triggerer").returncode == 0
 
 
-def test_no_component_dies_because_the_api_server_does_not_answer(
+def test_component_stays_alive_if_api_server_does_not_answer(
     tmp_path: Path, api_server: http.server.ThreadingHTTPServer
 ) -> None:
     port = api_server.server_port
@@ -64,6 +64,6 @@ def test_no_component_dies_because_the_api_server_does_not_answer(
     assert health(tmp_path, port, "alive", "scheduler").returncode == 0
 
 
-def test_the_scheduler_waits_for_the_api_server(tmp_path: Path, api_server: http.server.ThreadingHTTPServer) -> None:
+def test_scheduler_waits_for_api_server(tmp_path: Path, api_server: http.server.ThreadingHTTPServer) -> None:
     api_server.report = {}  # type: ignore[attr-defined]
     assert health(tmp_path, api_server.server_port, "wait").returncode == 0

@@ -1,4 +1,4 @@
-"""What the stages' pods may reach."""
+"""The network access of the stages' pods."""
 
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,12 @@ def store(**values: Any) -> dict[str, Any]:
         ("https://192.0.2.7", "192.0.2.7/32", 443),
     ],
 )
-def test_the_endpoint_says_where_the_store_is(chart: Path, endpoint: str, cidr: str, port: int) -> None:
+def test_endpoint_determines_egress_to_the_store(chart: Path, endpoint: str, cidr: str, port: int) -> None:
     rule = {"to": [{"ipBlock": {"cidr": cidr}}], "ports": [{"protocol": "TCP", "port": port}]}
     assert egress(chart, store(endpoint=endpoint)) == [rule, HUB]
 
 
-def test_addresses_and_ports_can_be_named(chart: Path) -> None:
+def test_addresses_and_ports_can_be_set(chart: Path) -> None:
     policy = {
         "store": {"cidrs": ["192.0.2.0/24", "2001:db8::/32"], "ports": [443, 8443]},
         "hub": {"cidrs": ["198.51.100.0/24"], "ports": [3128]},
@@ -57,14 +57,14 @@ def test_addresses_and_ports_can_be_named(chart: Path) -> None:
     ]
 
 
-def test_a_store_in_the_cluster_is_named_by_its_pods(chart: Path) -> None:
+def test_store_in_the_cluster_is_selected_by_its_pods(chart: Path) -> None:
     pods = {"namespaceSelector": {"matchLabels": {"team": "storage"}}, "podSelector": {"matchLabels": {"app": "s3"}}}
     policy = {"store": {"pods": pods, "ports": [9000]}}
     rule = {"to": [pods], "ports": [{"protocol": "TCP", "port": 9000}]}
     assert egress(chart, {**store(endpoint="http://s3.storage.svc"), "networkPolicy": policy}) == [rule, HUB]
 
 
-def test_the_development_store_is_allowed_by_itself(chart: Path) -> None:
+def test_development_store_is_allowed_automatically(chart: Path) -> None:
     labels = {
         "app.kubernetes.io/name": "zeshel",
         "app.kubernetes.io/instance": "zeshel",
@@ -78,13 +78,13 @@ def test_the_development_store_is_allowed_by_itself(chart: Path) -> None:
     assert egress(chart, {**values, "stages": {"namespace": "gpu"}}) == [{"to": [elsewhere], "ports": port}, HUB]
 
 
-def test_the_hub_can_be_forbidden_and_other_rules_added(chart: Path) -> None:
+def test_hub_can_be_blocked_and_other_rules_added(chart: Path) -> None:
     extra = {"to": [{"ipBlock": {"cidr": "169.254.170.23/32"}}], "ports": [{"protocol": "TCP", "port": 80}]}
     rules = egress(chart, {**store(), "networkPolicy": {"hub": {"cidrs": []}, "extraEgress": [extra]}})
     assert rules[1:] == [extra]
 
 
-def test_it_can_be_left_out(chart: Path) -> None:
+def test_network_policy_can_be_disabled(chart: Path) -> None:
     rendered = render(chart, {**store(), "networkPolicy": {"enabled": False}})
     assert "NetworkPolicy zeshel-stage" not in rendered.names()
-    assert "may reach everything" in rendered.notes
+    assert "unrestricted network access" in rendered.notes

@@ -1,4 +1,4 @@
-"""What each shape of an installation creates."""
+"""The objects that each kind of installation creates."""
 
 from base64 import b64decode, urlsafe_b64decode
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 
 from tests.helm.chart import NEXT_TO_AIRFLOW, OFFICIAL, SHAPES, STANDALONE, STORE, TRYING_OUT, Object, Rendered, render
 
-KUBERNETES = ("1.25", "1.37")  # the oldest and the newest whose schemas the package carries; a test cluster has 1.20
+KUBERNETES = ("1.25", "1.37")  # the oldest and newest schemas in the package; a test cluster runs 1.20
 
 ALWAYS = {
     "ConfigMap zeshel-settings",
@@ -49,13 +49,13 @@ OF_STORE = {
     ],
     ids=list(SHAPES),
 )
-def test_a_shape_has_exactly_these_objects(chart: Path, values: dict[str, Any], names: set[str]) -> None:
+def test_installation_creates_exactly_these_objects(chart: Path, values: dict[str, Any], names: set[str]) -> None:
     assert render(chart, values).names() == names
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_object_is_what_kubernetes_expects(chart: Path, shape: str, version: str) -> None:
+def test_every_object_is_valid_for_kubernetes(chart: Path, shape: str, version: str) -> None:
     values = {**SHAPES[shape], "resourceQuota": {"enabled": True, "hard": {"pods": "20"}}}
     for item in render(chart, values):
         kubernetes_validate.validate(item, version, strict=True)
@@ -72,13 +72,13 @@ def test_every_port_names_its_protocol(chart: Path) -> None:
 @pytest.mark.parametrize(
     ("release", "name"), [("zeshel", "zeshel-airflow"), ("my-zeshel", "my-zeshel-airflow"), ("x", "x-zeshel-airflow")]
 )
-def test_the_release_gives_the_names(chart: Path, release: str, name: str) -> None:
+def test_names_derive_from_the_release(chart: Path, release: str, name: str) -> None:
     rendered = render(chart, TRYING_OUT, release=release)
     assert rendered.one("Deployment", name)["spec"]["selector"]["matchLabels"]["app.kubernetes.io/instance"] == release
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_object_says_whose_it_is(chart: Path, shape: str) -> None:
+def test_every_object_carries_the_release_labels(chart: Path, shape: str) -> None:
     for item in render(chart, SHAPES[shape]):
         if item["metadata"]["name"] != "stand-in":
             labels = item["metadata"]["labels"]
@@ -89,7 +89,7 @@ def test_every_object_says_whose_it_is(chart: Path, shape: str) -> None:
             assert labels["app.kubernetes.io/component"]
 
 
-def test_services_and_policies_select_their_own_pods_only(chart: Path) -> None:
+def test_services_and_policies_select_only_their_own_pods(chart: Path) -> None:
     rendered = render(chart, TRYING_OUT)
     for name in ("zeshel-airflow", "zeshel-store"):
         template = rendered.one("Deployment", name)["spec"]["template"]["metadata"]["labels"]
@@ -129,7 +129,7 @@ def test_pods_meet_the_restricted_standard(chart: Path, shape: str) -> None:
             assert container["resources"]["requests"]["cpu"]
 
 
-def test_only_airflow_gets_a_token_of_the_api_server(chart: Path) -> None:
+def test_only_airflow_gets_an_api_server_token(chart: Path) -> None:
     rendered = render(chart, TRYING_OUT)
     assert rendered.one("ServiceAccount", "zeshel-stage")["automountServiceAccountToken"] is False
     assert rendered.one("ServiceAccount", "zeshel-airflow")["automountServiceAccountToken"] is False
@@ -139,7 +139,7 @@ def test_only_airflow_gets_a_token_of_the_api_server(chart: Path) -> None:
     assert airflow["serviceAccountName"] == "zeshel-airflow"
 
 
-def test_airflow_in_one_pod_has_all_components_and_is_never_there_twice(chart: Path) -> None:
+def test_standalone_airflow_has_all_components_and_a_single_pod(chart: Path) -> None:
     rendered = render(chart, STANDALONE)
     deployment = rendered.one("Deployment", "zeshel-airflow")["spec"]
     assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
@@ -167,7 +167,7 @@ def test_all_components_share_settings_keys_and_state(chart: Path) -> None:
     assert {variable["valueFrom"]["secretKeyRef"]["key"] for variable in same[0]["env"]} == set(keys)
 
 
-def test_a_change_of_the_settings_restarts_airflow(chart: Path) -> None:
+def test_changed_settings_restart_airflow(chart: Path) -> None:
     def annotations(values: dict[str, Any]) -> dict[str, str]:
         deployment = render(chart, values).one("Deployment", "zeshel-airflow")
         return dict(deployment["spec"]["template"]["metadata"]["annotations"])
@@ -177,7 +177,7 @@ def test_a_change_of_the_settings_restarts_airflow(chart: Path) -> None:
     assert annotations(STANDALONE) != annotations({**STANDALONE, "standalone": {"enabled": True, "parallelism": 6}})
 
 
-def test_generated_keys_are_of_the_kind_that_airflow_takes(chart: Path) -> None:
+def test_generated_keys_are_valid_for_airflow(chart: Path) -> None:
     first, second = (render(chart, STANDALONE).one("Secret", "zeshel-keys")["data"] for _ in range(2))
     assert len(urlsafe_b64decode(b64decode(first["fernet-key"]))) == 32
     assert len(b64decode(first["admin-password"])) == 20
@@ -185,7 +185,7 @@ def test_generated_keys_are_of_the_kind_that_airflow_takes(chart: Path) -> None:
     assert all(first[key] != second[key] for key in first)
 
 
-def test_state_is_on_a_claim_of_its_own_another_or_none(chart: Path) -> None:
+def test_state_is_on_a_new_claim_an_existing_claim_or_none(chart: Path) -> None:
     def volume(persistence: dict[str, Any]) -> tuple[Object, set[str]]:
         rendered = render(chart, {**STORE, "standalone": {"enabled": True, "persistence": persistence}})
         volumes = {item.pop("name"): item for item in pod_of(rendered, "zeshel-airflow")["volumes"]}
@@ -200,7 +200,7 @@ def test_state_is_on_a_claim_of_its_own_another_or_none(chart: Path) -> None:
     assert volume({"enabled": False}) == ({"emptyDir": {}}, set())
 
 
-def test_a_secret_of_ones_own_is_used_and_none_is_made(chart: Path) -> None:
+def test_existing_secret_is_used_instead_of_a_new_one(chart: Path) -> None:
     rendered = render(chart, {**STORE, "standalone": {"enabled": True, "existingSecret": "mine"}})
     assert not any(name.startswith("Secret") for name in rendered.names())
     references = [
@@ -222,7 +222,7 @@ def test_placement_and_pull_secrets_reach_the_pod(chart: Path) -> None:
     assert pod["imagePullSecrets"] == [{"name": "login"}]
 
 
-def test_the_development_store_keeps_its_credentials_to_itself(chart: Path) -> None:
+def test_credentials_of_the_development_store_stay_in_its_secret(chart: Path) -> None:
     rendered = render(chart, TRYING_OUT)
     container = pod_of(rendered, "zeshel-store")["containers"][0]
     assert container["image"] == "docker.io/chrislusf/seaweedfs:4.48"

@@ -1,4 +1,7 @@
-"""The official chart of Airflow: when it is installed, with what. A stand-in answers; see :mod:`tests.helm.chart`."""
+"""The conditions and values under which Airflow's official chart is installed, tested with a stand-in for that chart.
+
+See :mod:`tests.helm.chart`.
+"""
 
 import importlib.metadata
 import json
@@ -18,12 +21,12 @@ VALUES: dict[str, Any] = {
 
 
 def given(rendered: Rendered) -> Object:
-    """What the stand-in was given."""
+    """The values and templates that the stand-in received."""
     data: Object = rendered.one("ConfigMap", "stand-in")["data"]
     return data
 
 
-def test_it_is_pinned() -> None:
+def test_official_chart_is_pinned() -> None:
     dependency = yaml.safe_load((CHART / "Chart.yaml").read_text())["dependencies"][0]
     assert dependency == {
         "name": "airflow",
@@ -33,19 +36,19 @@ def test_it_is_pinned() -> None:
     }
 
 
-def test_versions_are_those_of_the_package_and_of_the_airflow_that_the_tests_run(chart: Path) -> None:
+def test_versions_match_the_package_and_the_tested_airflow(chart: Path) -> None:
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == zeshel_tasks.__version__
     values = json.loads(given(render(chart, VALUES))["values"])
     assert values["images"]["airflow"]["tag"] == zeshel_tasks.__version__
     assert values["airflowVersion"] == importlib.metadata.version("apache-airflow")
 
 
-def test_it_is_installed_only_when_it_is_asked_for(chart: Path) -> None:
+def test_official_chart_is_installed_only_if_enabled(chart: Path) -> None:
     assert "ConfigMap stand-in" in render(chart, VALUES).names()
     assert "ConfigMap stand-in" not in render(chart, {"store": VALUES["store"]}).names()
 
 
-def test_it_gets_our_values_and_those_of_a_user(chart: Path) -> None:
+def test_official_chart_gets_our_values_and_the_users(chart: Path) -> None:
     values = json.loads(
         given(render(chart, {**VALUES, "airflow": {"enabled": True, "flower": {"enabled": True}}}))["values"]
     )
@@ -58,7 +61,7 @@ def test_it_gets_our_values_and_those_of_a_user(chart: Path) -> None:
     assert values["postgresql"] == {"enabled": True}
 
 
-def test_its_components_get_settings_and_credentials(chart: Path) -> None:
+def test_airflow_components_get_settings_and_credentials(chart: Path) -> None:
     for release, name in (("zeshel", "zeshel"), ("prod", "prod-zeshel")):
         values = {**VALUES, "store": {"address": "s3://bucket/prefix", "existingSecret": f"{name}-store"}}
         assert yaml.safe_load(given(render(chart, values, release=release))["envFrom"]) == [
@@ -68,7 +71,7 @@ def test_its_components_get_settings_and_credentials(chart: Path) -> None:
         ]
 
 
-def test_another_secret_of_the_store_is_taken_where_it_is_named(chart: Path) -> None:
+def test_other_store_secret_can_be_named(chart: Path) -> None:
     sources = "\n".join(
         f"- {kind}:\n    name: {name}"
         for kind, name in (
@@ -82,7 +85,7 @@ def test_another_secret_of_the_store_is_taken_where_it_is_named(chart: Path) -> 
     assert yaml.safe_load(given(rendered)["envFrom"])[2] == {"secretRef": {"name": "mine"}}
 
 
-def test_its_migration_makes_the_pool(chart: Path) -> None:
+def test_migration_job_creates_the_pool(chart: Path) -> None:
     rendered = render(chart, VALUES)
     shell, flag, command = yaml.safe_load(given(rendered)["args"])
     assert (shell, flag) == ("bash", "-c")
@@ -91,9 +94,9 @@ def test_its_migration_makes_the_pool(chart: Path) -> None:
         '"Pods of zeshel\'s stages" --include-deferred'
     )
     assert {"ZESHEL_POOL", "ZESHEL_POOL_SLOTS"} <= rendered.one("ConfigMap", "zeshel-settings")["data"].keys()
-    assert "The pool is not made for you" not in rendered.notes
+    assert "The pool is not created" not in rendered.notes
     own = {"enabled": True, "migrateDatabaseJob": {"args": ["airflow", "db", "migrate"]}}
-    assert "The pool is not made for you" in render(chart, {**VALUES, "airflow": own}).notes
+    assert "The pool is not created" in render(chart, {**VALUES, "airflow": own}).notes
 
 
 def test_task_logs_go_to_the_store(chart: Path) -> None:
@@ -104,7 +107,7 @@ def test_task_logs_go_to_the_store(chart: Path) -> None:
     assert not [name for name in data if "SQL_ALCHEMY" in name or "EXECUTOR" in name]
 
 
-def test_its_keys_are_made_unless_a_user_names_others(chart: Path) -> None:
+def test_keys_are_generated_unless_the_user_names_others(chart: Path) -> None:
     secret = render(chart, VALUES).one("Secret", "zeshel-keys")
     assert set(secret["data"]) == {"fernet-key", "api-secret-key", "jwt-secret"}
     assert secret["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
@@ -113,7 +116,7 @@ def test_its_keys_are_made_unless_a_user_names_others(chart: Path) -> None:
     assert not [name for name in rendered.names() if name.startswith("Secret")]
 
 
-def test_without_it_lint_says_so_and_nothing_else() -> None:
+def test_lint_reports_only_the_missing_official_chart() -> None:
     report = helm_python.lint(CHART, {}, strict=True)
     problems = [message["error"] for message in report["messages"] if message["severity"] > 1]
     assert all("missing these dependencies: airflow" in problem for problem in problems)

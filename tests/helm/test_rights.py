@@ -1,4 +1,4 @@
-"""Who may do what, where: roles, their subjects, service accounts, namespaces."""
+"""Permissions: roles, their subjects, service accounts, namespaces."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from tests.helm.chart import NAMESPACE, OFFICIAL, SHAPES, STANDALONE, STORE, TRY
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_role_has_these_rights_and_no_other(chart: Path, shape: str) -> None:
+def test_role_grants_only_these_permissions(chart: Path, shape: str) -> None:
     assert render(chart, SHAPES[shape]).one("Role", "zeshel-stage-pods")["rules"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "list", "watch", "patch", "delete"]},
         {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
@@ -54,7 +54,9 @@ def account(name: str, namespace: str = NAMESPACE) -> Object:
     ],
     ids=["standalone", "named", "local", "celery", "kubernetes", "existing"],
 )
-def test_what_runs_the_operator_gets_them(chart: Path, values: dict[str, Any], subjects: list[Object]) -> None:
+def test_role_is_bound_to_the_accounts_that_run_the_operator(
+    chart: Path, values: dict[str, Any], subjects: list[Object]
+) -> None:
     binding = render(chart, values).one("RoleBinding", "zeshel-stage-pods")
     assert binding["subjects"] == subjects
     assert binding["roleRef"] == {
@@ -69,7 +71,7 @@ def test_nothing_is_cluster_wide(chart: Path) -> None:
     assert not kinds & {"ClusterRole", "ClusterRoleBinding", "Namespace", "PersistentVolume"}
 
 
-def test_the_stages_can_have_a_namespace_of_their_own(chart: Path) -> None:
+def test_stages_can_have_their_own_namespace(chart: Path) -> None:
     quota = {"enabled": True, "hard": {"requests.nvidia.com/gpu": "4"}}
     rendered = render(chart, {**TRYING_OUT, "stages": {"namespace": "gpu"}, "resourceQuota": quota})
     there = {
@@ -90,7 +92,7 @@ def test_the_stages_can_have_a_namespace_of_their_own(chart: Path) -> None:
     assert credentials[0] == credentials[1]
 
 
-def test_workload_identity_annotates_the_accounts_that_the_chart_makes(chart: Path) -> None:
+def test_workload_identity_annotates_created_service_accounts(chart: Path) -> None:
     role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}
     store = {"address": "s3://bucket/prefix", "serviceAccountAnnotations": role}
     accounts = {"stages": {"annotations": {"own": "1"}}}

@@ -1,4 +1,4 @@
-"""The Job that writes something to train on, and the defaults that name it."""
+"""The Job that writes sample inputs, and the trigger form's defaults that use them."""
 
 import json
 from pathlib import Path
@@ -23,11 +23,11 @@ def settings(chart: Path, values: dict[str, Any]) -> dict[str, Any]:
     return dict(render(chart, {**values, **ENABLED}).one("ConfigMap", "zeshel-settings")["data"])
 
 
-def test_it_is_what_kubernetes_expects(chart: Path) -> None:
+def test_job_is_valid_for_kubernetes(chart: Path) -> None:
     kubernetes_validate.validate(job(chart, TRYING_OUT), "1.25", strict=True)
 
 
-def test_it_reaches_the_store_as_a_stage_does(chart: Path) -> None:
+def test_job_accesses_the_store_as_a_stage_does(chart: Path) -> None:
     values: Object = {**STANDALONE, "stages": {"env": {"HTTPS_PROXY": "http://proxy:3128"}, "secrets": ["more"]}}
     (container,) = job(chart, values)["spec"]["template"]["spec"]["containers"]
     pods = json.loads(settings(chart, values)["ZESHEL_PODS"])
@@ -37,7 +37,7 @@ def test_it_reaches_the_store_as_a_stage_does(chart: Path) -> None:
     )
 
 
-def test_it_is_as_restricted_as_a_stage(chart: Path) -> None:
+def test_job_is_as_restricted_as_a_stage(chart: Path) -> None:
     pod = job(chart, TRYING_OUT)["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -46,7 +46,7 @@ def test_it_is_as_restricted_as_a_stage(chart: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_defaults_name_what_it_writes(chart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults_name_the_inputs_that_the_job_writes(chart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (container,) = job(chart, STANDALONE)["spec"]["template"]["spec"]["containers"]
     written: list[str] = []
     monkeypatch.setattr(sample_inputs, "make_sample_inputs", written.append)
@@ -58,13 +58,13 @@ def test_the_defaults_name_what_it_writes(chart: Path, monkeypatch: pytest.Monke
     }
 
 
-def test_a_persons_defaults_win(chart: Path) -> None:
+def test_user_defaults_override_sample_inputs(chart: Path) -> None:
     values: Object = {**STANDALONE, "dag": {"defaults": {"preset": "blink", "gpus": 2}}}
     defaults = json.loads(settings(chart, values)["ZESHEL_DEFAULTS"])
     assert (defaults["preset"], defaults["gpus"]) == ("blink", 2)
     assert defaults["bert_model"].endswith("/small_bert")
 
 
-def test_another_image_makes_another_job(chart: Path) -> None:
+def test_new_image_creates_a_new_job(chart: Path) -> None:
     names = {job(chart, {**STANDALONE, "images": {"tasks": {"tag": tag}}})["metadata"]["name"] for tag in ("1", "2")}
     assert len(names) == 2

@@ -64,12 +64,12 @@ def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
 # -- drift
 
 
-def test_the_stages_take_every_setting_of_a_pod_that_the_chart_does_not_compute() -> None:
+def test_stages_accept_every_pod_setting_that_the_chart_does_not_compute() -> None:
     assert set(SCHEMA["properties"]["stages"]["properties"]) == aliases(PodSettings) - COMPUTED | {"namespace"}
     assert set(SCHEMA["definitions"]["podClass"]["properties"]) == aliases(PodClass)
 
 
-def test_the_schema_has_the_bounds_of_the_settings() -> None:
+def test_schema_has_the_bounds_of_the_pod_settings() -> None:
     model = PodSettings.model_json_schema()
     compared = 0
     for name, own in SCHEMA["properties"]["stages"]["properties"].items():
@@ -83,7 +83,7 @@ def test_the_schema_has_the_bounds_of_the_settings() -> None:
     assert compared > 15
 
 
-def test_numbers_of_the_dag_have_the_bounds_of_the_settings() -> None:
+def test_schema_has_the_bounds_of_the_dag_settings() -> None:
     model = Deployment.model_json_schema()["properties"]
     names = {
         "maxActiveRuns": "max_active_runs",
@@ -100,7 +100,7 @@ def test_numbers_of_the_dag_have_the_bounds_of_the_settings() -> None:
             assert schema.get(bound) == number.get(bound), f"{bound} of {own}"
 
 
-def test_the_defaults_are_those_of_the_settings_but_for_cpu_and_memory(read: Read) -> None:
+def test_defaults_match_the_settings_except_cpu_and_memory(read: Read) -> None:
     deployment = read({"store": STORE})
     made = pods(deployment)
     expected = PodSettings(
@@ -118,7 +118,7 @@ def test_the_defaults_are_those_of_the_settings_but_for_cpu_and_memory(read: Rea
 # -- values
 
 
-def test_every_value_of_the_dag_arrives(read: Read) -> None:
+def test_every_dag_value_reaches_the_deployment(read: Read) -> None:
     dag = {
         "schedule": "0 3 * * 0",
         "scheduleAsset": "s3://bucket/zeshel.tar.bz2",
@@ -150,19 +150,19 @@ def test_every_value_of_the_dag_arrives(read: Read) -> None:
     assert (deployment.retry_delay_seconds, deployment.max_retry_delay_seconds) == (0.5, 86400)
 
 
-def test_no_schedule_means_by_hand_and_no_notifier_that_nobody_is_told(read: Read) -> None:
+def test_empty_schedule_and_notifier_are_unset(read: Read) -> None:
     deployment = read({"store": STORE})
     unset = (deployment.schedule, deployment.schedule_asset, deployment.deadline_minutes, deployment.notifier)
     assert unset == (None, None, None, None)
 
 
-def test_the_slots_of_the_pool_are_there_for_what_makes_it(
+def test_pool_slots_are_available_to_the_command_that_creates_the_pool(
     variables: Callable[[dict[str, Any]], dict[str, str]],
 ) -> None:
     assert variables({"store": STORE, "dag": {"pool": {"slots": 100000}}})["ZESHEL_POOL_SLOTS"] == "100000"
 
 
-def test_every_value_of_the_stages_arrives(read: Read) -> None:
+def test_every_stages_value_reaches_the_deployment(read: Read) -> None:
     pod_class = {
         "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "1.5Gi"}},
         "nodeSelector": {"gpu": "a100"},
@@ -212,14 +212,14 @@ def test_every_value_of_the_stages_arrives(read: Read) -> None:
     ("account", "name"),
     [({}, "zeshel-stage"), ({"name": "mine"}, "mine"), ({"create": False}, "default")],
 )
-def test_the_stages_run_as_the_account_that_is_there(read: Read, account: dict[str, Any], name: str) -> None:
+def test_stages_run_as_the_configured_account(read: Read, account: dict[str, Any], name: str) -> None:
     assert pods(read({"store": STORE, "serviceAccounts": {"stages": account}})).service_account_name == name
 
 
 # -- the store
 
 
-def test_airflow_and_the_stages_find_the_store_alike(
+def test_airflow_and_stages_get_the_same_store_settings(
     read: Read, variables: Callable[[dict[str, Any]], dict[str, str]]
 ) -> None:
     values: dict[str, Any] = {
@@ -245,7 +245,7 @@ def test_airflow_and_the_stages_find_the_store_alike(
     assert made.secrets == ["keys", "hub"]
 
 
-def test_without_settings_the_store_is_aws_and_the_identity_that_of_the_workload(
+def test_store_defaults_to_aws_with_workload_identity(
     read: Read, variables: Callable[[dict[str, Any]], dict[str, str]]
 ) -> None:
     assert not [name for name in variables({"store": STORE}) if name.startswith("AWS")]
@@ -253,7 +253,7 @@ def test_without_settings_the_store_is_aws_and_the_identity_that_of_the_workload
     assert (made.env, made.secrets) == ({}, [])
 
 
-def test_the_development_store_needs_no_settings(read: Read) -> None:
+def test_development_store_needs_no_settings(read: Read) -> None:
     deployment = read({"devStore": {"enabled": True}})
     made = pods(deployment)
     assert deployment.store == "s3://zeshel"

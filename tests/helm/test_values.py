@@ -1,4 +1,4 @@
-"""Wrong values: each is refused with what was expected, what came, and where."""
+"""Wrong values are rejected with a message that names the value, the expected form and the actual one."""
 
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ STORE = nested("store.address", "s3://bucket/prefix")
         ("airflow.enabled", "true", "got string, want boolean"),
     ],
 )
-def test_the_schema_refuses(chart: Path, path: str, value: Any, expected: str) -> None:
+def test_schema_rejects(chart: Path, path: str, value: Any, expected: str) -> None:
     with pytest.raises(helm_python.HelmValuesError) as caught:
         render(chart, merged(STORE, nested(path, value)))
     message = str(caught.value)
@@ -95,13 +95,16 @@ def test_the_schema_refuses(chart: Path, path: str, value: Any, expected: str) -
         ),
         (
             merged(STORE, nested("stages.inCluster", False)),
-            "stages.connectionId: expected the Airflow connection",
+            "stages.connectionId: expected an Airflow connection",
         ),
         (
             merged(STORE, nested("stages.connectionId", "other")),
-            'stages.inCluster: expected false, since stages.connectionId is "other"',
+            'stages.inCluster: expected false, because stages.connectionId is "other"',
         ),
-        (merged(STORE, nested("dag.deadlineMinutes", 60)), "dag.notifier: expected whom a missed dag.deadlineMinutes"),
+        (
+            merged(STORE, nested("dag.deadlineMinutes", 60)),
+            "dag.notifier: expected a notifier, because dag.deadlineMinutes is set",
+        ),
         (merged(STORE, nested("resourceQuota.enabled", True)), "resourceQuota.hard: expected limits, got none"),
         (
             merged(STORE, nested("airflow.enabled", True), nested("images.airflow.repository", "registry/x")),
@@ -110,11 +113,11 @@ def test_the_schema_refuses(chart: Path, path: str, value: Any, expected: str) -
         ),
         (
             merged(STORE, nested("airflow.enabled", True), nested("store.existingSecret", "my-keys")),
-            "airflow.extraEnvFrom: expected it to name my-keys",
+            "airflow.extraEnvFrom: expected a reference to my-keys",
         ),
         (
             merged(STORE, nested("airflow", {"enabled": True, "extraEnvFrom": "- secretRef: {name: x}"})),
-            "airflow.extraEnvFrom: expected it to name zeshel-settings",
+            "airflow.extraEnvFrom: expected a reference to zeshel-settings",
         ),
         (
             merged(STORE, nested("airflow", {"enabled": True, "executor": "KubernetesExecutor"})),
@@ -122,7 +125,7 @@ def test_the_schema_refuses(chart: Path, path: str, value: Any, expected: str) -
         ),
     ],
 )
-def test_combinations_that_cannot_work_are_refused(chart: Path, values: dict[str, Any], expected: str) -> None:
+def test_impossible_combinations_are_rejected(chart: Path, values: dict[str, Any], expected: str) -> None:
     with pytest.raises(helm_python.HelmRenderError) as caught:
         render(chart, values)
     assert expected in str(caught.value)
@@ -141,12 +144,12 @@ def test_combinations_that_cannot_work_are_refused(chart: Path, values: dict[str
         nested("global", {"anything": 1}),
     ],
 )
-def test_what_is_right_is_not_refused(chart: Path, values: dict[str, Any]) -> None:
+def test_valid_values_are_accepted(chart: Path, values: dict[str, Any]) -> None:
     assert "ConfigMap zeshel-settings" in render(chart, merged(STORE, values)).names()
 
 
 @pytest.mark.parametrize("values", [{}, {"standalone": {"enabled": True}, "devStore": {"enabled": True}}])
-def test_lint_finds_nothing(chart: Path, values: dict[str, Any]) -> None:
+def test_lint_finds_no_problem(chart: Path, values: dict[str, Any]) -> None:
     report = helm_python.lint(chart, values, strict=True)
     assert report["errors"] == []
     assert [message for message in report["messages"] if message["severity"] > 1] == []

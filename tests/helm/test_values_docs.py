@@ -1,4 +1,4 @@
-"""The README's table of values, and the script that writes it."""
+"""The README's tables of values, and the script that generates them."""
 
 import importlib
 from types import ModuleType
@@ -29,12 +29,12 @@ z: |
 
 @pytest.fixture
 def docs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """helm/values_docs.py, which is in no package."""
+    """helm/values_docs.py, which belongs to no package."""
     monkeypatch.syspath_prepend(HELM)
     return importlib.import_module("values_docs")
 
 
-def test_the_readme_is_what_the_comments_say(docs: ModuleType) -> None:
+def test_readme_matches_the_comments(docs: ModuleType) -> None:
     readme, values = (CHART / "README.md").read_text(), (CHART / "values.yaml").read_text()
     assert docs.with_values(readme, values) == readme, "run `make docs`"
 
@@ -51,7 +51,7 @@ def test_every_value_has_a_row(docs: ModuleType) -> None:
         assert covered(name, value), name
 
 
-def test_a_row_says_path_default_and_comment(docs: ModuleType) -> None:
+def test_row_has_path_default_and_comment(docs: ModuleType) -> None:
     assert docs.values_section(VALUES).splitlines() == [
         "### a",
         "",
@@ -72,16 +72,16 @@ def test_a_row_says_path_default_and_comment(docs: ModuleType) -> None:
     ]
 
 
-def test_a_key_without_a_comment_is_named(docs: ModuleType) -> None:
+def test_key_without_comment_is_rejected_by_name(docs: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"a\.c, line 5: expected a comment above it"):
         docs.read_values("# First.\na:\n  # Inner.\n  b: 1\n  c: 2\n")
 
 
-def test_a_readme_without_markers_is_refused(docs: ModuleType) -> None:
+def test_readme_without_markers_is_rejected(docs: ModuleType) -> None:
     with pytest.raises(ValueError, match="expected the lines"):
         docs.with_values("nothing", VALUES)
 
 
-def test_a_file_without_values_is_refused(docs: ModuleType) -> None:
+def test_file_without_values_is_rejected(docs: ModuleType) -> None:
     with pytest.raises(TypeError, match="expected a mapping of values, got '- a'"):
         docs.read_values("- a")

@@ -7,7 +7,7 @@ from tests.images.fake_tool import FakeTools
 
 @pytest.fixture
 def tools(tmp_path: Path) -> FakeTools:
-    """Programs that write down how they were called, in a folder of their own."""
+    """Fake programs in a temporary folder that record how they were called."""
     folder = tmp_path / "bin"
     folder.mkdir()
     return FakeTools(folder)

@@ -41,7 +41,7 @@ class Instruction:
 
     @property
     def sources(self) -> list[str]:
-        """What a COPY copies."""
+        """The sources of a COPY."""
         return [word for word in shlex.split(self.value) if not word.startswith("--")][:-1]
 
     @property
@@ -52,7 +52,7 @@ class Instruction:
 
 @dataclass
 class Stage:
-    """What begins with a FROM."""
+    """A build stage, which begins with a FROM."""
 
     base: str
     name: str
@@ -61,11 +61,11 @@ class Stage:
 
     @property
     def all(self) -> list[Instruction]:
-        """Its instructions, after those of the stage that it is based on."""
+        """All instructions, starting with those of the stage that it is based on."""
         return [*(self.parent.all if self.parent else []), *self.own]
 
     def values(self, name: str) -> list[str]:
-        """Of its instructions of this name, those of its base first."""
+        """All instructions with this name, those of its base first."""
         return [instruction.value for instruction in self.all if instruction.name == name]
 
     def pairs(self, name: str) -> dict[str, str]:
@@ -83,16 +83,16 @@ class Dockerfile:
 
     @property
     def final(self) -> Stage:
-        """What the image is."""
+        """The last stage, which becomes the image."""
         return self.stages[-1]
 
     @property
     def instructions(self) -> list[Instruction]:
-        """Of all stages."""
+        """The instructions of all stages."""
         return [instruction for stage in self.stages for instruction in stage.own]
 
     def before(self, stage: Stage, text: str) -> list[Instruction]:
-        """What ``stage`` does before the RUN with ``text``."""
+        """The instructions of ``stage`` before the RUN with ``text``."""
         for number, instruction in enumerate(stage.all):
             if instruction.name == "RUN" and text in instruction.value:
                 return stage.all[:number]

@@ -1,4 +1,4 @@
-"""Programs that only write down how they were called."""
+"""Fake programs that only record how they were called."""
 
 import json
 from dataclasses import dataclass
@@ -22,25 +22,25 @@ class FakeTools:
     folder: Path
 
     def add(self, *names: str) -> None:
-        """Makes programs of these names."""
+        """Create programs with these names."""
         for name in names:
             program = self.folder / name
             program.write_text(_PROGRAM.format(calls=self.folder / "calls"))
             program.chmod(0o755)
 
     def calls(self) -> list[list[str]]:
-        """Program and arguments of each call so far."""
+        """Return the program and arguments of each call so far."""
         record = self.folder / "calls"
         return [line.split("\x1f") for line in record.read_text().splitlines()] if record.exists() else []
 
     def environ(self, **more: str) -> dict[str, str]:
-        """An environment in which only they are found; FAKE_OUTPUT, FAKE_OUTPUT_OF, FAKE_FAILURE_OF steer them."""
+        """An environment with only these programs, controlled by FAKE_OUTPUT, FAKE_OUTPUT_OF and FAKE_FAILURE_OF."""
         quiet = {"FAKE_OUTPUT": "", "FAKE_OUTPUT_OF": "", "FAKE_FAILURE_OF": ""}
         return {"PATH": str(self.folder), **quiet, **more}
 
 
 def kubeconfig_view(context: str, provider: str = "") -> str:
-    """What ``kubectl config view --output=json`` prints for a cluster with this context."""
+    """Return the output of ``kubectl config view --output=json`` for a cluster with this context."""
     extensions = [{"name": "cluster_info", "extension": {"provider": provider}}] if provider else None
     return json.dumps(
         {

@@ -16,7 +16,7 @@ class RunBuild(Protocol):
 
 @pytest.fixture
 def run_build(tools: FakeTools, monkeypatch: pytest.MonkeyPatch) -> RunBuild:
-    """``run_build(*arguments, **environment)`` with no tools but the fake ones."""
+    """``run_build(*arguments, **environment)``, with only the fake tools on PATH."""
 
     def run(*arguments: str, **environment: str) -> None:
         for name in ("IMAGE_PREFIX", "IMAGE_TAG", "IMAGE_BUILDER", "IMAGE_BUILD_FLAGS", "IMAGE_SOURCE"):
@@ -40,32 +40,32 @@ def arguments_of(call: list[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("there", [("docker",), ("docker", "podman"), ("docker", "podman", "buildah")])
-def test_buildah_comes_before_podman_before_docker(tools: FakeTools, there: tuple[str, ...]) -> None:
+def test_buildah_is_preferred_to_podman_and_podman_to_docker(tools: FakeTools, there: tuple[str, ...]) -> None:
     tools.add(*there)
     assert find_builder(tools.environ()).kind == there[-1]
 
 
-def test_the_environment_chooses_another_tool_by_name_or_path(tools: FakeTools) -> None:
+def test_environment_selects_the_tool_by_name_or_path(tools: FakeTools) -> None:
     tools.add("buildah", "docker")
     assert find_builder(tools.environ(IMAGE_BUILDER="docker")).kind == "docker"
     path = str(tools.folder / "docker")
     assert find_builder(tools.environ(IMAGE_BUILDER=path)) == Builder(path, ())
 
 
-def test_no_tool_at_all_is_a_clear_error(tools: FakeTools) -> None:
-    with pytest.raises(BuildError, match="expected one of buildah, podman, docker on PATH, found none of them"):
+def test_missing_tools_are_a_clear_error(tools: FakeTools) -> None:
+    with pytest.raises(BuildError, match="expected one of buildah, podman, docker on PATH, found none"):
         find_builder(tools.environ())
 
 
-def test_a_chosen_tool_that_is_missing_or_unknown_is_a_clear_error(tools: FakeTools) -> None:
+def test_selected_tool_that_is_missing_or_unknown_is_a_clear_error(tools: FakeTools) -> None:
     tools.add("buildah", "make")
-    with pytest.raises(BuildError, match="IMAGE_BUILDER: expected a program that can be run, found no 'podman'"):
+    with pytest.raises(BuildError, match="IMAGE_BUILDER: expected an executable program, got 'podman'"):
         find_builder(tools.environ(IMAGE_BUILDER="podman"))
-    with pytest.raises(BuildError, match=r"IMAGE_BUILDER: expected buildah, podman, docker or a path .*, got 'make'"):
+    with pytest.raises(BuildError, match=r"IMAGE_BUILDER: expected buildah, podman, docker or the path .*, got 'make'"):
         find_builder(tools.environ(IMAGE_BUILDER="make"))
 
 
-def test_names_are_made_of_prefix_and_tag() -> None:
+def test_image_names_consist_of_prefix_and_tag() -> None:
     assert [image.name for image in images({}, test_images=False)] == [
         f"localhost/zeshel-tasks:{__version__}",
         f"localhost/zeshel-airflow:{__version__}",
@@ -78,11 +78,11 @@ def test_names_are_made_of_prefix_and_tag() -> None:
     ]
 
 
-def test_an_empty_prefix_is_no_prefix() -> None:
+def test_empty_prefix_is_omitted() -> None:
     assert images({"IMAGE_PREFIX": "", "IMAGE_TAG": "7"}, test_images=False)[0].name == "zeshel-tasks:7"
 
 
-def test_every_image_is_built_from_its_dockerfile_with_what_its_labels_tell(
+def test_every_image_is_built_from_its_dockerfile_with_its_label_arguments(
     tools: FakeTools, run_build: RunBuild
 ) -> None:
     tools.add("podman")
@@ -98,7 +98,7 @@ def test_every_image_is_built_from_its_dockerfile_with_what_its_labels_tell(
     assert told["SOURCE"] == "https://example.org/zeshel"
 
 
-def test_bases_and_flags_come_from_the_environment(tools: FakeTools, run_build: RunBuild) -> None:
+def test_environment_sets_base_images_and_flags(tools: FakeTools, run_build: RunBuild) -> None:
     tools.add("podman")
     run_build(
         TASKS_BASE_IMAGE="registry.example/python:1",
@@ -111,9 +111,7 @@ def test_bases_and_flags_come_from_the_environment(tools: FakeTools, run_build: 
     assert tasks[2:5] == ["--pull-never", "-v", "/a b:/a b:ro"]
 
 
-def test_the_image_of_the_tests_is_built_on_the_airflow_image_that_was_just_built(
-    tools: FakeTools, run_build: RunBuild
-) -> None:
+def test_test_image_is_built_on_the_new_airflow_image(tools: FakeTools, run_build: RunBuild) -> None:
     tools.add("docker")
     run_build("--test-images", IMAGE_TAG="7")
     last = [call for call in tools.calls() if call[1] == "build"][-1]
@@ -122,13 +120,13 @@ def test_the_image_of_the_tests_is_built_on_the_airflow_image_that_was_just_buil
 
 
 @pytest.mark.parametrize("tool", ["buildah", "podman", "docker"])
-def test_only_buildah_must_be_told_to_keep_layers(tools: FakeTools, run_build: RunBuild, tool: str) -> None:
+def test_only_buildah_needs_the_layers_option(tools: FakeTools, run_build: RunBuild, tool: str) -> None:
     tools.add(tool)
     run_build()
     assert ("--layers" in tools.calls()[0]) == (tool == "buildah")
 
 
-def test_name_size_and_time_of_each_image_are_printed_last(
+def test_build_ends_with_name_size_and_time_of_each_image(
     tools: FakeTools, run_build: RunBuild, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tools.add("buildah")
@@ -138,7 +136,7 @@ def test_name_size_and_time_of_each_image_are_printed_last(
     assert airflow.startswith("localhost/zeshel-airflow:7  1.48 GB  built in ")
 
 
-def test_buildah_saves_by_a_push_to_an_archive(tools: FakeTools, run_build: RunBuild, tmp_path: Path) -> None:
+def test_buildah_saves_by_pushing_to_an_archive(tools: FakeTools, run_build: RunBuild, tmp_path: Path) -> None:
     tools.add("buildah")
     old = tmp_path / "saved" / "localhost_zeshel-tasks_7.tar"
     old.parent.mkdir()
@@ -150,7 +148,7 @@ def test_buildah_saves_by_a_push_to_an_archive(tools: FakeTools, run_build: RunB
 
 
 @pytest.mark.parametrize(("tool", "more"), [("podman", ["--format", "docker-archive"]), ("docker", [])])
-def test_podman_and_docker_save_by_their_own_command(
+def test_podman_and_docker_save_with_their_own_command(
     tools: FakeTools, run_build: RunBuild, tmp_path: Path, tool: str, more: list[str]
 ) -> None:
     tools.add(tool)
@@ -160,16 +158,14 @@ def test_podman_and_docker_save_by_their_own_command(
     assert saved[-1] == [tool, "save", *more, "--output", str(archive), "localhost/zeshel-airflow:7"]
 
 
-def test_a_build_that_fails_ends_everything_with_its_command(tools: FakeTools, run_build: RunBuild) -> None:
+def test_failed_build_stops_and_shows_its_command(tools: FakeTools, run_build: RunBuild) -> None:
     tools.add("podman")
-    with pytest.raises(SystemExit, match=r"error: .*podman build .*images/tasks/Dockerfile.* ended with exit code 9"):
+    with pytest.raises(SystemExit, match=r"error: .*podman build .*images/tasks/Dockerfile.* failed with exit code 9"):
         run_build(FAKE_FAILURE_OF="build")
     assert len(tools.calls()) == 1
 
 
-def test_the_revision_tells_whether_files_differ_from_the_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_revision_marks_uncommitted_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "ROOT", tmp_path)
     assert build.revision() == ("", "")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]

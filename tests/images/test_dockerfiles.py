@@ -1,4 +1,4 @@
-"""What an image must be, as far as its Dockerfile tells. That it builds and runs, the tests on a cluster show."""
+"""Properties of the images that their Dockerfiles show. The cluster tests check that the images build and run."""
 
 import json
 import re
@@ -35,22 +35,22 @@ def sent_to_the_builder() -> set[str]:
     return exclude_paths(str(ROOT), [line for line in patterns if line and not line.startswith("#")])
 
 
-def test_every_stage_comes_from_the_base_or_from_a_stage_before(dockerfile: Dockerfile) -> None:
+def test_every_stage_starts_from_the_base_or_an_earlier_stage(dockerfile: Dockerfile) -> None:
     names = [stage.name for stage in dockerfile.stages]
     for number, stage in enumerate(dockerfile.stages):
         assert stage.base == "${BASE_IMAGE}" or stage.base in names[:number]
 
 
-def test_the_test_server_is_built_on_whatever_image_it_is_given() -> None:
+def test_test_server_is_built_on_the_given_image() -> None:
     assert read(TEST_S3).arguments == {"BASE_IMAGE": ""}
 
 
-def test_the_base_of_the_stages_has_torch_at_the_pinned_version() -> None:
+def test_base_image_of_tasks_has_the_pinned_torch() -> None:
     base = read(TASKS).arguments["BASE_IMAGE"]
     assert re.fullmatch(rf"docker\.io/pytorch/pytorch:{re.escape(pinned('torch'))}-cuda[\d.]+-cudnn\d+-runtime", base)
 
 
-def test_the_base_of_airflow_is_airflows_image_at_the_pinned_version() -> None:
+def test_base_image_of_airflow_has_the_pinned_version() -> None:
     expected = f"docker.io/apache/airflow:{pinned('apache-airflow')}-python3.11"
     assert read(AIRFLOW).arguments["BASE_IMAGE"] == expected
 
@@ -59,13 +59,13 @@ def test_containers_run_as_uid_50000(dockerfile: Dockerfile) -> None:
     assert dockerfile.final.values("USER")[-1] == "50000:0"
 
 
-def test_nothing_is_fetched_by_url(dockerfile: Dockerfile) -> None:
+def test_no_instruction_fetches_a_url(dockerfile: Dockerfile) -> None:
     assert [found.value for found in dockerfile.instructions if found.name == "ADD"] == []
     commands = [command for found in dockerfile.instructions if found.name == "RUN" for command in found.commands]
     assert [command for command in commands if command and Path(command[0]).name in ("curl", "wget", "git")] == []
 
 
-def test_what_is_copied_is_there_and_sent_to_the_builder(dockerfile: Dockerfile) -> None:
+def test_copied_files_exist_and_are_in_the_build_context(dockerfile: Dockerfile) -> None:
     sent = sent_to_the_builder()
     copied = [found for found in dockerfile.instructions if found.name == "COPY" and "from" not in found.flags]
     sources = [source.rstrip("/") for found in copied for source in found.sources]
@@ -73,7 +73,7 @@ def test_what_is_copied_is_there_and_sent_to_the_builder(dockerfile: Dockerfile)
     assert [source for source in sources if source not in sent] == []
 
 
-def test_nothing_else_is_sent_to_the_builder() -> None:
+def test_build_context_contains_nothing_else() -> None:
     sent = {path for path in sent_to_the_builder() if (ROOT / path).is_file()}
     tops = {path.split("/")[0] for path in sent}
     assert tops <= {".dockerignore", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"} | {
@@ -86,7 +86,7 @@ def test_nothing_else_is_sent_to_the_builder() -> None:
     assert [path for path in sent if "__pycache__" in path or path.endswith((".pyc", ".tar"))] == []
 
 
-def test_files_of_other_stages_come_from_stages_before(dockerfile: Dockerfile) -> None:
+def test_files_are_copied_only_from_earlier_stages(dockerfile: Dockerfile) -> None:
     names: list[str] = []
     for stage in dockerfile.stages:
         copied = [found.flags["from"] for found in stage.own if found.name == "COPY" and "from" in found.flags]
@@ -106,7 +106,7 @@ def test_every_pip_install_is_constrained_and_leaves_no_cache(dockerfile: Docker
             assert {"--no-deps", "--no-build-isolation"} <= set(command)
 
 
-def test_a_change_of_our_code_does_not_install_the_other_packages_again(shipped: Dockerfile) -> None:
+def test_change_of_our_code_does_not_reinstall_dependencies(shipped: Dockerfile) -> None:
     (stage,) = [stage for stage in shipped.stages if any("-r requirements.txt" in run for run in _own_runs(stage))]
     earlier = shipped.before(stage, "-r requirements.txt")
     copied = {source for found in earlier if found.name == "COPY" for source in found.sources}
@@ -120,7 +120,7 @@ def test_each_image_installs_its_own_extras() -> None:
         assert listing[3 : listing.index(">")] == extras
 
 
-def test_the_final_stage_of_the_tasks_image_takes_only_what_was_installed() -> None:
+def test_final_stage_of_tasks_image_copies_only_installed_packages() -> None:
     final = read(TASKS).final
     assert final.parent is None
     assert final.values("RUN") == []
@@ -130,7 +130,7 @@ def test_the_final_stage_of_the_tasks_image_takes_only_what_was_installed() -> N
     ]
 
 
-def test_the_tasks_image_writes_to_scratch_alone_and_starts_zeshel() -> None:
+def test_tasks_image_writes_only_to_scratch_and_starts_zeshel() -> None:
     final = read(TASKS).final
     expected = {
         "ZESHEL_SCRATCH": "/scratch",
@@ -145,7 +145,7 @@ def test_the_tasks_image_writes_to_scratch_alone_and_starts_zeshel() -> None:
     assert [json.loads(value) for value in final.values("ENTRYPOINT")] == [["zeshel"]]
 
 
-def test_the_airflow_image_has_the_dag_where_airflow_looks_and_makes_pods() -> None:
+def test_airflow_image_has_the_dag_and_the_kubernetes_runner() -> None:
     final = read(AIRFLOW).final
     environment = final.pairs("ENV")
     assert environment["AIRFLOW_HOME"] == "/opt/airflow"
@@ -155,14 +155,14 @@ def test_the_airflow_image_has_the_dag_where_airflow_looks_and_makes_pods() -> N
     assert "images/airflow/airflow.cfg /opt/airflow/airflow.cfg" in copies
 
 
-def test_the_airflow_image_keeps_the_entry_point_of_its_base() -> None:
-    """Airflow's own image waits for the database there, and the official chart relies on it."""
+def test_airflow_image_keeps_its_base_entry_point() -> None:
+    """The official chart relies on that entry point, which waits for the database."""
     final = read(AIRFLOW).final
     assert final.values("ENTRYPOINT") == []
     assert final.values("CMD") == []
 
 
-def test_the_labels_tell_what_was_built(shipped: Dockerfile) -> None:
+def test_labels_describe_the_build(shipped: Dockerfile) -> None:
     labels = shipped.final.pairs("LABEL")
     assert [name for name in LABELS if not labels.get(f"org.opencontainers.image.{name}")] == []
     declared = {value.partition("=")[0] for value in shipped.final.values("ARG")}

@@ -18,39 +18,39 @@ def archive(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_kind_cluster_is_known_by_the_name_of_its_context() -> None:
+def test_kind_cluster_is_detected_by_its_context_name() -> None:
     command = load_command(ARCHIVE, Context("kind-two-nodes"), {})
     assert command == ["kind", "load", "image-archive", str(ARCHIVE), "--name", "two-nodes"]
 
 
-def test_a_minikube_cluster_is_known_by_what_minikube_wrote_of_it() -> None:
+def test_minikube_cluster_is_detected_by_its_kubeconfig_extension() -> None:
     command = load_command(ARCHIVE, Context("gpu-profile", (MINIKUBE,)), {})
     assert command == ["minikube", "image", "load", str(ARCHIVE), "--profile", "gpu-profile"]
 
 
-def test_a_command_of_the_environment_comes_first() -> None:
+def test_command_from_the_environment_takes_precedence() -> None:
     environ = {"IMAGE_LOAD": "ctr --address '/run/a b.sock' -n k8s.io images import {}"}
     command = load_command(ARCHIVE, Context("kind-kind"), environ)
     assert command == ["ctr", "--address", "/run/a b.sock", "-n", "k8s.io", "images", "import", str(ARCHIVE)]
 
 
-def test_the_archive_may_be_part_of_a_word_of_the_command() -> None:
+def test_archive_may_be_part_of_a_word_of_the_command() -> None:
     command = load_command(ARCHIVE, None, {"IMAGE_LOAD": "skopeo copy docker-archive:{} oci:/images"})
     assert command[2] == f"docker-archive:{ARCHIVE}"
 
 
-def test_a_command_without_a_place_for_the_archive_is_refused() -> None:
+def test_command_without_archive_placeholder_is_rejected() -> None:
     with pytest.raises(ImageLoadError, match=r"IMAGE_LOAD: expected a command with \{\} .*, got 'ctr images import'"):
         load_command(ARCHIVE, None, {"IMAGE_LOAD": "ctr images import"})
 
 
 @pytest.mark.parametrize("context", [Context("production"), Context("minikube"), None])
-def test_any_other_cluster_needs_a_command(context: Context | None) -> None:
+def test_other_clusters_need_a_command(context: Context | None) -> None:
     with pytest.raises(ImageLoadError, match="expected the context of a kind or minikube cluster, or a command in IM"):
         load_command(ARCHIVE, context, {})
 
 
-def test_the_current_context_is_kubectls(tools: FakeTools) -> None:
+def test_current_context_comes_from_kubectl(tools: FakeTools) -> None:
     tools.add("kubectl")
     view = tools.environ(FAKE_OUTPUT_OF="config", FAKE_OUTPUT=kubeconfig_view("gpu-profile", MINIKUBE))
     assert current_context(view) == Context("gpu-profile", (MINIKUBE,))
@@ -58,14 +58,14 @@ def test_the_current_context_is_kubectls(tools: FakeTools) -> None:
     assert current_context(plain) == Context("fixture")
 
 
-def test_without_a_kubeconfig_there_is_no_context(tools: FakeTools) -> None:
+def test_missing_kubeconfig_means_no_context(tools: FakeTools) -> None:
     tools.add("kubectl")
     empty = '{"kind": "Config", "contexts": null, "clusters": null, "current-context": ""}'
     assert current_context(tools.environ(FAKE_OUTPUT_OF="config", FAKE_OUTPUT=empty)) is None
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here")
-def test_a_real_kubectl_is_understood(tmp_path: Path) -> None:
+def test_output_of_real_kubectl_is_parsed(tmp_path: Path) -> None:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(kubeconfig_view("kind-real"))
     kubectl = shutil.which("kubectl")
@@ -74,30 +74,30 @@ def test_a_real_kubectl_is_understood(tmp_path: Path) -> None:
     assert current_context(environ) == Context("kind-real")
 
 
-def test_each_archive_is_loaded_in_turn(tools: FakeTools, archive: Path) -> None:
+def test_archives_are_loaded_in_order(tools: FakeTools, archive: Path) -> None:
     tools.add("kubectl", "kind")
     environ = tools.environ(FAKE_OUTPUT_OF="config", FAKE_OUTPUT=kubeconfig_view("kind-kind"))
     load([archive, archive], environ)
     assert tools.calls()[1:] == [["kind", "load", "image-archive", str(archive), "--name", "kind"]] * 2
 
 
-def test_an_archive_that_is_not_there_is_named(tools: FakeTools, tmp_path: Path) -> None:
+def test_missing_archive_is_named(tools: FakeTools, tmp_path: Path) -> None:
     with pytest.raises(ImageLoadError, match=r"expected an image archive at .*/missing.tar, found none"):
         load([tmp_path / "missing.tar"], tools.environ(IMAGE_LOAD="ctr {}"))
 
 
-def test_a_program_that_is_not_there_is_named(tools: FakeTools, archive: Path) -> None:
+def test_missing_program_is_named(tools: FakeTools, archive: Path) -> None:
     with pytest.raises(ImageLoadError, match="expected ctr on PATH, found none"):
         load([archive], tools.environ(IMAGE_LOAD="ctr {}"))
 
 
-def test_a_load_that_fails_is_an_error(tools: FakeTools, archive: Path) -> None:
+def test_failed_load_is_an_error(tools: FakeTools, archive: Path) -> None:
     tools.add("ctr")
     with pytest.raises(ImageLoadError, match=r"ctr import .* ended with exit code 9"):
         load([archive], tools.environ(IMAGE_LOAD="ctr import {}", FAKE_FAILURE_OF="import"))
 
 
-def test_the_command_line_ends_with_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line_exits_with_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.cluster import image_loading
 
     monkeypatch.setenv("IMAGE_LOAD", "ctr {}")

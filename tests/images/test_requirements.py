@@ -21,12 +21,12 @@ types-boto3-s3==1.43.106
 """
 
 
-def test_requirements_are_the_packages_own_and_those_of_the_extras() -> None:
+def test_requirements_include_the_package_and_the_extras() -> None:
     assert requirements(PYPROJECT, []) == ["boto3>=1.40", "pyyaml>=6"]
     assert requirements(PYPROJECT, ["airflow"]) == ["boto3>=1.40", "pyyaml>=6", "apache-airflow~=3.3"]
 
 
-def test_an_extra_that_is_not_there_is_an_error() -> None:
+def test_unknown_extra_is_an_error() -> None:
     with pytest.raises(KeyError, match="tests"):
         requirements(PYPROJECT, ["tests"])
 
@@ -39,16 +39,16 @@ def test_each_direct_requirement_of_an_image_is_pinned(extra: str) -> None:
     assert [line for line in listed if re.split(r"[<>=~!\[; ]", line)[0].lower() not in names] == []
 
 
-def test_on_an_empty_base_every_pin_holds() -> None:
+def test_every_pin_applies_on_an_empty_base() -> None:
     assert pins(CONSTRAINTS, installed=()) == CONSTRAINTS.splitlines()[1:]
 
 
-def test_libraries_of_the_base_stay_as_they_are() -> None:
+def test_libraries_of_the_base_image_are_not_pinned() -> None:
     kept = pins(CONSTRAINTS, installed={"botocore", "pyyaml", "types-boto3-s3"})
     assert kept == ["apache-airflow-providers-standard==1.21.0"]
 
 
-def test_airflow_and_its_providers_are_taken_at_our_pins_wherever_they_are_installed() -> None:
+def test_airflow_and_its_providers_are_always_pinned() -> None:
     kept = pins(CONSTRAINTS, installed={"apache-airflow-providers-standard", "botocore"})
     assert "apache-airflow-providers-standard==1.21.0" in kept
     assert "botocore==1.44.5" not in kept

@@ -27,21 +27,21 @@ def client() -> Iterator[Any]:
     thread.join()
 
 
-def test_the_buckets_are_there_and_keep_what_is_put(client: Any) -> None:
+def test_buckets_exist_and_store_objects(client: Any) -> None:
     assert {bucket["Name"] for bucket in client.list_buckets()["Buckets"]} >= {"first", "second"}
     client.put_object(Bucket="second", Key="a/b", Body=b"text")
     assert client.get_object(Bucket="second", Key="a/b")["Body"].read() == b"text"
 
 
-def test_of_two_conditional_writes_the_second_is_refused(client: Any) -> None:
+def test_second_conditional_write_is_rejected(client: Any) -> None:
     client.put_object(Bucket="first", Key="manifest.json", Body=b"first", IfNoneMatch="*")
     with pytest.raises(ClientError, match="PreconditionFailed"):
         client.put_object(Bucket="first", Key="manifest.json", Body=b"second", IfNoneMatch="*")
     assert client.get_object(Bucket="first", Key="manifest.json")["Body"].read() == b"first"
 
 
-def test_requests_are_answered_one_at_a_time() -> None:
-    """So that a conditional write is one step, as it is on a real server."""
+def test_requests_are_served_one_at_a_time() -> None:
+    """A conditional write must be atomic, as on a real server."""
     threads = 8
     together, inside, most = threading.Barrier(threads), [], []
 
@@ -63,6 +63,6 @@ def test_requests_are_answered_one_at_a_time() -> None:
     assert most == [1] * threads
 
 
-def test_a_bucket_name_that_is_not_allowed_is_refused() -> None:
+def test_invalid_bucket_name_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"(?s)bucket 'No' was refused with status 400: .*InvalidBucketName"):
         s3_server("127.0.0.1", 0, ["No"])

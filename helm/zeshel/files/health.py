@@ -1,7 +1,7 @@
-"""Asks Airflow's API server, without importing Airflow: that alone takes seconds on a small machine.
+"""Query the health of Airflow from its API server. Importing Airflow instead would take seconds on a small machine.
 
-health.py wait             returns once it answers
-health.py alive COMPONENT  exit code 1 if the component's heartbeat has stopped
+health.py wait             waits until the API server answers
+health.py alive COMPONENT  exits with code 1 if the component's heartbeat has stopped
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ADDRESS = "http://127.0.0.1:8080/api/v2/monitor/health"
 
 
 def health() -> dict[str, Any] | None:
-    """State and heartbeat of each component; None if the API server does not answer."""
+    """Return the state and heartbeat of each component, or None if the API server does not answer."""
     try:
         with urlopen(ADDRESS, timeout=10) as answer:
             return dict(json.load(answer))
@@ -26,15 +26,15 @@ def health() -> dict[str, Any] | None:
 
 
 def wait() -> None:
-    """Tasks need the API server from their first moment, so the scheduler starts after it."""
+    """Wait for the API server. Tasks need it as soon as they start, so the scheduler must start after it."""
     while health() is None:
         time.sleep(1)
 
 
 def has_stopped(component: str) -> bool:
-    """Whether the component said nothing for longer than Airflow allows.
+    """Return True if the component sent no heartbeat for longer than Airflow allows.
 
-    No answer means no: the API server has a probe of its own, and the others need not die with it.
+    Return False if the API server does not answer: it has its own probe, and its failure must not restart the others.
     """
     answer = health()
     return answer is not None and answer[component]["status"] == "unhealthy"

@@ -1,4 +1,5 @@
-# Before Airflow starts: its database, the stages' pool, and the login as its simple auth manager wants it.
+# Runs before Airflow starts: migrates its database, creates the stages' pool, and writes the login for its simple auth
+# manager.
 set -eu
 airflow db migrate
 airflow pools set "$ZESHEL_POOL" "$ZESHEL_POOL_SLOTS" "Pods of zeshel's stages" --include-deferred

@@ -1,22 +1,22 @@
-{{/* Combinations that cannot work, and that a schema cannot see. */}}
+{{/* Reject combinations of values that cannot work and that a JSON schema cannot express. */}}
 {{- define "zeshel.checks" -}}
 {{- $values := .Values -}}
 {{- if and $values.standalone.enabled $values.airflow.enabled -}}
-{{- fail "standalone.enabled and airflow.enabled: expected at most one, got both; each is a whole Airflow" -}}
+{{- fail "standalone.enabled and airflow.enabled: expected at most one, got both; each installs a complete Airflow" -}}
 {{- end -}}
-{{- /* Unlike fail, required lets `helm lint` pass without values. */ -}}
-{{- $address := include "zeshel.storeAddress" . | required "store.address: expected s3://bucket/prefix, got nothing; or set devStore.enabled=true to try things out" -}}
+{{- /* `required`, not `fail`, so that `helm lint` passes without values. */ -}}
+{{- $address := include "zeshel.storeAddress" . | required "store.address: expected s3://bucket/prefix, got nothing; for a trial, set devStore.enabled=true instead" -}}
 {{- if and $values.devStore.enabled (or $values.store.endpoint $values.store.existingSecret) -}}
-{{- fail "devStore.enabled: expected store.endpoint and store.existingSecret to be empty, since devStore gives both" -}}
+{{- fail "devStore.enabled: expected store.endpoint and store.existingSecret to be empty, because devStore sets both" -}}
 {{- end -}}
 {{- if and (not $values.stages.inCluster) (not $values.stages.connectionId) -}}
-{{- fail "stages.connectionId: expected the Airflow connection to the stages' cluster, since stages.inCluster is false; got nothing" -}}
+{{- fail "stages.connectionId: expected an Airflow connection to the stages' cluster, because stages.inCluster is false; got nothing" -}}
 {{- end -}}
 {{- if and $values.stages.inCluster $values.stages.connectionId -}}
-{{- fail (printf "stages.inCluster: expected false, since stages.connectionId is %q" $values.stages.connectionId) -}}
+{{- fail (printf "stages.inCluster: expected false, because stages.connectionId is %q; got true" $values.stages.connectionId) -}}
 {{- end -}}
 {{- if and $values.dag.deadlineMinutes (not $values.dag.notifier) -}}
-{{- fail "dag.notifier: expected whom a missed dag.deadlineMinutes is told, got nothing" -}}
+{{- fail "dag.notifier: expected a notifier, because dag.deadlineMinutes is set; got nothing" -}}
 {{- end -}}
 {{- if and $values.resourceQuota.enabled (not $values.resourceQuota.hard) -}}
 {{- fail "resourceQuota.hard: expected limits, got none" -}}
@@ -24,7 +24,7 @@
 {{- if $values.airflow.enabled }}{{ include "zeshel.officialChartChecks" . }}{{ end -}}
 {{- end -}}
 
-{{/* Its values are out of our templates' reach, so what must agree with ours is compared. */}}
+{{/* Our templates cannot set the official chart's values, so check that they agree with ours. */}}
 {{- define "zeshel.officialChartChecks" -}}
 {{- $airflow := .Values.airflow -}}
 {{- $ours := include "zeshel.airflowImage" . -}}
@@ -36,10 +36,10 @@
 {{- $fullname := include "zeshel.fullname" . -}}
 {{- range $name := compact (list (printf "%s-settings" $fullname) (printf "%s-airflow" $fullname) (include "zeshel.storeSecret" .)) -}}
 {{- if not (regexMatch (printf "name: *['\"]?%s['\"]?\\s" (regexQuoteMeta $name)) (printf "%s\n" $sources)) -}}
-{{- fail (printf "airflow.extraEnvFrom: expected it to name %s, which Airflow's containers need; got\n%s" $name $sources) -}}
+{{- fail (printf "airflow.extraEnvFrom: expected a reference to %s, which Airflow's containers need; got\n%s" $name $sources) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (contains "KubernetesExecutor" $airflow.executor) (not $airflow.allowPodLaunching) -}}
-{{- fail (printf "airflow.allowPodLaunching: expected true with airflow.executor %s, which makes a pod for each task; got false" $airflow.executor) -}}
+{{- fail (printf "airflow.allowPodLaunching: expected true with airflow.executor %s, which creates a pod for each task; got false" $airflow.executor) -}}
 {{- end -}}
 {{- end -}}

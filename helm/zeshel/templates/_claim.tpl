@@ -1,4 +1,4 @@
-{{/* A volume claim. Takes (list $ component persistence). */}}
+{{/* A persistent volume claim. Takes (list $ component persistence). */}}
 {{- define "zeshel.claim" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}

@@ -1,6 +1,6 @@
 {{/*
-Names. They depend on nothing but the release's name: the official chart evaluates them in its own scope, where our
-values and our chart's name are not to be seen.
+Names of objects. They depend only on the release's name, because the official chart evaluates them in its own scope,
+where our values and our chart's name are not available.
 */}}
 {{- define "zeshel.fullname" -}}
 {{- if contains "zeshel" .Release.Name -}}
@@ -40,7 +40,7 @@ values and our chart's name are not to be seen.
 {{- printf "%s:%s" .Values.images.airflow.repository (.Values.images.airflow.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 
-{{/* Labels of our objects. Takes (list $ component). */}}
+{{/* Labels of an object. Takes (list $ component). */}}
 {{- define "zeshel.labels" -}}
 {{- $root := index . 0 -}}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
@@ -56,7 +56,7 @@ app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{/* What the Pod Security Standard "restricted" asks of a container, and a root file system that nothing writes to. */}}
+{{/* Security context required by the Pod Security Standard "restricted", plus a read-only root file system. */}}
 {{- define "zeshel.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

@@ -1,4 +1,5 @@
-{{/* ZESHEL_PODS: `stages` with what the chart computes, as JSON. Empty strings mean "not set", which the DAG calls null. */}}
+{{/* ZESHEL_PODS: `stages` and the values that the chart computes, as JSON. Omits connectionId and
+priorityClassName if they are empty, because the DAG expects null for "not set". */}}
 {{- define "zeshel.pods" -}}
 {{- $pods := omit (deepCopy .Values.stages) "connectionId" -}}
 {{- $_ := set $pods "image" (include "zeshel.tasksImage" .) -}}
@@ -33,7 +34,7 @@
 {{- include "zeshel.storeAddress" . }}/inputs
 {{- end -}}
 
-{{/* ZESHEL_DEFAULTS: what the trigger form starts with, as JSON. */}}
+{{/* ZESHEL_DEFAULTS: the defaults of the trigger form, as JSON. */}}
 {{- define "zeshel.defaults" -}}
 {{- $defaults := deepCopy .Values.dag.defaults -}}
 {{- if .Values.sampleInputs.enabled -}}

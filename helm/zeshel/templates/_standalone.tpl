@@ -1,4 +1,4 @@
-{{/* What all containers of the standalone Airflow have in common. */}}
+{{/* The part that all containers of the standalone Airflow share. */}}
 {{- define "zeshel.standaloneContainer" -}}
 {{- $keys := include "zeshel.standaloneSecret" . -}}
 image: {{ include "zeshel.airflowImage" . }}
@@ -27,7 +27,8 @@ volumeMounts:
   - {name: chart, mountPath: /opt/airflow/airflow.cfg, subPath: airflow.cfg, readOnly: true}
 {{- end -}}
 
-{{/* Takes the component's name in the API server's health report. Ten minutes of silence: a busy small machine stutters. */}}
+{{/* Takes the component's name in the API server's health report. Allows ten minutes without a heartbeat, because a busy
+small machine may stall. */}}
 {{- define "zeshel.standaloneLiveness" -}}
 livenessProbe:
   exec:

@@ -1,4 +1,4 @@
-{{/* Where the store is, with what devStore gives where nothing else is said. */}}
+{{/* Address of the store. `devStore` supplies it unless `store.address` is set. */}}
 {{- define "zeshel.storeAddress" -}}
 {{- .Values.store.address | default (ternary (printf "s3://%s" .Values.devStore.bucket) "" .Values.devStore.enabled) | trimSuffix "/" -}}
 {{- end -}}
@@ -7,13 +7,13 @@
 {{- .Values.store.endpoint | default (ternary (printf "http://%s-store.%s.svc:8333" (include "zeshel.fullname" .) .Release.Namespace) "" .Values.devStore.enabled) -}}
 {{- end -}}
 
-{{/* Environment variables by which boto3 finds it, as a YAML mapping. */}}
+{{/* Environment variables with which boto3 finds the store, as a YAML mapping. */}}
 {{- define "zeshel.storeEnv" -}}
 {{- $region := .Values.store.region | default (ternary "us-east-1" "" .Values.devStore.enabled) -}}
 {{- $env := dict -}}
 {{- with include "zeshel.storeEndpoint" . }}{{ $_ := set $env "AWS_ENDPOINT_URL" . }}{{ end -}}
 {{- with $region -}}
-{{- /* boto3 reads the second name, the other SDKs of AWS the first. */ -}}
+{{- /* boto3 reads the second name; the other AWS SDKs read the first. */ -}}
 {{- $_ := set $env "AWS_REGION" . -}}
 {{- $_ := set $env "AWS_DEFAULT_REGION" . -}}
 {{- end -}}

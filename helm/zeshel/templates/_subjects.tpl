@@ -1,4 +1,4 @@
-{{/* Service accounts of what runs the operator, as a YAML list. */}}
+{{/* Service accounts that run the operator, as a YAML list. */}}
 {{- define "zeshel.subjects" -}}
 {{- $subjects := list -}}
 {{- if .Values.standalone.enabled -}}
@@ -21,7 +21,7 @@
 {{- if $result }}{{ $result | uniq | toYaml }}{{ end -}}
 {{- end -}}
 
-{{/* As the official chart names the service account of a component. Takes (list $ component). */}}
+{{/* Name of a component's service account in the official chart. Takes (list $ component). */}}
 {{- define "zeshel.officialChartAccount" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
