@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,9 @@ def peak_gpu_memory_mb() -> float | None:
     return None if cuda is None else round(cuda.max_memory_allocated() / 1e6, 1)
 
 
+@cache  # reading the metadata of seven packages takes 30 ms, and every stage of a run asks
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide numbers, as far as they are installed."""
+    """Versions of Python and of the installed packages that affect numbers."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
