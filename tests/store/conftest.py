@@ -9,6 +9,7 @@ import boto3
 import pytest
 
 from tests.store.cleanups import MakeArtifact, folder_of
+from tests.store.memory import MemoryStore
 from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.store import Attempt, LocalStore, Manifest, S3Store, Store, artifact_folder
@@ -17,9 +18,11 @@ from zeshel_tasks.store.s3 import s3_client
 
 @pytest.fixture(params=["local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty store of each kind."""
+    """An empty store: of each kind, or of the kind that a test asks for by an indirect parameter."""
     if request.param == "local":
         return LocalStore(tmp_path / "store")
+    if request.param == "memory":
+        return MemoryStore()
     return S3Store(request.getfixturevalue("bucket"), "some/prefix")
 
 

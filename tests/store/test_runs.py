@@ -231,3 +231,8 @@ def test_every_address_of_a_store_opens(tmp_path: Path) -> None:
     assert open_store(f"file://{tmp_path}").address == str(tmp_path)
     assert open_store(str(tmp_path)).address == str(tmp_path)
     assert open_store("s3://bucket/prefix/").address == "s3://bucket/prefix"
+
+
+def test_address_of_a_store_opens_that_store(store: Store) -> None:
+    store.put("key", b"content")
+    assert open_store(store.address).get("key") == b"content"

@@ -1,4 +1,4 @@
-"""What every store promises: the same tests for the local one and for S3."""
+"""The promises of a store, tested on the local one, on S3 and on the one in memory that other tests use."""
 
 import os
 import random
@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from zeshel_tasks.errors import ConfigError, TryAgain
-from zeshel_tasks.store import Store, open_store
+from zeshel_tasks.store import Store
+
+pytestmark = pytest.mark.parametrize("store", ["local", "s3", "memory"], indirect=True)
 
 ALL_BYTES = bytes(range(256)) * 3 + b"\r\n\x00\xff"
 
@@ -273,11 +275,6 @@ def test_a_key_that_not_every_store_can_have_is_refused(store: Store, tmp_path: 
 def test_a_prefix_that_leads_out_of_the_store_is_refused(store: Store, prefix: str) -> None:
     with pytest.raises(ConfigError, match="store key"):
         list(store.keys(prefix))
-
-
-def test_its_address_opens_the_same_store(store: Store) -> None:
-    store.put("key", b"content")
-    assert open_store(store.address).get("key") == b"content"
 
 
 def test_a_listing_tells_size_age_and_version(store: Store) -> None:

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.stages.fake_stage import FakeStage
+from tests.store.memory import MemoryStore
 from tests.store.wrapped import AgedStore
 from tests.two_at_once.baton import Baton, Killed
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.pipeline.contract import Job, Metrics, derived_artifact, run_stage
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.store import Artifact, LocalStore, Manifest, Run, Store
+from zeshel_tasks.store import Artifact, Manifest, Run, Store
 from zeshel_tasks.store.artifacts import manifest_key, read_manifest_now
 from zeshel_tasks.store.garbage import clean_up
 from zeshel_tasks.store.lock import LOCK
@@ -83,7 +84,7 @@ class Situation:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.baton = Baton(seed)
-        self.store = Witness(LocalStore(folder), self.baton)
+        self.store = Witness(MemoryStore(), self.baton)
         STORES[str(folder)] = self.store
         self.folder, self.seed = folder, seed
         self.runs: set[str] = set()
