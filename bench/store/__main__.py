@@ -23,7 +23,8 @@ from typing import Any
 import psutil
 
 from zeshel_tasks.compute.machine import peak_memory_mb, reset_peak_memory
-from zeshel_tasks.store import Artifact, Attempt, Manifest, S3Store
+from zeshel_tasks.store import Artifact, Attempt, Manifest
+from zeshel_tasks.store.s3 import S3Store
 
 LIMIT_MB = 256 * 2**20 / 1e6
 _FOLDER = "artifacts/bench/large"

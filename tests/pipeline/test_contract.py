@@ -15,9 +15,9 @@ from tests.stages.fake_stage import FakeStage, leaves
 from zeshel_tasks import __version__
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, Preempted, TryAgain
-from zeshel_tasks.pipeline.contract import Job, Metrics, Stage, derived_artifact, run_stage
+from zeshel_tasks.pipeline.contract import Job, Stage, derived_artifact, run_stage
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.store import Artifact, Run, open_run
+from zeshel_tasks.store import Artifact, Metrics, Run, open_run
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from zeshel_tasks.pipeline.contract import Job, Metrics, Stage
+from zeshel_tasks.pipeline.contract import Job, Stage
+from zeshel_tasks.store import Metrics
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import pytest
 
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, StoreUnavailable
-from zeshel_tasks.store import Artifact, Attempt, LocalStore, Manifest, S3Store, Store, artifact_folder, fingerprint
+from zeshel_tasks.store import Artifact, Attempt, LocalStore, Manifest, Store, artifact_folder, fingerprint
 from zeshel_tasks.store.artifacts import read_manifest
+from zeshel_tasks.store.s3 import S3Store
 
 FOLDER = artifact_folder("train-biencoder", "f" * 64)
 FILES = {"curve.jsonl": b'{"step": 1}\n', "model/config.json": b"{}", "model/tower/weights.bin": bytes(range(256))}

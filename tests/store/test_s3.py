@@ -11,8 +11,7 @@ import pytest
 
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.store import S3Store
-from zeshel_tasks.store.s3 import object_tags, s3_client, split_s3_address
+from zeshel_tasks.store.s3 import S3Store, object_tags, s3_client, split_s3_address
 
 Behind = Callable[[Callable[[Request, Forward], Answer]], S3Store]
 

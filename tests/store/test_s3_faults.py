@@ -31,8 +31,9 @@ from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, StoreUn
 from zeshel_tasks.pipeline import contract
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, S3Store, open_run, s3
+from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, open_run, s3
 from zeshel_tasks.store.artifacts import read_manifest
+from zeshel_tasks.store.s3 import S3Store
 
 Behind = Callable[[Callable[[Request, Forward], Answer]], S3Store]
 

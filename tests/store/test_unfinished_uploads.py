@@ -19,9 +19,10 @@ from tests.store.s3_proxy import Answer, Forward, Request, refusal
 from zeshel_tasks.cli import _stop, _ToldToStop
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.pipeline import contract
-from zeshel_tasks.pipeline.contract import Job, Metrics, run_stage
+from zeshel_tasks.pipeline.contract import Job, run_stage
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.store import S3Store, open_run, s3
+from zeshel_tasks.store import Metrics, open_run, s3
+from zeshel_tasks.store.s3 import S3Store
 
 Behind = Callable[[Callable[[Request, Forward], Answer]], S3Store]
 

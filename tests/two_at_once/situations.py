@@ -10,9 +10,9 @@ from tests.store.memory import MemoryStore
 from tests.store.wrapped import AgedStore
 from tests.two_at_once.baton import Baton, Killed
 from zeshel_tasks.errors import CorruptArtifact
-from zeshel_tasks.pipeline.contract import Job, Metrics, derived_artifact, run_stage
+from zeshel_tasks.pipeline.contract import Job, derived_artifact, run_stage
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.store import Artifact, Manifest, Run, Store
+from zeshel_tasks.store import Artifact, Manifest, Metrics, Run, Store
 from zeshel_tasks.store.artifacts import manifest_key, read_manifest_now
 from zeshel_tasks.store.garbage import clean_up
 from zeshel_tasks.store.lock import LOCK

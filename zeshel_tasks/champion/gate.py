@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from zeshel_tasks.champion.champions import Champions
 from zeshel_tasks.config import PromoteConfig
-
-if TYPE_CHECKING:  # the DAG processor reads this: boto3 is heavy, and it does not need it
-    from zeshel_tasks.champion.champions import Champions
-
-Metrics = dict[str, Any]
+from zeshel_tasks.store import Metrics
 
 
 def decide(compared: Metrics, config: PromoteConfig) -> Metrics:

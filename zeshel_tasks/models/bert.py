@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.store import S3Store, open_store
+from zeshel_tasks.store import open_store
 from zeshel_tasks.text.redaction import without_secrets
 from zeshel_tasks.text.safe_text import quoted
 
@@ -213,7 +213,6 @@ def _from_hub(name: str) -> Path:
 
 def _from_s3(address: str, target: Path) -> Path:
     store = open_store(address)
-    assert isinstance(store, S3Store)
     names = [key for key in store.keys("") if "/" not in key]
     if "config.json" not in names:
         raise ConfigError(f"bert_model: expected config.json at {address}, got {', '.join(names) or 'nothing'}")

@@ -8,10 +8,12 @@ from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
-from zeshel_tasks.champion.gate import Metrics, decide_now
+from zeshel_tasks.champion.champions import read_champions
+from zeshel_tasks.champion.gate import decide_now
 from zeshel_tasks.orchestration.params import recipe_of, run_config_of
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.orchestration.web.links import report_page
+from zeshel_tasks.store import Metrics, open_run
 from zeshel_tasks.text.safe_text import one_line
 
 
@@ -34,9 +36,6 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not
         Raises:
             TaskAwaitingInput: the question is put.
         """
-        from zeshel_tasks.champion.champions import read_champions
-        from zeshel_tasks.store import open_run  # not at import: boto3 is heavy, and the DAG processor does not need it
-
         params, run = context["params"], open_run(run_address(self.store, context["run_id"]))
         if not run_config_of(params).approve:
             self.log.info("nobody is asked: the Param approve is not set")

@@ -19,13 +19,11 @@ from zeshel_tasks.compute import machine
 from zeshel_tasks.config import HELDOUT_SPLITS, Recipe, Split, StageConfig
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, TryAgain
 from zeshel_tasks.pipeline.lineage import read_inputs
-from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, artifact_folder, fingerprint, open_run
+from zeshel_tasks.store import Artifact, Attempt, Manifest, Metrics, Run, artifact_folder, fingerprint, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 from zeshel_tasks.text.redaction import recorded
 
 log = logging.getLogger(__name__)
-
-Metrics = dict[str, Any]
 
 COMMIT_PAUSES = (5, 10, 20, 40, *[60] * 14)
 """Seconds between attempts to commit, a quarter of an hour in all."""

@@ -20,9 +20,9 @@ from zeshel_tasks.config import (
     TrainBiencoderConfig,
     TrainCrossencoderConfig,
 )
-from zeshel_tasks.pipeline.contract import Metrics, Stage
+from zeshel_tasks.pipeline.contract import Stage
 from zeshel_tasks.report.results_table import results_table
-from zeshel_tasks.store import Artifact, Run
+from zeshel_tasks.store import Artifact, Metrics, Run
 from zeshel_tasks.store.identity import content_identity
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from zeshel_tasks.champion.gate import shown_comparison
 from zeshel_tasks.config import ALL_SPLITS
-from zeshel_tasks.pipeline.contract import Metrics
+from zeshel_tasks.store import Metrics
 
 _WIDTH = 120
 

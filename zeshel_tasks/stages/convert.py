@@ -6,8 +6,8 @@ from pathlib import Path
 
 from zeshel_tasks.data.blink_format import convert_metrics, convert_split
 from zeshel_tasks.data.zeshel import Dataset
-from zeshel_tasks.pipeline.contract import Job, Metrics
-from zeshel_tasks.store import Artifact
+from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.store import Artifact, Metrics
 
 
 def work(job: Job) -> Metrics:

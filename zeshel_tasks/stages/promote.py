@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.champion.gate import decide_now
 from zeshel_tasks.errors import TryAgain
-from zeshel_tasks.pipeline.contract import Job, Metrics
-from zeshel_tasks.store import artifact_folder
+from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.store import Metrics, artifact_folder
 
 log = logging.getLogger(__name__)
 

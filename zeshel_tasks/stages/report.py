@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from zeshel_tasks.pipeline.contract import Job, Metrics
+from zeshel_tasks.pipeline.contract import Job
 from zeshel_tasks.report.content import DataSource, Provenance, ReportContent
 from zeshel_tasks.report.draw import draw_report
 from zeshel_tasks.report.results_table import results
 from zeshel_tasks.report.run_report import DRAWN_FILE
 from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.stages.mistakes import most_confident_mistakes
-from zeshel_tasks.store import Manifest
+from zeshel_tasks.store import Manifest, Metrics
 from zeshel_tasks.text.redaction import recorded
 
 _TRAININGS = ("train-biencoder", "train-crossencoder")

@@ -12,9 +12,10 @@ from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
 from zeshel_tasks.models.bert import bert_directory, load_tokenizer
 from zeshel_tasks.models.biencoder import new_biencoder
-from zeshel_tasks.pipeline.contract import Job, Metrics
+from zeshel_tasks.pipeline.contract import Job
 from zeshel_tasks.stages.inputs import split_file, tokenize_worlds
 from zeshel_tasks.stages.training import plan_training, start_tokens, train
+from zeshel_tasks.store import Metrics
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import Fit
 from zeshel_tasks.training.hard_negatives import HardNegatives

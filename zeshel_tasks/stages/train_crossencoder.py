@@ -14,9 +14,10 @@ from zeshel_tasks.errors import DataError
 from zeshel_tasks.models.bert import bert_directory, load_tokenizer
 from zeshel_tasks.models.biencoder import mention_tower
 from zeshel_tasks.models.crossencoder import new_crossencoder
-from zeshel_tasks.pipeline.contract import Job, Metrics
+from zeshel_tasks.pipeline.contract import Job
 from zeshel_tasks.stages.inputs import candidate_sets
 from zeshel_tasks.stages.training import plan_training, start_tokens, train
+from zeshel_tasks.store import Metrics
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
 from zeshel_tasks.training.fit import Fit
 from zeshel_tasks.training.objective import Objective

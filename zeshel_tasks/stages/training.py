@@ -8,8 +8,9 @@ from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.blink_weights import weights_file
-from zeshel_tasks.pipeline.contract import Job, Metrics
+from zeshel_tasks.pipeline.contract import Job
 from zeshel_tasks.stages.json_lines import write_json_lines
+from zeshel_tasks.store import Metrics
 from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
 from zeshel_tasks.training.launch import processes_for, run_in_processes
 

@@ -1,10 +1,14 @@
-"""Where bytes live: local and S3 stores, artifacts in them, runs that refer to artifacts."""
+"""Where bytes live: local and S3 stores, artifacts in them, runs that refer to artifacts.
+
+Importing this package does not import boto3, which takes most of a second: ``open_store`` does, for an S3 address.
+"""
 
 from zeshel_tasks.store.artifacts import (
     Artifact,
     Attempt,
     FileEntry,
     Manifest,
+    Metrics,
     StoredFiles,
     artifact_folder,
     fingerprint,
@@ -12,7 +16,6 @@ from zeshel_tasks.store.artifacts import (
 from zeshel_tasks.store.base import Store
 from zeshel_tasks.store.local import LocalStore
 from zeshel_tasks.store.runs import Run, RunRecord, open_run, open_store
-from zeshel_tasks.store.s3 import S3Store
 
 __all__ = [
     "Artifact",
@@ -20,9 +23,9 @@ __all__ = [
     "FileEntry",
     "LocalStore",
     "Manifest",
+    "Metrics",
     "Run",
     "RunRecord",
-    "S3Store",
     "Store",
     "StoredFiles",
     "artifact_folder",

@@ -24,6 +24,9 @@ from zeshel_tasks.store.checksummed import READS, read_sealed, sealed
 log = logging.getLogger(__name__)
 
 _DECISION_PAUSES = (1, 2, 4, 8, 15, *[30] * 9)  # seconds, 5 minutes in all: by then the cleanup is dead
+Metrics = dict[str, Any]
+"""What a stage measured, as its manifest has it."""
+
 _REMEDY = "delete this manifest, and the stage is done again"
 
 
@@ -51,7 +54,7 @@ class Manifest(BaseModel):
     inputs: dict[str, str]
     uses: tuple[str, ...] = ()
     files: dict[str, FileEntry]
-    metrics: dict[str, Any]
+    metrics: Metrics
     started_at: str
     finished_at: str
     wall_seconds: float

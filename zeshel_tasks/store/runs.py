@@ -14,7 +14,6 @@ from zeshel_tasks.store.artifacts import Artifact, Manifest, artifact_folder, re
 from zeshel_tasks.store.base import Store, StoredObject
 from zeshel_tasks.store.checksummed import read_sealed, sealed
 from zeshel_tasks.store.local import LocalStore
-from zeshel_tasks.store.s3 import S3Store, split_s3_address
 
 _RECORD = re.compile(r"runs/[^/]+/(stages|uses)/[^/]+\.json")
 
@@ -133,6 +132,8 @@ def open_store(address: str, *, patient: bool = True) -> Store:
         ConfigError: any other scheme.
     """
     if address.startswith("s3://"):
+        from zeshel_tasks.store.s3 import S3Store, split_s3_address  # imports boto3
+
         return S3Store(*split_s3_address(address), patient=patient)
     if address.startswith("file://"):
         return LocalStore(Path(address.removeprefix("file://")))
