@@ -12,6 +12,7 @@ from tests.faults import Fault
 from tests.store.cleanups import BEFORE, MakeArtifact, folder_of, is_whole, record
 from tests.store.wrapped import AgedStore
 from tests.two_at_once.baton import Killed
+from zeshel_tasks.champion.champions import champion_folders
 from zeshel_tasks.errors import StoreUnavailable, TryAgain
 from zeshel_tasks.store import Manifest
 from zeshel_tasks.store.artifacts import put_aside, read_manifest_now
@@ -67,7 +68,7 @@ def test_a_cleanup_that_dies_anywhere_is_finished_by_the_next(
         aged.before = interference(number)
         died = False
         try:
-            clean_up(aged, BEFORE)
+            clean_up(aged, BEFORE, roots=champion_folders)
         except (Killed, StoreUnavailable):
             died = True
         aged.before = lambda operation, key: None
@@ -76,7 +77,7 @@ def test_a_cleanup_that_dies_anywhere_is_finished_by_the_next(
         is_there = (read_manifest_now(aged, folder) or put_aside(aged, folder)) is not None
         aged.delete(LOCK)
         aged.grow_old()
-        clean_up(aged, BEFORE)
+        clean_up(aged, BEFORE, roots=champion_folders)
         assert is_whole(aged, kept, tmp_path / "cache")
         assert list(aged.keys(f"{folder_of(gone)}/")) == []
         assert not is_there or is_whole(aged, reused, tmp_path / "cache")
@@ -105,7 +106,7 @@ def test_a_run_that_begins_to_reuse_at_any_moment_keeps_its_artifact_or_finds_it
             acted.append(read_manifest_now(aged.inner, folder_of(manifest)) is not None)
 
         aged.before = interferes_at(number, reuse)
-        clean_up(aged, BEFORE)
+        clean_up(aged, BEFORE, roots=champion_folders)
         aged.before = lambda operation, key: None
         if not acted:
             break
@@ -127,11 +128,11 @@ def test_two_cleanups_do_not_meet(aged: AgedStore, make_artifact: MakeArtifact) 
     def second() -> None:
         aged.before = lambda operation, key: None
         with pytest.raises(TryAgain, match=rf"{LOCK}: another cleanup is at work, last seen 0 minutes ago") as raised:
-            clean_up(aged, BEFORE)
+            clean_up(aged, BEFORE, roots=champion_folders)
         refused.append(raised)
 
     aged.before = interferes_at(4, second)
-    clean_up(aged, BEFORE)
+    clean_up(aged, BEFORE, roots=champion_folders)
     assert refused
     assert list(aged.keys("")) == []
 
@@ -143,7 +144,7 @@ def test_a_dead_cleanups_lock_is_taken_over(
     aged.put(LOCK, b"of a dead one")
     aged.grow_old()
     fault("cleanup: a lock that a dead one left")
-    clean_up(aged, BEFORE)
+    clean_up(aged, BEFORE, roots=champion_folders)
     assert "taking over from a cleanup that was last seen" in caplog.text
     assert list(aged.keys("")) == []
     assert DEAD_AFTER_MINUTES * 60 > 15 * 60
@@ -160,6 +161,6 @@ def test_a_cleanup_whose_lock_was_taken_stops_before_it_removes(
 
     aged.before = interferes_at(3, takes_over)
     with pytest.raises(TryAgain, match="another cleanup has taken over"):
-        clean_up(aged, BEFORE)
+        clean_up(aged, BEFORE, roots=champion_folders)
     assert is_whole(aged, manifest, tmp_path / "cache")
     assert aged.get(LOCK) == b"of another one"

@@ -11,6 +11,7 @@ import pytest
 from tests.faults import Fault
 from tests.store.cleanups import BEFORE, MakeArtifact, everything, folder_of, is_whole, record
 from tests.store.wrapped import AgedStore
+from zeshel_tasks.champion.champions import champion_folders
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.store import LocalStore, Run, Store
 from zeshel_tasks.store.artifacts import read_manifest_now
@@ -29,7 +30,7 @@ def test_what_a_run_refers_to_stays_and_what_none_does_goes(
     aged.grow_old()
     size = sum(listed.size for listed in aged.objects(folder_of(gone)))
     kept_size = sum(listed.size for listed in aged.objects(folder_of(kept)))
-    done = clean_up(aged, BEFORE)
+    done = clean_up(aged, BEFORE, roots=champion_folders)
     assert is_whole(aged, kept, tmp_path / "cache")
     assert list(aged.keys(f"{folder_of(gone)}/")) == []
     assert removed_places(done) == {folder_of(gone): "no run refers to it"}
@@ -46,14 +47,14 @@ def test_an_artifact_goes_when_the_last_run_that_refers_to_it_is_gone(
     aged.grow_old()
     for run, is_there in (("r1", True), ("r2", False)):
         aged.delete(f"runs/{run}/stages/train-biencoder.json")
-        clean_up(aged, BEFORE)
+        clean_up(aged, BEFORE, roots=champion_folders)
         assert (read_manifest_now(aged, folder_of(manifest)) is not None) is is_there
 
 
 def test_what_is_young_stays(aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path) -> None:
     manifest = make_artifact(aged, "a" * 64)
     aged.put("artifacts/train-biencoder/f/checkpoints/0001/checkpoint.json", b"x")
-    assert clean_up(aged, BEFORE).removed == []
+    assert clean_up(aged, BEFORE, roots=champion_folders).removed == []
     assert is_whole(aged, manifest, tmp_path / "cache")
     assert aged.get("artifacts/train-biencoder/f/checkpoints/0001/checkpoint.json") == b"x"
 
@@ -64,7 +65,7 @@ def test_what_a_kept_artifact_uses_is_kept(aged: AgedStore, make_artifact: MakeA
     unused = make_artifact(aged, "d" * 64, stage="candidate-encodings")
     record(aged, "r1", make_artifact(aged, "a" * 64, middle))
     aged.grow_old()
-    assert removed_places(clean_up(aged, BEFORE)) == {folder_of(unused): "no run refers to it"}
+    assert removed_places(clean_up(aged, BEFORE, roots=champion_folders)) == {folder_of(unused): "no run refers to it"}
     assert is_whole(aged, inner, tmp_path / "cache")
     assert is_whole(aged, middle, tmp_path / "cache")
 
@@ -75,7 +76,7 @@ def test_what_a_young_artifact_uses_is_kept_before_a_run_refers_to_it(
     used = make_artifact(aged, "e" * 64, stage="candidate-encodings")
     aged.grow_old()
     make_artifact(aged, "a" * 64, used)
-    assert clean_up(aged, BEFORE).removed == []
+    assert clean_up(aged, BEFORE, roots=champion_folders).removed == []
     assert is_whole(aged, used, tmp_path / "cache")
 
 
@@ -85,7 +86,7 @@ def test_what_an_unfinished_stage_works_with_is_kept(
     used = make_artifact(aged, "e" * 64, stage="candidate-encodings")
     Run(aged, "r1").write_use(used, reused=True, wall_seconds=0)
     aged.grow_old()
-    assert clean_up(aged, BEFORE).removed == []
+    assert clean_up(aged, BEFORE, roots=champion_folders).removed == []
     assert is_whole(aged, used, tmp_path / "cache")
 
 
@@ -94,10 +95,10 @@ def test_an_unfinished_artifact_goes_when_nothing_in_it_is_young(aged: AgedStore
     aged.put(f"{folder}/checkpoints/0001/weights", b"xx")
     aged.grow_old()
     aged.put(f"{folder}/checkpoints/0002/weights", b"yy")
-    assert clean_up(aged, BEFORE).removed == []
+    assert clean_up(aged, BEFORE, roots=champion_folders).removed == []
     assert len(list(aged.keys(folder))) == 2
     aged.grow_old()
-    done = clean_up(aged, BEFORE)
+    done = clean_up(aged, BEFORE, roots=champion_folders)
     assert removed_places(done) == {folder: "never finished"}
     assert list(aged.keys(folder)) == []
 
@@ -109,9 +110,9 @@ def test_what_an_attempt_left_beside_an_artifact_goes(
     record(aged, "r1", manifest)
     left = f"{folder_of(manifest)}/attempts/other/result"
     aged.put(left, b"left")
-    assert clean_up(aged, BEFORE).removed == []
+    assert clean_up(aged, BEFORE, roots=champion_folders).removed == []
     aged.grow_old()
-    done = clean_up(aged, BEFORE)
+    done = clean_up(aged, BEFORE, roots=champion_folders)
     assert removed_places(done) == {folder_of(manifest): "left by an attempt"}
     assert done.removed[0].size == len(b"left")
     assert aged.get(left) is None
@@ -124,7 +125,7 @@ def test_nothing_else_in_the_store_is_touched(aged: AgedStore) -> None:
     for key, data in others.items():
         aged.put(key, data)
     aged.grow_old()
-    assert clean_up(aged, BEFORE).removed == []
+    assert clean_up(aged, BEFORE, roots=champion_folders).removed == []
     assert everything(aged) == others
 
 
@@ -135,10 +136,10 @@ def test_a_dry_run_says_the_same_and_changes_nothing(aged: AgedStore, make_artif
     aged.put(f"artifacts/train-biencoder/{'a' * 64}/attempts/x/left", b"x")
     aged.grow_old()
     before = everything(aged)
-    said = clean_up(aged, BEFORE, dry_run=True)
+    said = clean_up(aged, BEFORE, roots=champion_folders, dry_run=True)
     assert everything(aged) == before
     assert len(said.removed) == 3
-    assert clean_up(aged, BEFORE) == said
+    assert clean_up(aged, BEFORE, roots=champion_folders) == said
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_where_nobody_knows_what_a_run_needs_nothing_is_removed(
     aged.grow_old()
     before = everything(aged)
     with pytest.raises(CorruptArtifact, match=f"{broken}: broken"):
-        clean_up(aged, BEFORE)
+        clean_up(aged, BEFORE, roots=champion_folders)
     assert everything(aged) == before
 
 
@@ -162,7 +163,7 @@ def test_a_broken_manifest_that_no_run_refers_to_goes(aged: AgedStore, make_arti
     folder = folder_of(make_artifact(aged, "a" * 64))
     aged.put(f"{folder}/manifest.json", b"{")
     aged.grow_old()
-    clean_up(aged, BEFORE)
+    clean_up(aged, BEFORE, roots=champion_folders)
     assert list(aged.keys("artifacts/")) == []
 
 
@@ -192,10 +193,10 @@ def test_uploads_that_never_ended_go_when_they_are_old(
     begun_upload("artifacts/train-biencoder/f/attempts/x/model")
     fault("cleanup: an upload that never ended")
     assert len(list(aged.unfinished("artifacts/"))) == 1
-    assert clean_up(aged, BEFORE).removed == []
+    assert clean_up(aged, BEFORE, roots=champion_folders).removed == []
     assert len(list(aged.unfinished("artifacts/"))) == 1
     aged.grow_old()
-    done = clean_up(aged, BEFORE)
+    done = clean_up(aged, BEFORE, roots=champion_folders)
     assert [garbage.reason for garbage in done.removed] == ["an upload that did not end"]
     assert done.removed[0].size == len(b"half")
     assert list(aged.unfinished("artifacts/")) == []

@@ -9,6 +9,7 @@ from tests.stages.fake_stage import FakeStage
 from tests.store.memory import MemoryStore
 from tests.store.wrapped import AgedStore
 from tests.two_at_once.baton import Baton, Killed
+from zeshel_tasks.champion.champions import champion_folders
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.pipeline.contract import Job, derived_artifact, run_stage
 from zeshel_tasks.recipe import build_recipe
@@ -112,7 +113,7 @@ class Situation:
         self.baton.add("cleanup", lambda: self._clean_up(), killed_after=killed_after)
 
     def _clean_up(self) -> None:
-        clean_up(self.store, BEFORE)
+        clean_up(self.store, BEFORE, roots=champion_folders)
 
     def play(self) -> None:
         """Runs the threads to their ends, mends what was killed as production does, and looks for damage.

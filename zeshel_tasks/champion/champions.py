@@ -151,5 +151,10 @@ def read_champions(store: Store) -> Champions:
     return Champions(store, content or _File(champion=None), None if found is None else found[1])
 
 
+def champion_folders(store: Store) -> set[str]:
+    """Folders of the artifacts that a cleanup must keep for the champion and for a roll-back."""
+    return read_champions(store).folders
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from zeshel_tasks.champion.champions import champion_folders
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store import Store, open_store
 from zeshel_tasks.store.garbage import Cleanup, Garbage, clean_up
@@ -22,7 +23,7 @@ def collect_garbage(store_address: str, older_than: str, *, dry_run: bool) -> No
         CorruptArtifact: a record, or a manifest that a run refers to, is broken; nothing was removed.
     """
     age, store = _age(older_than), _store(store_address)
-    done = clean_up(store, datetime.now(UTC) - age, dry_run=dry_run)
+    done = clean_up(store, datetime.now(UTC) - age, roots=champion_folders, dry_run=dry_run)
     for garbage in done.removed:
         print(_line(garbage))
     removed = sum(garbage.size for garbage in done.removed)

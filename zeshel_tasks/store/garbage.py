@@ -1,8 +1,8 @@
 """Removing what no run refers to, while runs work.
 
-A run refers to an artifact by a record, ``models/champion.json`` to the champions' models, and an artifact to those
-that it ``uses`` by its manifest. What nothing refers to is removed once it is old. That something old is being reused
-at this very moment is seen by an order that both sides keep:
+A run refers to an artifact by a record, and an artifact refers to those that it ``uses`` by its manifest. The caller
+names further roots, such as the champions' models. What nothing refers to is removed once it is old. A run may be
+about to reuse something old at this very moment; an order that both sides keep shows it:
 
 * a run writes its record first, then looks whether the manifest is there, and makes the artifact again if it is not;
 * a cleanup takes the manifest away first, then looks for records, and puts it back if there is one.
@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.store.artifacts import Manifest, manifest_key, put_aside, read_manifest_now, removed_manifest_key
 from zeshel_tasks.store.base import Store, StoredObject
 from zeshel_tasks.store.lock import locked
@@ -49,13 +48,18 @@ class Cleanup:
     kept_bytes: int = 0
 
 
-def clean_up(store: Store, before: datetime, *, dry_run: bool = False) -> Cleanup:
-    """Removes what no run refers to and what was put into the store before ``before``.
+Roots = Callable[[Store], Iterable[str]]
+"""Reads from the store which artifacts' folders must stay besides those that runs refer to."""
+
+
+def clean_up(store: Store, before: datetime, *, roots: Roots, dry_run: bool = False) -> Cleanup:
+    """Removes what neither a run nor ``roots`` refers to and what was put into the store before ``before``.
 
     Args:
         store: its artifacts and unfinished uploads; of runs nothing is removed.
         before: a time, by the store's clock, two days or more in the past: what an attempt uploads before its manifest,
             and a live training's checkpoints, must be younger. (S3 refuses a client whose clock is 15 minutes off.)
+        roots: asked once before anything is changed, and once more after the manifests were put aside.
         dry_run: nothing is changed.
 
     Raises:
@@ -64,9 +68,9 @@ def clean_up(store: Store, before: datetime, *, dry_run: bool = False) -> Cleanu
             needs; nothing was removed.
     """
     if dry_run:
-        return _Cleaner(store, before.timestamp()).sorted_out().done
+        return _Cleaner(store, before.timestamp(), roots).sorted_out().done
     with locked(store) as lock:
-        cleaner = _Cleaner(store, before.timestamp()).sorted_out()
+        cleaner = _Cleaner(store, before.timestamp(), roots).sorted_out()
         lock.check()
         cleaner.remove(lock.hold)
     return cleaner.done
@@ -105,20 +109,20 @@ class _Folder:
 class _References:
     """Which artifacts' folders runs refer to; a second look reads only what has changed since the first."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, roots: Roots) -> None:
+        self._store, self._roots = store, roots
         self._named_by: dict[StoredObject, str] = {}
         self._manifests: dict[str, Manifest] = {}
 
-    def look(self, roots: Iterable[str]) -> set[str]:
-        """Folders that are referred to now: by a record, as a champion's, or from ``roots``; these among them."""
+    def look(self, young: Iterable[str]) -> set[str]:
+        """Folders that are referred to now: by a record, by a root, or from ``young``, which are among them."""
         for listed in listed_records(self._store):
             if listed not in self._named_by:
                 record = read_record(self._store, listed.key)
                 if record is not None:
                     self._named_by[listed] = record.artifact
         # Records that are gone since the first look still count: it does no harm to spare too much.
-        waiting = [*self._named_by.values(), *read_champions(self._store).folders, *roots]
+        waiting = [*self._named_by.values(), *self._roots(self._store), *young]
         referred = set[str]()
         while waiting:
             folder = waiting.pop()
@@ -141,10 +145,10 @@ class _References:
 class _Cleaner:
     """One cleanup of a store; what is younger than ``limit`` (seconds since 1970) stays."""
 
-    def __init__(self, store: Store, limit: float) -> None:
+    def __init__(self, store: Store, limit: float, roots: Roots) -> None:
         self._store, self._limit = store, limit
-        self._references = _References(store)
-        self._roots: list[str] = []
+        self._references = _References(store, roots)
+        self._young: list[str] = []
         self._doomed: list[_Folder] = []
         self._leftovers: list[StoredObject] = []
         self._uploads: list[StoredObject] = []
@@ -154,8 +158,8 @@ class _Cleaner:
         """Looks at everything once, and changes nothing."""
         # The listing comes first: what is committed after it is in no danger.
         folders = list(_folders(self._store))
-        self._roots = [folder.name for folder in folders if folder.manifest and not self._is_old(folder.manifest)]
-        referred = self._references.look(self._roots)
+        self._young = [folder.name for folder in folders if folder.manifest and not self._is_old(folder.manifest)]
+        referred = self._references.look(self._young)
         for folder in folders:
             self._sort(folder, folder.name in referred)
         self._uploads = [found for found in self._store.unfinished("artifacts/") if self._is_old(found)]
@@ -176,7 +180,7 @@ class _Cleaner:
             for folder in undecided:
                 hold()
                 self._put_aside(folder)
-            referred = self._references.look(self._roots) if undecided else set()
+            referred = self._references.look(self._young) if undecided else set()
             while undecided:
                 hold()
                 folder = undecided[-1]
