@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INPUTS := build/bench
+# Processes that run tests. Each takes up to 3 GB of memory.
+WORKERS ?= 2
+PARALLEL := --numprocesses $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-cluster bench lint docs images clean
+.PHONY: help install demo test test-all test-cluster bench lint docs images clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## The virtual environment .venv, with everything at the pinned versions
 
@@ -26,8 +29,11 @@ demo: $(INSTALLED) ## The whole recipe on a real Airflow; DATA=archive MODEL=ber
 		$(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)') $(foreach param,$(PARAMS),--param '$(param)') \
 		$(if $(filter-out 0,$(EXIT)),--exit)
 
-test: $(INSTALLED) ## All tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## All tests but those that need a whole Airflow, a browser or a cluster
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not airflow and not browser and not cluster'
+
+test-all: $(INSTALLED) ## All tests but those that need a cluster
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not cluster'
 
 # Reads KUBECONFIG, HELM, IMAGE_LOAD, IMAGES_LOADED and KEEP: tests/cluster/conftest.py, tests/cluster/image_loading.py.
 test-cluster: $(INSTALLED) ## The images and the chart on the cluster of kubectl's context, where the DAG runs and is disturbed

@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import atexit
 import logging
 import os
 import shutil
@@ -23,15 +24,16 @@ from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.store.s3 import s3_client
 
-pytest_plugins = ["tests.faults"]
+pytest_plugins = ["tests.faults", "tests.scheduling"]
 
 # Read when torch is first imported, by child processes too. Models of a few thousand weights gain nothing from a second
 # thread, and where other work holds a core, each operation waits for it: a test of 3 s then takes 60.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Airflow reads these at its first import: each test process keeps its files in a folder of its own.
+# Airflow reads these at its first import. Each test process has its own folder, so that two workers do not share one.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 GOLDEN = Path(__file__).parent / "golden"
 

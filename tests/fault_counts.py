@@ -1,6 +1,6 @@
 """Writes what a run of the tests injected and survived into docs/reliability.md, by area.
 
-make test | tee test.log && .venv/bin/python tests/fault_counts.py test.log
+make test-all | tee test.log && .venv/bin/python tests/fault_counts.py test.log
 """
 
 from __future__ import annotations

@@ -1,5 +1,10 @@
 """The counts of docs/reliability.md come from what the tests print."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.fault_counts import BEGIN, END, PAGE, table, with_table
@@ -10,6 +15,29 @@ PRINTED = """
      1 of      2  two at once: two runs
  1,228 of  1,229  in all
 """
+
+ROOT = Path(__file__).parents[1]
+FAULTY_TESTS = """
+import pytest
+
+@pytest.mark.parametrize("number", range(4))
+def test_survived(fault, number):
+    fault("store: 503 burst", 2)
+
+def test_not_survived(fault):
+    fault("store: 503 burst")
+    assert False
+"""
+
+
+@pytest.mark.parametrize("parallel", [[], ["-p", "xdist", "--numprocesses=2", "--dist=loadgroup"]])
+def test_faults_of_all_workers_are_counted_together(parallel: list[str], tmp_path: Path) -> None:
+    (tmp_path / "test_faulty.py").write_text(FAULTY_TESTS)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.faults", *parallel, f"--rootdir={tmp_path}", str(tmp_path)]
+    alone = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ended = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)
+    rows = table(ended.stdout.splitlines()).splitlines()[2:]
+    assert rows == ["| store | 1 | 9 | 8 |", "| all | 1 | 9 | 8 |"], ended.stdout
 
 
 def test_lines_of_an_area_are_added_up() -> None:

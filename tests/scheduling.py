@@ -1,0 +1,32 @@
+"""Marks and groups tests by the fixtures they take, so that no test needs to say it again.
+
+A test that takes ``airflow`` or ``chromium`` gets the mark that ``make test`` leaves out. Tests that share an expensive
+fixture get one ``xdist_group``, so that ``--dist loadgroup`` runs them on one worker and the fixture is made once.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+MARKS = {"airflow": pytest.mark.airflow, "chromium": pytest.mark.browser}
+# Session fixtures that start a server or run all stages. A test that takes several belongs to the first of them.
+MADE_ONCE = ("airflow", "mlflow_server", "finished_run")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects by the marks, and before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function):
+            for fixture in MARKS.keys() & set(item.fixturenames):
+                item.add_marker(MARKS[fixture])
+            if (group := _group(item)) is not None:
+                item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Function) -> str | None:
+    """A fixture of :data:`MADE_ONCE`, or the file of a test that takes a fixture of module scope."""
+    for fixture in MADE_ONCE:
+        if fixture in item.fixturenames:
+            return fixture
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    return item.nodeid.partition("::")[0] if any(found[-1].scope == "module" for found in definitions) else None
