@@ -9,11 +9,12 @@ The settings of a run form a :class:`Recipe`, which ``recipe.py`` builds from a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from zeshel_tasks.location import model_location, source_location, weights_location
 from zeshel_tasks.text.addresses import MAX_CHARACTERS, checked_address
 
 Split = Literal["train", "valid", "test", "heldout_train_seen", "heldout_train_unseen"]
@@ -35,7 +36,22 @@ ZESHEL_ON_GOOGLE_DRIVE = "https://drive.google.com/uc?export=download&id=1ZcKZ1i
 _BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
 # Lets the trigger form refuse a bad address, path or name early; `checked_address` checks more.
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
-Address = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, pattern=NO_CONTROL_CHARACTERS)]
+_ADDRESS = Field(min_length=1, max_length=MAX_CHARACTERS, pattern=NO_CONTROL_CHARACTERS)
+
+
+def _takes(parse: Callable[[str], object]) -> AfterValidator:
+    """Refuses addresses that ``parse`` refuses, and keeps the others as they are."""
+
+    def checked(address: str) -> str:
+        parse(address)
+        return address
+
+    return AfterValidator(checked)
+
+
+SourceAddress = Annotated[str, _ADDRESS, _takes(source_location)]
+ModelAddress = Annotated[str, _ADDRESS, _takes(model_location)]
+WeightsAddress = Annotated[str, _ADDRESS, _takes(weights_location)]
 WorldToSplit = Annotated[str, Field(max_length=MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+=(train|valid|test)$")]
 
 
@@ -105,16 +121,13 @@ class StageConfig(BaseModel):
 class DownloadConfig(StageConfig):
     """Download and verify the data set."""
 
-    source: str = setting(
+    source: SourceAddress = setting(
         ZESHEL_ON_GOOGLE_DRIVE,
-        "The data set: an archive (.tar.bz2, .tar.gz, .tar.xz or .tar) at an http(s) address, an s3 address or a local "
+        "The data set: an archive (.tar.bz2, .tar.gz, .tar.xz or .tar) at an http(s), s3 or file address or a local "
         "path; or a folder with documents/ and mentions/, either local or s3://bucket/prefix/ with a trailing slash.",
         affects_result=False,  # the content's identity goes into the fingerprint instead of its address
-        min_length=1,
-        max_length=MAX_CHARACTERS,
-        pattern=NO_CONTROL_CHARACTERS,
     )
-    more_sources: tuple[Address, ...] = setting(
+    more_sources: tuple[SourceAddress, ...] = setting(
         (),
         "More data sets to merge with source, one per line. Each is an archive or a folder, and no two data sets may "
         "contain the same world.",
@@ -229,14 +242,12 @@ class ComputeConfig(StageConfig):
 class EncoderConfig(ComputeConfig):
     """Settings of both training stages: encoder, optimizer and schedule."""
 
-    bert_model: str = setting(
+    bert_model: ModelAddress = setting(
         "bert-large-uncased",
-        "Pretrained BERT to start from: a Hugging Face hub name, a local directory or an s3 address.",
+        "Pretrained BERT to start from: a Hugging Face hub name (name@revision pins a commit, tag or branch), a local "
+        "directory, or an s3 or file address.",
         shared=True,
         affects_result=False,  # as for `source`
-        min_length=1,
-        max_length=MAX_CHARACTERS,
-        pattern=NO_CONTROL_CHARACTERS,
     )
     learning_rate: float = setting(1e-5, "Peak learning rate.", gt=0, le=1)
     num_train_epochs: int = setting(
@@ -303,13 +314,10 @@ class EncoderConfig(ComputeConfig):
 class TrainBiencoderConfig(EncoderConfig):
     """Train the bi-encoder that retrieves candidate entities."""
 
-    biencoder_weights: str | None = setting(
+    biencoder_weights: WeightsAddress | None = setting(
         None,
-        "Initial weights: the pytorch_model.bin of a BLINK bi-encoder, at a local path or s3 address.",
+        "Initial weights: the pytorch_model.bin of a BLINK bi-encoder, at a local path, an s3 or a file address.",
         affects_result=False,
-        min_length=1,
-        max_length=MAX_CHARACTERS,
-        pattern=NO_CONTROL_CHARACTERS,
     )
     mask_duplicate_golds: bool = setting(
         True,
@@ -382,13 +390,10 @@ class TrainCrossencoderConfig(EncoderConfig):
         "Start from the mention tower of the trained bi-encoder instead of bert_model.",
     )
     add_linear: bool = setting(True, "Compute the score with a linear layer on the pooled output; must be true.")
-    crossencoder_weights: str | None = setting(
+    crossencoder_weights: WeightsAddress | None = setting(
         None,
-        "Initial weights: the pytorch_model.bin of a BLINK cross-encoder, at a local path or s3 address.",
+        "Initial weights: the pytorch_model.bin of a BLINK cross-encoder, at a local path, an s3 or a file address.",
         affects_result=False,
-        min_length=1,
-        max_length=MAX_CHARACTERS,
-        pattern=NO_CONTROL_CHARACTERS,
     )
 
     @model_validator(mode="after")

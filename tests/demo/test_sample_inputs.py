@@ -9,6 +9,7 @@ from zeshel_tasks.demo import sample_inputs
 from zeshel_tasks.demo.sample_inputs import make_sample_inputs
 from zeshel_tasks.demo.small_bert import build_small_bert
 from zeshel_tasks.download.fetch import source_identity
+from zeshel_tasks.location import model_location
 from zeshel_tasks.models.bert import bert_directory, load_bert
 
 
@@ -23,7 +24,7 @@ def test_they_are_written_where_stages_can_read_them(bucket: str, tmp_path: Path
     make_sample_inputs(address)
     archive = f"{address}/sample_worlds.tar.bz2"
     assert source_identity(archive, DownloadConfig(source=archive))
-    load_bert(bert_directory(f"{address}/small_bert", tmp_path))
+    load_bert(bert_directory(model_location(f"{address}/small_bert"), tmp_path))
 
 
 def test_what_is_there_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

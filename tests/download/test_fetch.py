@@ -14,6 +14,7 @@ from zeshel_tasks.download.fetch import fetch, source_identity
 from zeshel_tasks.download.s3_source import S3Source
 from zeshel_tasks.download.transfer import Fetched, Retry
 from zeshel_tasks.errors import ConfigError, DataError, StoreUnavailable
+from zeshel_tasks.location import S3Address, source_location
 
 CONTENT = b"BZh9" + bytes(range(256)) * 2000
 FETCHED = Fetched(len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
@@ -318,7 +319,9 @@ class TestAnS3Address:
             get(address, target, DownloadConfig(max_download_gb=1e-6))
 
     def test_is_read_from_where_it_broke_unless_it_has_changed(self, address: str, bucket: str) -> None:
-        source = S3Source(address)
+        location = source_location(address)
+        assert isinstance(location, S3Address)
+        source = S3Source(location)
         with source.open(0) as body:
             assert next(body.chunks)[:4] == b"BZh9"
         with source.open(1000) as body:

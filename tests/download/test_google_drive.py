@@ -9,10 +9,11 @@ import pytest
 from tests.download.file_server import FileServer, page, redirect, running, status
 from zeshel_tasks.config import ZESHEL_ON_GOOGLE_DRIVE, DownloadConfig
 from zeshel_tasks.download.fetch import fetch, source_identity
-from zeshel_tasks.download.google_drive import DriveFile, address_behind, drive_file
+from zeshel_tasks.download.google_drive import address_behind, download_address
 from zeshel_tasks.download.http_source import Page
 from zeshel_tasks.download.transfer import Fetched, Retry
 from zeshel_tasks.errors import ConfigError, DataError, StoreUnavailable
+from zeshel_tasks.location import DriveFile, source_location
 
 FILE_ID = "1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO"
 CONTENT = b"BZh9" + bytes(range(256)) * 1000
@@ -53,32 +54,10 @@ def asked(drive: FileServer) -> tuple[str, dict[str, str]]:
     return parts.path, {name: value for name, (value,) in parse_qs(parts.query).items()}
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        ZESHEL_ON_GOOGLE_DRIVE,
-        f"https://drive.google.com/uc?id={FILE_ID}",
-        f"https://drive.google.com/u/0/uc?id={FILE_ID}&export=download",
-        f"https://drive.google.com/file/d/{FILE_ID}/view?usp=sharing",
-        f"https://drive.google.com/file/d/{FILE_ID}",
-        f"https://drive.google.com/open?id={FILE_ID}",
-        f"https://docs.google.com/uc?export=download&id={FILE_ID}",
-        f"https://drive.usercontent.google.com/download?id={FILE_ID}&export=download&confirm=t",
-    ],
-)
-def test_every_form_of_address_names_the_file(address: str) -> None:
-    assert drive_file(address) == DriveFile(FILE_ID, None)
-
-
-def test_a_resource_key_is_passed_on() -> None:
-    file = drive_file(f"https://drive.google.com/file/d/{FILE_ID}/view?resourcekey=0-k")
-    assert file is not None
-    assert file.download_address("http://x/uc") == f"http://x/uc?export=download&id={FILE_ID}&resourcekey=0-k"
-
-
-@pytest.mark.parametrize("address", ["https://drive.google.com.evil.example/uc?id=1", "https://example.org/file/d/1"])
-def test_other_hosts_are_not_google_drive(address: str) -> None:
-    assert drive_file(address) is None
+def test_resource_key_is_sent() -> None:
+    file = source_location(f"https://drive.google.com/file/d/{FILE_ID}/view?resourcekey=0-k")
+    assert isinstance(file, DriveFile)
+    assert download_address(file, "http://x/uc") == f"http://x/uc?export=download&id={FILE_ID}&resourcekey=0-k"
 
 
 @pytest.mark.parametrize(

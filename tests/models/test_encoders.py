@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.location import model_location
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.bert import bert_directory, load_bert, load_tokenizer
 from zeshel_tasks.models.biencoder import load_biencoder, new_biencoder, save_biencoder
@@ -124,9 +125,9 @@ def test_a_file_that_is_no_weight_file_is_refused(
 def test_a_bert_model_that_is_no_model_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"expected a directory with config\.json"):
-        bert_directory(str(tmp_path / "empty"), tmp_path)
-    with pytest.raises(ConfigError, match="a hub name, a local directory or an s3 address"):
-        bert_directory("not a/valid/hub name", tmp_path)
+        bert_directory(model_location(str(tmp_path / "empty")), tmp_path)
+    with pytest.raises(ConfigError, match=r"expected a directory with config\.json"):
+        bert_directory(model_location("not a/valid/hub name"), tmp_path)
 
 
 def test_bert_is_opened_without_case_only_where_it_should_be(golden: Path) -> None:

@@ -22,6 +22,7 @@ from tests.faults import Fault
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, ConfigError, DataError, ZeshelError
+from zeshel_tasks.location import model_location
 from zeshel_tasks.models.bert import bert_directory, load_bert, load_tokenizer
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.blink_weights import load_blink_weights
@@ -201,7 +202,7 @@ def test_tensors_of_another_shape_are_a_config_error(bert: Path) -> None:
 )
 def test_a_broken_configuration_is_a_config_error(bert: Path, file: str, content: bytes, fault: Fault) -> None:
     (bert / file).write_bytes(content)
-    assert "bert_model: " in refused(lambda: load_bert(bert_directory(str(bert), bert)))
+    assert "bert_model: " in refused(lambda: load_bert(bert_directory(model_location(str(bert)), bert)))
     fault("weights: hostile or broken")
 
 

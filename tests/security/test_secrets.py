@@ -170,7 +170,7 @@ def test_a_secret_in_a_crash_is_not_printed(tmp_path: Path) -> None:
         "import sys, zeshel_tasks.cli as cli\n"
         "def crash(*_): raise RuntimeError(f'no {sys.argv[-1]}')\n"
         "cli.run_stage = crash\n"
-        "cli.main(['download', '--run=r'])\n"
+        "cli.main(['download', '--run=runs/r'])\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", crash, "https://user:canary@host/x"], capture_output=True, text=True, check=False

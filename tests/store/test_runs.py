@@ -1,5 +1,6 @@
 """Run addresses, run records, and the identity of content outside the store."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from tests.finished import record_of
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError
+from zeshel_tasks.location import store_location
 from zeshel_tasks.store import Attempt, Manifest, Run, Store, open_run, open_store
 from zeshel_tasks.store.artifacts import artifact_folder
 from zeshel_tasks.store.identity import content_identity
@@ -30,15 +32,11 @@ def manifest(store: Store, manifest_facts: dict[str, Any], tmp_path: Path) -> Ma
         ("/data/runs/r1/", "/data", "r1"),
         ("/runs/r1", "/", "r1"),
         ("/data/deep/runs/runs", "/data/deep", "runs"),
-        ("/data/zeshel", "/data/zeshel", "default"),
-        ("/data/zeshel/", "/data/zeshel", "default"),
-        ("/data/runs", "/data/runs", "default"),
         ("file:///data/runs/r1", "/data", "r1"),
+        ("file:///my%20data/runs/r1", "/my data", "r1"),
+        ("file:///runs/r1", "/", "r1"),
         ("s3://bucket/a/b/runs/r1", "s3://bucket/a/b", "r1"),
         ("s3://bucket/runs/r1/", "s3://bucket", "r1"),
-        ("s3://bucket/prefix", "s3://bucket/prefix", "default"),
-        ("s3://bucket", "s3://bucket", "default"),
-        ("s3://runs/r1", "s3://runs/r1", "default"),
         (
             "s3://bucket/runs/manual__2026-01-02T03:04:05.678+00:00_Xy",
             "s3://bucket",
@@ -46,17 +44,15 @@ def manifest(store: Store, manifest_facts: dict[str, Any], tmp_path: Path) -> Ma
         ),
     ],
 )
-def test_an_address_names_a_store_and_a_run(address: str, store: str, run_id: str) -> None:
+def test_run_address_names_store_and_run(address: str, store: str, run_id: str) -> None:
     run = open_run(address)
     assert (run.store.address, run.run_id) == (store, run_id)
 
 
-def test_an_address_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_address_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert open_run("out/runs/r1").address == f"{tmp_path}/out/runs/r1"
     assert open_run("runs/r1").address == f"{tmp_path}/runs/r1"
-    assert open_run("out").address == f"{tmp_path}/out/runs/default"
-    assert open_run(".").address == f"{tmp_path}/runs/default"
 
 
 def test_a_relative_address_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,17 +64,35 @@ def test_a_relative_address_stays_where_it_was_opened(tmp_path: Path, monkeypatc
 
 
 def test_the_address_of_a_run_opens_it_again() -> None:
-    for address in ("/data/runs/r1", "s3://bucket/a/runs/r1", "/data/plain", "s3://runs/r1"):
+    for address in ("/data/runs/r1", "s3://bucket/a/runs/r1"):
         run = open_run(address)
         assert open_run(run.address).address == run.address
 
 
-@pytest.mark.parametrize("address", ["", "http://host/runs/r1", "gs://bucket/runs/r1", "s3://", "s3:///runs/r1",
-                                     "s3:/bucket/runs/r1", "file:"])  # fmt: skip
-def test_an_address_of_no_store_is_refused(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("out/r1", "out", ".", "/", "/data/runs", "/data/runs/", "runs", "/data/runs/..", "/data/runs/r1/report"),
+        *("file:///data/r1", "s3://bucket", "s3://bucket/prefix", "s3://bucket/runs/", "s3://runs/r1"),
+    ],
+)
+def test_address_of_no_run_is_refused(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"expected (a local directory or|an address like) s3://bucket/prefix"):
+    expected = "<store>/runs/<run id>, where <store> is a local directory or s3://bucket/prefix"
+    with pytest.raises(ConfigError, match=f"^--run: expected {expected}, got '{re.escape(address)}'$"):
         open_run(address)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["", "http://host/runs/r1", "gs://bucket/runs/r1", "s3://", "s3:///runs/r1",
+                                     "s3:/bucket/runs/r1", "file:", "file://host/runs/r1"])  # fmt: skip
+@pytest.mark.parametrize("opens", [open_run, open_store])
+def test_address_of_no_store_is_refused(
+    opens: Callable[[str], object], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"expected .*, got "):
+        opens(address)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,14 +190,18 @@ def content(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Callab
 Content = tuple[str, Callable[[str, bytes], None]]
 
 
+def identity_of(address: str) -> str:
+    return content_identity(store_location(address))
+
+
 def test_equal_content_has_one_identity_wherever_it_lies(content: Content) -> None:
     address, write = content
     for folder in ("one", "two/deep"):
         write(f"{folder}/config.json", b"{}")
         write(f"{folder}/sub/weights", b"w")
-    assert content_identity(f"{address}/one") == content_identity(f"{address}/two/deep")
-    assert content_identity(f"{address}/one/config.json") == content_identity(f"{address}/two/deep/config.json")
-    assert content_identity(f"{address}/one/") == content_identity(f"{address}/one")
+    assert identity_of(f"{address}/one") == identity_of(f"{address}/two/deep")
+    assert identity_of(f"{address}/one/config.json") == identity_of(f"{address}/two/deep/config.json")
+    assert identity_of(f"{address}/one/") == identity_of(f"{address}/one")
 
 
 @pytest.mark.parametrize(
@@ -193,9 +211,9 @@ def test_other_content_has_another_identity(content: Content, name: str, data: b
     address, write = content
     write("m/config.json", b"{}")
     write("m/sub/weights", b"w")
-    before = content_identity(f"{address}/m")
+    before = identity_of(f"{address}/m")
     write(name, data)
-    assert content_identity(f"{address}/m") != before
+    assert identity_of(f"{address}/m") != before
 
 
 def test_swapped_files_have_another_identity(content: Content) -> None:
@@ -203,27 +221,27 @@ def test_swapped_files_have_another_identity(content: Content) -> None:
     for folder, (first, second) in {"one": (b"a", b"b"), "two": (b"b", b"a")}.items():
         write(f"{folder}/context", first)
         write(f"{folder}/candidate", second)
-    assert content_identity(f"{address}/one") != content_identity(f"{address}/two")
+    assert identity_of(f"{address}/one") != identity_of(f"{address}/two")
 
 
 def test_neighbours_whose_names_begin_alike_do_not_count(content: Content) -> None:
     address, write = content
     write("model/config.json", b"{}")
-    before = content_identity(f"{address}/model")
+    before = identity_of(f"{address}/model")
     write("model-large/config.json", b"[]")
-    assert content_identity(f"{address}/model") == before
+    assert identity_of(f"{address}/model") == before
 
 
 def test_a_whole_store_has_an_identity(content: Content) -> None:
     address, write = content
     write("config.json", b"{}")
-    assert content_identity(address) != content_identity(f"{address}/config.json")
+    assert identity_of(address) != identity_of(f"{address}/config.json")
 
 
 def test_an_address_with_nothing_there_is_broken_input(content: Content) -> None:
     address, _ = content
     with pytest.raises(DataError, match="nothing at this address") as raised:
-        content_identity(f"{address}/nothing")
+        identity_of(f"{address}/nothing")
     assert f"{address}/nothing" in str(raised.value)
 
 

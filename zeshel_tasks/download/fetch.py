@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from zeshel_tasks.config import DownloadConfig
 from zeshel_tasks.download.deadline import Deadline
-from zeshel_tasks.download.google_drive import DOWNLOAD_ADDRESS, address_behind, drive_file
+from zeshel_tasks.download.google_drive import DOWNLOAD_ADDRESS, address_behind, download_address
 from zeshel_tasks.download.http_source import HttpSource, http_client
-from zeshel_tasks.download.networks import SCHEMES, Hops
+from zeshel_tasks.download.networks import Hops
 from zeshel_tasks.download.s3_source import S3Source
 from zeshel_tasks.download.transfer import Body, Fetched, Retry, Source, transfer
 from zeshel_tasks.errors import ConfigError, DataError
-from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.location import DriveFile, LocalPath, S3Address, SourceLocation, WebAddress, located, source_location
+from zeshel_tasks.store.identity import content_identity
 from zeshel_tasks.text.safe_text import quoted
 
 _CHUNK = 2**20
@@ -45,7 +44,8 @@ def fetch(
         DataError: too large, another SHA-256 than expected, or a web page instead of a file.
         StoreUnavailable: the server does not answer, breaks off again and again, or takes too long.
     """
-    with _deadline(config) as deadline, _opened(source, config, retry, drive_address, deadline) as opened:
+    location = located("source", source, source_location)
+    with _deadline(config) as deadline, _opened(location, config, retry, drive_address, deadline) as opened:
         fetched = transfer(opened, destination, int(config.max_download_gb * 1e9), retry, deadline)
     if config.sha256 and fetched.sha256 != config.sha256.lower():
         expected = f"SHA-256 {config.sha256.lower()}"
@@ -68,10 +68,11 @@ def source_identity(
         ConfigError: the address is wrong.
         StoreUnavailable: the server does not answer.
     """
-    with _deadline(config) as deadline, _opened(source, config, retry, DOWNLOAD_ADDRESS, deadline) as opened:
-        if config.sha256:
-            return f"sha256:{config.sha256.lower()}"
-        return f"address:{_drive_identity(source)}" if _is_on_drive(source) else opened.identity()
+    location = located("source", source, source_location)
+    if isinstance(location, DriveFile) and not config.sha256:
+        return f"address:{download_address(replace(location, resource_key=None))}"
+    with _deadline(config) as deadline, _opened(location, config, retry, DOWNLOAD_ADDRESS, deadline) as opened:
+        return f"sha256:{config.sha256.lower()}" if config.sha256 else opened.identity()
 
 
 def _deadline(config: DownloadConfig) -> Deadline:
@@ -80,34 +81,29 @@ def _deadline(config: DownloadConfig) -> Deadline:
 
 @contextmanager
 def _opened(
-    source: str, config: DownloadConfig, retry: Retry, drive_address: str, deadline: Deadline
+    location: SourceLocation, config: DownloadConfig, retry: Retry, drive_address: str, deadline: Deadline
 ) -> Iterator[Source]:
-    scheme = _scheme(source)
-    if scheme in SCHEMES:
-        _check_parts(source)
-        file, hops = drive_file(source), Hops(config.private_addresses, deadline)
-        with http_client(config.timeout_seconds) as client:
-            if file is None:
-                yield HttpSource(client, source, hops, retry=retry)
-            else:
-                address, name = file.download_address(drive_address), f"Google Drive file {file.file_id}"
-                yield HttpSource(client, address, hops, name=name, on_page=address_behind, retry=retry)
-    elif scheme == "s3":
-        yield S3Source(source)
-    elif is_local(source):
-        yield LocalSource(source, local_path(source))
+    if isinstance(location, S3Address):
+        yield S3Source(location)
+    elif isinstance(location, LocalPath):
+        yield LocalSource(location)
     else:
-        expected = "http://, https://, s3://, file:// or a local path"
-        raise ConfigError(f"source: expected {expected}, got {without_secrets(source)!r}")
+        hops = Hops(config.private_addresses, deadline)
+        with http_client(config.timeout_seconds) as client:
+            if isinstance(location, WebAddress):
+                yield HttpSource(client, location.address, hops, retry=retry)
+            else:
+                address, name = download_address(location, drive_address), f"Google Drive file {location.file_id}"
+                yield HttpSource(client, address, hops, name=name, on_page=address_behind, retry=retry)
 
 
 class LocalSource:
     """A file of this machine."""
 
-    def __init__(self, name: str, path: Path) -> None:
-        self.name, self._path = without_secrets(name), path
+    def __init__(self, location: LocalPath) -> None:
+        self.name, self._location, self._path = location.name, location, location.path
         try:
-            is_file, is_folder = path.is_file(), path.is_dir()
+            is_file, is_folder = self._path.is_file(), self._path.is_dir()
         except (OSError, ValueError) as error:  # a name that no file can have
             raise ConfigError(f"source: expected a file, got {quoted(self.name)}: {quoted(str(error))}") from error
         if not is_file:
@@ -123,49 +119,4 @@ class LocalSource:
 
     def identity(self) -> str:
         """``sha256:...``; reads the whole file."""
-        with self._path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _scheme(source: str) -> str:
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", source)
-    return found[1].lower() if found else ""
-
-
-def _check_parts(source: str) -> None:
-    try:
-        parts = urlsplit(source)
-        is_whole = bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half of an IPv6 address
-        is_whole = False
-    if not is_whole:
-        raise ConfigError(f"source: expected an address like https://host/path, got {without_secrets(source)!r}")
-
-
-def _is_on_drive(source: str) -> bool:
-    return _scheme(source) in SCHEMES and drive_file(source) is not None
-
-
-def _drive_identity(source: str) -> str:
-    file = drive_file(source)
-    assert file is not None
-    return file._replace(resource_key=None).download_address()
-
-
-def is_local(source: str) -> bool:
-    """Whether it is a path of this machine, or a ``file://`` address."""
-    return _scheme(source) in ("file", "")
-
-
-def local_path(source: str) -> Path:
-    """The path of a source that :func:`is_local`.
-
-    Raises:
-        ConfigError: of another machine.
-    """
-    if not _scheme(source):
-        return Path(source).expanduser()
-    parts = urlsplit(source)
-    if parts.netloc not in ("", "localhost"):
-        raise ConfigError(f"source: expected file:///path of this machine, got {without_secrets(source)!r}")
-    return Path(unquote(parts.path))
+        return content_identity(self._location)

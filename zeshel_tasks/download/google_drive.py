@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from html.parser import HTMLParser
-from typing import NamedTuple
-from urllib.parse import parse_qs, parse_qsl, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from zeshel_tasks.download.http_source import Page, refuse_page
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.location import DriveFile
 
 DOWNLOAD_ADDRESS = "https://drive.google.com/uc"
-_HOSTS = {"drive.google.com", "docs.google.com", "drive.usercontent.google.com"}
 _QUOTA = ("quota exceeded", "too many users have viewed or downloaded")
 
 
-class DriveFile(NamedTuple):
-    """A file on Google Drive; ``resource_key`` is part of the links of some older files."""
-
-    file_id: str
-    resource_key: str | None
-
-    def download_address(self, base: str = DOWNLOAD_ADDRESS) -> str:
-        """Where a download starts; ``base`` is Google's own unless a test puts its server there."""
-        query = {"export": "download", "id": self.file_id}
-        if self.resource_key:
-            query["resourcekey"] = self.resource_key
-        return f"{base}?{urlencode(query)}"
-
-
-def drive_file(address: str) -> DriveFile | None:
-    """The file that an address of Google Drive names; none if the address is not Google Drive's.
-
-    Raises:
-        ConfigError: an address there that names no file, such as a folder's.
-    """
-    parts = urlsplit(address)
-    if parts.hostname not in _HOSTS:
-        return None
-    query = parse_qs(parts.query)
-    in_path = re.search(r"/file/d/([\w-]+)", parts.path)
-    file_id = in_path[1] if in_path else query.get("id", [""])[0]
-    if not re.fullmatch(r"[\w-]+", file_id):
-        expected = "the address of a file (.../file/d/ID/view or ...?id=ID)"
-        raise ConfigError(f"source: expected {expected}, got {without_secrets(address)!r}")
-    return DriveFile(file_id, query.get("resourcekey", [None])[0])
+def download_address(file: DriveFile, base: str = DOWNLOAD_ADDRESS) -> str:
+    """Where the download of a file starts; ``base`` is Google's own, unless a test puts its server there."""
+    query = {"export": "download", "id": file.file_id}
+    if file.resource_key:
+        query["resourcekey"] = file.resource_key
+    return f"{base}?{urlencode(query)}"
 
 
 def address_behind(page: Page) -> str:

@@ -10,8 +10,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from zeshel_tasks.download.transfer import Body, Interrupted
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.store.s3 import s3_client, split_s3_address, translated
-from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.location import S3Address
+from zeshel_tasks.store.s3 import s3_client, translated
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import HeadObjectOutputTypeDef
@@ -21,13 +21,12 @@ _MISSING = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
 
 
 class S3Source:
-    """An object; ``address`` is ``s3://bucket/key``."""
+    """An object in a bucket."""
 
-    def __init__(self, address: str) -> None:
-        self.name = without_secrets(address)
-        self._bucket, self._key = split_s3_address(address)
+    def __init__(self, location: S3Address) -> None:
+        self.name, self._bucket, self._key = location.name, location.bucket, location.key
         self._etag: str | None = None
-        if not self._key or "@" in self._bucket:  # credentials are no part of an s3 address
+        if not self._key:
             raise ConfigError(f"source: expected s3://bucket/key of a file, got {self.name!r}")
 
     @contextmanager

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import unicodedata
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from zeshel_tasks.config import DownloadConfig
 from zeshel_tasks.download.archive import unpack
-from zeshel_tasks.download.fetch import fetch, is_local, local_path, source_identity
+from zeshel_tasks.download.fetch import fetch, source_identity
 from zeshel_tasks.download.members import EXPECTED_NAME, FOLDERS, can_be_kept, is_member
 from zeshel_tasks.download.transfer import Fetched
 from zeshel_tasks.errors import ConfigError, DataError
-from zeshel_tasks.store import Store, open_store
+from zeshel_tasks.location import LocalPath, S3Address, SourceLocation, StoreLocation, located, source_location
+from zeshel_tasks.store import Store
 from zeshel_tasks.store.artifacts import sha256_of
 from zeshel_tasks.store.base import StoredObject
 from zeshel_tasks.store.identity import digest_of
-from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.store.runs import store_at
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +44,13 @@ def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> 
     """
     own = _config_of(source, config)
     max_bytes = int(config.max_unpacked_gb * 1e9)
-    if _is_folder(source):
-        return _copy(_folder(source), folder, max_bytes)
+    location = located("source", source, source_location)
+    if _is_folder(location):
+        return _copy(_folder(location), folder, max_bytes)
     archive = scratch / "archive"
     fetched = fetch(source, archive, own)
     log.info("archive: %.1f MB, sha256 %s", fetched.size / 1e6, fetched.sha256)
-    unpack(archive, folder, max_bytes, without_secrets(source))
+    unpack(archive, folder, max_bytes, location.name)
     archive.unlink()
     return fetched
 
@@ -68,28 +71,26 @@ def _config_of(source: str, config: DownloadConfig) -> DownloadConfig:
     """The settings for one source: ``sha256`` is about the first one, and about an archive."""
     if source != config.source:
         return config.model_copy(update={"sha256": None})
-    if config.sha256 is not None and _is_folder(source):
+    if config.sha256 is not None and _is_folder(located("source", source, source_location)):
         raise ConfigError(f"sha256: expected none for a folder, whose files are not hashed as one: {source!r}")
     return config
 
 
 def _identity(source: str, config: DownloadConfig) -> str:
-    if not _is_folder(source):
+    location = located("source", source, source_location)
+    if not _is_folder(location):
         return source_identity(source, config)
-    found = _folder(source)
-    if found.is_local:
+    found = _folder(location)
+    if isinstance(location, LocalPath):
         local = Path(found.store.address)
         return f"sha256:{digest_of({file.key: sha256_of(local / file.key) for file in found.files})}"
     return f"etag:{digest_of({file.key: file.version for file in found.files})}"
 
 
-def _is_folder(source: str) -> bool:
-    if not is_local(source):
-        return source.startswith("s3://") and source.endswith("/")
-    try:
-        return local_path(source).is_dir()
-    except (OSError, ValueError):  # a name that no file can have: fetch has the words for it
-        return False
+def _is_folder(location: SourceLocation) -> TypeGuard[StoreLocation]:
+    if isinstance(location, LocalPath):
+        return os.path.isdir(location.path)  # noqa: PTH112  # False for a name that no file can have; fetch refuses it
+    return isinstance(location, S3Address) and location.address.endswith("/")
 
 
 class _Folder(NamedTuple):
@@ -98,27 +99,25 @@ class _Folder(NamedTuple):
     name: str
     store: Store
     files: list[StoredObject]
-    is_local: bool
 
 
-def _folder(source: str) -> _Folder:
-    name, at_hand = without_secrets(source), is_local(source)
-    store = open_store(str(local_path(source)) if at_hand else source)
+def _folder(location: StoreLocation) -> _Folder:
+    name, store = location.name, store_at(location)
     files = [
         file
         for folder in FOLDERS
         for file in store.objects(f"{folder}/")
         if is_member(folder, file.key.removeprefix(f"{folder}/")) and file.key.count("/") == 1
     ]
-    if at_hand:
-        _check_links(local_path(source), name)
+    if isinstance(location, LocalPath):
+        _check_links(location.path, name)
     for folder in FOLDERS:
         if not any(file.key.startswith(f"{folder}/") for file in files):
             raise DataError("not a data set in ZESHEL's format", file=name, expected=f"{folder}/*.json")
     for file in files:
         if not can_be_kept(file.key.partition("/")[2]):
             raise DataError("a name that cannot be kept", file=name, expected=EXPECTED_NAME, got=file.key)
-    return _Folder(name, store, files, at_hand)
+    return _Folder(name, store, files)
 
 
 def _check_links(root: Path, name: str) -> None:

@@ -1,10 +1,11 @@
-"""Finds and opens the pretrained BERT: a hub name, a local directory or an s3 address."""
+"""Finds and opens the pretrained BERT: on the hub, in a local directory or in a bucket."""
 
 from __future__ import annotations
 
 import json
 import logging
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
+    RevisionNotFoundError,
     StrictDataclassError,
 )
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,8 +25,8 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.store import open_store
-from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.location import HubModel, LocalPath, ModelLocation, S3Address
+from zeshel_tasks.store.runs import store_at
 from zeshel_tasks.text.safe_text import quoted
 
 log = logging.getLogger(__name__)
@@ -52,25 +54,25 @@ class ModelShape(BaseModel):
     type_vocab_size: int | None = Field(None, ge=0, le=1000)
 
 
-def bert_directory(bert_model: str, scratch: Path) -> Path:
+def bert_directory(location: ModelLocation, scratch: Path) -> Path:
     """A local directory with the model's configuration, vocabulary and weights.
 
     Args:
-        bert_model: hub name, local directory or ``s3://bucket/prefix``.
-        scratch: where an s3 model is downloaded to.
+        location: of the model.
+        scratch: where a model in a bucket is downloaded to.
 
     Raises:
         ConfigError: there is no such model.
         StoreUnavailable: the hub or the store does not answer.
     """
-    if bert_model.startswith("s3://"):
-        directory = _from_s3(bert_model, scratch / "bert_model")
-    elif Path(bert_model).is_dir():
-        directory = Path(bert_model)
+    if isinstance(location, S3Address):
+        directory = _from_s3(location, scratch / "bert_model")
+    elif isinstance(location, LocalPath):
+        directory = location.path
     else:
-        directory = _from_hub(bert_model)
+        directory = _from_hub(location)
     if not (directory / "config.json").is_file():
-        raise ConfigError(f"bert_model: expected a directory with config.json, got none in {bert_model}")
+        raise ConfigError(f"bert_model: expected a directory with config.json, got none in {location.name}")
     model_shape(directory)
     return directory
 
@@ -197,25 +199,26 @@ def _check_all_weights_are_used(directory: Path, report: dict[str, Any]) -> None
         log.warning("bert_model: %s has no pooling layer; it starts at random", directory)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(model: HubModel) -> Path:
+    fetch = partial(snapshot_download, model.repository, revision=model.revision)
     try:
-        directory = Path(snapshot_download(name, allow_patterns=_MODEL_FILES))
+        directory = Path(fetch(allow_patterns=_MODEL_FILES))
         if not any(directory.glob("*.safetensors")):
-            directory = Path(snapshot_download(name, allow_patterns=[*_MODEL_FILES, _PICKLED_WEIGHTS]))
+            directory = Path(fetch(allow_patterns=[*_MODEL_FILES, _PICKLED_WEIGHTS]))
         return directory
-    except (HFValidationError, GatedRepoError, RepositoryNotFoundError) as error:
-        expected = "a hub name, a local directory or an s3 address"
-        got = f"{without_secrets(name)!r}: {_first_line(error)}"
-        raise ConfigError(f"bert_model: expected {expected}, got {got}") from error
+    except (HFValidationError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        expected = "a model on the hub, a local directory or an s3 address"
+        raise ConfigError(f"bert_model: expected {expected}, got {model.name!r}: {_first_line(error)}") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise StoreUnavailable(f"bert_model: {name!r} cannot be fetched from the hub: {_first_line(error)}") from error
+        problem = f"{model.name!r} cannot be fetched from the hub: {_first_line(error)}"
+        raise StoreUnavailable(f"bert_model: {problem}") from error
 
 
-def _from_s3(address: str, target: Path) -> Path:
-    store = open_store(address)
+def _from_s3(location: S3Address, target: Path) -> Path:
+    store = store_at(location)
     names = [key for key in store.keys("") if "/" not in key]
     if "config.json" not in names:
-        raise ConfigError(f"bert_model: expected config.json at {address}, got {', '.join(names) or 'nothing'}")
+        raise ConfigError(f"bert_model: expected config.json at {location.name}, got {', '.join(names) or 'nothing'}")
     for name in names:
         store.local_copy(name, target / name)
     return target

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from zeshel_tasks.errors import DataError
-from zeshel_tasks.store.runs import open_store
+from zeshel_tasks.location import LocalPath, StoreLocation
+from zeshel_tasks.store.runs import store_at
 
 # What torch's unpickler raises for broken files.
 _BROKEN = (
@@ -53,15 +55,19 @@ def save_blink_weights(model: nn.Module, path: Path) -> None:
     torch.save(model.state_dict(), path)
 
 
-def weights_file(address: str, scratch: Path) -> Path:
-    """A local copy of a weight file at a local path or an s3 address.
+def weights_file(location: StoreLocation, scratch: Path) -> Path:
+    """The weight file at a location; one in a bucket is downloaded into ``scratch``.
 
     Raises:
         DataError: there is no such file.
     """
-    folder, _, name = address.rpartition("/")
-    root = "/" if address.startswith("/") else "."
-    path = open_store(folder or root).local_copy(name, scratch / "blink_weights" / name) if name else None
+    path: Path | None
+    if isinstance(location, LocalPath):
+        path = location.path if location.path.is_file() else None
+    else:
+        folder, _, name = location.key.rpartition("/")
+        store = store_at(replace(location, key=folder))
+        path = store.local_copy(name, scratch / "blink_weights" / name) if name else None
     if path is None:
-        raise DataError("no such weight file", file=address)
+        raise DataError("no such weight file", file=location.name)
     return path

@@ -6,7 +6,6 @@ Nothing here imports torch: a stage whose artifact exists ends before that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.config import (
@@ -20,6 +19,8 @@ from zeshel_tasks.config import (
     TrainBiencoderConfig,
     TrainCrossencoderConfig,
 )
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.location import HubModel, LocalPath, located, model_location, weights_location
 from zeshel_tasks.pipeline.contract import Stage
 from zeshel_tasks.report.results_table import results_table
 from zeshel_tasks.store import Artifact, Metrics, Run
@@ -34,9 +35,10 @@ def _data_identity(config: DownloadConfig, _: Run) -> dict[str, str]:
 
 def _bert_identity(bert_model: str) -> str:
     """What tells this BERT from another one; a model on the hub is told by its name alone."""
-    if bert_model.startswith("s3://") or Path(bert_model).is_dir():
-        return content_identity(bert_model)
-    return f"hub:{bert_model}"
+    location = located("bert_model", bert_model, model_location)
+    if isinstance(location, LocalPath) and not location.path.is_dir():
+        raise ConfigError(f"bert_model: expected a model on the hub or an existing directory, got {bert_model!r}")
+    return f"hub:{bert_model}" if isinstance(location, HubModel) else content_identity(location)
 
 
 def _biencoder_start(config: TrainBiencoderConfig, _: Run) -> dict[str, str]:
@@ -49,7 +51,7 @@ def _crossencoder_start(config: TrainCrossencoderConfig, _: Run) -> dict[str, st
 
 def _start(bert_model: str | None, weights: str | None) -> dict[str, str]:
     identities = {} if bert_model is None else {"bert_model": _bert_identity(bert_model)}
-    return identities if weights is None else identities | {"weights": content_identity(weights)}
+    return identities if weights is None else identities | {"weights": content_identity(weights_location(weights))}
 
 
 def _champion(_: CompareConfig, run: Run) -> dict[str, str]:

@@ -11,6 +11,7 @@ from torch import nn
 from zeshel_tasks.config import Split, TrainCrossencoderConfig
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.errors import DataError
+from zeshel_tasks.location import model_location
 from zeshel_tasks.models.bert import bert_directory, load_tokenizer
 from zeshel_tasks.models.biencoder import mention_tower
 from zeshel_tasks.models.crossencoder import new_crossencoder
@@ -51,7 +52,7 @@ def _start(job: Job, config: TrainCrossencoderConfig) -> Path:
     """Directory of the BERT to start from."""
     if config.from_biencoder:
         return mention_tower(job.inputs["train-biencoder"].directory("model"))
-    return bert_directory(config.bert_model, job.scratch)
+    return bert_directory(model_location(config.bert_model), job.scratch)
 
 
 def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:

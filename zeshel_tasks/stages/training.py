@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.data.tokens import Tokens
+from zeshel_tasks.location import weights_location
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.blink_weights import weights_file
 from zeshel_tasks.pipeline.contract import Job
@@ -29,7 +30,7 @@ def plan_training(job: Job, config: EncoderConfig, bert: Path, weights: str | No
         build=build,
         config=config,
         bert=bert,
-        weights=None if weights is None else weights_file(weights, job.scratch),
+        weights=None if weights is None else weights_file(weights_location(weights), job.scratch),
         tables=job.new_folder("tables"),
         store=job.run.store.address,
         checkpoints=f"{job.folder}/checkpoints",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from zeshel_tasks.errors import ConfigError, CorruptArtifact
+from zeshel_tasks.location import LocalPath, StoreLocation, located, store_location
 from zeshel_tasks.store.artifacts import Artifact, Manifest, artifact_folder, read_manifest
 from zeshel_tasks.store.base import Store, StoredObject
 from zeshel_tasks.store.checksummed import read_sealed, sealed
@@ -131,25 +133,37 @@ def open_store(address: str, *, patient: bool = True) -> Store:
     Raises:
         ConfigError: any other scheme.
     """
-    if address.startswith("s3://"):
-        from zeshel_tasks.store.s3 import S3Store, split_s3_address  # imports boto3
+    return store_at(located("store", address, store_location), patient=patient)
 
-        return S3Store(*split_s3_address(address), patient=patient)
-    if address.startswith("file://"):
-        return LocalStore(Path(address.removeprefix("file://")))
-    # `s3://$BUCKET` with an empty variable has lost its slashes on the way here: no local directory is meant.
-    if "://" in address or re.match(r"(s3|file):", address) or not address:
-        raise ConfigError(f"expected a local directory or s3://bucket/prefix, got {address!r}")
-    return LocalStore(Path(address))
+
+def store_at(location: StoreLocation, *, patient: bool = True) -> Store:
+    """The store at a location; ``patient`` as in :func:`open_store`."""
+    if isinstance(location, LocalPath):
+        return LocalStore(location.path)
+    from zeshel_tasks.store.s3 import S3Store  # imports boto3
+
+    return S3Store(location.bucket, location.key, patient=patient)
 
 
 def open_run(address: str) -> Run:
     """The run at ``<store>/runs/<run id>``.
 
-    Any other address is a store of its own that holds the single run ``default``.
+    Raises:
+        ConfigError: any other address.
     """
-    parent, _, run_id = address.rstrip("/").rpartition("/")
-    root, _, folder = parent.rpartition("/")
-    if folder == "runs" and run_id and not root.endswith(":/"):  # s3://runs is a bucket
-        return Run(open_store(root or ("/" if parent.startswith("/") else ".")), run_id)
-    return Run(open_store(address.rstrip("/") or address), "default")
+    store, run_id = located("--run", address, _store_and_run_id)
+    return Run(store_at(store), run_id)
+
+
+def _store_and_run_id(address: str) -> tuple[StoreLocation, str]:
+    location = store_location(address)
+    store: StoreLocation
+    if isinstance(location, LocalPath):
+        path = location.path
+        store, folder, run_id = replace(location, path=path.parent.parent), path.parent.name, path.name
+    else:
+        prefix, folder, run_id = ["", "", *location.key.rsplit("/", 2)][-3:]
+        store = replace(location, key=prefix)
+    if folder != "runs" or run_id in ("", ".."):
+        raise ValueError("expected <store>/runs/<run id>, where <store> is a local directory or s3://bucket/prefix")
+    return store, run_id

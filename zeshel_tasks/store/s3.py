@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +30,8 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.location import S3Address
 from zeshel_tasks.store.base import StoredObject, checked_key, checked_prefix
-from zeshel_tasks.text.redaction import without_secrets
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -50,7 +49,6 @@ _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 
 Condition = Literal["IfNoneMatch", "IfMatch"]
 
 _READS = 5  # as often as boto3 begins a download again
-_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # above all, no `key:secret@`, which botocore's messages would repeat
 _BROKEN_OFF = (ResponseStreamingError, ReadTimeoutError, IncompleteReadError, HTTPError)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {
@@ -85,28 +83,16 @@ def s3_client(*, patient: bool = True) -> S3Client:
         return session.client("s3", config=config if patient else config.merge(_IMPATIENT))
 
 
-def split_s3_address(address: str) -> tuple[str, str]:
-    """(bucket, key) of ``s3://bucket/key``; the key may be empty.
-
-    Raises:
-        ConfigError: another scheme, or no bucket.
-    """
-    scheme, _, rest = address.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not _BUCKET.fullmatch(bucket):
-        raise ConfigError(f"expected an address like s3://bucket/prefix, got {without_secrets(address)!r}")
-    return bucket, key.strip("/")
-
-
-def object_tags(address: str) -> dict[str, str]:
-    """ETags of the object at ``address`` or, if it is a prefix, of all objects below it, by key."""
-    bucket, key = split_s3_address(address)
-    with translated(address):
-        pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+def object_tags(location: S3Address) -> dict[str, str]:
+    """ETags of all objects below a prefix, by relative key; of a single object, by the key ``"."``."""
+    with translated(location.name):
+        pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.key)
         objects = [item for page in pages for item in page.get("Contents", [])]
-    below = f"{key}/" if key else ""
+    below = f"{location.key}/" if location.key else ""
     tags = {item["Key"]: item["ETag"] for item in objects if not item["Key"].endswith("/")}
-    return {found: tag for found, tag in tags.items() if found == key or found.startswith(below)}
+    if location.key in tags:
+        return {".": tags[location.key]}
+    return {key.removeprefix(below): tag for key, tag in tags.items() if key.startswith(below)}
 
 
 class S3Store:

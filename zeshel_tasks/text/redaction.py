@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
+from zeshel_tasks.text.addresses import DRIVE_HOSTS
+
 HIDDEN = "***"
 
 _ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*://|(?:https?|ftp|s3):/*)([^/?#;\\]*)(.*)", re.DOTALL)
@@ -21,7 +23,6 @@ _IN_TEXT = re.compile(
     r"(?<![A-Za-z0-9+.-])(?:[A-Za-z][A-Za-z0-9+.-]{0,30}://|(?:https?|ftp|s3):/)[^\s'\"<>`]*[^\s'\"<>`.,:;)\]}]"
 )
 # What names a file that anyone may ask for, and nothing more.
-_DRIVE = {"drive.google.com", "docs.google.com", "drive.usercontent.google.com"}
 _NAMES_A_DRIVE_FILE = {"id", "export"}
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_KEY|ACCESS_KEY", re.IGNORECASE)
@@ -78,7 +79,7 @@ def _parted(rest: str) -> tuple[str, str, str]:
 
 
 def _shown_query(host: str, separator: str, after: str) -> str:
-    if not after or separator != "?" or host.lower() not in _DRIVE:
+    if not after or separator != "?" or host.lower() not in DRIVE_HOSTS:
         return HIDDEN if after else ""
     given = parse_qsl(after, keep_blank_values=True)
     kept = [pair for pair in given if pair[0] in _NAMES_A_DRIVE_FILE]
