@@ -33,24 +33,27 @@ def _data_identity(config: DownloadConfig, _: Run) -> dict[str, str]:
     return identities(config)
 
 
-def _bert_identity(bert_model: str) -> str:
-    """What tells this BERT from another one; a model on the hub is told by its name alone."""
+def _bert_identity(bert_model: str, run: Run) -> str:
     location = located("bert_model", bert_model, model_location)
+    if isinstance(location, HubModel):
+        from zeshel_tasks.download.hub import hub_identity
+
+        return hub_identity(location, run.store)
     if isinstance(location, LocalPath) and not location.path.is_dir():
         raise ConfigError(f"bert_model: expected a model on the hub or an existing directory, got {bert_model!r}")
-    return f"hub:{bert_model}" if isinstance(location, HubModel) else content_identity(location)
+    return content_identity(location)
 
 
-def _biencoder_start(config: TrainBiencoderConfig, _: Run) -> dict[str, str]:
-    return _start(config.bert_model, config.biencoder_weights)
+def _biencoder_start(config: TrainBiencoderConfig, run: Run) -> dict[str, str]:
+    return _start(config.bert_model, config.biencoder_weights, run)
 
 
-def _crossencoder_start(config: TrainCrossencoderConfig, _: Run) -> dict[str, str]:
-    return _start(None if config.from_biencoder else config.bert_model, config.crossencoder_weights)
+def _crossencoder_start(config: TrainCrossencoderConfig, run: Run) -> dict[str, str]:
+    return _start(None if config.from_biencoder else config.bert_model, config.crossencoder_weights, run)
 
 
-def _start(bert_model: str | None, weights: str | None) -> dict[str, str]:
-    identities = {} if bert_model is None else {"bert_model": _bert_identity(bert_model)}
+def _start(bert_model: str | None, weights: str | None, run: Run) -> dict[str, str]:
+    identities = {} if bert_model is None else {"bert_model": _bert_identity(bert_model, run)}
     return identities if weights is None else identities | {"weights": content_identity(weights_location(weights))}
 
 

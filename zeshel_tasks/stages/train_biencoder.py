@@ -10,12 +10,11 @@ from torch import nn
 from zeshel_tasks.config import TrainBiencoderConfig
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
-from zeshel_tasks.location import model_location
-from zeshel_tasks.models.bert import bert_directory, load_tokenizer
+from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.pipeline.contract import Job
 from zeshel_tasks.stages.inputs import split_file, tokenize_worlds
-from zeshel_tasks.stages.training import plan_training, start_tokens, train
+from zeshel_tasks.stages.training import plan_training, pretrained_bert, start_tokens, train
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import Fit
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     config = job.recipe.train_biencoder
-    bert = bert_directory(model_location(config.bert_model), job.scratch)
+    bert = pretrained_bert(job, config.bert_model)
     task = plan_training(job, config, bert, config.biencoder_weights, build_objective)
     tokens = start_tokens(task)
     for split in ("train", "valid"):

@@ -11,13 +11,12 @@ from torch import nn
 from zeshel_tasks.config import Split, TrainCrossencoderConfig
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.errors import DataError
-from zeshel_tasks.location import model_location
-from zeshel_tasks.models.bert import bert_directory, load_tokenizer
+from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import mention_tower
 from zeshel_tasks.models.crossencoder import new_crossencoder
 from zeshel_tasks.pipeline.contract import Job
 from zeshel_tasks.stages.inputs import candidate_sets
-from zeshel_tasks.stages.training import plan_training, start_tokens, train
+from zeshel_tasks.stages.training import plan_training, pretrained_bert, start_tokens, train
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
 from zeshel_tasks.training.fit import Fit
@@ -52,7 +51,7 @@ def _start(job: Job, config: TrainCrossencoderConfig) -> Path:
     """Directory of the BERT to start from."""
     if config.from_biencoder:
         return mention_tower(job.inputs["train-biencoder"].directory("model"))
-    return bert_directory(model_location(config.bert_model), job.scratch)
+    return pretrained_bert(job, config.bert_model)
 
 
 def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:

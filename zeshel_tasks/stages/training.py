@@ -6,8 +6,9 @@ from pathlib import Path
 
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.data.tokens import Tokens
-from zeshel_tasks.location import weights_location
-from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.download.hub import at_identity
+from zeshel_tasks.location import HubModel, model_location, weights_location
+from zeshel_tasks.models.bert import bert_directory, load_tokenizer
 from zeshel_tasks.models.blink_weights import weights_file
 from zeshel_tasks.pipeline.contract import Job
 from zeshel_tasks.stages.json_lines import write_json_lines
@@ -36,6 +37,14 @@ def plan_training(job: Job, config: EncoderConfig, bert: Path, weights: str | No
         checkpoints=f"{job.folder}/checkpoints",
         out=job.new_folder("training"),
     )
+
+
+def pretrained_bert(job: Job, bert_model: str) -> Path:
+    """Directory of the pretrained model; one on the hub is fetched at the commit that the fingerprint is about."""
+    location = model_location(bert_model)
+    if isinstance(location, HubModel):
+        location = at_identity(location, job.seen_outside["bert_model"])
+    return bert_directory(location, job.scratch)
 
 
 def start_tokens(task: Fit) -> Tokens:

@@ -1,0 +1,59 @@
+"""A training from a model on the hub, whose name may stand for another commit tomorrow."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.download.hub_server import NAME, running_hub
+from tests.finished import manifest_of
+from zeshel_tasks.pipeline.contract import reuse_stage, run_stage
+from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.store import open_run
+
+SETTINGS = {"max_context_length": 32, "max_cand_length": 32, "num_train_epochs": 0, "max_mentions_per_world": 6}
+
+
+def zeshel(*arguments: str) -> str:
+    command = [sys.executable, "-m", "zeshel_tasks.cli", *arguments]
+    ended = subprocess.run(command, env=os.environ, stdout=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
+    return ended.stdout
+
+
+def test_training_is_reused_as_long_as_the_model_stays_at_its_commit(
+    golden: Path, raw_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = f"{tmp_path}/store/runs/r"
+    recipe = build_recipe("smoke", SETTINGS | {"source": str(raw_archive), "bert_model": NAME})
+    pinned = build_recipe("smoke", SETTINGS | {"bert_model": f"{NAME}@v1"})
+    train = STAGES["train-biencoder"]
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
+    with running_hub({file.name: file.read_bytes() for file in (golden / "bert").iterdir()}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        for stage in ("download", "convert"):
+            run_stage(STAGES[stage], address, recipe)
+        flags = [f"--{name}={value}" for name, value in SETTINGS.items() if name != "max_mentions_per_world"]
+        zeshel("train-biencoder", f"--run={address}", "--preset=smoke", f"--bert_model={NAME}", *flags)
+
+        identity = f"hub:{NAME}@{'a' * 40}"
+        assert manifest_of(open_run(address), "train-biencoder").inputs["bert_model"] == identity
+        assert f"model   {NAME}  {identity}" in zeshel("show", f"--run={address}")
+        downloads = {request.path for request in hub.requests if "/resolve/" in request.path}
+        assert {path.rpartition("/")[0] for path in downloads} == {f"/{NAME}/resolve/{'a' * 40}"}
+
+        assert reuse_stage(train, address, recipe) is not None
+        assert reuse_stage(train, address, pinned) is None
+        hub.commits = {"main": "c" * 40, "v1": "a" * 40}
+        assert reuse_stage(train, address, recipe) is None
+        assert reuse_stage(train, address, pinned) is not None
+        hub.commits["main"] = "a" * 40
+        assert reuse_stage(train, address, recipe) is not None
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "elsewhere"))  # as on the scheduler, which downloads no model
+    caplog.clear()
+    assert reuse_stage(train, address, recipe) is not None
+    assert f"assuming commit {'a' * 40}" in caplog.text
