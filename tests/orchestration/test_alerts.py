@@ -35,10 +35,16 @@ def test_a_notifier_is_told_of_failed_runs_and_missed_deadlines(load_dag_file: L
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"ZESHEL_DEADLINE_MINUTES": "90"}, "ZESHEL_NOTIFIER: expected whom a missed ZESHEL_DEADLINE_MINUTES is told"),
+        (
+            {"ZESHEL_DEADLINE_MINUTES": "90"},
+            "ZESHEL_NOTIFIER: expected a notifier, because ZESHEL_DEADLINE_MINUTES is set",
+        ),
         ({"ZESHEL_DEADLINE_MINUTES": "-1"}, "ZESHEL_DEADLINE_MINUTES: .*greater than 0"),
         ({"ZESHEL_NOTIFIER": "{}"}, "ZESHEL_NOTIFIER.class"),
-        ({"ZESHEL_NOTIFIER": '{"class": "no.such.Notifier"}'}, "ZESHEL_NOTIFIER: expected one of Airflow's notifiers"),
+        (
+            {"ZESHEL_NOTIFIER": '{"class": "no.such.Notifier"}'},
+            "ZESHEL_NOTIFIER: expected the class and arguments of an Airflow",
+        ),
         ({"ZESHEL_NOTIFIER": json.dumps(SMTP | {"kwargs": {"nobody": 1}})}, "ZESHEL_NOTIFIER: expected .* got airflow"),
         (
             {"ZESHEL_NOTIFIER": json.dumps(SMTP | {"late": {"nobody": 1}}), "ZESHEL_DEADLINE_MINUTES": "9"},

@@ -1,4 +1,4 @@
-"""Who is told when a run fails, is late, or waits for a person's answer."""
+"""Notifications about runs that fail, are late, or wait for a person's answer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from zeshel_tasks.orchestration.settings import Deployment
 
 
 def alerts(deployment: Deployment) -> dict[str, Any]:
-    """Arguments of ``DAG(...)``.
+    """Return the arguments of ``DAG(...)`` that send notifications.
 
     Raises:
-        ConfigError: a deadline without a notifier, or a notifier that cannot be made.
+        ConfigError: there is a deadline without a notifier, or the notifier cannot be created.
     """
     if deployment.notifier is None:
         if deployment.deadline_minutes is not None:
-            raise ConfigError("ZESHEL_NOTIFIER: expected whom a missed ZESHEL_DEADLINE_MINUTES is told; it is not set")
+            raise ConfigError(
+                "ZESHEL_NOTIFIER: expected a notifier, because ZESHEL_DEADLINE_MINUTES is set; got nothing"
+            )
         return {}
     notifier = deployment.notifier
     found: dict[str, Any] = {"on_failure_callback": _made(notifier.path, notifier.kwargs)}
@@ -37,10 +39,10 @@ def alerts(deployment: Deployment) -> dict[str, Any]:
 
 
 def question_notifiers(deployment: Deployment) -> list[Any]:
-    """Who is told that a task waits for an answer, for ``notifiers`` of Airflow's human-in-the-loop operators.
+    """Return the notifiers of questions, for the argument ``notifiers`` of Airflow's human-in-the-loop operators.
 
     Raises:
-        ConfigError: the notifier cannot be made.
+        ConfigError: the notifier cannot be created.
     """
     if (notifier := deployment.notifier) is None:
         return []
@@ -52,5 +54,5 @@ def _made(path: str, kwargs: Mapping[str, Any]) -> Any:
         return pkgutil.resolve_name(path)(**kwargs)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"ZESHEL_NOTIFIER: expected one of Airflow's notifiers and its arguments, got {path}: {error}"
+            f"ZESHEL_NOTIFIER: expected the class and arguments of an Airflow notifier, got {path}: {error}"
         ) from error

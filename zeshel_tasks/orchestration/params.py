@@ -1,8 +1,8 @@
-"""The DAG's trigger form, generated from ``config.py``: no hyper-parameter is written down here.
+"""The DAG's trigger form, generated from ``config.py``.
 
-A Param is named as in a config file: ``train_biencoder.learning_rate``, or the bare name of a setting that
-stages share (``bert_model``). Its default is null, "as the preset says". The JSON schema carries the
-setting's own bounds, so that the form and the REST API refuse a value before anything runs.
+Params have the names of a config file: ``train_biencoder.learning_rate``, or just ``bert_model`` for a setting
+that stages share. The default is null, which means the preset's value. The JSON schema contains the setting's
+bounds, so that the form and the REST API reject a wrong value before anything runs.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, preset_values
 
 DEFAULT_PRESET: Preset = "recommended"
-UNSET = "as the preset says"
+UNSET = "preset's value"
 # A number field of Airflow's form drops the "e-" of 2e-5 (seen in a browser), so fractions are typed as text.
 FRACTION = r"^(0|1|0?\.\d+|1\.0+|\d(\.\d+)?[eE]-\d+)$"
 POSITIVE = r"^\d+(\.\d+)?([eE][+-]?\d+)?$"
 SHARED_SECTION = "Shared by the stages"
 _PRESET_DOC = {
-    "blink": "the recipe's numbers as given",
-    "recommended": "what we would train",
-    "smoke": "minutes on two CPU cores, to see that everything works",
+    "blink": "the values of BLINK's recipe",
+    "recommended": "the settings that we recommend",
+    "smoke": "a test that takes minutes on two CPU cores",
 }
 
 
 def dag_params(defaults: Mapping[str, Any] | None = None) -> dict[str, Param]:
-    """Every Param of the DAG, with a deployment's own ``defaults`` in place of ours.
+    """Return all Params of the DAG. ``defaults`` override the built-in defaults.
 
     Raises:
-        ConfigError: ``defaults`` has an unknown name or a value that the form would refuse.
+        ConfigError: ``defaults`` contains an unknown name or a value that the form would reject.
     """
     schemas = param_schemas()
     defaults = dict(defaults or {})
@@ -53,7 +53,7 @@ def dag_params(defaults: Mapping[str, Any] | None = None) -> dict[str, Param]:
 
 @cache
 def param_schemas() -> dict[str, dict[str, Any]]:
-    """JSON schema of each Param by its name, in the order of the form."""
+    """Return the JSON schema of each Param by name, in the order of the form."""
     schemas = {"preset": _preset_schema()}
     for name, schema in RunConfig.model_json_schema()["properties"].items():
         schemas[name] = _optional(schema, title=name, description=schema["description"])
@@ -63,26 +63,26 @@ def param_schemas() -> dict[str, dict[str, Any]]:
 
 
 def recipe_of(params: Mapping[str, Any]) -> Recipe:
-    """The settings of all stages of a run.
+    """Return the settings of all stages of a run.
 
     Raises:
-        ConfigError: an unknown name, or values that do not go together.
+        ConfigError: a name is unknown, or values are inconsistent.
     """
     return build_recipe(params.get("preset") or DEFAULT_PRESET, _given(params))
 
 
 def recipe_overrides(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What a run changes, by stage: ``{"train_biencoder": {"learning_rate": 2e-5}}``; nulls are left out.
+    """Return the overrides of a run by stage, without nulls: ``{"train_biencoder": {"learning_rate": 2e-5}}``.
 
     Raises:
-        ConfigError: an unknown name, or values that do not go together; the whole recipe is checked, so a run
-            stops at its first stage and not hours later.
+        ConfigError: a name is unknown, or values are inconsistent. The whole recipe is checked, so that a run fails at
+            its first stage and not hours later.
     """
     run_config_of(params)
     recipe_of(params)
     given = _given(params)
     by_stage: dict[str, dict[str, Any]] = {stage: {} for stage in STAGE_CONFIGS}
-    for name in param_schemas():  # shared names come first, so that a stage's own value wins
+    for name in param_schemas():  # shared names come first, so that a stage's own value takes precedence
         stage, _, setting = name.rpartition(".")
         if name in given:
             for found in [stage] if stage else [s for s, m in STAGE_CONFIGS.items() if setting in m.model_fields]:
@@ -93,7 +93,7 @@ def recipe_overrides(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def run_config_of(params: Mapping[str, Any]) -> RunConfig:
-    """The part of ``params`` that is not about the recipe.
+    """Return the part of ``params`` that does not belong to the recipe.
 
     Raises:
         ConfigError: a value is out of range.
@@ -106,7 +106,7 @@ def run_config_of(params: Mapping[str, Any]) -> RunConfig:
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What was filled in, of the recipe's settings."""
+    """The recipe's settings that were filled in."""
     others = {"preset", *RunConfig.model_fields}
     return {name: value for name, value in params.items() if value is not None and name not in others}
 
@@ -117,12 +117,12 @@ def _preset_schema() -> dict[str, Any]:
         "type": "string",
         "enum": list(PRESETS),
         "title": "preset",
-        "description_md": "The values of all settings that are left empty below.\n\n" + "\n".join(lines),
+        "description_md": "Sets the values of all fields that are left empty below.\n\n" + "\n".join(lines),
     }
 
 
 def _stage_schemas(stage: str) -> list[tuple[str, dict[str, Any]]]:
-    """(Param name, schema) of each setting of a stage."""
+    """Return the Param name and the schema of each setting of a stage."""
     model = STAGE_CONFIGS[stage]
     properties = model.model_json_schema()["properties"]
     found = []
@@ -140,7 +140,7 @@ def _section(stage: str) -> str:
 
 
 def _description(stage: str, name: str, text: str) -> str:
-    """The setting's own description, and what each preset makes of it."""
+    """Return the setting's description followed by its value in each preset."""
     values = {preset: _shown(value) for preset, value in preset_values(stage, name).items()}
     if len(set(values.values())) == 1:
         return f"{text} Default: **{values[DEFAULT_PRESET]}**."
@@ -156,13 +156,13 @@ def _shown(value: Any) -> str:
 
 
 def _optional(schema: Mapping[str, Any], *, title: str, description: str) -> dict[str, Any]:
-    """A setting's JSON schema, with null added to what it takes."""
+    """Return a setting's JSON schema with null as an additional value."""
     core = next((part for part in schema.get("anyOf", []) if part.get("type") != "null"), schema)
     kept = ("type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
     result = {key: core[key] for key in (*kept, "minLength", "maxLength", "items", "maxItems") if key in core}
     if result["type"] == "boolean":
-        # A plain boolean is drawn as a switch, which cannot show "not set"; `string` first makes Airflow's form
-        # draw a list of choices, and the enum still takes nothing but true, false and null.
+        # Airflow's form renders a plain boolean as a switch, which cannot show "not set". With `string` as the first
+        # type it renders a list of choices, and the enum still accepts only true, false and null.
         result |= {"type": ["string", "boolean", "null"], "enum": [True, False]}
     elif result["type"] == "number":
         pattern = FRACTION if result.get("maximum") == 1 else POSITIVE

@@ -1,8 +1,8 @@
-"""What a deployment decides, from environment variables ``ZESHEL_*``; and what a person decides for one run.
+"""Settings of a deployment, from environment variables ``ZESHEL_*``, and of a single run.
 
-The chart (or ``make demo``) writes the variables; hyper-parameters are not among them, they are Params of the
-DAG (:mod:`zeshel_tasks.orchestration.params`). ``ZESHEL_DEFAULTS`` changes the Params' defaults, so that a
-scheduled run, which nobody fills a form for, is configurable too.
+The chart or ``make demo`` sets the variables. Hyper-parameters are not among them: they are Params of the DAG
+(:mod:`zeshel_tasks.orchestration.params`). ``ZESHEL_DEFAULTS`` overrides the defaults of the Params and thereby
+configures scheduled runs, for which nobody fills in the form.
 """
 
 from __future__ import annotations
@@ -23,110 +23,116 @@ MAX_RUN_NAME = 200
 
 
 class Notifier(BaseModel):
-    """One of Airflow's notifiers, as JSON: ``{"class": "airflow.providers....SmtpNotifier", "kwargs": {...}}``."""
+    """An Airflow notifier as JSON: ``{"class": "airflow.providers....SmtpNotifier", "kwargs": {...}}``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: str = Field(alias="class", pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$", description="Where to import it from.")
-    kwargs: dict[str, Any] = Field({}, description="Its arguments.")
+    path: str = Field(
+        alias="class", pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$", description="Import path of the class."
+    )
+    kwargs: dict[str, Any] = Field({}, description="Arguments of the notifier.")
     late: dict[str, Any] = Field(
-        {}, description="Those that are others for a late run, of which Airflow tells no task: a subject, say."
+        {}, description="Arguments that override ``kwargs`` for a late run. Their templates have no task."
     )
     question: dict[str, Any] = Field(
-        {}, description="Those that are others for a question that waits for an answer: whether to promote."
+        {}, description="Arguments that override ``kwargs`` when a promotion waits for approval."
     )
 
 
 class Deployment(BaseSettings):
-    """The environment variables that the DAG reads; the name of each is the field's with ``ZESHEL_`` before it."""
+    """The environment variables that the DAG reads. Each is named ``ZESHEL_`` plus the field's name."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
-    store: str = Field(min_length=1, description="Root of all runs and artifacts: s3://bucket/prefix or a directory.")
-    runner: Runner = Field("process", description="What runs a stage: a child process, or a pod.")
-    pods: PodSettings | None = Field(None, description="How pods are made, as JSON; for the kubernetes runner.")
-    schedule: str | None = Field(None, description="Cron expression or @daily etc.; empty: only by hand.")
+    store: str = Field(min_length=1, description="the address of the store, s3://bucket/prefix or a directory")
+    runner: Runner = Field("process", description="Run each stage as a child process or as a pod.")
+    pods: PodSettings | None = Field(None, description="Settings of pods for the kubernetes runner, as JSON.")
+    schedule: str | None = Field(None, description="Cron expression, or a preset such as @daily. Empty: no schedule.")
     schedule_asset: str | None = Field(
-        None, min_length=1, description="URI of an Airflow Asset, the data set: a run begins whenever it is updated."
+        None,
+        min_length=1,
+        description="URI of the Airflow Asset that stands for the data set. Each update starts a run.",
     )
     deadline_minutes: float | None = Field(
         None,
         gt=0,
         le=525_600,
-        description="The notifier is told of a run that is not done so long after it was queued.",
+        description="Alert when a run has not finished this many minutes after it was queued.",
     )
     notifier: Notifier | None = Field(
         None,
-        description="Who is told of failed runs, missed deadlines and open questions, as JSON: class and kwargs of a "
-        "notifier.",
+        description="Notifier that reports failed runs, missed deadlines and open questions, as JSON with class and "
+        "kwargs.",
     )
     defaults: dict[str, Any] = Field({}, description="Defaults of the trigger form, as JSON.")
-    owner: str = Field("zeshel", min_length=1, description="Shown as the owner of the DAG's tasks.")
-    pool: str = Field("default_pool", min_length=1, description="The Airflow pool that stages take a slot of.")
-    max_active_runs: int = Field(1, ge=1, le=1000, description="Runs at the same time.")
-    retries: int = Field(3, ge=0, le=100, description="Retries of a stage that crashed or asked to be tried again.")
-    retry_delay_seconds: float = Field(30.0, gt=0, le=86_400, description="Before the first retry; then it doubles.")
-    max_retry_delay_seconds: float = Field(1800.0, gt=0, le=86_400, description="It does not grow beyond this.")
+    owner: str = Field("zeshel", min_length=1, description="Owner that Airflow shows for the DAG's tasks.")
+    pool: str = Field("default_pool", min_length=1, description="Airflow pool of the stages.")
+    max_active_runs: int = Field(1, ge=1, le=1000, description="Maximum number of concurrent runs.")
+    retries: int = Field(3, ge=0, le=100, description="Retries of a stage that crashed or exited with code 75.")
+    retry_delay_seconds: float = Field(
+        30.0, gt=0, le=86_400, description="Delay before the first retry. It then doubles."
+    )
+    max_retry_delay_seconds: float = Field(1800.0, gt=0, le=86_400, description="Maximum delay between retries.")
     grace_seconds: float = Field(
-        60.0, ge=0, le=3600, description="Process runner: what a stage gets to save a checkpoint when stopped."
+        60.0, ge=0, le=3600, description="Time that a stopped stage has to save a checkpoint, for the process runner."
     )
 
 
 class RunConfig(BaseModel):
-    """What a person decides for one run besides the recipe's settings; none of it changes a result."""
+    """Settings of one run besides the recipe. None of them affects a result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     approve: bool | None = Field(
-        None, description="Ask a person before a better model is promoted: the task `approve` waits for the answer."
+        None, description="Ask a person before promoting a better model. The task `approve` waits for the answer."
     )
     gpus: int | None = Field(
         None,
         ge=0,
         le=64,
-        description="GPUs of a training, with one process each; an evaluation takes one. 0: the CPU. Empty: the "
-        "deployment's number for pods, all that are there on one machine.",
+        description="GPUs per training, with one process each; an evaluation uses one GPU. 0: use the CPU. Empty: the "
+        "deployment's default for pods, or all GPUs of the machine without pods.",
     )
     memory: str | None = Field(
         None,
         pattern=r"^[1-9]\d*(\.\d+)?(Mi|Gi|Ti|M|G|T)$",
         max_length=20,
-        description="Memory of each pod that runs a model (16Gi); only the kubernetes runner uses it. Empty: the "
-        "deployment's.",
+        description="Memory of each pod that runs a model (16Gi), for the kubernetes runner only. Empty: the "
+        "deployment's default.",
     )
     image: str | None = Field(
         None,
         pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]*$",
         max_length=500,
-        description="Container image of the stages; only the kubernetes runner uses it. Empty: the deployment's.",
+        description="Container image of the stages, for the kubernetes runner only. Empty: the deployment's default.",
     )
 
 
 def read_deployment() -> Deployment:
-    """The deployment's settings from the environment.
+    """Read the deployment's settings from the environment.
 
     Raises:
-        ConfigError: a variable is missing or wrong; all of them are named.
+        ConfigError: variables are missing or wrong. The message names all of them.
     """
     try:
         return Deployment()
     except ValidationError as error:
         raise ConfigError(*(_problem(item) for item in error.errors())) from error
-    except SettingsError as error:  # a variable that is to hold JSON does not
+    except SettingsError as error:  # a variable does not contain valid JSON
         field = re.search('field "(.*?)"', str(error))
         variable = ENV_PREFIX + (field[1].upper() if field else "*")
         raise ConfigError(f"{variable}: expected a JSON object, got text that is not JSON") from error
 
 
 def run_address(store: str, run_id: str) -> str:
-    """Where the DAG run ``run_id`` keeps what it made: ``<store>/runs/<name>``."""
+    """Return the address of the DAG run ``run_id`` in the store: ``<store>/runs/<name>``."""
     return f"{store.rstrip('/')}/runs/{path_safe(run_id)}"
 
 
 def path_safe(run_id: str) -> str:
-    """``run_id`` as one path component that is safe in any file system and any object store.
+    """Convert ``run_id`` to one path component that is valid in any file system and any object store.
 
-    Airflow's own ids have colons and plus signs. Where something had to be replaced, a hash keeps two ids apart.
+    Airflow's ids contain colons and plus signs. If characters are replaced, an appended hash keeps the names distinct.
     """
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", run_id)[:MAX_RUN_NAME]
     if name == run_id and not name.startswith("."):
@@ -145,6 +151,8 @@ def _problem(item: Any) -> str:
 
 
 def _shown(value: Any, field: str, within: list[str]) -> str:
-    """These messages are the DAG's import error, for all to see, and a notifier's settings may hold a password."""
+    """The value for a message. Everyone can see it as the DAG's import error, so settings that may contain passwords
+    are hidden.
+    """
     may_be_secret = field == "notifier" or "env" in within
     return f"a {type(value).__name__}" if may_be_secret else repr(value)

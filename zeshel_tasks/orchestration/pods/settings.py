@@ -1,6 +1,6 @@
-"""What a deployment decides about the pods of its stages: the environment variable ``ZESHEL_PODS``, one JSON object.
+"""Settings of the stages' pods: the environment variable ``ZESHEL_PODS``, one JSON object.
 
-The chart writes it; its values ``stages.*`` have these names. Where Kubernetes has a name for a thing, it is ours.
+The chart writes it from its values ``stages.*``, which have these names. The names follow Kubernetes where possible.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-QUANTITY = r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"  # of Kubernetes, without its exponents
+QUANTITY = r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"  # a Kubernetes quantity without exponent
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
@@ -28,41 +28,41 @@ class Resources(_Settings):
 
 
 class PodClass(_Settings):
-    """Where the pods of some stages go, and what they get there."""
+    """Resources and placement of the pods of some stages."""
 
-    resources: Resources = Field(Resources(), description="CPU and memory; GPUs are set by `gpus`.")
+    resources: Resources = Field(Resources(), description="CPU and memory. `gpus` sets the GPUs.")
     node_selector: dict[str, str] = Field({}, description="Labels that a node must have.")
-    tolerations: list[dict[str, Any]] = Field([], description="Taints of nodes that the pods may run on all the same.")
-    affinity: dict[str, Any] = Field({}, description="Affinity of Kubernetes.")
-    priority_class_name: Name | None = Field(None, description="Who is preempted by whom.")
+    tolerations: list[dict[str, Any]] = Field([], description="Taints that the pods tolerate.")
+    affinity: dict[str, Any] = Field({}, description="Kubernetes affinity.")
+    priority_class_name: Name | None = Field(None, description="Priority class.")
 
 
 class PodSettings(_Settings):
-    """How the pod of a stage is made, for every stage of every run."""
+    """Settings of the pods of all stages and runs."""
 
-    image: Name = Field(description="Image of the stages; a run may choose another.")
+    image: Name = Field(description="Image of the stages. A run may override it.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
-        "IfNotPresent", description="When a node pulls the image."
+        "IfNotPresent", description="Pull policy of the image."
     )
-    image_pull_secrets: list[Name] = Field([], description="Names of Secrets for the image's registry.")
-    namespace: Name = Field(description="Where the pods are made.")
-    service_account_name: Name = Field("default", description="Of the pods; its token is not mounted.")
-    in_cluster: bool = Field(True, description="Airflow runs in the same cluster.")
+    image_pull_secrets: list[Name] = Field([], description="Names of Secrets with registry credentials.")
+    namespace: Name = Field(description="Namespace of the pods.")
+    service_account_name: Name = Field("default", description="Service account of the pods. Its token is not mounted.")
+    in_cluster: bool = Field(True, description="True if Airflow runs in the same cluster.")
     connection_id: Name | None = Field(None, description="Airflow connection to another cluster.")
     env: dict[str, str] = Field({}, description="Environment variables of the pods.")
-    secrets: list[Name] = Field([], description="Secrets, each key of which becomes an environment variable.")
-    labels: dict[str, str] = Field({}, description="Labels of the pods besides ours (a Kueue queue, say).")
+    secrets: list[Name] = Field([], description="Names of Secrets. Each key becomes an environment variable.")
+    labels: dict[str, str] = Field({}, description="Additional labels of the pods, for example a Kueue queue.")
     annotations: dict[str, str] = Field({}, description="Annotations of the pods.")
-    gpus: int = Field(1, ge=0, le=64, description="GPUs of each stage that runs a model.")
-    gpu_resource: Name = Field("nvidia.com/gpu", description="What the cluster calls a GPU.")
-    run_as_user: int = Field(50000, ge=1, le=2**31 - 1, description="User and group of the pods; never root.")
+    gpus: int = Field(1, ge=0, le=64, description="GPUs per training pod. An evaluation pod gets one.")
+    gpu_resource: Name = Field("nvidia.com/gpu", description="Resource name of a GPU in the cluster.")
+    run_as_user: int = Field(50000, ge=1, le=2**31 - 1, description="User and group ID of the pods. Root is rejected.")
     model: PodClass = Field(PodClass(), description="Pods of the stages that run a model (train-*, eval-*).")
     data: PodClass = Field(PodClass(), description="Pods of the other stages (download, convert, report).")
-    scratch_size: Quantity = Field("50Gi", description="Local disk of a pod at most; it is evicted beyond that.")
-    shm_size: Quantity = Field("8Gi", description="/dev/shm of a pod at most; it is memory of the pod.")
-    termination_grace_period_seconds: Seconds = Field(120, description="From SIGTERM to SIGKILL: to save a checkpoint.")
-    active_deadline_seconds: Seconds = Field(604_800, description="A pod that runs for longer is ended.")
-    schedule_timeout_seconds: Seconds = Field(3600, description="For a node to have room; GPU nodes scale up slowly.")
-    startup_timeout_seconds: Seconds = Field(900, description="From there to a running container; images are large.")
-    logging_interval_seconds: Seconds = Field(30, description="Between two looks at the log of a running stage.")
-    poll_interval_seconds: Seconds = Field(2, description="Between two looks at the pod.")
+    scratch_size: Quantity = Field("50Gi", description="Maximum scratch space. A pod that uses more is evicted.")
+    shm_size: Quantity = Field("8Gi", description="Maximum size of /dev/shm, which counts as memory.")
+    termination_grace_period_seconds: Seconds = Field(120, description="Time from SIGTERM to SIGKILL.")
+    active_deadline_seconds: Seconds = Field(604_800, description="Maximum run time of a pod.")
+    schedule_timeout_seconds: Seconds = Field(3600, description="Time to wait for a node with room.")
+    startup_timeout_seconds: Seconds = Field(900, description="Time from then until the container runs.")
+    logging_interval_seconds: Seconds = Field(30, description="Time between two reads of a stage's log.")
+    poll_interval_seconds: Seconds = Field(2, description="Time between two checks of the pod's state.")
