@@ -51,7 +51,7 @@ def test_blocks_find_what_one_matrix_product_finds(rows: int, k: int, dtype: typ
     k=st.integers(1, 40),
     rows=st.integers(1, 200),
 )
-def test_of_equal_scores_the_first_in_the_file_wins_whatever_the_blocks(
+def test_equal_scores_are_in_file_order_whatever_the_block_size(
     values: list[int], k: int, rows: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Small whole numbers: the products are exact, and most of them tie."""
@@ -60,6 +60,39 @@ def test_of_equal_scores_the_first_in_the_file_wins_whatever_the_blocks(
     file = stored(tmp_path_factory.mktemp("ties") / "v.npy", vectors)
     _, positions = top_k(queries, file, k, blocks_of(rows, 3, dimension=1))
     np.testing.assert_array_equal(positions.numpy(), expected(queries, vectors, k))
+
+
+@pytest.mark.parametrize("queries", [1, 5, 33])
+@pytest.mark.parametrize("dimension", [50, 64])
+@pytest.mark.parametrize(("rows", "k"), [(203, 10), (203, 40), (90, 64), (203, 203), (7, 3), (1003, 64), (64, 3)])
+def test_equal_vectors_are_in_file_order_within_a_block_across_blocks_and_at_the_kth_place(
+    rows: int, k: int, dimension: int, queries: int, tmp_path: Path
+) -> None:
+    """Of 203 vectors 50 are equal: they fill one block, or three, or more places than ``k``."""
+    vectors = np.random.default_rng(7).normal(size=(203, dimension)).astype(np.float32)
+    equal = np.sort(np.random.default_rng(8).choice(203, 50, replace=False))
+    vectors[equal] = vectors[equal[0]]
+    asked = np.random.default_rng(9).normal(size=(queries, dimension)).astype(np.float32)
+    asked += 4 * vectors[equal[0]]  # so that no other vector scores higher
+    found = top_k(torch.from_numpy(asked), stored(tmp_path / "v.npy", vectors), k, blocks_of(rows, queries, dimension))
+    for scores, positions in zip(*(values.tolist() for values in found), strict=True):
+        ranked = [position for position in positions if position in equal]
+        assert ranked == equal[:k].tolist()
+        assert len({scores[positions.index(position)] for position in ranked}) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_equal_vector_has_the_same_score_wherever_it_is(threads: int, tmp_path: Path) -> None:
+    vectors = np.tile(np.random.default_rng(1).normal(size=768).astype(np.float32), (1003, 1))
+    queries, before = torch.randn(5, 768), torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for rows in (1, 2, 3, 17, 100, 1003):
+            scores, positions = top_k(queries, stored(tmp_path / "v.npy", vectors), 1003, blocks_of(rows, 5, 768))
+            assert (scores == scores[:, :1]).all()
+            assert (positions == torch.arange(1003)).all()
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -1,7 +1,10 @@
 """Exact top-k search by dot product over a file of vectors, in memory that grows with neither of them.
 
-The file is read in blocks. A block's scores are one matrix product, of which the best are kept. Of equal scores the
-first in the file wins, whatever the size of the blocks.
+The file is read in blocks. A block's scores are one matrix product, of which the best are kept.
+
+The order is defined: by score, highest first, then by position, lowest first. Equal vectors get equal scores, because
+all products have the same shape, a multiple of 64 columns. Otherwise a BLAS computes the last columns of a product with
+other kernels, which round differently: of two equal vectors, one would win by the last bit of its score.
 
 Vectors go to a GPU by plain copies: pinned, asynchronous ones would save less than a second of a whole ZESHEL (1 GB
 of float16), whose encoding takes hours.
@@ -18,6 +21,7 @@ from zeshel_tasks.errors import DataError
 
 _LOW_32 = 0xFFFFFFFF
 _TIED_ROWS = 64  # sorted at once: 6 MB
+_COLUMNS = 64  # MKL's kernels for SSE2 need multiples of 16, those for AVX2 multiples of 4
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def search_size(device: torch.device) -> SearchSize:
 def top_k(
     queries: torch.Tensor, vectors: VectorFile, k: int, size: SearchSize | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ``k`` vectors with the highest dot product, best first; of equal ones the first in the file.
+    """The ``k`` vectors with the highest dot product, by score (highest first), then by position (lowest first).
 
     Args:
         queries: float32 [queries, dimension].
@@ -63,11 +67,14 @@ def top_k(
     """
     size = size or search_size(queries.device)
     rows = _block_rows(len(queries), vectors, size)
-    scores, start = queries.new_empty(len(queries), rows), 0
+    columns = -(-rows // _COLUMNS) * _COLUMNS
+    entities = queries.new_zeros(columns, vectors.dimension)
+    scores, start = queries.new_empty(len(queries), columns), 0
     best = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
     for block in vectors.blocks(rows):
-        there = torch.from_numpy(block).to(queries.device, torch.float32)
-        found, where = _best_of_block(torch.mm(queries, there.T, out=scores[:, : len(block)]), k)
+        entities[: len(block)] = torch.from_numpy(block)
+        torch.mm(queries, entities.T, out=scores)
+        found, where = _best_of_block(scores[:, : len(block)], k)
         best = torch.cat([best, _keys(found, where + start)], 1)
         best = best.topk(min(k, best.shape[1])).values
         start += len(block)
@@ -110,5 +117,7 @@ def _turned(bits: torch.Tensor) -> torch.Tensor:
 
 
 def _block_rows(queries: int, vectors: VectorFile, size: SearchSize) -> int:
-    rows = min(size.block_bytes // (4 * vectors.dimension), size.score_bytes // (4 * max(1, queries)), len(vectors))
-    return max(1, rows)
+    """Rows of a block, such that all blocks have about the same size."""
+    most = min(size.block_bytes // (4 * vectors.dimension), size.score_bytes // (4 * max(1, queries)))
+    blocks = -(-len(vectors) // max(1, most))
+    return max(1, -(-len(vectors) // max(1, blocks)))
