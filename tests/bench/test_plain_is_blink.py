@@ -13,6 +13,7 @@ from bench.plain.crossencoder import PlainCrossencoder, join_pairs, score_pairs
 from bench.plain.retrieval import retrieve
 from bench.plain.tokenize import PlainPairs, python_tokenizer, tokenize_split
 from tests.bench.blinks_weights import load_blinks
+from tests.near_ties import assert_same_ranking
 
 CPU = torch.device("cpu")
 FILES = {"train": "train.json", "valid": "val.json", "test": "test.json"}
@@ -55,12 +56,18 @@ def test_it_retrieves_as_blink(golden: Path, summary: dict[str, Any]) -> None:
         rows = [row for row, name in enumerate(pairs.worlds) if name == summary["worlds"][world]]
         found = retrieve(model, pairs.contexts[rows], pairs.labels[rows], pool, vectors[world], summary["top_k"], CPU)
         of_world = blinks["worlds"] == world
-        for ours, name in (
-            (found.contexts, "context_vecs"),
-            (found.candidates, "candidate_vecs"),
-            (found.labels, "labels"),
-        ):
-            torch.testing.assert_close(ours, blinks[name][of_world], atol=0, rtol=0)
+        torch.testing.assert_close(found.contexts, blinks["context_vecs"][of_world], atol=0, rtol=0)
+        ranked, wanted = (positions_in(pool, sets) for sets in (found.candidates, blinks["candidate_vecs"][of_world]))
+        with torch.no_grad():
+            scores = model.contexts(found.contexts) @ vectors[world].T
+        assert_same_ranking(ranked.numpy(), wanted.numpy(), scores.numpy())
+        golds, blinks_golds = found.labels, blinks["labels"][of_world]
+        assert torch.equal(ranked.gather(1, golds[:, None]), wanted.gather(1, blinks_golds[:, None]))
+
+
+def positions_in(pool: torch.Tensor, sets: torch.Tensor) -> torch.Tensor:
+    """Where in the pool each candidate's tokens are: int64 [mentions, top_k]."""
+    return (sets[:, :, None] == pool).all(-1).int().argmax(-1)
 
 
 def test_its_first_biencoder_step_has_blinks_loss(golden: Path, summary: dict[str, Any]) -> None:
