@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INPUTS := build/bench
+NUMERIC_TESTS := tests/test_blink_parity.py tests/test_near_ties.py tests/evaluation tests/models \
+	$(addprefix tests/bench/test_,same_numbers.py plain_is_blink.py gpu_arithmetic.py) \
+	$(addprefix tests/training/test_,objectives.py gradient_cache.py optimizer.py)
 # Processes that run tests. Each takes up to 3 GB of memory.
 WORKERS ?= 2
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-cluster bench lint docs images clean
+.PHONY: help install demo test test-all test-isa test-cluster bench lint docs images clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +37,16 @@ test: $(INSTALLED) ## All tests but those that need a whole Airflow, a browser o
 
 test-all: $(INSTALLED) ## All tests but those that need a cluster
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not cluster'
+
+# The variables: the kernels of torch, of MKL (matrix products in fp32) and of oneDNN (in bf16), and threads.
+test-isa: $(INSTALLED) ## The numeric tests with the kernels for SSE, AVX2 and, where this CPU has it, AVX-512
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest $(PARALLEL) $(NUMERIC_TESTS)
+	ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 \
+		$(BIN)/python -m pytest $(PARALLEL) $(NUMERIC_TESTS)
+	if grep -qw avx512f /proc/cpuinfo; then \
+		ATEN_CPU_CAPABILITY=avx512 $(BIN)/python -m pytest $(PARALLEL) $(NUMERIC_TESTS); \
+		else echo 'not tested: this CPU has no AVX-512'; fi
 
 # Reads KUBECONFIG, HELM, IMAGE_LOAD, IMAGES_LOADED and KEEP: tests/cluster/conftest.py, tests/cluster/image_loading.py.
 test-cluster: $(INSTALLED) ## The images and the chart on the cluster of kubectl's context, where the DAG runs and is disturbed
