@@ -49,7 +49,7 @@ def train_biencoder(row: Row, sample: Sample, bert: Path, seed: int, mentions: i
     """Trains on ``mentions`` mentions drawn by ``seed``; returns the model's directory and the seconds it took."""
     task = _fit(row, sample, bert, seed, mentions)
     result = trained(task)
-    return task.model, float(result.metrics["training_seconds"])
+    return task.model, result.metrics.training_seconds
 
 
 def biencoder_pace(row: Row, sample: Sample, bert: Path, batches: int) -> Pace:

@@ -95,7 +95,7 @@ def train_crossencoder(row: Row, candidates: Candidates, bert: Path, mentions: i
     """Trains on ``mentions`` mentions; returns the model's directory and the seconds it took."""
     task = _fit(row, candidates, bert, mentions)
     result = trained(task)
-    return task.model, float(result.metrics["training_seconds"])
+    return task.model, result.metrics.training_seconds
 
 
 def unnormalized_accuracy(model: Path, sets: CandidateSets, pad: int) -> float:

@@ -1,15 +1,16 @@
-"""The paired bootstrap, against one that draws mentions one by one."""
+"""The paired bootstrap, compared with one that samples the mentions one by one."""
 
 import numpy as np
 import pytest
 
 from zeshel_tasks.champion.comparison import Flags, _by_coins, compare_accuracy
+from zeshel_tasks.champion.metrics import ComparedGroup
 
 MENTIONS = 400
 
 
 def answers(won: int, lost: int, both: int) -> tuple[Flags, Flags]:
-    """What the new model and the champion have right, the rest wrong on both sides."""
+    """Flags of the mentions that the new model and the champion link correctly."""
     new, champion = np.zeros(MENTIONS, dtype=bool), np.zeros(MENTIONS, dtype=bool)
     new[:won] = True
     champion[won : won + lost] = True
@@ -18,36 +19,36 @@ def answers(won: int, lost: int, both: int) -> tuple[Flags, Flags]:
     return new[order], champion[order]
 
 
-def compared(won: int, lost: int, both: int, confidence: float = 0.95) -> dict[str, object]:
+def compared(won: int, lost: int, both: int, confidence: float = 0.95) -> ComparedGroup:
     random = np.random.default_rng(1)
     return compare_accuracy(*answers(won, lost, both), confidence=confidence, samples=20_000, random=random)
 
 
-def test_it_counts_what_only_one_of_them_has_right() -> None:
+def test_mentions_that_only_one_model_has_right_are_counted() -> None:
     found = compared(won=40, lost=10, both=200)
-    assert (found["mentions"], found["won"], found["lost"]) == (MENTIONS, 40, 10)
-    assert (found["new"], found["champion"]) == (0.6, 0.525)
-    assert found["difference"] == pytest.approx(0.075)
+    assert (found.mentions, found.won, found.lost) == (MENTIONS, 40, 10)
+    assert (found.new, found.champion) == (0.6, 0.525)
+    assert found.difference == pytest.approx(0.075)
 
 
 @pytest.mark.parametrize(("won", "lost", "both"), [(40, 10, 200), (10, 40, 0), (25, 25, 100), (0, 3, 390)])
-def test_the_interval_is_that_of_drawing_mentions(won: int, lost: int, both: int) -> None:
+def test_interval_equals_that_of_sampling_mentions(won: int, lost: int, both: int) -> None:
     new, champion = answers(won, lost, both)
     random = np.random.default_rng(2)
-    drawn = random.integers(MENTIONS, size=(20_000, MENTIONS))
-    differences = new[drawn].mean(1) - champion[drawn].mean(1)
+    sampled = random.integers(MENTIONS, size=(20_000, MENTIONS))
+    differences = new[sampled].mean(1) - champion[sampled].mean(1)
     # Differences are multiples of 1/400, so two sets of samples may be one apart.
     expected = pytest.approx(list(np.quantile(differences, [0.025, 0.975])), abs=1.5 / MENTIONS)
-    assert compared(won, lost, both)["interval"] == expected
+    assert list(compared(won, lost, both).interval) == expected
 
 
-def test_equal_answers_have_no_doubt() -> None:
+def test_equal_answers_have_an_empty_interval() -> None:
     found = compared(won=0, lost=0, both=123)
-    assert (found["difference"], found["interval"]) == (0, [0, 0])
+    assert (found.difference, found.interval) == (0, (0, 0))
 
 
-def test_more_confidence_is_a_wider_interval() -> None:
-    (low, high), (lower, higher) = (compared(40, 10, 0, confidence)["interval"] for confidence in (0.5, 0.99))  # type: ignore[misc]
+def test_more_confidence_widens_the_interval() -> None:
+    (low, high), (lower, higher) = (compared(40, 10, 0, confidence).interval for confidence in (0.5, 0.99))
     assert lower < low < high < higher
 
 
@@ -55,7 +56,7 @@ def test_more_confidence_is_a_wider_interval() -> None:
     ("won", "lost", "may_be_chance"),
     [
         (1, 0, True),
-        (4, 0, True),  # one in 16, though hardly a bootstrap sample is without any of them
+        (4, 0, True),  # one in 16, although hardly any bootstrap sample lacks all of them
         (6, 0, False),  # one in 64
         (40, 10, False),
         (30, 20, True),
@@ -64,11 +65,11 @@ def test_more_confidence_is_a_wider_interval() -> None:
     ],
 )
 def test_few_mentions_are_no_evidence(won: int, lost: int, may_be_chance: bool) -> None:
-    assert compared(won, lost, both=100)["may_be_chance"] is may_be_chance
+    assert compared(won, lost, both=100).may_be_chance is may_be_chance
 
 
-def test_coins_win_as_often_as_counted() -> None:
-    """Of ten thousand differing answers too, whose binomials no float can hold."""
+def test_coin_probability_matches_simulation() -> None:
+    """Also for ten thousand answers, whose binomial coefficients overflow a float."""
     tosses = np.random.default_rng(4).binomial(12, 0.5, 200_000)
     assert _by_coins(9, 3) == pytest.approx(float((tosses >= 9).mean()), abs=2e-3)
     assert _by_coins(5100, 4900) == pytest.approx(0.0233, abs=2e-4)

@@ -26,7 +26,7 @@ from zeshel_tasks.store.artifacts import read_manifest
 def figures(won: int, lost: int, mentions: int = 1000) -> dict[str, Any]:
     new, champion = np.zeros(mentions, dtype=bool), np.zeros(mentions, dtype=bool)
     new[:won], champion[won : won + lost] = True, True
-    return compare_accuracy(new, champion, confidence=0.95, samples=2000, random=np.random.default_rng(1))
+    return compare_accuracy(new, champion, confidence=0.95, samples=2000, random=np.random.default_rng(1)).dump()
 
 
 def compared(**worlds: tuple[int, int]) -> dict[str, Any]:

@@ -1,56 +1,55 @@
-"""Two models on the same mentions: the difference of their accuracies, and how sure it is."""
+"""Compare two models on the same mentions: the difference of their accuracies and its confidence interval."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from zeshel_tasks.champion.metrics import ComparedGroup
 
 Flags = npt.NDArray[np.bool_]
 
 
 def compare_accuracy(
     new: Flags, champion: Flags, *, confidence: float, samples: int, random: np.random.Generator
-) -> dict[str, Any]:
+) -> ComparedGroup:
     """Paired bootstrap over the mentions (Efron and Tibshirani, 1993; Koehn, 2004, "Statistical Significance Tests").
 
-    A sample draws as many mentions as there are, with replacement, both models' answers together. All that counts is
-    how many of the drawn ones either model alone has right, so the numbers are drawn instead of the mentions.
+    A sample resamples the mentions with replacement and keeps both models' answers to a mention together. Only the
+    number of mentions that one model alone has right matters, so that number is sampled instead of the mentions.
+
+    The difference may be chance if the interval reaches down to 0, or if fair coins would win as many mentions at the
+    same confidence. The bootstrap is too confident on few mentions; the sign test on the mentions won and lost
+    (McNemar, 1947) is exact.
 
     Args:
-        new: bool [mentions], whether the new model is right.
-        champion: bool [mentions], whether the champion is, on the same mentions.
+        new: bool [mentions], True where the new model is right.
+        champion: bool [mentions], the same for the champion.
         confidence: share of the samples within the interval.
-        samples: how many.
-        random: draws them.
-
-    Returns:
-        ``mentions``, ``new`` and ``champion`` (accuracy, 0 to 1), ``difference``, its ``interval`` (two ends), ``won``
-        and ``lost`` (mentions that only the new model, or only the champion, has right), and ``may_be_chance``: whether
-        the interval reaches down to 0, or coins would win as many at the same confidence. Of few mentions a bootstrap
-        is too sure; the sign test on those won and lost (McNemar, 1947) is exact.
+        samples: number of samples.
+        random: random number generator.
     """
     mentions = len(new)
     won, lost = int(np.sum(new & ~champion)), int(np.sum(champion & ~new))
-    drawn = random.multinomial(mentions, [won / mentions, lost / mentions, 1 - (won + lost) / mentions], samples)
+    sampled = random.multinomial(mentions, [won / mentions, lost / mentions, 1 - (won + lost) / mentions], samples)
     tail = (1 - confidence) / 2
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / mentions, [tail, 1 - tail])
-    return {
-        "mentions": mentions,
-        "new": float(new.mean()),
-        "champion": float(champion.mean()),
-        "difference": (won - lost) / mentions,
-        "interval": [float(low), float(high)],
-        "won": won,
-        "lost": lost,
-        "may_be_chance": bool(low <= 0) or _by_coins(won, lost) > tail,
-    }
+    low, high = np.quantile((sampled[:, 0] - sampled[:, 1]) / mentions, [tail, 1 - tail])
+    return ComparedGroup(
+        mentions=mentions,
+        new=float(new.mean()),
+        champion=float(champion.mean()),
+        difference=(won - lost) / mentions,
+        interval=(float(low), float(high)),
+        won=won,
+        lost=lost,
+        may_be_chance=bool(low <= 0) or _by_coins(won, lost) > tail,
+    )
 
 
 def _by_coins(won: int, lost: int) -> float:
-    """The probability that of ``won + lost`` fair coins at least ``won`` show heads."""
+    """The probability that at least ``won`` of ``won + lost`` fair coins show heads."""
     tosses = won + lost
     ways = (
         math.lgamma(tosses + 1) - math.lgamma(heads + 1) - math.lgamma(tosses - heads + 1)

@@ -13,7 +13,7 @@ import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,7 @@ from zeshel_tasks.config import ConvertConfig, Split
 from zeshel_tasks.data.json_lines import BadLine, Record, read_json_lines
 from zeshel_tasks.data.zeshel import MENTION_FILES, BadLines, Dataset, Document, Mention
 from zeshel_tasks.errors import DataError
+from zeshel_tasks.metrics import MetricsModel
 
 SIDE_FIELDS = ("mention_id", "category", "context_document_id", "label_document_id")
 
@@ -51,6 +52,15 @@ class SplitSummary:
     mentions: int
     skipped: int
     worlds: dict[str, WorldSummary]
+    capped: bool
+
+
+class ConvertMetrics(MetricsModel):
+    """Metrics of ``convert``, by split; see :class:`SplitSummary`."""
+
+    mentions: dict[Split, int]
+    skipped: dict[Split, int]
+    worlds: dict[Split, dict[str, WorldSummary]]
     capped: bool
 
 
@@ -160,17 +170,14 @@ def convert_split(dataset: Dataset, split: Split, out_dir: Path, config: Convert
     return SplitSummary(len(kept), bad.count, worlds, capped)
 
 
-def convert_metrics(summaries: Mapping[Split, SplitSummary]) -> dict[str, Any]:
-    """The metrics of the ``convert`` stage, as its manifest holds them."""
-    return {
-        "mentions": {split: summary.mentions for split, summary in summaries.items()},
-        "skipped": {split: summary.skipped for split, summary in summaries.items()},
-        "worlds": {
-            split: {world: asdict(counts) for world, counts in summary.worlds.items()}
-            for split, summary in summaries.items()
-        },
-        "capped": any(summary.capped for summary in summaries.values()),
-    }
+def convert_metrics(summaries: Mapping[Split, SplitSummary]) -> ConvertMetrics:
+    """The metrics of the ``convert`` stage."""
+    return ConvertMetrics(
+        mentions={split: summary.mentions for split, summary in summaries.items()},
+        skipped={split: summary.skipped for split, summary in summaries.items()},
+        worlds={split: summary.worlds for split, summary in summaries.items()},
+        capped=any(summary.capped for summary in summaries.values()),
+    )
 
 
 def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:

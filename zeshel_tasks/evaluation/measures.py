@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from zeshel_tasks.config import RECALL_AT
+from zeshel_tasks.evaluation.metrics import (
+    AccuracyMetrics,
+    Averages,
+    GroupAccuracy,
+    RecallAt,
+    RecallAverages,
+    RecallMetrics,
+    WorldRecall,
+)
 
 Flags = npt.NDArray[np.bool_]
 
 
-def recall_at(gold_rank: npt.NDArray[np.int32], top_k: int) -> dict[str, float]:
+def recall_at(gold_rank: npt.NDArray[np.int32], top_k: int) -> RecallAt:
     """Share of ALL given mentions whose gold is among the first k candidates.
 
     Args:
-        gold_rank: from 0; -1 where the gold was not retrieved.
-        top_k: how many were retrieved: the last k, after the smaller ones of :data:`~zeshel_tasks.config.RECALL_AT`.
+        gold_rank: rank of the gold, from 0; -1 where it was not retrieved.
+        top_k: how many candidates were retrieved. It is the last k, after the smaller ones of
+            :data:`~zeshel_tasks.config.RECALL_AT`.
     """
     ks = [*(k for k in RECALL_AT if k < top_k), top_k]
-    return {str(k): float(np.mean((gold_rank >= 0) & (gold_rank < k))) for k in ks}
+    return {k: float(np.mean((gold_rank >= 0) & (gold_rank < k))) for k in ks}
 
 
 def recall_metrics(
@@ -29,34 +38,36 @@ def recall_metrics(
     rows_of_world: Mapping[str, npt.NDArray[np.int64]],
     entities: Mapping[str, int],
     top_k: int,
-) -> dict[str, Any]:
-    """Recall by world, micro and macro; ``entities`` says how many each world has."""
+) -> RecallMetrics:
+    """Recall by world, micro and macro; ``entities`` holds the number of entities of each world."""
     worlds = {
-        world: {"mentions": len(rows), "entities": entities[world], "recall": recall_at(gold_rank[rows], top_k)}
+        world: WorldRecall(mentions=len(rows), entities=entities[world], recall=recall_at(gold_rank[rows], top_k))
         for world, rows in rows_of_world.items()
     }
     micro = recall_at(gold_rank, top_k)
-    macro = {k: float(np.mean([world["recall"][k] for world in worlds.values()])) for k in micro}  # type: ignore[index]
-    return {
-        "mentions": len(gold_rank),
-        "entities": sum(entities[world] for world in rows_of_world),
-        "recall": {"micro": micro, "macro": macro},
-        "worlds": worlds,
-    }
+    return RecallMetrics(
+        mentions=len(gold_rank),
+        entities=sum(entities[world] for world in rows_of_world),
+        recall=RecallAverages(
+            micro=micro, macro={k: _mean_of_known(world.recall[k] for world in worlds.values()) for k in micro}
+        ),
+        worlds=worlds,
+    )
 
 
-def accuracy(correct: Flags, retrieved: Flags) -> dict[str, Any]:
-    """Accuracy of some mentions.
+def accuracy(correct: Flags, retrieved: Flags) -> GroupAccuracy:
+    """Accuracy of a group of mentions.
 
-    ``normalized_accuracy`` is over the mentions whose gold was retrieved (None where there is none);
-    ``unnormalized_accuracy`` is over all of them. Names as in Logeswaran et al., 2019 (arXiv:1906.07348).
+    Args:
+        correct: bool [mentions].
+        retrieved: bool [mentions], True where the gold was retrieved.
     """
-    return {
-        "mentions": len(correct),
-        "retrieved": int(retrieved.sum()),
-        "normalized_accuracy": float(correct.sum() / retrieved.sum()) if retrieved.any() else None,
-        "unnormalized_accuracy": float(correct.mean()),
-    }
+    return GroupAccuracy(
+        mentions=len(correct),
+        retrieved=int(retrieved.sum()),
+        normalized_accuracy=float(correct.sum() / retrieved.sum()) if retrieved.any() else None,
+        unnormalized_accuracy=float(correct.mean()),
+    )
 
 
 def accuracy_metrics(
@@ -65,33 +76,35 @@ def accuracy_metrics(
     rows_of_world: Mapping[str, npt.NDArray[np.int64]],
     category: npt.NDArray[np.int32],
     categories: Sequence[str],
-) -> dict[str, Any]:
+) -> AccuracyMetrics:
     """Accuracy by world and by mention category, micro and macro (over worlds).
 
     Args:
         correct: bool [mentions].
-        retrieved: bool [mentions], whether the gold was.
+        retrieved: bool [mentions], True where the gold was retrieved.
         rows_of_world: positions of the mentions of each world.
         category: int32 [mentions], index into ``categories``.
-        categories: names, each of which some mention has.
+        categories: names of the categories; each has at least one mention.
     """
     overall = accuracy(correct, retrieved)
     worlds = {world: accuracy(correct[rows], retrieved[rows]) for world, rows in rows_of_world.items()}
-    return {
-        "mentions": overall["mentions"],
-        "retrieved": overall["retrieved"],
-        **{
-            name: {"micro": overall[name], "macro": _mean_of_known([figures[name] for figures in worlds.values()])}
-            for name in ("normalized_accuracy", "unnormalized_accuracy")
-        },
-        "worlds": worlds,
-        "categories": {
+    return AccuracyMetrics(
+        mentions=overall.mentions,
+        retrieved=overall.retrieved,
+        normalized_accuracy=Averages(
+            micro=overall.normalized_accuracy, macro=_mean_of_known(w.normalized_accuracy for w in worlds.values())
+        ),
+        unnormalized_accuracy=Averages(
+            micro=overall.unnormalized_accuracy, macro=_mean_of_known(w.unnormalized_accuracy for w in worlds.values())
+        ),
+        worlds=worlds,
+        categories={
             name: accuracy(correct[category == index], retrieved[category == index])
             for index, name in enumerate(categories)
         },
-    }
+    )
 
 
-def _mean_of_known(values: Sequence[float | None]) -> float | None:
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.champion.comparison import Flags, compare_accuracy
 from zeshel_tasks.champion.gate import shown_comparison, shown_figures
+from zeshel_tasks.champion.metrics import ComparedChampion, ComparedGroup, ComparisonMetrics
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.pipeline.contract import Job, artifact_of_others
 from zeshel_tasks.stages.json_lines import read_json_lines
@@ -32,13 +32,20 @@ def work(job: Job) -> Metrics:
     job.check_outside()
     if champion is None:
         log.info("there is no other champion to compare with")
-        return {"unnormalized_accuracy": accuracy, "champion": None}
-    told = {"run": champion.run, "crossencoder": champion.crossencoder, "promoted_at": champion.promoted_at}
+        return ComparisonMetrics(unnormalized_accuracy=accuracy, champion=None).dump()
     evaluated = _evaluated(job, champion)
     new, old = (
         _answers(found.path("predictions.jsonl")) for found in (job.inputs["eval-crossencoder-test"], evaluated)
     )
-    metrics = {"unnormalized_accuracy": accuracy, "champion": told, **_compared(job, new, old)}
+    overall, worlds = _compared(job, new, old)
+    metrics = ComparisonMetrics(
+        unnormalized_accuracy=accuracy,
+        champion=ComparedChampion(
+            run=champion.run, crossencoder=champion.crossencoder, promoted_at=champion.promoted_at
+        ),
+        overall=overall,
+        worlds=worlds,
+    ).dump()
     log.info("%s", shown_comparison(metrics))
     for world, figures in metrics["worlds"].items():
         log.info("%s: %s", world, shown_figures(figures))
@@ -85,19 +92,20 @@ def _answers(predictions: Path) -> dict[str, tuple[str, bool]]:
     return {line["mention_id"]: (line["world"], bool(line["correct"])) for line in read_json_lines(predictions)}
 
 
-def _compared(job: Job, new: dict[str, tuple[str, bool]], old: dict[str, tuple[str, bool]]) -> Metrics:
+def _compared(
+    job: Job, new: dict[str, tuple[str, bool]], old: dict[str, tuple[str, bool]]
+) -> tuple[ComparedGroup, dict[str, ComparedGroup]]:
+    """All mentions together, and each world."""
     config = job.recipe.compare
     worlds = np.array([world for world, _ in new.values()])
     flags: list[Flags] = [np.array([answers[mention][1] for mention in new]) for answers in (new, old)]
 
-    def compared(chosen: Flags) -> dict[str, Any]:
+    def compared(chosen: Flags) -> ComparedGroup:
         random = np.random.default_rng(config.bootstrap_seed)
         ours, theirs = (values[chosen] for values in flags)
         return compare_accuracy(
             ours, theirs, confidence=config.confidence, samples=config.bootstrap_samples, random=random
         )
 
-    return {
-        "overall": compared(np.ones(len(worlds), dtype=bool)),
-        "worlds": {str(world): compared(worlds == world) for world in np.unique(worlds)},
-    }
+    by_world = {str(world): compared(worlds == world) for world in np.unique(worlds)}
+    return compared(np.ones(len(worlds), dtype=bool)), by_world

@@ -17,7 +17,7 @@ def work(job: Job) -> Metrics:
     summaries = {split: convert_split(dataset, split, out, job.recipe.convert) for split in dataset.splits()}
     for path in sorted(out.glob("*.jsonl")):
         job.attempt.add(path.name, path)
-    return convert_metrics(summaries)
+    return convert_metrics(summaries).dump()
 
 
 def _fetched(download: Artifact) -> Path:

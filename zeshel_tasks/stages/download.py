@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zeshel_tasks.data.zeshel import check_dataset
 from zeshel_tasks.download.merge import Part, merge
+from zeshel_tasks.download.metrics import DownloadMetrics, SourceMetrics
 from zeshel_tasks.download.sources import obtain
 from zeshel_tasks.pipeline.contract import Job
 from zeshel_tasks.store import Metrics
@@ -23,7 +24,9 @@ def work(job: Job) -> Metrics:
         fetched = obtain(source, part.folder, job.scratch, config)
         parts.append(part)
         sources.append(
-            {"source": part.name, "sha256": fetched.sha256, "bytes": fetched.size, "worlds": part.dataset.worlds}
+            SourceMetrics(
+                source=part.name, sha256=fetched.sha256, bytes=fetched.size, worlds=tuple(part.dataset.worlds)
+            )
         )
     job.check_outside()
     data = _merged(job, parts)
@@ -32,14 +35,14 @@ def work(job: Job) -> Metrics:
         job.attempt.add_directory(folder, data / folder)
     mentions = {split: sum(worlds.values()) for split, worlds in summary.mentions.items()}
     log.info("%d worlds, %s documents, mentions: %s", len(summary.documents), sum(summary.documents.values()), mentions)
-    return {
-        "worlds": len(summary.documents),
-        "documents": sum(summary.documents.values()),
-        "documents_by_world": summary.documents,
-        "mentions": mentions,
-        "sources": sources,
-        "assigned": config.assigned,
-    }
+    return DownloadMetrics(
+        worlds=len(summary.documents),
+        documents=sum(summary.documents.values()),
+        documents_by_world=summary.documents,
+        mentions=mentions,
+        sources=tuple(sources),
+        assigned=config.assigned,
+    ).dump()
 
 
 def _merged(job: Job, parts: list[Part]) -> Path:

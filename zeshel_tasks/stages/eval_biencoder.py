@@ -106,5 +106,5 @@ def work(job: Job) -> Metrics:
         job.attempt.add(path.name, path)
     entities = {world: world_size(job.inputs["download"], world) for world in rows_of_world}
     metrics = recall_metrics(found.gold_rank, rows_of_world, entities, job.recipe.eval_biencoder.top_k)
-    log.info("recall: %s", "  ".join(f"@{at} {value:.4f}" for at, value in metrics["recall"]["micro"].items()))
-    return {"split": job.split, **metrics, "mentions_per_second": round(len(table) / seconds, 1)}
+    log.info("recall: %s", "  ".join(f"@{at} {value:.4f}" for at, value in metrics.recall.micro.items()))
+    return {"split": job.split, **metrics.dump(), "mentions_per_second": round(len(table) / seconds, 1)}

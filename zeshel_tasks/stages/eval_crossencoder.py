@@ -94,10 +94,11 @@ def work(job: Job) -> Metrics:
     )
     log.info(
         "accuracy: %s of %s golds retrieved, unnormalized %.4f",
-        f"{metrics['retrieved']:,}",
-        f"{metrics['mentions']:,}", metrics["unnormalized_accuracy"]["micro"],
-    )  # fmt: skip
-    return {"split": job.split, **metrics}
+        f"{metrics.retrieved:,}",
+        f"{metrics.mentions:,}",
+        metrics.unnormalized_accuracy.micro,
+    )
+    return {"split": job.split, **metrics.dump()}
 
 
 def _predictions(

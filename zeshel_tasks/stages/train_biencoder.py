@@ -35,7 +35,7 @@ def work(job: Job) -> Metrics:
         tokenize_pairs(split_file(job, split), tokens, *lengths, task.tables / split)
     if config.hard_negatives:
         tokenize_worlds(job, "train", tokens, config.max_cand_length, task.tables / "entities")
-    return train(job, task)
+    return train(job, task).dump()
 
 
 def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:

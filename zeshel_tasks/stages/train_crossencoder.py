@@ -44,7 +44,7 @@ def work(job: Job) -> Metrics:
             got=f"{dropped} mentions without",
         )
     log.info("%d of %d train mentions are left out: gold not retrieved", dropped, len(train_sets.mentions))
-    return {**train(job, task), "dropped_mentions": dropped}
+    return train(job, task).model_copy(update={"dropped_mentions": dropped}).dump()
 
 
 def _start(job: Job, config: TrainCrossencoderConfig) -> Path:

@@ -12,9 +12,9 @@ from zeshel_tasks.models.bert import bert_directory, load_tokenizer
 from zeshel_tasks.models.blink_weights import weights_file
 from zeshel_tasks.pipeline.contract import Job
 from zeshel_tasks.stages.json_lines import write_json_lines
-from zeshel_tasks.store import Metrics
 from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
 from zeshel_tasks.training.launch import processes_for, run_in_processes
+from zeshel_tasks.training.metrics import TrainingMetrics
 
 
 def plan_training(job: Job, config: EncoderConfig, bert: Path, weights: str | None, build: BuildObjective) -> Fit:
@@ -52,7 +52,7 @@ def start_tokens(task: Fit) -> Tokens:
     return Tokens(load_tokenizer(task.bert, lowercase=task.config.lowercase))
 
 
-def train(job: Job, task: Fit) -> Metrics:
+def train(job: Job, task: Fit) -> TrainingMetrics:
     """Trains, and adds ``model/`` and ``curve.jsonl`` to the artifact."""
     job.note_peak_memory()
     run_in_processes(fit, task, processes_for(task.config), task.out)

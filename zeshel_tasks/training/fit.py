@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +19,7 @@ from zeshel_tasks.models.blink_weights import load_blink_weights
 from zeshel_tasks.store import open_store
 from zeshel_tasks.training.checkpoints import Checkpoints
 from zeshel_tasks.training.loop import Trainer, learned_metrics
+from zeshel_tasks.training.metrics import TrainingMetrics
 from zeshel_tasks.training.objective import Objective
 
 BuildObjective = Callable[["Fit", Accelerator], tuple[nn.Module, Objective]]
@@ -67,7 +67,7 @@ class Fit:
 class FitResult(BaseModel):
     """What a training leaves besides the model."""
 
-    metrics: dict[str, Any]
+    metrics: TrainingMetrics
     curve: list[dict[str, float]]
     device: str
     peak_memory_mb: float

@@ -20,6 +20,7 @@ from zeshel_tasks.compute.watchdog import Watchdog
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.errors import ConfigError, Preempted
 from zeshel_tasks.training.checkpoints import Checkpoints
+from zeshel_tasks.training.metrics import EpochMetrics, TrainingMetrics
 from zeshel_tasks.training.objective import Objective, Rows, epoch_order
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, learning_rate_at
 from zeshel_tasks.training.saver import Saver
@@ -289,17 +290,17 @@ class Trainer:
         return {"step": self._state.step, "epoch": self._state.step / max(1, self._steps_an_epoch)}
 
 
-def learned_metrics(state: TrainingState, mentions: int, config: EncoderConfig) -> dict[str, Any]:
-    """The manifest's metrics of a finished training."""
+def learned_metrics(state: TrainingState, mentions: int, config: EncoderConfig) -> TrainingMetrics:
+    """The metrics of a finished training."""
     best = next(record for record in state.epochs if record["epoch"] == state.best_epoch)
     figures = {name: value for name, value in best.items() if name.startswith("valid_")}
     seen = mentions * (len(state.epochs) if config.num_train_epochs else 0)
-    return {
-        "best_epoch": state.best_epoch,
+    return TrainingMetrics(
+        best_epoch=state.best_epoch,
         **figures,
-        "epochs": state.epochs,
-        "steps": state.step,
-        "mentions": mentions,
-        "training_seconds": round(state.seconds, 3),
-        "mentions_per_second": round(seen / state.seconds, 3) if seen else 0.0,
-    }
+        epochs=tuple(EpochMetrics.model_validate(record) for record in state.epochs),
+        steps=state.step,
+        mentions=mentions,
+        training_seconds=round(state.seconds, 3),
+        mentions_per_second=round(seen / state.seconds, 3) if seen else 0.0,
+    )

@@ -1,0 +1,48 @@
+"""Metrics of ``compare``; ``comparison.py`` computes them."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from zeshel_tasks.metrics import MetricsModel, Number
+
+
+class ComparedChampion(MetricsModel):
+    """The champion that a model was compared with; ``promoted_at`` is ISO 8601."""
+
+    run: str
+    crossencoder: str
+    promoted_at: str
+
+
+class ComparedGroup(MetricsModel):
+    """Two models on the same mentions.
+
+    Attributes:
+        mentions: how many there are.
+        new: unnormalized accuracy of the new model.
+        champion: unnormalized accuracy of the champion.
+        difference: the first minus the second.
+        interval: bootstrap interval of the difference, lower end first.
+        won: mentions that only the new model links correctly.
+        lost: mentions that only the champion links correctly.
+        may_be_chance: True if the new model is not better with the confidence that was asked for.
+    """
+
+    mentions: int
+    new: Number
+    champion: Number
+    difference: Number
+    interval: tuple[Number, Number]
+    won: int
+    lost: int
+    may_be_chance: bool
+
+
+class ComparisonMetrics(MetricsModel):
+    """Metrics of ``compare``. Without a champion only the accuracy of the run's own model is known."""
+
+    unnormalized_accuracy: Number
+    champion: ComparedChampion | None
+    overall: ComparedGroup | None = None
+    worlds: dict[str, ComparedGroup] = Field(default_factory=dict)

@@ -1,0 +1,63 @@
+"""Metrics of the two evaluations; ``measures.py`` computes them."""
+
+from __future__ import annotations
+
+from zeshel_tasks.metrics import MetricsModel, Number
+
+RecallAt = dict[int, Number]
+"""Recall by k: the share of all mentions whose gold is among the first k candidates."""
+
+
+class RecallAverages(MetricsModel):
+    """Recall over all mentions (micro) and as the mean of the worlds (macro)."""
+
+    micro: RecallAt
+    macro: RecallAt
+
+
+class WorldRecall(MetricsModel):
+    """Recall of one world."""
+
+    mentions: int
+    entities: int
+    recall: RecallAt
+
+
+class RecallMetrics(MetricsModel):
+    """Metrics of ``eval-biencoder`` on one split."""
+
+    mentions: int
+    entities: int
+    recall: RecallAverages
+    worlds: dict[str, WorldRecall]
+
+
+class Averages(MetricsModel):
+    """One rate over all mentions (micro) and as the mean of the worlds (macro)."""
+
+    micro: Number
+    macro: Number
+
+
+class GroupAccuracy(MetricsModel):
+    """Accuracy of a group of mentions, such as a world or a category.
+
+    ``normalized_accuracy`` is over the mentions whose gold was retrieved, and ``None`` where there are none.
+    ``unnormalized_accuracy`` is over all of them. Names as in Logeswaran et al., 2019 (arXiv:1906.07348).
+    """
+
+    mentions: int
+    retrieved: int
+    normalized_accuracy: Number
+    unnormalized_accuracy: Number
+
+
+class AccuracyMetrics(MetricsModel):
+    """Metrics of ``eval-crossencoder`` on one split."""
+
+    mentions: int
+    retrieved: int
+    normalized_accuracy: Averages
+    unnormalized_accuracy: Averages
+    worlds: dict[str, GroupAccuracy]
+    categories: dict[str, GroupAccuracy]
