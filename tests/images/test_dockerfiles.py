@@ -137,7 +137,6 @@ def test_tasks_image_writes_only_to_scratch_and_starts_zeshel() -> None:
         "HOME": "/scratch",
         "TMPDIR": "/scratch",
         "HF_HOME": "/scratch/huggingface",
-        "MPLCONFIGDIR": "/scratch/matplotlib",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }

@@ -21,7 +21,7 @@ BLOCKED_IMPORT = """
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "transformers", "numpy", "accelerate", "kubernetes", "matplotlib", "boto3"}:
+        if name.split(".")[0] in {"torch", "transformers", "numpy", "accelerate", "kubernetes", "boto3"}:
             raise ImportError(f"the scheduler's image has no {name}")
 sys.meta_path.insert(0, Blocker())
 sys.path.insert(0, "dags")

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.report.content import ReportContent, RunFacts
+from zeshel_tasks.report.content import EntityText, ReportData, RunFacts
+from zeshel_tasks.report.curves import ThinCurve, thin_curve
+from zeshel_tasks.training.metrics import CurvePoint
 
 CUTOFFS = (1, 4, 8, 16, 32, 64)
 ZESHEL = {
@@ -28,19 +30,19 @@ SENTENCE = (
 
 
 @pytest.fixture(scope="session")
-def build_content() -> Callable[..., ReportContent]:
-    """Makes the content of a report; see :func:`example_content`."""
-    return example_content
+def build_data() -> Callable[..., ReportData]:
+    """Makes the data of a report; see :func:`example_data`."""
+    return example_data
 
 
 @pytest.fixture(scope="session")
 def build_run() -> Callable[..., RunFacts]:
-    """Makes what a report shows of its run; see :func:`example_run`."""
+    """Makes the facts of a run; see :func:`example_run`."""
     return example_run
 
 
 def example_run(**changes: Any) -> RunFacts:
-    """A run with stages that were made and reused, in a store with a history; ``changes`` replace whole fields."""
+    """A run that made some stages and reused others, in a store with a history; ``changes`` replace whole fields."""
     values: dict[str, Any] = {
         "address": "s3://models/zeshel/runs/manual__2025-11-23T06:08:00",
         "preset": "recommended",
@@ -52,10 +54,10 @@ def example_run(**changes: Any) -> RunFacts:
     return RunFacts.model_validate({**values, **changes})
 
 
-def example_content(
+def example_data(
     worlds: dict[str, tuple[str, ...]] = ZESHEL, points: int = 1900, num_mistakes: int = 6, **changes: Any
-) -> ReportContent:
-    """What a complete run measured; ``changes`` replace whole fields."""
+) -> ReportData:
+    """The measurements of a complete run; ``changes`` replace whole fields."""
     dice = random.Random(7)
     hardness = {"train": 0.7, "valid": 1.0, "test": 1.25}
     recall = {split: _recall(names, hardness[split], dice) for split, names in worlds.items()}
@@ -70,7 +72,7 @@ def example_content(
         "provenance": _provenance(),
         "mistakes": [_mistake(number, dice) for number in range(num_mistakes)],
     }
-    return ReportContent.model_validate({**values, **changes})
+    return ReportData.model_validate({**values, **changes})
 
 
 def _recall(names: tuple[str, ...], hardness: float, dice: random.Random) -> dict[str, Any]:
@@ -121,12 +123,23 @@ def _comparison(worlds: tuple[str, ...], dice: random.Random) -> dict[str, Any]:
         champion, difference = dice.uniform(0.5, 0.6), dice.uniform(0.01, 0.02)
         interval = [difference - 0.011, difference + 0.012]
         return {
-            "mentions": mentions, "new": champion + difference, "champion": champion, "difference": difference,
+            "mentions": mentions,
+            "new": champion + difference,
+            "champion": champion,
+            "difference": difference,
             "interval": interval,
-        }  # fmt: skip
+            "won": 220,
+            "lost": 80,
+            "may_be_chance": False,
+        }
 
     return {
-        "champion": {"run": "scheduled__2025-11-16T03:00:00", "promoted_at": "2025-11-16T11:02:03+00:00"},
+        "unnormalized_accuracy": 0.61,
+        "champion": {
+            "run": "scheduled__2025-11-16T03:00:00",
+            "crossencoder": "artifacts/train-crossencoder/0f",
+            "promoted_at": "2025-11-16T11:02:03+00:00",
+        },
         "overall": group(10000),
         "worlds": {world: group(2500) for world in worlds},
     }
@@ -147,11 +160,18 @@ def _training(first: float, last: float, dropped: int | None = None) -> dict[str
         {"epoch": epoch, "train_loss": 1.9 / epoch, "valid_accuracy": first + (last - first) * math.sin(epoch / 2.6)}
         for epoch in range(1, 6)
     ]
-    metrics = {"best_epoch": 4, "valid_accuracy": last, "epochs": epochs, "steps": 1925, "mentions": 49275}
+    metrics = {
+        "best_epoch": 4,
+        "valid_accuracy": last,
+        "training_seconds": 1343.4,
+        "epochs": epochs,
+        "steps": 1925,
+        "mentions": 49275,
+    }
     return {**metrics, "mentions_per_second": 183.4, "dropped_mentions": dropped}
 
 
-def _curve(points: int, dice: random.Random) -> list[dict[str, Any]]:
+def _curve(points: int, dice: random.Random) -> ThinCurve:
     lines: list[dict[str, Any]] = []
     for step in range(1, points + 1):
         loss = 0.35 + 2.6 * math.exp(-step * 5 / points) + dice.gauss(0, 0.07)
@@ -159,7 +179,7 @@ def _curve(points: int, dice: random.Random) -> list[dict[str, Any]]:
         lines.append({"step": step, "epoch": epoch, "loss": max(0.01, loss), "learning_rate": 1e-5})
         if points >= 5 and step % (points // 5) == 0:
             lines.append({"step": step, "epoch": epoch, "valid_accuracy": 0.93 - 0.3 * math.exp(-epoch)})
-    return lines
+    return thin_curve([CurvePoint.model_validate(line) for line in lines])
 
 
 def _stages() -> list[dict[str, Any]]:
@@ -197,7 +217,12 @@ def _convert(recall: dict[str, Any]) -> dict[str, Any]:
         }
         for split, metrics in recall.items()
     }
-    return {"mentions": {split: recall[split]["mentions"] for split in recall}, "worlds": worlds, "capped": False}
+    return {
+        "mentions": {split: recall[split]["mentions"] for split in recall},
+        "skipped": {split: 2 * len(recall[split]["worlds"]) for split in recall},
+        "worlds": worlds,
+        "capped": False,
+    }
 
 
 def _configuration() -> dict[str, dict[str, Any]]:
@@ -249,8 +274,10 @@ def _mistake(number: int, dice: random.Random) -> dict[str, Any]:
         "context_right": SENTENCE * 2,
         "confidence": 0.9995 - number / 117,
         "gold_title": f"Northern Passage ( novel {number} )",
-        "gold_text": f"Northern Passage is the {number}th novel of the series . " + SENTENCE * 5,
+        "gold_text": EntityText.of(f"Northern Passage is the {number}th novel of the series . " + SENTENCE * 5),
         "gold_rank": None if number % 3 == 0 else number * 4 + 1,
         "predicted_title": "Northern Passage",
-        "predicted_text": "The Northern Passage is a strait in the far north . " + SENTENCE * (number % 4),
+        "predicted_text": EntityText.of(
+            "The Northern Passage is a strait in the far north . " + SENTENCE * (number % 4)
+        ),
     }

@@ -1,7 +1,7 @@
 import pytest
 
-from zeshel_tasks.report.content import CurvePoint
 from zeshel_tasks.report.curves import MOST_POINTS, ThinPoint, thin_curve
+from zeshel_tasks.training.metrics import CurvePoint
 
 
 def _losses(*pairs: tuple[int, float]) -> list[CurvePoint]:

@@ -46,3 +46,9 @@ def test_a_single_long_word_is_cut_all_the_same() -> None:
 
 def test_a_setting_without_a_value_says_none() -> None:
     assert [formats.setting_value(value) for value in (None, True, 1e-05, "auto")] == ["none", "true", "1e-05", "auto"]
+
+
+def test_groups_are_sorted_by_falling_rate_and_then_by_name() -> None:
+    groups = {"b": 0.5, "none": None, "c": 0.9, "zero": 0.0, "a": 0.5}
+    nested = {name: {"recall": {"1": rate}} for name, rate in groups.items()}
+    assert [name for name, _ in formats.best_first(nested, "recall", "1")] == ["c", "a", "b", "zero", "none"]

@@ -28,26 +28,26 @@ def again(store: LocalStore, name: str) -> None:
 def test_the_latest_runs_come_last(store: LocalStore, finished_run: Run) -> None:
     for name in ("b", "a", "c"):
         again(store, name)
-    assert [run["run"] for run in past_runs(store, 10)] == ["first", "b", "a", "c"]
-    assert [run["run"] for run in past_runs(store, 2)] == ["a", "c"]
+    assert [run.run for run in past_runs(store, 10)] == ["first", "b", "a", "c"]
+    assert [run.run for run in past_runs(store, 2)] == ["a", "c"]
     assert past_runs(store, 0) == []
     found, accuracy = past_runs(store, 1)[0], manifest_of(finished_run, "eval-crossencoder-test").metrics
     recall = manifest_of(finished_run, "eval-biencoder-test").metrics["recall"]["micro"]
-    assert found["unnormalized_accuracy"] == accuracy["unnormalized_accuracy"]["micro"]
-    assert (found["mentions"], found["recall_at_1"]) == (accuracy["mentions"], recall["1"])
-    assert found["recall_at_top_k"] == recall["100"]
+    assert found.unnormalized_accuracy == accuracy["unnormalized_accuracy"]["micro"]
+    assert (found.mentions, found.recall_at_1) == (accuracy["mentions"], recall["1"])
+    assert found.recall_at_top_k == recall["100"]
 
 
 def test_a_run_that_is_not_evaluated_yet_is_none_of_them(store: LocalStore) -> None:
     store.put("runs/early/stages/convert.json", store.get("runs/first/stages/convert.json") or b"")
-    assert [run["run"] for run in past_runs(store, 10)] == ["first"]
+    assert [run.run for run in past_runs(store, 10)] == ["first"]
 
 
 def test_a_broken_run_is_left_out_and_named(store: LocalStore, caplog: pytest.LogCaptureFixture) -> None:
     again(store, "broken")
     store.put("runs/broken/stages/eval-crossencoder-test.json", b"{")
     with caplog.at_level(logging.WARNING, logger="zeshel_tasks"):
-        assert [run["run"] for run in past_runs(store, 10)] == ["first"]
+        assert [run.run for run in past_runs(store, 10)] == ["first"]
     assert "run broken is left out of the history" in caplog.text
 
 

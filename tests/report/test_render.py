@@ -2,6 +2,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass, replace
 from fnmatch import fnmatch
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from zeshel_tasks.report.content import ReportContent, RunFacts
-from zeshel_tasks.report.draw import draw_report
-from zeshel_tasks.report.drawn import MOST_TEXT, DrawnReport
+from zeshel_tasks.report.content import MOST_TEXT, EntityText, ReportData, RunFacts
+from zeshel_tasks.report.curves import thin_curve
 from zeshel_tasks.report.render import render_report
+from zeshel_tasks.training.metrics import CurvePoint
 
-BuildContent = Callable[..., ReportContent]
+BuildData = Callable[..., ReportData]
 BuildRun = Callable[..., RunFacts]
 Report = Callable[..., tuple[dict[str, Any], str]]
 
@@ -58,16 +59,16 @@ class Page(HTMLParser):
         return " ".join("".join(self.text).split())
 
 
-def rendered(content: ReportContent, run: RunFacts) -> dict[str, bytes]:
-    """The files of a run, given what its artifact kept."""
-    return dict(render_report(DrawnReport.from_json(draw_report(content).to_json()), run))
+def rendered(data: ReportData, run: RunFacts) -> dict[str, bytes]:
+    """The files of a run, made from what its artifact holds."""
+    return dict(render_report(ReportData.from_json(data.to_json()), run))
 
 
 @pytest.fixture(scope="session")
 def report(build_run: BuildRun) -> Report:
     """Summary and page of a content; and of a run, which need not be given."""
 
-    def report(content: ReportContent, run: RunFacts | None = None) -> tuple[dict[str, Any], str]:
+    def report(content: ReportData, run: RunFacts | None = None) -> tuple[dict[str, Any], str]:
         files = rendered(content, run or build_run())
         return json.loads(files["metrics.json"]), files["index.html"].decode()
 
@@ -75,8 +76,8 @@ def report(build_run: BuildRun) -> Report:
 
 
 @pytest.fixture(scope="session")
-def unchanged_html(report: Report, build_content: BuildContent) -> str:
-    return report(build_content())[1]
+def unchanged_html(report: Report, build_data: BuildData) -> str:
+    return report(build_data())[1]
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +93,10 @@ def _replace(model: Any, path: Sequence[Any], value: Any) -> Any:
     if isinstance(model, tuple):
         inner = _replace(model[name], rest, value) if rest else value
         return (*model[:name], inner, *model[name + 1 :])
-    return model.model_copy(update={name: _replace(getattr(model, name), rest, value) if rest else value})
+    inner = _replace(getattr(model, name), rest, value) if rest else value
+    if is_dataclass(model) and not isinstance(model, type):
+        return replace(model, **{name: inner})
+    return model.model_copy(update={name: inner})
 
 
 def _at(metrics: Any, path: Sequence[Any]) -> Any:
@@ -130,14 +134,14 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
 )
 def test_a_number_of_the_content_is_in_the_page_and_in_the_summary(
     report: Report,
-    build_content: BuildContent,
+    build_data: BuildData,
     build_run: BuildRun,
     unchanged: Page,
     path: tuple[Any, ...],
     value: Any,
     shown: str,
 ) -> None:
-    content, run = build_content(), build_run()
+    content, run = build_data(), build_run()
     assert shown not in unchanged.words
     if path[0] in RunFacts.model_fields:
         run = _replace(run, path, value)
@@ -150,12 +154,13 @@ def test_a_number_of_the_content_is_in_the_page_and_in_the_summary(
 
 
 @pytest.mark.parametrize(
-    ("comparison", "words"), [({"champion": None}, "There was no champion to compare with."), (None, "")]
+    ("comparison", "words"),
+    [({"unnormalized_accuracy": 0.5, "champion": None}, "There was no champion to compare with."), (None, "")],
 )
 def test_without_a_champion_there_is_no_table(
-    report: Report, build_content: BuildContent, comparison: dict[str, Any] | None, words: str
+    report: Report, build_data: BuildData, comparison: dict[str, Any] | None, words: str
 ) -> None:
-    page = Page(report(build_content(comparison=comparison))[1])
+    page = Page(report(build_data(comparison=comparison))[1])
     assert ("Compared with the champion" in page.words) == bool(words)
     assert words in page.words
     assert "by paired bootstrap" not in page.words
@@ -163,32 +168,31 @@ def test_without_a_champion_there_is_no_table(
 
 @pytest.mark.parametrize(("runs", "shown"), [(0, False), (1, False), (2, True), (5, True)])
 def test_a_single_run_is_no_history(
-    report: Report, build_content: BuildContent, build_run: BuildRun, runs: int, shown: bool
+    report: Report, build_data: BuildData, build_run: BuildRun, runs: int, shown: bool
 ) -> None:
     past = build_run().history[:runs]
-    html = report(build_content(), build_run(history=past))[1]
+    html = report(build_data(), build_run(history=past))[1]
     assert ('id="history"' in html) is shown
     assert ("of the last" in html) is shown
     rows = [name for name in (run.run for run in past) if f'<th scope="row" class="wrap">{name}</th>' in html]
     assert len(rows) == (runs if shown else 0)
 
 
-def test_text_of_the_data_never_becomes_markup(
-    report: Report, build_content: BuildContent, build_run: BuildRun
-) -> None:
-    mistake = build_content(num_mistakes=1).mistakes[0].model_dump()
+def test_text_of_the_data_never_becomes_markup(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
+    mistake = build_data(num_mistakes=1).mistakes[0].model_dump()
     texts = ("world", "category", "mention", "context_left", "context_right")
-    titles = ("gold_title", "gold_text", "predicted_title", "predicted_text")
-    content = build_content(
+    titles = ("gold_title", "predicted_title")
+    evil_texts = dict.fromkeys(("gold_text", "predicted_text"), EntityText.of(EVIL))
+    content = build_data(
         {"test": (EVIL,)},
-        mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), EVIL)}],
+        mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), EVIL), **evil_texts}],
         configuration={"download": {"source": EVIL}, EVIL: {EVIL: EVIL}},
         provenance={
             "sources": [{"source": EVIL, "identity": EVIL, "sha256": EVIL, "bytes": 1, "worlds": [EVIL]}],
             "assigned": {EVIL: "test"},
             "versions": {EVIL: {EVIL: EVIL}},
         },
-        curves={EVIL: [{"step": 1, "epoch": 1, "loss": 1.0}]},
+        curves={EVIL: thin_curve([CurvePoint(step=1, epoch=1, loss=1.0)])},
         training={EVIL: {"steps": 1, "mentions": 1}},
     )
     past = [run.model_copy(update={"run": EVIL}) for run in build_run().history]
@@ -196,7 +200,7 @@ def test_text_of_the_data_never_becomes_markup(
     assert {"script", "img"}.isdisjoint(page.tags)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert page.tags.count("style") == 1
-    assert page.words.count("<script>alert(1)</script>") >= len(texts) + len(titles)
+    assert page.words.count("<script>alert(1)</script>") >= len(texts) + len(titles) + len(evil_texts)
 
 
 def test_the_page_refers_to_nothing_outside_itself(unchanged_html: str) -> None:
@@ -219,9 +223,9 @@ def test_every_link_inside_the_page_has_its_target(unchanged: Page) -> None:
     assert links <= set(ids)
 
 
-def test_equal_content_gives_equal_bytes(build_content: BuildContent, build_run: BuildRun) -> None:
-    assert draw_report(build_content()).to_json() == draw_report(build_content()).to_json()
-    assert rendered(build_content(), build_run()) == rendered(build_content(), build_run())
+def test_equal_content_gives_equal_bytes(build_data: BuildData, build_run: BuildRun) -> None:
+    assert build_data().to_json() == build_data().to_json()
+    assert rendered(build_data(), build_run()) == rendered(build_data(), build_run())
 
 
 def test_the_page_adapts_to_dark_phone_and_paper(unchanged_html: str) -> None:
@@ -230,13 +234,11 @@ def test_the_page_adapts_to_dark_phone_and_paper(unchanged_html: str) -> None:
     assert 'name="viewport" content="width=device-width' in unchanged_html
 
 
-def test_a_run_that_only_began_still_has_a_report(
-    report: Report, build_content: BuildContent, build_run: BuildRun
-) -> None:
+def test_a_run_that_only_began_still_has_a_report(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
     empty: dict[str, Any] = {"recall": {}, "accuracy": {}, "training": {}, "curves": {}, "configuration": {}}
     nowhere: dict[str, Any] = {}
     metrics, html = report(
-        build_content(mistakes=[], comparison=None, convert=None, provenance=nowhere, **empty),
+        build_data(mistakes=[], comparison=None, convert=None, provenance=nowhere, **empty),
         build_run(stages=[], history=[]),
     )
     assert metrics["headline"]["unnormalized_accuracy"] == {"micro": None, "macro": None}
@@ -244,66 +246,70 @@ def test_a_run_that_only_began_still_has_a_report(
     assert "The cross-encoder has not been evaluated" in html
 
 
-def test_a_run_without_mistakes_says_so(report: Report, build_content: BuildContent) -> None:
-    assert "None: no mention was linked wrongly" in report(build_content(mistakes=[]))[1]
+def test_a_run_without_mistakes_says_so(report: Report, build_data: BuildData) -> None:
+    assert "There are none: every mention was linked correctly" in report(build_data(mistakes=[]))[1]
 
 
-def test_nothing_retrieved_is_shown_as_a_dash(report: Report, build_content: BuildContent) -> None:
-    content = build_content({"test": ("lego",)})
+def test_nothing_retrieved_is_shown_as_a_dash(report: Report, build_data: BuildData) -> None:
+    content = build_data({"test": ("lego",)})
     content = _replace(content, ("accuracy", "test", "worlds", "lego", "normalized_accuracy"), None)
-    row = re.search(r'<th scope="row">lego</th>(?:(?!</tr>).)*?<span>–</span>', report(content)[1], re.S)
+    row = re.search(r'<th scope="row">lego</th>(?:(?!</tr>).)*?>–</td>', report(content)[1], re.S)
     assert row
 
 
-def test_gold_that_was_not_retrieved_is_said(report: Report, build_content: BuildContent) -> None:
-    content = _replace(build_content(num_mistakes=1), ("mistakes", 0, "gold_rank"), None)
+def test_gold_that_was_not_retrieved_is_said(report: Report, build_data: BuildData) -> None:
+    content = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_rank"), None)
     assert "Gold · not retrieved" in Page(report(content)[1]).words
 
 
 @pytest.mark.parametrize("number", [1, 40])
-def test_every_world_has_its_row_however_many_there_are(
-    report: Report, build_content: BuildContent, number: int
-) -> None:
+def test_every_world_has_its_row_however_many_there_are(report: Report, build_data: BuildData, number: int) -> None:
     names = tuple(f"world_{index:02}" for index in range(number))
-    html = report(build_content({"test": names}))[1]
+    html = report(build_data({"test": names}))[1]
     assert all(html.count(f'<th scope="row">{name}</th>') == 4 for name in names)
 
 
-def test_a_subset_of_the_data_is_announced_at_the_top(
-    report: Report, build_content: BuildContent, unchanged: Page
-) -> None:
+def test_every_world_has_a_bar_with_the_best_world_first(report: Report, build_data: BuildData) -> None:
+    data = build_data({"test": ("lego", "yugioh")})
+    data = _replace(data, ("recall", "test", "worlds", "lego", "recall"), {1: 0.25, 64: 0.5})
+    data = _replace(data, ("recall", "test", "worlds", "yugioh", "recall"), {1: 0.75, 64: 1.0})
+    bar = r'<i class="outer" style="width: ([\d.]+)%"></i>\s*<i style="width: ([\d.]+)%">'
+    row = rf'<th scope="row">(\w+)</th>\s*<td class="share"><div>{bar}'
+    assert re.findall(row, report(data)[1])[:2] == [("yugioh", "100.00", "75.00"), ("lego", "50.00", "25.00")]
+
+
+def test_a_subset_of_the_data_is_announced_at_the_top(report: Report, build_data: BuildData, unchanged: Page) -> None:
     assert "A subset of the data" not in unchanged.words
-    assert "A subset of the data" in report(_replace(build_content(), ("convert", "capped"), True))[1]
+    assert "A subset of the data" in report(_replace(build_data(), ("convert", "capped"), True))[1]
 
 
 def test_settings_that_depart_from_the_preset_are_listed(
-    report: Report, build_content: BuildContent, unchanged: Page
+    report: Report, build_data: BuildData, unchanged: Page
 ) -> None:
     page = unchanged.words
     assert "Where this run departs from the preset" in page
     assert re.search(r"train-biencoder learning_rate ?3e-05 ?1e-05", page)
-    as_preset = Page(report(build_content(configuration={"eval-biencoder": {"top_k": 64}}))[1]).words
+    as_preset = Page(report(build_data(configuration={"eval-biencoder": {"top_k": 64}}))[1]).words
     assert "Every setting is the preset’s." in as_preset
 
 
-def test_the_mention_is_marked_in_its_context(report: Report, build_content: BuildContent) -> None:
-    content = build_content(num_mistakes=1)
+def test_the_mention_is_marked_in_its_context(report: Report, build_data: BuildData) -> None:
+    content = build_data(num_mistakes=1)
     content = _replace(content, ("mistakes", 0, "mention"), "the < sign")
     assert "<mark>the &lt; sign</mark>" in report(content)[1]
 
 
-def test_a_very_long_text_is_shortened_and_says_so(report: Report, build_content: BuildContent) -> None:
-    content = _replace(build_content(num_mistakes=1), ("mistakes", 0, "gold_text"), "word " * MOST_TEXT)
+def test_a_very_long_text_is_shortened_and_says_so(report: Report, build_data: BuildData) -> None:
+    text = EntityText.of("word " * MOST_TEXT)
+    content = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_text"), text)
     html = report(content)[1]
-    assert f"Shortened: {5 * MOST_TEXT:,} characters in all." in html
-    assert len(html) < len(report(build_content(num_mistakes=1))[1]) + 2 * MOST_TEXT
+    assert f"Shortened: the whole text has {5 * MOST_TEXT:,} characters." in html
+    assert len(html) < len(report(build_data(num_mistakes=1))[1]) + 2 * MOST_TEXT
 
 
-def test_half_a_surrogate_pair_in_the_data_does_not_stop_the_report(
-    report: Report, build_content: BuildContent
-) -> None:
-    content = _replace(build_content(num_mistakes=1), ("mistakes", 0, "gold_title"), "odd \ud800 title")
-    metrics, html = report(_replace(content, ("mistakes", 0, "gold_text"), "odd \ud800 text"))
+def test_half_a_surrogate_pair_in_the_data_does_not_stop_the_report(report: Report, build_data: BuildData) -> None:
+    content = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_title"), "odd \ud800 title")
+    metrics, html = report(_replace(content, ("mistakes", 0, "gold_text"), EntityText.of("odd \ud800 text")))
     assert metrics["mistakes"][0]["gold_title"] == "odd \ud800 title"
     assert "odd ? title" in html
     assert "odd ? text" in html

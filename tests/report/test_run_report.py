@@ -47,7 +47,7 @@ def another(run: Run, run_id: str) -> Run:
 
 @pytest.fixture(scope="module")
 def reused_run(finished_run: Run, small_recipe: Recipe) -> Run:
-    """A run with nothing new, where neither a model library nor matplotlib nor numpy can be imported."""
+    """A run with nothing new, where neither a model library nor numpy can be imported."""
     run = another(finished_run, "reused-without-models")
     code = BLOCKED.format(heavy=HEAVY | {"airflow"}, module="zeshel_tasks.pipeline.registry") + REUSE
     command = [sys.executable, "-c", code, run.address, small_recipe.model_dump_json()]
@@ -77,6 +77,16 @@ def test_all_that_was_measured_is_the_same_in_both(finished_run: Run, reused_run
     first, second = metrics_of(finished_run), metrics_of(reused_run)
     assert first.keys() == second.keys()
     assert {name for name in first if first[name] != second[name]} == {"run", "stages", "history"}
+
+
+def test_mistakes_are_the_most_confident_ones_in_that_order(finished_run: Run, tmp_path: Path) -> None:
+    predictions = finished_run.artifact("eval-crossencoder-test", tmp_path).path("predictions.jsonl").read_text()
+    wrong = [line for line in map(json.loads, predictions.splitlines()) if not line["correct"]]
+    mistakes = metrics_of(finished_run)["mistakes"]
+    assert mistakes
+    assert [mistake["confidence"] for mistake in mistakes] == sorted(
+        (prediction["confidence"] for prediction in wrong), reverse=True
+    )[: len(mistakes)]
 
 
 def test_the_same_run_again_gets_the_same_report(reused_run: Run, small_recipe: Recipe) -> None:

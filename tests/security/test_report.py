@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults import Fault
-from tests.report.conftest import example_content, example_run
-from zeshel_tasks.report.draw import draw_report
+from tests.report.conftest import example_data, example_run
+from zeshel_tasks.report.content import EntityText
+from zeshel_tasks.report.curves import thin_curve
 from zeshel_tasks.report.render import render_report
+from zeshel_tasks.training.metrics import CurvePoint
 
 RAN = "document.documentElement.setAttribute('data-ran-{}', '')"
 # Each is text that runs where it becomes markup, in all ways that need no click.
@@ -55,13 +57,20 @@ def ran(document: str) -> set[str]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report all of whose texts are hostile."""
     folder = tmp_path_factory.mktemp("report")
-    mistake = example_content(num_mistakes=1).mistakes[0].model_dump()
+    mistake = example_data(num_mistakes=1).mistakes[0].model_dump()
     texts = ("world", "category", "mention", "context_left", "context_right")
-    titles = ("gold_title", "gold_text", "predicted_title", "predicted_text")
+    titles = ("gold_title", "predicted_title")
     evil = EVIL + ATTRIBUTE
-    content = example_content(
+    data = example_data(
         {"test": (evil, LINK)},
-        mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), each)} for each in (evil, ATTRIBUTE, LINK)],
+        mistakes=[
+            {
+                **mistake,
+                **dict.fromkeys((*texts, *titles), each),
+                **dict.fromkeys(("gold_text", "predicted_text"), EntityText.of(each)),
+            }
+            for each in (evil, ATTRIBUTE, LINK)
+        ],
         configuration={"download": {"source": evil}, "train-biencoder": {"bert_model": LINK}, evil: {evil: evil}},
         provenance={
             "sources": [{"source": LINK, "identity": evil, "sha256": ATTRIBUTE, "bytes": 1, "worlds": [evil]}],
@@ -69,7 +78,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "versions": {evil: {evil: evil}},
             "hardware": {evil: {evil: evil}},
         },
-        curves={evil: [{"step": 1, "epoch": 1, "loss": 1.0}, {"step": 2, "epoch": 2, "loss": 0.5}]},
+        curves={evil: thin_curve([CurvePoint(step=step, epoch=step, loss=1 / step) for step in (1, 2)])},
         training={evil: {"steps": 2, "mentions": 1}},
     )
     past = example_run().history[0].model_dump()
@@ -78,8 +87,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stages=[{**example_run().stages[0].model_dump(), "name": evil, "device": evil, "fingerprint": ATTRIBUTE}],
         history=[{**past, "run": each} for each in (evil, ATTRIBUTE, LINK)],
     )
-    for name, data in render_report(draw_report(content), run):
-        (folder / name).write_bytes(data)
+    for name, content in render_report(data, run):
+        (folder / name).write_bytes(content)
     return folder / "index.html"
 
 

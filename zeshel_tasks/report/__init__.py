@@ -1,14 +1,14 @@
-"""What a run ends with: ``metrics.json`` for machines and a self-contained ``index.html`` for people.
+"""The report of a run: ``metrics.json`` for programs and a self-contained ``index.html`` for people.
 
-content.py         what a report is about, as validated frozen models
-curves.py          a training curve of any length as a few hundred points
-configuration.py   each stage's settings beside what the preset would have set
-metrics.py         the machine-readable summary; the page shows no number that is not in it
-figure.py          a matplotlib figure as inline SVG in the page's own colours
-plots.py           the charts of what was measured
-draw.py            what does not depend on the run: drawn once, and kept in the artifact
-drawn.py           the artifact's data
-history_chart.py   the chart of the store's last runs, another one for each run
-formats.py         numbers, durations and texts as people read them
-render.py          a run's own page, from the artifact, the run and the templates beside it; without matplotlib
+content.py         the data of a report, as validated frozen models
+curves.py          thins a training curve to a few hundred points
+configuration.py   compares each stage's settings with its preset
+metrics.py         the machine-readable summary; every number on the page is in it
+history.py         the scores of the store's last runs
+chart.py           a line chart as data, which chart.html draws as SVG
+charts.py          the charts of the report
+formats.py         formats numbers, durations and texts for people
+render.py          renders the page from the data, the run and the templates beside it
+run_report.py      the report of a run, from its artifact and its store
+results_table.py   the table in the log of ``report``
 """

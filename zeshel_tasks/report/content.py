@@ -1,174 +1,49 @@
-"""What a report is about: what its run's artifacts say, and what is of the run alone.
+"""What a report is about: what was measured, and what belongs to a single run.
 
-Metrics are the ones that the stages' manifests carry, validated here.
-
-Build it from plain data: ``ReportContent.model_validate({"recall": {"test": manifest.metrics}, ...})``.
-Keys that a stage adds to its metrics later are ignored; numbers that are not finite become ``None``.
-Rates (accuracy, recall, confidence) are fractions of 1.
+:class:`ReportData` is what the artifact of ``report`` holds. The metrics in it are the models that the stages return.
+Build it from plain data: ``ReportData.model_validate({"recall": {"test": manifest.metrics}, ...})``.
 """
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from zeshel_tasks.champion.metrics import ComparisonMetrics
 from zeshel_tasks.config import Split
+from zeshel_tasks.data.blink_format import ConvertMetrics
+from zeshel_tasks.download.metrics import SourceMetrics
+from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
+from zeshel_tasks.metrics import Number
+from zeshel_tasks.report.curves import ThinCurve
+from zeshel_tasks.report.formats import beginning
+from zeshel_tasks.training.metrics import TrainingMetrics
 
-
-def _finite_or_none(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# What is reported comes first.
+# The reported split comes first.
 SPLIT_ORDER: tuple[Split, ...] = ("test", "valid", "train")
 
-Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
-RecallAt = dict[int, Number]
-
-
-class _Metrics(BaseModel):
-    """Written by another stage, perhaps of a later version: what we do not know is not ours to refuse."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+# An entity's document may be a whole manual, and a report may show two of them for each of fifty mistakes.
+MOST_TEXT = 12_000
 
 
 class _Given(BaseModel):
-    """Written by our caller: an unknown name is a typing error."""
+    """Made by our own code, so a field with an unknown name is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RecallAverages(_Metrics):
-    """Recall by k, over all mentions (micro) and as the mean of the worlds (macro)."""
-
-    micro: RecallAt
-    macro: RecallAt
-
-
-class RecallOfWorld(_Metrics):
-    """Recall by k of one world."""
-
-    mentions: int
-    entities: int
-    recall: RecallAt
-
-
-class BiencoderMetrics(_Metrics):
-    """Metrics of ``eval-biencoder`` on one split."""
-
-    mentions: int
-    entities: int
-    recall: RecallAverages
-    worlds: dict[str, RecallOfWorld]
-
-
-class Averages(_Metrics):
-    """One rate over all mentions (micro) and as the mean of the worlds (macro)."""
-
-    micro: Number
-    macro: Number
-
-
-class AccuracyOfGroup(_Metrics):
-    """Accuracy of one world or one mention category; normalized is none where nothing was retrieved."""
-
-    mentions: int
-    retrieved: int
-    normalized_accuracy: Number
-    unnormalized_accuracy: Number
-
-
-class CrossencoderMetrics(_Metrics):
-    """Metrics of ``eval-crossencoder`` on one split."""
-
-    mentions: int
-    retrieved: int
-    normalized_accuracy: Averages
-    unnormalized_accuracy: Averages
-    worlds: dict[str, AccuracyOfGroup]
-    categories: dict[str, AccuracyOfGroup]
-
-
-class ChampionOfComparison(_Metrics):
-    """The champion that was compared with; ``promoted_at`` is ISO 8601."""
-
-    run: str
-    promoted_at: str
-
-
-class ComparedGroup(_Metrics):
-    """Unnormalized accuracy of both models on the same mentions, and the interval of the difference."""
-
-    mentions: int
-    new: Number
-    champion: Number
-    difference: Number
-    interval: tuple[Number, Number]
-
-
-class ComparisonMetrics(_Metrics):
-    """Metrics of ``compare``; without a champion there is nothing to compare."""
-
-    champion: ChampionOfComparison | None
-    overall: ComparedGroup | None = None
-    worlds: dict[str, ComparedGroup] = Field(default_factory=dict)
-
-
-class EpochMetrics(_Metrics):
-    """One pass over the training mentions."""
-
-    epoch: int
-    train_loss: Number = None
-    valid_accuracy: Number = None
-
-
-class TrainingMetrics(_Metrics):
-    """Metrics of a training stage; the last two are the cross-encoder's."""
-
-    best_epoch: int | None = None
-    valid_accuracy: Number = None
-    epochs: tuple[EpochMetrics, ...] = ()
-    steps: int
-    mentions: int
-    mentions_per_second: Number = None
-    dropped_mentions: int | None = None
-    valid_unnormalized_accuracy: Number = None
-
-
-class CurvePoint(_Metrics):
-    """A line of ``curve.jsonl``: either loss and learning rate, or validation accuracy."""
-
-    step: int
-    epoch: float
-    loss: Number = None
-    learning_rate: Number = None
-    valid_accuracy: Number = None
-
-
-class ConvertOfWorld(_Metrics):
-    """What ``convert`` kept of a world's mentions."""
-
-    mentions: int
-    mentions_in_data_set: int
-    skipped: int
-
-
-class ConvertMetrics(_Metrics):
-    """Metrics of ``convert``; worlds by split."""
-
-    mentions: dict[str, int]
-    worlds: dict[str, dict[str, ConvertOfWorld]]
-    capped: bool
-
-
 class StageSummary(_Given):
-    """One stage of the run; ``name`` is the run record's (``eval-biencoder-test``), ``started_at`` is ISO 8601.
+    """One stage of the run.
 
-    ``wall_seconds`` is what its work took, in a training that was resumed all attempts together, and ``gpus`` how many
-    GPUs it held. ``reused`` says that another run did that work.
+    Attributes:
+        name: as in the run's records (``eval-biencoder-test``).
+        reused: True if another run did the work.
+        wall_seconds: time that the work took; for a resumed training, of all attempts.
+        started_at: ISO 8601.
+        gpus: number of GPUs that it held.
     """
 
     name: str
@@ -182,21 +57,20 @@ class StageSummary(_Given):
     gpus: int = 0
 
 
-class DataSource(_Given):
-    """A data set as it came: address, what tells its content, and the worlds that it brought."""
+class DataSource(SourceMetrics):
+    """A data set as it was downloaded; ``identity`` is the hash or ETag that identifies its content."""
 
-    source: str
     identity: str
-    sha256: str
-    bytes: int
-    worlds: tuple[str, ...]
 
 
 class Provenance(_Given):
     """Where the numbers come from.
 
-    ``assigned`` has the worlds that a setting put into a split; the others are where their data set has them.
-    ``versions`` and ``hardware`` are by stage, as in the manifests; stages that agree are shown together.
+    Attributes:
+        sources: the data sets, in the order in which they were merged.
+        assigned: worlds that a setting put into a split; all others are in the split of their data set.
+        versions: by stage, as in the manifests.
+        hardware: by stage, as in the manifests.
     """
 
     sources: tuple[DataSource, ...] = ()
@@ -218,11 +92,24 @@ class PastRun(_Given):
     recall_at_top_k: Number
 
 
+class EntityText(_Given):
+    """The beginning of an entity's text, and the length of the whole text in characters."""
+
+    text: str
+    characters: int
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Cuts the text after :data:`MOST_TEXT` characters."""
+        return cls(text=beginning(text, MOST_TEXT), characters=len(text))
+
+
 class Mistake(_Given):
     """A mention for which the cross-encoder preferred a wrong candidate.
 
-    ``confidence`` is the predicted candidate's probability among the candidates; ``gold_rank`` is the gold's
-    1-based rank in retrieval, none if it was not retrieved.
+    Attributes:
+        confidence: probability of the predicted candidate among the candidates.
+        gold_rank: rank of the gold in retrieval, from 1; None if it was not retrieved.
     """
 
     split: Split
@@ -233,28 +120,46 @@ class Mistake(_Given):
     context_right: str
     confidence: Number
     gold_title: str
-    gold_text: str
+    gold_text: EntityText
     gold_rank: int | None
     predicted_title: str
-    predicted_text: str
+    predicted_text: EntityText
 
 
-class ReportContent(_Given):
+class ReportData(_Given):
     """What a report shows of artifacts, whichever run made or reused them. What is not there is left out or empty.
 
-    ``training``, ``curves`` and ``configuration`` are by stage name (``train-biencoder``); the evaluations may
-    appear in ``configuration`` with or without their split.
+    Attributes:
+        recall: metrics of ``eval-biencoder``.
+        accuracy: metrics of ``eval-crossencoder``.
+        comparison: metrics of ``compare``.
+        training: by stage (``train-biencoder``).
+        curves: by stage.
+        convert: metrics of ``convert``.
+        configuration: settings by stage; the evaluations may appear with or without their split.
+        provenance: data, versions and hardware.
+        mistakes: the most confident first.
     """
 
-    recall: dict[Split, BiencoderMetrics] = Field(default_factory=dict)
-    accuracy: dict[Split, CrossencoderMetrics] = Field(default_factory=dict)
+    recall: dict[Split, RecallMetrics] = Field(default_factory=dict)
+    accuracy: dict[Split, AccuracyMetrics] = Field(default_factory=dict)
     comparison: ComparisonMetrics | None = None
     training: dict[str, TrainingMetrics] = Field(default_factory=dict)
-    curves: dict[str, tuple[CurvePoint, ...]] = Field(default_factory=dict)
+    curves: dict[str, ThinCurve] = Field(default_factory=dict)
     convert: ConvertMetrics | None = None
     configuration: dict[str, dict[str, Any]] = Field(default_factory=dict)
     provenance: Provenance
     mistakes: tuple[Mistake, ...] = ()
+
+    def to_json(self) -> bytes:
+        """The same bytes for the same data."""
+        # The json module writes half of a surrogate pair, which a data set may contain. pydantic's writer refuses it.
+        return json.dumps(self.model_dump(mode="json"), allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Reads what :meth:`to_json` wrote."""
+        return cls.model_validate(json.loads(data))
 
 
 class RunFacts(_Given):

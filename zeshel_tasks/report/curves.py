@@ -1,4 +1,4 @@
-"""A training curve of any length as a few hundred points: enough for the eye, and the page stays small."""
+"""Thins a training curve of any length to a few hundred points, so that the page stays small."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from zeshel_tasks.report.content import CurvePoint
+from zeshel_tasks.training.metrics import CurvePoint
 
 MOST_POINTS = 300
 
 
 @dataclass(frozen=True)
 class ThinPoint:
-    """Consecutive points of a curve as one: their mean, and the lowest and highest value among them."""
+    """Several consecutive points of a curve: their mean, and the lowest and highest value among them."""
 
     step: float
     epoch: float
@@ -24,16 +24,16 @@ class ThinPoint:
 
 @dataclass(frozen=True)
 class ThinCurve:
-    """Loss and validation accuracy of one training, each at most :data:`MOST_POINTS` long, by step."""
+    """Loss and validation accuracy of one training by step, each with at most :data:`MOST_POINTS` points."""
 
     loss: tuple[ThinPoint, ...]
     valid_accuracy: tuple[ThinPoint, ...]
 
 
 def thin_curve(points: Sequence[CurvePoint], most: int = MOST_POINTS) -> ThinCurve:
-    """Means over equally many consecutive points.
+    """Replaces consecutive points by their mean; each group has the same number of points.
 
-    A step that is due by ``eval_interval`` and ends its epoch is validated twice: the later line of a step counts.
+    A step that is due by ``eval_interval`` and also ends its epoch is validated twice. Its last line counts.
     """
     losses = {point.step: (point.epoch, point.loss) for point in points if point.loss is not None}
     rates = {point.step: (point.epoch, point.valid_accuracy) for point in points if point.valid_accuracy is not None}

@@ -1,8 +1,9 @@
-"""Numbers, durations and texts as people read them; what is not there is a dash."""
+"""Formats numbers, durations and texts for people; a value that is not there becomes a dash."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,7 +31,7 @@ def decimal(number: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """``4980`` -> ``1 h 23 min``; the two largest units, tenths only below a minute."""
+    """``4980`` -> ``1 h 23 min``: the two largest units, with tenths of a second only below a minute."""
     if seconds is None:
         return DASH
     if round(seconds, 1) < 60:
@@ -43,7 +44,7 @@ def duration(seconds: float | None) -> str:
 
 
 def memory(megabytes: float | None) -> str:
-    """Of 10^6 bytes: ``12595`` -> ``12.6 GB``."""
+    """``12595`` -> ``12.6 GB``; a megabyte is 10^6 bytes."""
     if megabytes is None:
         return DASH
     return f"{megabytes:,.0f} MB" if round(megabytes) < 1000 else f"{megabytes / 1000:,.1f} GB"
@@ -61,7 +62,7 @@ def moment(iso8601: str) -> str:
 
 
 def setting_value(value: Any) -> str:
-    """A value of the configuration as YAML would have it: ``none`` is a value, not a gap."""
+    """A value of the configuration, written as in YAML; a setting without a value is ``none``, not a dash."""
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -72,8 +73,19 @@ def label(name: str) -> str:
     return name.replace("_", " ").lower() if name.isupper() else name
 
 
+def best_first(groups: Mapping[str, Any], *path: str) -> list[tuple[str, Any]]:
+    """Sorts groups by the rate at ``path`` in each, highest first, then by name; groups without a rate are last."""
+
+    def rate(group: Any) -> float:
+        for name in path:
+            group = group[name]
+        return -1.0 if group is None else float(group)
+
+    return sorted(groups.items(), key=lambda item: (-rate(item[1]), item[0]))
+
+
 def beginning(text: str, characters: int) -> str:
-    """At most so many characters, ended at a word, with an ellipsis if something is cut off."""
+    """The first words of a text, at most ``characters`` long, with an ellipsis if anything was cut off."""
     if len(text) <= characters:
         return text
     cut = text[:characters]
@@ -81,7 +93,7 @@ def beginning(text: str, characters: int) -> str:
 
 
 def ending(text: str, characters: int) -> str:
-    """As :func:`beginning`, from the other side."""
+    """The last words of a text; see :func:`beginning`."""
     if len(text) <= characters:
         return text
     cut = text[-characters:]

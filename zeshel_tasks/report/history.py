@@ -1,4 +1,4 @@
-"""The scores of the runs of a store, read from their records: no database is needed."""
+"""The scores of a store's runs, read from their records, so that no database is needed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import heapq
 import logging
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from zeshel_tasks.errors import CorruptArtifact
+from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
+from zeshel_tasks.report.content import PastRun
 from zeshel_tasks.store import Run, Store
 
 log = logging.getLogger(__name__)
@@ -16,19 +17,19 @@ log = logging.getLogger(__name__)
 _EVALUATED = re.compile(r"runs/([^/]+)/stages/eval-crossencoder-test\.json")
 
 
-def past_runs(store: Store, most: int) -> list[dict[str, Any]]:
+def past_runs(store: Store, most: int) -> list[PastRun]:
     """The latest runs that were evaluated on test, the earliest of them first.
 
-    A run that cannot be read is left out, and the log says so: another run's damage is not this one's.
+    A run that cannot be read is left out with a warning, because it must not make this run's report fail.
     """
-    found = (
+    evaluated = (
         (listed.modified, key[1]) for listed in store.objects("runs/") if (key := _EVALUATED.fullmatch(listed.key))
     )
-    latest = sorted(heapq.nlargest(most, found))
+    latest = sorted(heapq.nlargest(most, evaluated))
     return [scores for _, run_id in latest for scores in _scores(Run(store, run_id))]
 
 
-def _scores(run: Run) -> Iterator[dict[str, Any]]:
+def _scores(run: Run) -> Iterator[PastRun]:
     try:
         record, accuracy, recall = (
             run.record("eval-crossencoder-test"),
@@ -37,14 +38,18 @@ def _scores(run: Run) -> Iterator[dict[str, Any]]:
         )
         if record is None or accuracy is None or recall is None:
             return  # its artifacts were deleted
-        retrieved = recall.metrics["recall"]["micro"]
-        yield {
-            "run": run.run_id,
-            "evaluated_at": record.recorded_at,
-            "mentions": accuracy.metrics["mentions"],
-            "unnormalized_accuracy": accuracy.metrics["unnormalized_accuracy"]["micro"],
-            "recall_at_1": retrieved["1"],
-            "recall_at_top_k": retrieved[max(retrieved, key=int)],
-        }
+        linked, retrieved = (
+            AccuracyMetrics.model_validate(accuracy.metrics),
+            RecallMetrics.model_validate(recall.metrics),
+        )
+        by_k = retrieved.recall.micro
+        yield PastRun(
+            run=run.run_id,
+            evaluated_at=record.recorded_at,
+            mentions=linked.mentions,
+            unnormalized_accuracy=linked.unnormalized_accuracy.micro,
+            recall_at_1=by_k[1],
+            recall_at_top_k=by_k[max(by_k)],
+        )
     except (CorruptArtifact, LookupError, TypeError, ValueError) as error:
         log.warning("run %s is left out of the history: %s", run.run_id, error)

@@ -1,11 +1,12 @@
-"""The machine-readable summary of a run. The page is rendered from it, so it holds every number the page shows.
+"""The machine-readable summary of a run. The page is rendered from it, so it holds every number that the page shows.
 
-``metrics.json``, schema version 2. Rates are fractions of 1, times are seconds, memory is MB; null is "not there"::
+``metrics.json``, schema version 2. Rates are fractions of 1,
+times are in seconds, memory is in MB, and null means "no value"::
 
     schema_version   2
-    run              address, preset, created_at, package_version, capped; of the stages that this run made
-                     wall_seconds and gpu_seconds, of those that it reused saved_wall_seconds and saved_gpu_seconds
-    headline         of the test split: mentions, top_k, and {micro, macro} each of recall_at_1, recall_at_top_k,
+    run              address, preset, created_at, package_version, capped; wall_seconds and gpu_seconds of the stages
+                     that this run made, saved_wall_seconds and saved_gpu_seconds of those that it reused
+    headline         the test split: mentions, top_k, and {micro, macro} each of recall_at_1, recall_at_top_k,
                      normalized_accuracy, unnormalized_accuracy
     recall           {split: metrics of eval-biencoder}
     accuracy         {split: metrics of eval-crossencoder, and outcomes: shares of the mentions that are correct,
@@ -15,10 +16,10 @@
     curves           {stage: {loss, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned
     convert          metrics of convert
     stages           [{name, reused, wall_seconds, gpus, peak_memory_mb, peak_gpu_memory_mb, device, fingerprint,
-                     started_at}], wall_seconds of all attempts where a training was resumed
+                     started_at}]; wall_seconds of a resumed training are those of all attempts
     configuration    {stage: {setting: {value, preset_default, differs}}}
     provenance       sources: [{source, identity, sha256, bytes, worlds: [...]}] in the order in which they were merged,
-                     assigned: {world: split} where a setting said so, worlds, documents, and
+                     assigned: {world: split} for worlds that a setting put into a split, worlds, documents, and
                      versions, hardware: [{stages: [...], values: {...}}]
     history          [{run, evaluated_at, mentions, unnormalized_accuracy, recall_at_1, recall_at_top_k}], latest last
     mistakes         most confident first, without the entities' texts
@@ -29,55 +30,48 @@ A change that would break a reader raises ``schema_version``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
+from zeshel_tasks.champion.metrics import ComparisonMetrics
 from zeshel_tasks.config import ALL_SPLITS
+from zeshel_tasks.data.blink_format import ConvertMetrics
+from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
 from zeshel_tasks.report.configuration import compare_with_preset
-from zeshel_tasks.report.content import (
-    BiencoderMetrics,
-    ComparisonMetrics,
-    ConvertMetrics,
-    CrossencoderMetrics,
-    Provenance,
-    ReportContent,
-    RunFacts,
-)
-from zeshel_tasks.report.curves import thin_curve
-from zeshel_tasks.report.drawn import DrawnReport
+from zeshel_tasks.report.content import Provenance, ReportData, RunFacts
 
 SCHEMA_VERSION = 2
 
 
-def metrics_json(drawn: DrawnReport, run: RunFacts) -> dict[str, Any]:
+def metrics_json(data: ReportData, run: RunFacts) -> dict[str, Any]:
     """The summary of a run as plain JSON data.
 
     Raises:
         ConfigError: the run names an unknown preset.
     """
-    converted = drawn.measured["convert"]
     return {
         "schema_version": SCHEMA_VERSION,
-        "run": _run(run, capped=converted["capped"] if converted else None),
-        **drawn.measured,
+        "run": _run(run, capped=data.convert.capped if data.convert else None),
+        **_measured(data),
         "stages": [stage.model_dump(mode="json") for stage in run.stages],
-        "configuration": compare_with_preset(drawn.configuration, run.preset),
+        "configuration": compare_with_preset(data.configuration, run.preset),
         "history": [past.model_dump(mode="json") for past in run.history],
-        "mistakes": [_without_texts(mistake) for mistake in drawn.mistakes],
+        "mistakes": [
+            mistake.model_dump(mode="json", exclude={"gold_text", "predicted_text"}) for mistake in data.mistakes
+        ],
     }
 
 
-def measured_json(content: ReportContent) -> dict[str, Any]:
-    """The parts of the summary that are not about the run, in an order that depends on the content only."""
+def _measured(data: ReportData) -> dict[str, Any]:
+    """The parts that do not depend on the run, in an order that depends on the data only."""
     return {
-        "headline": _headline(content),
-        "recall": {split: _recall(content.recall[split]) for split in ALL_SPLITS if split in content.recall},
-        "accuracy": {split: _accuracy(content.accuracy[split]) for split in ALL_SPLITS if split in content.accuracy},
-        "comparison": _comparison(content.comparison) if content.comparison else None,
-        "training": {stage: metrics.model_dump(mode="json") for stage, metrics in sorted(content.training.items())},
-        "curves": {stage: asdict(thin_curve(points)) for stage, points in sorted(content.curves.items())},
-        "convert": _convert(content.convert) if content.convert else None,
-        "provenance": _provenance(content.provenance),
+        "headline": _headline(data),
+        "recall": {split: _recall(data.recall[split]) for split in ALL_SPLITS if split in data.recall},
+        "accuracy": {split: _accuracy(data.accuracy[split]) for split in ALL_SPLITS if split in data.accuracy},
+        "comparison": _comparison(data.comparison) if data.comparison else None,
+        "training": {stage: metrics.dump() for stage, metrics in sorted(data.training.items())},
+        "curves": dict(sorted(data.model_dump(mode="json", include={"curves"})["curves"].items())),
+        "convert": _convert(data.convert) if data.convert else None,
+        "provenance": _provenance(data.provenance),
     }
 
 
@@ -96,8 +90,8 @@ def _run(run: RunFacts, capped: bool | None) -> dict[str, Any]:
     }
 
 
-def _headline(content: ReportContent) -> dict[str, Any]:
-    recall, accuracy = content.recall.get("test"), content.accuracy.get("test")
+def _headline(data: ReportData) -> dict[str, Any]:
+    recall, accuracy = data.recall.get("test"), data.accuracy.get("test")
     tested = accuracy or recall
     top_k = max(recall.recall.micro, default=None) if recall else None
     return {
@@ -111,7 +105,7 @@ def _headline(content: ReportContent) -> dict[str, Any]:
     }
 
 
-def _recall_at(metrics: BiencoderMetrics | None, k: int | None) -> dict[str, float | None]:
+def _recall_at(metrics: RecallMetrics | None, k: int | None) -> dict[str, float | None]:
     if metrics is None or k is None:
         return _pair({})
     return _pair({"micro": metrics.recall.micro.get(k), "macro": metrics.recall.macro.get(k)})
@@ -121,8 +115,8 @@ def _pair(averages: Mapping[str, float | None]) -> dict[str, float | None]:
     return {"micro": averages.get("micro"), "macro": averages.get("macro")}
 
 
-def _recall(metrics: BiencoderMetrics) -> dict[str, Any]:
-    plain = metrics.model_dump(mode="json")
+def _recall(metrics: RecallMetrics) -> dict[str, Any]:
+    plain = metrics.dump()
     averages = {average: _by_k(recall) for average, recall in plain["recall"].items()}
     worlds = {world: {**values, "recall": _by_k(values["recall"])} for world, values in sorted(plain["worlds"].items())}
     return {**plain, "recall": averages, "worlds": worlds}
@@ -132,29 +126,29 @@ def _by_k(recall: Mapping[str, float | None]) -> dict[str, float | None]:
     return {k: recall[k] for k in sorted(recall, key=int)}
 
 
-def _accuracy(metrics: CrossencoderMetrics) -> dict[str, Any]:
-    plain = metrics.model_dump(mode="json")
+def _accuracy(metrics: AccuracyMetrics) -> dict[str, Any]:
+    plain = metrics.dump()
     groups = {kind: dict(sorted(plain[kind].items())) for kind in ("worlds", "categories")}
     return {**plain, **groups, "outcomes": _outcomes(metrics)}
 
 
-def _outcomes(metrics: CrossencoderMetrics) -> dict[str, float] | None:
+def _outcomes(metrics: AccuracyMetrics) -> dict[str, float] | None:
     correct = metrics.unnormalized_accuracy.micro
     if correct is None or not metrics.mentions:
         return None
     retrieved = metrics.retrieved / metrics.mentions
-    # Rounding in a metric must not turn "none" into a negative share.
+    # Rounding must not make the share negative.
     wrong = max(0.0, retrieved - correct)
     return {"correct": correct, "wrong_candidate": wrong, "not_retrieved": 1 - retrieved}
 
 
 def _comparison(metrics: ComparisonMetrics) -> dict[str, Any]:
-    plain = metrics.model_dump(mode="json")
+    plain = metrics.dump()
     return {**plain, "worlds": dict(sorted(plain["worlds"].items()))}
 
 
 def _convert(metrics: ConvertMetrics) -> dict[str, Any]:
-    plain = metrics.model_dump(mode="json")
+    plain = metrics.dump()
     return {
         "mentions": {split: plain["mentions"][split] for split in ALL_SPLITS if split in plain["mentions"]},
         "worlds": {
@@ -170,7 +164,7 @@ def _provenance(provenance: Provenance) -> dict[str, Any]:
 
 
 def _grouped(by_stage: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Stages with equal values together, in the order of their first."""
+    """Groups the stages that have equal values; a group is where its first stage is."""
     groups: list[dict[str, Any]] = []
     for stage, values in by_stage.items():
         group = next((group for group in groups if group["values"] == values), None)
@@ -179,7 +173,3 @@ def _grouped(by_stage: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         else:
             group["stages"].append(stage)
     return groups
-
-
-def _without_texts(mistake: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in mistake.items() if name != "texts"}

@@ -1,6 +1,6 @@
-"""The files of a run: the summary, the charts and the templates put together. No script, nothing loaded from elsewhere.
+"""Renders the files of a run's report. The page has no script and loads nothing.
 
-Runs wherever a finished report is reused, so without matplotlib and its like.
+It also runs in a scheduler's image, when a finished report is reused, so it needs neither numpy nor a drawing library.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -16,31 +17,34 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from zeshel_tasks.config import HELDOUT_SPLITS
-from zeshel_tasks.report import formats
-from zeshel_tasks.report.content import SPLIT_ORDER, RunFacts
-from zeshel_tasks.report.drawn import MOST_TEXT, DrawnReport
-from zeshel_tasks.report.history_chart import place_history
+from zeshel_tasks.report import charts, formats
+from zeshel_tasks.report.content import MOST_TEXT, SPLIT_ORDER, ReportData, RunFacts
 from zeshel_tasks.report.metrics import metrics_json
 
+_FILTERS = (
+    *("percent", "points", "count", "decimal", "duration", "memory", "moment"),
+    *("label", "beginning", "ending", "setting_value", "best_first"),
+)
 
-def render_report(drawn: DrawnReport, run: RunFacts) -> Iterator[tuple[str, bytes]]:
+
+def render_report(data: ReportData, run: RunFacts) -> Iterator[tuple[str, bytes]]:
     """Names and bytes of ``metrics.json`` and ``index.html``; equal data give equal bytes.
 
     Raises:
         ConfigError: the run names an unknown preset.
         ValueError: a time is not ISO 8601.
     """
-    metrics = metrics_json(drawn, run)
+    metrics = metrics_json(data, run)
     yield "metrics.json", f"{json.dumps(metrics, indent=1, allow_nan=False)}\n".encode()
-    # JSON input can carry half of a surrogate pair, which UTF-8 has no bytes for.
-    yield "index.html", _page(drawn, run, metrics).encode("utf-8", "replace")
+    # JSON input can hold half of a surrogate pair, which UTF-8 cannot encode.
+    yield "index.html", _page(data, run, metrics).encode("utf-8", "replace")
 
 
-def _page(drawn: DrawnReport, run: RunFacts, metrics: dict[str, Any]) -> str:
+def _page(data: ReportData, run: RunFacts, metrics: dict[str, Any]) -> str:
     """The page as text.
 
-    Should text of the data ever get past the escaping, the page's Content-Security-Policy keeps it from running: no
-    script at all, no style sheet but this one, nothing from elsewhere. Style attributes are ours (numbers, charts).
+    Should text of the data ever get past the escaping, the page's Content-Security-Policy keeps it from running: it
+    allows no script, no style sheet but this one, and nothing from elsewhere. Style attributes hold only numbers.
     """
     css = _resource("report.css")
     return (
@@ -48,9 +52,16 @@ def _page(drawn: DrawnReport, run: RunFacts, metrics: dict[str, Any]) -> str:
         .get_template("report.html")
         .render(
             m=metrics,
-            mistakes=drawn.mistakes,
-            charts={name: Markup(svg) if svg else None for name, svg in drawn.charts.items()},
-            history=place_history(run.history),
+            mistakes=data.mistakes,
+            recall_chart=charts.recall_chart(data.recall),
+            curve_charts={
+                stage: (
+                    charts.loss_chart(stage, curve),
+                    charts.validation_chart(stage, curve, data.training.get(stage)),
+                )
+                for stage, curve in sorted(data.curves.items())
+            },
+            history_chart=charts.history_chart(run.history),
             css=Markup(css),
             css_hash=Markup(base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()),
             split_order=(*SPLIT_ORDER, *HELDOUT_SPLITS),
@@ -59,6 +70,7 @@ def _page(drawn: DrawnReport, run: RunFacts, metrics: dict[str, Any]) -> str:
     )
 
 
+@cache  # compiling the templates takes longer than filling them
 def _environment() -> Environment:
     environment = Environment(
         loader=FunctionLoader(_resource),
@@ -68,20 +80,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for name in (
-        "percent",
-        "points",
-        "count",
-        "decimal",
-        "duration",
-        "memory",
-        "moment",
-        "label",
-        "beginning",
-        "ending",
-    ):
-        environment.filters[name] = getattr(formats, name)
-    environment.filters["setting_value"] = formats.setting_value
+    environment.filters.update({name: getattr(formats, name) for name in _FILTERS})
     return environment
 
 

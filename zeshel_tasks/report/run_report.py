@@ -1,6 +1,6 @@
-"""A run's own report: what ``report`` left, with what is of this run alone, and its store's history of this moment.
+"""A run's own report: the report data of its artifact, the facts of this run, and the store's history.
 
-A run with nothing new gets it too, from a scheduler that has no matplotlib and no torch.
+A run that reuses everything gets a report too; a scheduler without torch and numpy renders it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from datetime import UTC, datetime
 
 from zeshel_tasks import __version__
 from zeshel_tasks.config import Recipe
-from zeshel_tasks.report.content import RunFacts, StageSummary
-from zeshel_tasks.report.drawn import DrawnReport
+from zeshel_tasks.report.content import ReportData, RunFacts, StageSummary
 from zeshel_tasks.report.history import past_runs
 from zeshel_tasks.report.render import render_report
 from zeshel_tasks.store import Artifact, Manifest, Run
 
-DRAWN_FILE = "drawn.json"
+DATA_FILE = "report_data.json"
 
 
 def run_report(
@@ -25,24 +24,22 @@ def run_report(
     """Names and bytes of the files for the run's own folder.
 
     Args:
-        run: whose report it is.
+        run: the run that the report is about.
         recipe: its settings.
         report: the artifact that the run made or reused.
-        inputs: what that was made from.
+        inputs: the artifacts that ``report`` was made from.
     """
-    facts = RunFacts.model_validate(
-        {
-            "address": run.address,
-            "preset": recipe.preset,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "package_version": __version__,
-            "stages": tuple(_summary(run, name, artifact.manifest) for name, artifact in inputs.items()),
-            "history": past_runs(run.store, recipe.report.num_past_runs),
-        }
+    facts = RunFacts(
+        address=run.address,
+        preset=recipe.preset,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        package_version=__version__,
+        stages=tuple(_summary(run, name, artifact.manifest) for name, artifact in inputs.items()),
+        history=tuple(past_runs(run.store, recipe.report.num_past_runs)),
     )
-    drawn = DrawnReport.from_json(report.path(DRAWN_FILE).read_bytes())
-    for name, data in render_report(drawn, facts):
-        yield f"report/{name}", data
+    data = ReportData.from_json(report.path(DATA_FILE).read_bytes())
+    for name, content in render_report(data, facts):
+        yield f"report/{name}", content
 
 
 def _summary(run: Run, name: str, manifest: Manifest) -> StageSummary:
@@ -50,7 +47,7 @@ def _summary(run: Run, name: str, manifest: Manifest) -> StageSummary:
     return StageSummary(
         name=name,
         reused=record is not None and record.reused,
-        # The manifest knows the attempt that committed; a training was perhaps resumed, and counts all of them.
+        # The manifest counts only the attempt that committed; a training that was resumed counts all its attempts.
         wall_seconds=max(manifest.wall_seconds, manifest.metrics.get("training_seconds", 0.0)),
         peak_memory_mb=manifest.peak_memory_mb,
         peak_gpu_memory_mb=manifest.peak_gpu_memory_mb,

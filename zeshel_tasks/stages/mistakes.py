@@ -10,16 +10,13 @@ from zeshel_tasks.config import Split
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.report.content import EntityText, Mistake
 from zeshel_tasks.stages.inputs import split_file, world_documents
 from zeshel_tasks.stages.json_lines import read_json_lines
 
 
-def most_confident_mistakes(job: Job, split: Split, count: int) -> list[dict[str, Any]]:
-    """The ``count`` wrong predictions of a split with the highest probability, that one first.
-
-    Returns:
-        Fields of :class:`zeshel_tasks.report.content.Mistake`.
-    """
+def most_confident_mistakes(job: Job, split: Split, count: int) -> list[Mistake]:
+    """The ``count`` wrong predictions of a split with the highest probability, the most confident first."""
     predictions = read_json_lines(job.inputs[f"eval-crossencoder-{split}"].path("predictions.jsonl"))
     wrong = ((row, prediction) for row, prediction in enumerate(predictions) if not prediction["correct"])
     chosen = dict(heapq.nsmallest(count, wrong, key=lambda item: -item[1]["confidence"]))
@@ -29,30 +26,30 @@ def most_confident_mistakes(job: Job, split: Split, count: int) -> list[dict[str
         if row in chosen:
             prediction = chosen[row]
             gold, predicted = (entities[mention.world, prediction[key]] for key in ("label_id", "predicted_id"))
-            mistakes[row] = {
-                "split": split,
-                "world": mention.world,
-                "category": mention.category,
-                "mention": mention.mention,
-                "context_left": mention.context_left,
-                "context_right": mention.context_right,
-                "confidence": prediction["confidence"],
-                "gold_title": gold.title,
-                "gold_text": gold.text,
-                "gold_rank": prediction["gold_rank"],
-                "predicted_title": predicted.title,
-                "predicted_text": predicted.text,
-            }
+            mistakes[row] = Mistake(
+                split=split,
+                world=mention.world,
+                category=mention.category,
+                mention=mention.mention,
+                context_left=mention.context_left,
+                context_right=mention.context_right,
+                confidence=prediction["confidence"],
+                gold_title=gold.title,
+                gold_text=EntityText.of(gold.text),
+                gold_rank=prediction["gold_rank"],
+                predicted_title=predicted.title,
+                predicted_text=EntityText.of(predicted.text),
+            )
     return [mistakes[row] for row in chosen]
 
 
 def _entities(job: Job, predictions: dict[int, dict[str, Any]]) -> dict[tuple[str, int], Document]:
-    """The gold and predicted entities, by world and position; one world's file is read at a time."""
+    """The gold and predicted entities by world and position. Reads the file of one world at a time."""
     wanted: dict[str, set[int]] = {}
     for prediction in predictions.values():
         wanted.setdefault(prediction["world"], set()).update((prediction["label_id"], prediction["predicted_id"]))
-    found = {}
+    entities = {}
     for world, positions in wanted.items():
         documents = islice(world_documents(job.inputs["download"], world), max(positions) + 1)
-        found.update({(world, n): document for n, document in enumerate(documents) if n in positions})
-    return found
+        entities.update({(world, n): document for n, document in enumerate(documents) if n in positions})
+    return entities

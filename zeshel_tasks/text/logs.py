@@ -11,7 +11,7 @@ from types import TracebackType
 from zeshel_tasks.text.redaction import redacted
 from zeshel_tasks.text.safe_text import one_line
 
-_NOISY = ("botocore", "boto3", "urllib3", "httpx", "httpcore", "accelerate", "matplotlib", "fontTools")
+_NOISY = ("botocore", "boto3", "urllib3", "httpx", "httpcore", "accelerate")
 
 
 def set_up_logs(level: int = logging.INFO) -> None:
