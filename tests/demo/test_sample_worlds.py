@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from zeshel_tasks.data.mention_category import mention_category
 from zeshel_tasks.demo.sample_worlds import write_sample_worlds
-from zeshel_tasks.demo.sample_worlds.mentions import mention_category
 from zeshel_tasks.demo.sample_worlds.vocabulary import fill
 from zeshel_tasks.demo.sample_worlds.writer import SAMPLE_WORLDS
 
@@ -154,20 +154,6 @@ def test_all_four_categories_of_overlap_occur_in_each_split_and_fit_the_title(
             assert row["category"] == mention_category(
                 row["text"], pages[row["corpus"], row["label_document_id"]]["title"]
             )
-
-
-@pytest.mark.parametrize(
-    ("surface", "title", "category"),
-    [
-        ("Vask", "Vask", "HIGH_OVERLAP"),
-        ("vask", "Vask ( ferry )", "MULTIPLE_CATEGORIES"),
-        ("Vask", "Orlen Vask ( smith )", "AMBIGUOUS_SUBSTRING"),
-        ("Vask", "Orlen Vask", "AMBIGUOUS_SUBSTRING"),
-        ("Proud Guest", "Orlen Vask", "LOW_OVERLAP"),
-    ],
-)
-def test_the_category_says_how_mention_and_title_overlap(surface: str, title: str, category: str) -> None:
-    assert mention_category(surface, title) == category
 
 
 def test_no_name_of_a_validation_or_test_world_occurs_in_a_train_world(files: dict[str, Rows]) -> None:

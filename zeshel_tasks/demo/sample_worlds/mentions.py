@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from zeshel_tasks.data.mention_category import MentionCategory, mention_category
 from zeshel_tasks.demo.sample_worlds.vocabulary import BRIDGES, CLOSINGS, OPENINGS, fill
 from zeshel_tasks.demo.sample_worlds.world import Entity
 
@@ -17,7 +18,7 @@ class Mention:
     start: int
     end: int
     text: str
-    category: str
+    category: MentionCategory
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,6 @@ def write_page(entities: list[Entity], index: int, targets: list[int], rng: rand
         mentions.append(Mention(target, start, len(tokens) - 1, surface, mention_category(surface, entity.title)))
         tokens += after.split()
     return Page(" ".join(tokens), tuple(mentions))
-
-
-def mention_category(surface: str, title: str) -> str:
-    """How a mention's text overlaps its entity's title: the four categories of ZESHEL (Logeswaran et al. 2019)."""
-    mention, full = surface.lower(), title.lower()
-    if mention == full:
-        return "HIGH_OVERLAP"
-    if full.startswith(f"{mention} ("):
-        return "MULTIPLE_CATEGORIES"
-    if mention in full:
-        return "AMBIGUOUS_SUBSTRING"
-    return "LOW_OVERLAP"
 
 
 def _introduction(entity: Entity, rng: random.Random) -> str:

@@ -1,0 +1,25 @@
+"""ZESHEL's mention categories (Logeswaran et al. 2019, "Zero-Shot Entity Linking by Reading Entity Descriptions").
+
+category             mention  title             rule
+HIGH_OVERLAP         Vask     Vask              mention and title are equal
+MULTIPLE_CATEGORIES  Vask     Vask ( ferry )    the title is the mention and a phrase in parentheses
+AMBIGUOUS_SUBSTRING  Vask     Orlen Vask        the mention is part of the title
+LOW_OVERLAP          guest    Orlen Vask        any other
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+MentionCategory = Literal["HIGH_OVERLAP", "MULTIPLE_CATEGORIES", "AMBIGUOUS_SUBSTRING", "LOW_OVERLAP"]
+
+
+def mention_category(mention: str, title: str) -> MentionCategory:
+    """The category of a mention of the entity with this title. Case does not matter."""
+    mention, title = mention.casefold(), title.casefold()
+    if mention == title:
+        return "HIGH_OVERLAP"
+    if re.fullmatch(rf"{re.escape(mention)} ?\(.*\)", title):
+        return "MULTIPLE_CATEGORIES"
+    return "AMBIGUOUS_SUBSTRING" if mention in title else "LOW_OVERLAP"
