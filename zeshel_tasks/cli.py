@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, get_origin
@@ -89,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         _add_settings(stage, known.settings, prefix="")
         stage.set_defaults(command=_run_stage, stage=known)
     _add_commands_on_runs(commands)
-    _add_commands_for_the_demo(commands)
+    if find_spec("zeshel_tasks.demo"):  # Airflow's image does without it
+        _add_commands_for_the_demo(commands)
     return parser
 
 

@@ -22,8 +22,8 @@ from tests.cluster.kubectl import Namespace, eventually, helm
 from tests.cluster.pod_watch import PodWatch
 from tests.helm.chart import CHART, installable_copy
 from zeshel_tasks import __version__
-from zeshel_tasks.demo.airflow_config import free_port
-from zeshel_tasks.demo.client import AirflowClient
+from zeshel_tasks.demo.local_airflow.client import AirflowClient
+from zeshel_tasks.demo.local_airflow.configuration import free_port
 
 ROOT = Path(__file__).parents[2]
 CLUSTER_TESTS = Path(__file__).parent

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.deployment import BUCKET, DagRun, Deployment, wait_for_retry
 from tests.cluster.kubectl import eventually
-from zeshel_tasks.demo.client import AirflowRefused
+from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 
 
 def test_a_value_that_the_form_would_refuse_starts_no_run(deployment: Deployment) -> None:

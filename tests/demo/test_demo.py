@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from zeshel_tasks.demo import __main__ as demo
-from zeshel_tasks.demo.airflow_config import airflow_environment, free_port, read_secrets
-from zeshel_tasks.demo.client import LogLine, TaskState
-from zeshel_tasks.demo.processes import end_groups, end_processes_of_home
+from zeshel_tasks.demo.local_airflow.client import LogLine, TaskState
+from zeshel_tasks.demo.local_airflow.configuration import airflow_environment, free_port, read_secrets
+from zeshel_tasks.demo.local_airflow.processes import end_groups, end_processes_of_home
 from zeshel_tasks.demo.watch import failed_lines, watch
 
 STUBBORN = (

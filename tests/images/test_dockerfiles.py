@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,21 @@ def test_build_context_contains_nothing_else() -> None:
     }
     assert [path for path in sent if path.startswith("tests/") and not path.startswith("tests/cluster/s3/")] == []
     assert [path for path in sent if "__pycache__" in path or path.endswith((".pyc", ".tar"))] == []
+
+
+def test_images_do_without_what_they_do_not_need_of_the_demo(tmp_path: Path) -> None:
+    demo = {path for path in sent_to_the_builder() if path.startswith("zeshel_tasks/demo/")}
+    assert "zeshel_tasks/demo/sample_inputs.py" in demo
+    assert [path for path in demo if "airflow" in path or path.endswith(("__main__.py", "watch.py"))] == []
+    commands = [command for found in read(AIRFLOW).instructions if found.name == "RUN" for command in found.commands]
+    assert ["rm", "-r", "zeshel_tasks/demo"] in commands
+    shutil.copytree(ROOT / "zeshel_tasks", tmp_path / "zeshel_tasks", ignore=shutil.ignore_patterns("demo"))
+    # An editable install would find the demo in this checkout.
+    only_there = "import sys; sys.meta_path = [finder for finder in sys.meta_path if 'ditable' not in repr(finder)]\n"
+    zeshel = [sys.executable, "-c", only_there + "from zeshel_tasks.cli import main; main(['--help'])"]
+    ended = subprocess.run(zeshel, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True)
+    assert "pipeline" in ended.stdout
+    assert "make-sample" not in ended.stdout
 
 
 def test_files_are_copied_only_from_earlier_stages(dockerfile: Dockerfile) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zeshel_tasks.demo.local_airflow import LocalAirflow
-from zeshel_tasks.demo.processes import end_processes_of_home
+from zeshel_tasks.demo.local_airflow.processes import end_processes_of_home
 
 DAGS = Path(__file__).parents[2] / "dags"
 DAG = "zeshel"

@@ -12,8 +12,8 @@ import pytest
 
 from tests.orchestration.real_airflow import DAG, DAGS, ended, running_airflow
 from zeshel_tasks.config import HELDOUT_SPLITS, SPLITS
-from zeshel_tasks.demo.client import AirflowRefused
 from zeshel_tasks.demo.local_airflow import AirflowFailed, LocalAirflow
+from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.store import open_run
 

@@ -27,8 +27,8 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.orchestration.real_airflow import DAG, ended, running_airflow
 from zeshel_tasks.champion.champions import read_champions
-from zeshel_tasks.demo.airflow_config import free_port
 from zeshel_tasks.demo.local_airflow import LocalAirflow
+from zeshel_tasks.demo.local_airflow.configuration import free_port
 from zeshel_tasks.store import LocalStore
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from tests.faults import Fault
 from tests.orchestration.real_airflow import DAG, ended, running_airflow
 from zeshel_tasks.cli import _parser
-from zeshel_tasks.demo.client import AirflowRefused
 from zeshel_tasks.demo.local_airflow import LocalAirflow
+from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 from zeshel_tasks.orchestration.process.operator import _child_environment
 from zeshel_tasks.orchestration.settings import path_safe
 from zeshel_tasks.orchestration.stage_task import Stage, command_line

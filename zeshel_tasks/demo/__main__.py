@@ -22,8 +22,8 @@ from typing import Any
 
 from rich.console import Console
 
-from zeshel_tasks.demo.client import AirflowRefused
 from zeshel_tasks.demo.local_airflow import AirflowFailed, LocalAirflow
+from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 from zeshel_tasks.demo.watch import failed_lines, watch
 from zeshel_tasks.orchestration.settings import run_address
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from zeshel_tasks.demo.client import AirflowClient, LogLine, TaskState
+from zeshel_tasks.demo.local_airflow.client import AirflowClient, LogLine, TaskState
 
 POLL_SECONDS = 1.0
 LOG_SECONDS = 5.0

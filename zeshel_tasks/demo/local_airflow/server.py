@@ -13,9 +13,9 @@ from typing import IO, Self
 
 import httpx
 
-from zeshel_tasks.demo.airflow_config import USER, airflow_environment, free_port, read_secrets
-from zeshel_tasks.demo.client import AirflowClient
-from zeshel_tasks.demo.processes import end_groups, end_processes_of_home, end_scheduler
+from zeshel_tasks.demo.local_airflow.client import AirflowClient
+from zeshel_tasks.demo.local_airflow.configuration import USER, airflow_environment, free_port, read_secrets
+from zeshel_tasks.demo.local_airflow.processes import end_groups, end_processes_of_home, end_scheduler
 from zeshel_tasks.orchestration.process.child import sigterm_when_the_parent_dies
 
 START_SECONDS = 180.0
