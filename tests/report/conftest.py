@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.report.content import EntityText, ReportData, RunFacts
 from zeshel_tasks.report.curves import ThinCurve, thin_curve
+from zeshel_tasks.report.report_data import EntityText, ReportData, RunFacts
 from zeshel_tasks.training.metrics import CurvePoint
 
 CUTOFFS = (1, 4, 8, 16, 32, 64)

@@ -33,7 +33,7 @@ def test_values_become_pixels_between_the_ends_of_the_axes() -> None:
     assert (chart.y(0), chart.y(0.25), chart.y(1)) == (chart.bottom, chart.bottom - 25, chart.top)
 
 
-def test_a_range_of_one_value_is_no_division_by_zero() -> None:
+def test_a_range_of_one_value_does_not_divide_by_zero() -> None:
     chart = LineChart("", (), x_range=(3, 3), x_ticks=(), y_ticks=(Tick(0, "0"), Tick(0, "0")))
     assert (chart.x(3), chart.y(0)) == (chart.left, chart.bottom)
 

@@ -10,9 +10,9 @@ import pytest
 
 from zeshel_tasks.report import charts
 from zeshel_tasks.report.chart import LineChart
-from zeshel_tasks.report.content import PastRun, ReportData, RunFacts
 from zeshel_tasks.report.curves import MOST_POINTS, ThinCurve
 from zeshel_tasks.report.render import render_report
+from zeshel_tasks.report.report_data import PastRun, ReportData, RunFacts
 from zeshel_tasks.training.metrics import TrainingMetrics
 
 BuildData = Callable[..., ReportData]

@@ -8,7 +8,7 @@ def _losses(*pairs: tuple[int, float]) -> list[CurvePoint]:
     return [CurvePoint(step=step, epoch=step / 10, loss=loss) for step, loss in pairs]
 
 
-def test_a_short_curve_is_kept_point_by_point() -> None:
+def test_a_short_curve_keeps_every_point() -> None:
     curve = thin_curve(_losses((1, 0.1), (2, 0.7)))
     assert curve.loss == (ThinPoint(1, 0.1, 0.1, 0.1, 0.1), ThinPoint(2, 0.2, 0.7, 0.7, 0.7))
     assert curve.valid_accuracy == ()
@@ -35,7 +35,7 @@ def test_a_step_that_was_validated_twice_is_one_point() -> None:
     assert [(point.step, point.value) for point in thin_curve(points).valid_accuracy] == [(10, 0.5), (20, 0.7)]
 
 
-def test_loss_and_validation_accuracy_of_the_same_step_are_apart() -> None:
+def test_loss_and_validation_accuracy_of_one_step_are_separate() -> None:
     points = [*_losses((10, 0.4)), CurvePoint(step=10, epoch=1.0, valid_accuracy=0.8)]
     curve = thin_curve(points)
     assert (curve.loss[0].value, curve.valid_accuracy[0].value) == (0.4, 0.8)

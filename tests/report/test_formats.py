@@ -6,11 +6,11 @@ from zeshel_tasks.report import formats
 
 
 @pytest.mark.parametrize("show", [formats.percent, formats.count, formats.decimal, formats.duration, formats.memory])
-def test_what_is_not_there_is_a_dash(show: Callable[[None], str]) -> None:
+def test_a_missing_value_is_a_dash(show: Callable[[None], str]) -> None:
     assert show(None) == "–"
 
 
-def test_a_rate_is_shown_in_percent() -> None:
+def test_a_rate_is_a_percentage() -> None:
     assert formats.percent(0.82061) == "82.06%"
     assert formats.percent(0.0) == "0.00%"
 
@@ -39,12 +39,12 @@ def test_text_is_cut_between_words() -> None:
     assert formats.beginning("one two", 7) == formats.ending("one two", 7) == "one two"
 
 
-def test_a_single_long_word_is_cut_all_the_same() -> None:
+def test_a_single_long_word_is_cut() -> None:
     assert formats.beginning("x" * 50, 10) == "x" * 10 + " …"
     assert formats.ending("x" * 50, 10) == "… " + "x" * 10
 
 
-def test_a_setting_without_a_value_says_none() -> None:
+def test_a_setting_without_a_value_is_none() -> None:
     assert [formats.setting_value(value) for value in (None, True, 1e-05, "auto")] == ["none", "true", "1e-05", "auto"]
 
 

@@ -1,4 +1,4 @@
-"""The scores of the runs of a store, whatever state some of them are in."""
+"""The scores of a store's runs, even if some runs are broken or unfinished."""
 
 import logging
 import shutil
@@ -13,14 +13,14 @@ from zeshel_tasks.store import LocalStore, Run
 
 @pytest.fixture
 def store(finished_run: Run, tmp_path: Path) -> LocalStore:
-    """A store with a finished run, and none of those that other tests made beside it."""
+    """A store that has only the finished run, without the runs of other tests."""
     for folder in ("artifacts", "runs/first"):
         shutil.copytree(Path(finished_run.store.address) / folder, tmp_path / "store" / folder)
     return LocalStore(tmp_path / "store")
 
 
 def again(store: LocalStore, name: str) -> None:
-    """Another run that made the same."""
+    """Adds a run with the same records."""
     for key in list(store.keys("runs/first/stages/")):
         store.put(key.replace("/first/", f"/{name}/"), store.get(key) or b"")
 
@@ -38,12 +38,12 @@ def test_the_latest_runs_come_last(store: LocalStore, finished_run: Run) -> None
     assert found.recall_at_top_k == recall["100"]
 
 
-def test_a_run_that_is_not_evaluated_yet_is_none_of_them(store: LocalStore) -> None:
+def test_a_run_that_is_not_evaluated_yet_is_left_out(store: LocalStore) -> None:
     store.put("runs/early/stages/convert.json", store.get("runs/first/stages/convert.json") or b"")
     assert [run.run for run in past_runs(store, 10)] == ["first"]
 
 
-def test_a_broken_run_is_left_out_and_named(store: LocalStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_run_is_left_out_with_a_warning(store: LocalStore, caplog: pytest.LogCaptureFixture) -> None:
     again(store, "broken")
     store.put("runs/broken/stages/eval-crossencoder-test.json", b"{")
     with caplog.at_level(logging.WARNING, logger="zeshel_tasks"):

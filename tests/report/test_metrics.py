@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.report.content import Provenance, ReportData, RunFacts
 from zeshel_tasks.report.metrics import metrics_json
+from zeshel_tasks.report.report_data import Provenance, ReportData, RunFacts
 
 BuildData = Callable[..., ReportData]
 BuildRun = Callable[..., RunFacts]
@@ -23,18 +23,18 @@ def summary(build_run: BuildRun) -> Callable[[ReportData], dict[str, Any]]:
     return lambda data: metrics_json(data, build_run())
 
 
-def test_the_headline_is_the_test_split(build_data: BuildData, summary: Summary) -> None:
-    content = build_data()
-    headline = summary(content)["headline"]
-    test = content.accuracy["test"]
+def test_the_headline_reports_the_test_split(build_data: BuildData, summary: Summary) -> None:
+    data = build_data()
+    headline = summary(data)["headline"]
+    test = data.accuracy["test"]
     assert headline["mentions"] == test.mentions
     assert headline["top_k"] == 64
     assert headline["unnormalized_accuracy"] == test.unnormalized_accuracy.model_dump()
-    assert headline["recall_at_1"]["macro"] == content.recall["test"].recall.macro[1]
-    assert headline["recall_at_top_k"]["micro"] == content.recall["test"].recall.micro[64]
+    assert headline["recall_at_1"]["macro"] == data.recall["test"].recall.macro[1]
+    assert headline["recall_at_top_k"]["micro"] == data.recall["test"].recall.micro[64]
 
 
-def test_without_a_test_split_the_headline_is_null_throughout(build_data: BuildData, summary: Summary) -> None:
+def test_without_a_test_split_the_headline_is_null(build_data: BuildData, summary: Summary) -> None:
     headline = summary(build_data(recall={}, accuracy={}))["headline"]
     nothing = {"micro": None, "macro": None}
     assert headline == {
@@ -57,16 +57,16 @@ def test_the_outcomes_of_a_split_add_up_to_all_mentions(build_data: BuildData, s
 def test_a_split_without_mentions_has_no_outcomes(build_data: BuildData, summary: Summary) -> None:
     nothing = {"micro": None, "macro": None}
     empty = {"mentions": 0, "retrieved": 0, "worlds": {}, "categories": {}}
-    content = build_data(accuracy={"test": {**empty, "normalized_accuracy": nothing, "unnormalized_accuracy": nothing}})
-    assert summary(content)["accuracy"]["test"]["outcomes"] is None
+    data = build_data(accuracy={"test": {**empty, "normalized_accuracy": nothing, "unnormalized_accuracy": nothing}})
+    assert summary(data)["accuracy"]["test"]["outcomes"] is None
 
 
 def test_recall_is_sorted_by_k_and_worlds_by_name(build_data: BuildData, summary: Summary) -> None:
-    content = build_data()
-    values = content.recall["test"].model_dump(mode="json")
+    data = build_data()
+    values = data.recall["test"].model_dump(mode="json")
     values["recall"]["micro"] = dict(reversed(values["recall"]["micro"].items()))
     values["worlds"] = dict(reversed(values["worlds"].items()))
-    recall = summary(content.model_copy(update={"recall": {"test": type(content.recall["test"])(**values)}}))
+    recall = summary(data.model_copy(update={"recall": {"test": type(data.recall["test"])(**values)}}))
     assert list(recall["recall"]["test"]["recall"]["micro"]) == ["1", "4", "8", "16", "32", "64"]
     assert list(recall["recall"]["test"]["worlds"]) == sorted(values["worlds"])
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from zeshel_tasks.report.content import MOST_TEXT, EntityText, ReportData, RunFacts
 from zeshel_tasks.report.curves import thin_curve
 from zeshel_tasks.report.render import render_report
+from zeshel_tasks.report.report_data import MOST_TEXT, EntityText, ReportData, RunFacts
 from zeshel_tasks.training.metrics import CurvePoint
 
 BuildData = Callable[..., ReportData]
@@ -25,7 +25,7 @@ VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """Elements, attributes and text of a page, as a browser would find them; unbalanced tags are an error."""
+    """Parses a page into elements, attributes and text; unbalanced tags are an error."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -66,10 +66,10 @@ def rendered(data: ReportData, run: RunFacts) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def report(build_run: BuildRun) -> Report:
-    """Summary and page of a content; and of a run, which need not be given."""
+    """Renders the summary and the page of some data, by default for an example run."""
 
-    def report(content: ReportData, run: RunFacts | None = None) -> tuple[dict[str, Any], str]:
-        files = rendered(content, run or build_run())
+    def report(data: ReportData, run: RunFacts | None = None) -> tuple[dict[str, Any], str]:
+        files = rendered(data, run or build_run())
         return json.loads(files["metrics.json"]), files["index.html"].decode()
 
     return report
@@ -132,7 +132,7 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
         (("mistakes", 0, "gold_rank"), 7654, "rank 7654"),
     ],
 )
-def test_a_number_of_the_content_is_in_the_page_and_in_the_summary(
+def test_every_number_is_in_the_page_and_in_the_summary(
     report: Report,
     build_data: BuildData,
     build_run: BuildRun,
@@ -141,13 +141,13 @@ def test_a_number_of_the_content_is_in_the_page_and_in_the_summary(
     value: Any,
     shown: str,
 ) -> None:
-    content, run = build_data(), build_run()
+    data, run = build_data(), build_run()
     assert shown not in unchanged.words
     if path[0] in RunFacts.model_fields:
         run = _replace(run, path, value)
     else:
-        content = _replace(content, path, value)
-    metrics, page = report(content, run)
+        data = _replace(data, path, value)
+    metrics, page = report(data, run)
     found = _at(metrics, path)
     assert (found["value"] if path[0] == "configuration" else found) == value
     assert shown in Page(page).words
@@ -163,11 +163,11 @@ def test_without_a_champion_there_is_no_table(
     page = Page(report(build_data(comparison=comparison))[1])
     assert ("Compared with the champion" in page.words) == bool(words)
     assert words in page.words
-    assert "by paired bootstrap" not in page.words
+    assert "paired bootstrap" not in page.words
 
 
 @pytest.mark.parametrize(("runs", "shown"), [(0, False), (1, False), (2, True), (5, True)])
-def test_a_single_run_is_no_history(
+def test_history_needs_two_runs(
     report: Report, build_data: BuildData, build_run: BuildRun, runs: int, shown: bool
 ) -> None:
     past = build_run().history[:runs]
@@ -183,7 +183,7 @@ def test_text_of_the_data_never_becomes_markup(report: Report, build_data: Build
     texts = ("world", "category", "mention", "context_left", "context_right")
     titles = ("gold_title", "predicted_title")
     evil_texts = dict.fromkeys(("gold_text", "predicted_text"), EntityText.of(EVIL))
-    content = build_data(
+    data = build_data(
         {"test": (EVIL,)},
         mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), EVIL), **evil_texts}],
         configuration={"download": {"source": EVIL}, EVIL: {EVIL: EVIL}},
@@ -196,14 +196,14 @@ def test_text_of_the_data_never_becomes_markup(report: Report, build_data: Build
         training={EVIL: {"steps": 1, "mentions": 1}},
     )
     past = [run.model_copy(update={"run": EVIL}) for run in build_run().history]
-    page = Page(report(content, build_run(address=EVIL, history=past))[1])
+    page = Page(report(data, build_run(address=EVIL, history=past))[1])
     assert {"script", "img"}.isdisjoint(page.tags)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert page.tags.count("style") == 1
     assert page.words.count("<script>alert(1)</script>") >= len(texts) + len(titles) + len(evil_texts)
 
 
-def test_the_page_refers_to_nothing_outside_itself(unchanged_html: str) -> None:
+def test_the_page_loads_nothing(unchanged_html: str) -> None:
     page = Page(unchanged_html)
     loading = {"src", "href", "xlink:href", "srcset", "action", "poster", "data", "background"}
     references = [value for _, name, value in page.attributes if name in loading]
@@ -223,18 +223,18 @@ def test_every_link_inside_the_page_has_its_target(unchanged: Page) -> None:
     assert links <= set(ids)
 
 
-def test_equal_content_gives_equal_bytes(build_data: BuildData, build_run: BuildRun) -> None:
+def test_equal_data_gives_equal_bytes(build_data: BuildData, build_run: BuildRun) -> None:
     assert build_data().to_json() == build_data().to_json()
     assert rendered(build_data(), build_run()) == rendered(build_data(), build_run())
 
 
-def test_the_page_adapts_to_dark_phone_and_paper(unchanged_html: str) -> None:
+def test_the_page_has_dark_phone_and_print_styles(unchanged_html: str) -> None:
     assert "prefers-color-scheme: dark" in unchanged_html
     assert "@media print" in unchanged_html
     assert 'name="viewport" content="width=device-width' in unchanged_html
 
 
-def test_a_run_that_only_began_still_has_a_report(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
+def test_a_run_without_results_has_a_report(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
     empty: dict[str, Any] = {"recall": {}, "accuracy": {}, "training": {}, "curves": {}, "configuration": {}}
     nowhere: dict[str, Any] = {}
     metrics, html = report(
@@ -251,19 +251,19 @@ def test_a_run_without_mistakes_says_so(report: Report, build_data: BuildData) -
 
 
 def test_nothing_retrieved_is_shown_as_a_dash(report: Report, build_data: BuildData) -> None:
-    content = build_data({"test": ("lego",)})
-    content = _replace(content, ("accuracy", "test", "worlds", "lego", "normalized_accuracy"), None)
-    row = re.search(r'<th scope="row">lego</th>(?:(?!</tr>).)*?>–</td>', report(content)[1], re.S)
+    data = build_data({"test": ("lego",)})
+    data = _replace(data, ("accuracy", "test", "worlds", "lego", "normalized_accuracy"), None)
+    row = re.search(r'<th scope="row">lego</th>(?:(?!</tr>).)*?>–</td>', report(data)[1], re.S)
     assert row
 
 
-def test_gold_that_was_not_retrieved_is_said(report: Report, build_data: BuildData) -> None:
-    content = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_rank"), None)
-    assert "Gold · not retrieved" in Page(report(content)[1]).words
+def test_a_mistake_says_if_its_gold_was_not_retrieved(report: Report, build_data: BuildData) -> None:
+    data = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_rank"), None)
+    assert "Gold · not retrieved" in Page(report(data)[1]).words
 
 
 @pytest.mark.parametrize("number", [1, 40])
-def test_every_world_has_its_row_however_many_there_are(report: Report, build_data: BuildData, number: int) -> None:
+def test_every_world_has_a_row_in_each_table(report: Report, build_data: BuildData, number: int) -> None:
     names = tuple(f"world_{index:02}" for index in range(number))
     html = report(build_data({"test": names}))[1]
     assert all(html.count(f'<th scope="row">{name}</th>') == 4 for name in names)
@@ -283,33 +283,33 @@ def test_a_subset_of_the_data_is_announced_at_the_top(report: Report, build_data
     assert "A subset of the data" in report(_replace(build_data(), ("convert", "capped"), True))[1]
 
 
-def test_settings_that_depart_from_the_preset_are_listed(
+def test_settings_that_differ_from_the_preset_are_listed(
     report: Report, build_data: BuildData, unchanged: Page
 ) -> None:
     page = unchanged.words
-    assert "Where this run departs from the preset" in page
+    assert "Settings that differ from the preset" in page
     assert re.search(r"train-biencoder learning_rate ?3e-05 ?1e-05", page)
     as_preset = Page(report(build_data(configuration={"eval-biencoder": {"top_k": 64}}))[1]).words
-    assert "Every setting is the preset’s." in as_preset
+    assert "No setting differs from the preset." in as_preset
 
 
 def test_the_mention_is_marked_in_its_context(report: Report, build_data: BuildData) -> None:
-    content = build_data(num_mistakes=1)
-    content = _replace(content, ("mistakes", 0, "mention"), "the < sign")
-    assert "<mark>the &lt; sign</mark>" in report(content)[1]
+    data = build_data(num_mistakes=1)
+    data = _replace(data, ("mistakes", 0, "mention"), "the < sign")
+    assert "<mark>the &lt; sign</mark>" in report(data)[1]
 
 
-def test_a_very_long_text_is_shortened_and_says_so(report: Report, build_data: BuildData) -> None:
+def test_a_very_long_text_is_shortened_with_a_note(report: Report, build_data: BuildData) -> None:
     text = EntityText.of("word " * MOST_TEXT)
-    content = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_text"), text)
-    html = report(content)[1]
+    data = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_text"), text)
+    html = report(data)[1]
     assert f"Shortened: the whole text has {5 * MOST_TEXT:,} characters." in html
     assert len(html) < len(report(build_data(num_mistakes=1))[1]) + 2 * MOST_TEXT
 
 
-def test_half_a_surrogate_pair_in_the_data_does_not_stop_the_report(report: Report, build_data: BuildData) -> None:
-    content = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_title"), "odd \ud800 title")
-    metrics, html = report(_replace(content, ("mistakes", 0, "gold_text"), EntityText.of("odd \ud800 text")))
+def test_half_a_surrogate_pair_does_not_break_the_report(report: Report, build_data: BuildData) -> None:
+    data = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_title"), "odd \ud800 title")
+    metrics, html = report(_replace(data, ("mistakes", 0, "gold_text"), EntityText.of("odd \ud800 text")))
     assert metrics["mistakes"][0]["gold_title"] == "odd \ud800 title"
     assert "odd ? title" in html
     assert "odd ? text" in html

@@ -1,4 +1,4 @@
-"""The report of each run, made or reused: its own, and of this moment."""
+"""Every run has a report of its own, even if it reused every stage."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def another(run: Run, run_id: str) -> Run:
 
 @pytest.fixture(scope="module")
 def reused_run(finished_run: Run, small_recipe: Recipe) -> Run:
-    """A run with nothing new, where neither a model library nor numpy can be imported."""
+    """A run that reuses every stage in a process that can import neither a model library nor numpy."""
     run = another(finished_run, "reused-without-models")
     code = BLOCKED.format(heavy=HEAVY | {"airflow"}, module="zeshel_tasks.pipeline.registry") + REUSE
     command = [sys.executable, "-c", code, run.address, small_recipe.model_dump_json()]
@@ -56,7 +56,7 @@ def reused_run(finished_run: Run, small_recipe: Recipe) -> Run:
     return run
 
 
-def test_a_run_with_nothing_new_has_its_own_report_without_model_libraries(finished_run: Run, reused_run: Run) -> None:
+def test_a_run_that_reuses_everything_gets_a_report_without_model_libraries(finished_run: Run, reused_run: Run) -> None:
     metrics, page = metrics_of(reused_run), page_of(reused_run)
     assert metrics["run"]["address"] == reused_run.address
     assert reused_run.address in page
@@ -65,15 +65,15 @@ def test_a_run_with_nothing_new_has_its_own_report_without_model_libraries(finis
     assert all(stage["reused"] for stage in metrics["stages"])
     assert (metrics["run"]["wall_seconds"], metrics["run"]["gpu_seconds"]) == (0, 0)
     assert metrics["run"]["saved_wall_seconds"] == pytest.approx(metrics_of(finished_run)["run"]["wall_seconds"])
-    assert page.count("<svg") > page_of(finished_run).count("<svg"), "it has a history, which the first one had not"
+    assert page.count("<svg") > page_of(finished_run).count("<svg"), "the first run has no history chart"
 
 
-def test_the_history_is_of_the_moment_and_has_the_run_itself(finished_run: Run, reused_run: Run) -> None:
+def test_the_history_includes_the_run_itself(finished_run: Run, reused_run: Run) -> None:
     assert reused_run.run_id not in [past["run"] for past in metrics_of(finished_run)["history"]]
     assert reused_run.run_id in [past["run"] for past in metrics_of(reused_run)["history"]]
 
 
-def test_all_that_was_measured_is_the_same_in_both(finished_run: Run, reused_run: Run) -> None:
+def test_all_measurements_are_the_same_in_both_reports(finished_run: Run, reused_run: Run) -> None:
     first, second = metrics_of(finished_run), metrics_of(reused_run)
     assert first.keys() == second.keys()
     assert {name for name in first if first[name] != second[name]} == {"run", "stages", "history"}
@@ -99,7 +99,7 @@ def test_the_same_run_again_gets_the_same_report(reused_run: Run, small_recipe: 
     assert after == before
 
 
-def test_the_preset_is_the_runs(reused_run: Run, small_recipe: Recipe) -> None:
+def test_the_report_names_the_preset_of_its_run(reused_run: Run, small_recipe: Recipe) -> None:
     recipe = small_recipe.model_copy(update={"preset": "recommended"})
     assert reuse_stage(STAGES["report"], reused_run.address, recipe) is not None
     metrics = metrics_of(reused_run)
@@ -115,7 +115,7 @@ def test_the_length_of_the_history_is_not_in_the_artifact(reused_run: Run, small
     assert len(metrics_of(reused_run)["history"]) == 1
 
 
-def test_a_run_that_goes_on_has_saved_nothing_of_what_it_made_itself(
+def test_a_run_that_continues_saves_no_time_on_its_own_stages(
     finished_run: Run, small_recipe: Recipe, tmp_path: Path
 ) -> None:
     for stage, split in STEPS:
@@ -128,7 +128,7 @@ def test_a_run_that_goes_on_has_saved_nothing_of_what_it_made_itself(
 
 
 @pytest.mark.parametrize(("training_seconds", "counted"), [(5000.0, 5000.0), (0.001, None)])
-def test_a_training_that_was_resumed_counts_all_its_attempts(
+def test_a_resumed_training_counts_all_attempts(
     finished_run: Run, small_recipe: Recipe, tmp_path: Path, training_seconds: float, counted: float | None
 ) -> None:
     inputs = {name: finished_run.artifact(name, tmp_path) for name in REPORTED}

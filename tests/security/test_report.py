@@ -1,4 +1,4 @@
-"""The report in a real browser: no text of the data runs, and none would run if it were markup."""
+"""The report in a real browser: text of the data never runs, even if it becomes markup."""
 
 import re
 import subprocess
@@ -8,13 +8,13 @@ import pytest
 
 from tests.faults import Fault
 from tests.report.conftest import example_data, example_run
-from zeshel_tasks.report.content import EntityText
 from zeshel_tasks.report.curves import thin_curve
 from zeshel_tasks.report.render import render_report
+from zeshel_tasks.report.report_data import EntityText
 from zeshel_tasks.training.metrics import CurvePoint
 
 RAN = "document.documentElement.setAttribute('data-ran-{}', '')"
-# Each is text that runs where it becomes markup, in all ways that need no click.
+# Each text runs without a click if it becomes markup.
 VECTORS = {
     "script": "<script>{}</script>",
     "after-style": "</style></title></svg><script>{}</script>",
@@ -33,7 +33,7 @@ LINK = f"javascript:{RAN.format('link')}"
 
 
 def opened(chromium: str, page: Path) -> str:
-    """The document as it is after the page's scripts, and a second of timers and events, have run."""
+    """The document after the page's scripts and one second of timers and events have run."""
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=1000", "--no-first-run"]
     ended = subprocess.run(
         [chromium, *options, f"--user-data-dir={page.parent / 'browser'}", "--dump-dom", page.as_uri()],
@@ -55,7 +55,7 @@ def ran(document: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report all of whose texts are hostile."""
+    """A report in which every text is hostile."""
     folder = tmp_path_factory.mktemp("report")
     mistake = example_data(num_mistakes=1).mistakes[0].model_dump()
     texts = ("world", "category", "mention", "context_left", "context_right")
@@ -101,7 +101,7 @@ def test_no_text_of_the_data_runs_in_a_browser(chromium: str, report: Path, faul
 
 
 def test_the_same_texts_run_where_they_are_markup(chromium: str, tmp_path: Path) -> None:
-    """The control: in a page that neither escapes nor has a policy."""
+    """The control: a page without escaping and without a policy."""
     page = tmp_path / "control.html"
     page.write_text(f"<!DOCTYPE html><title>control</title><body{ATTRIBUTE[2:]}>{EVIL}</body>")
     assert ran(opened(chromium, page)) == {*VECTORS, "attribute"}
@@ -110,7 +110,7 @@ def test_the_same_texts_run_where_they_are_markup(chromium: str, tmp_path: Path)
 def test_the_policy_stops_them_even_where_they_are_markup(
     chromium: str, report: Path, tmp_path: Path, fault: Fault
 ) -> None:
-    """As if the escaping had failed: the same texts, put into the report as they are."""
+    """Puts the same texts into the report unescaped, as if the escaping had failed."""
     page = tmp_path / "broken.html"
     html = report.read_text("utf-8")
     page.write_text(html.replace("<body>", f"<body{ATTRIBUTE[2:]}>{EVIL}", 1), "utf-8")
@@ -118,8 +118,8 @@ def test_the_policy_stops_them_even_where_they_are_markup(
     fault("report: markup that its policy stops", len(VECTORS) + 1)
 
 
-def test_the_policy_lets_the_pages_own_style_through(chromium: str, report: Path, tmp_path: Path) -> None:
-    """The style sheet is let in by its hash: with another one, the same page looks otherwise."""
+def test_the_policy_allows_the_style_sheet_of_the_page(chromium: str, report: Path, tmp_path: Path) -> None:
+    """The policy allows the style sheet by its hash: with another hash the same page looks different."""
     html = report.read_text("utf-8")
     found = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
     assert found is not None

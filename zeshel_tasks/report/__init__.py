@@ -1,6 +1,6 @@
 """The report of a run: ``metrics.json`` for programs and a self-contained ``index.html`` for people.
 
-content.py         the data of a report, as validated frozen models
+report_data.py     the data of a report, as validated frozen models
 curves.py          thins a training curve to a few hundred points
 configuration.py   compares each stage's settings with its preset
 metrics.py         the machine-readable summary; every number on the page is in it

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from zeshel_tasks.config import Split
 from zeshel_tasks.evaluation.metrics import RecallMetrics
 from zeshel_tasks.report.chart import RATE_TICKS, Dot, Line, LineChart, Tick, round_ticks
-from zeshel_tasks.report.content import SPLIT_ORDER, PastRun
 from zeshel_tasks.report.curves import ThinCurve, ThinPoint
 from zeshel_tasks.report.formats import decimal, moment, percent
+from zeshel_tasks.report.report_data import SPLIT_ORDER, PastRun
 from zeshel_tasks.training.metrics import TrainingMetrics
 
 _MARKERS = {"train": "triangle", "valid": "square", "test": "circle"}

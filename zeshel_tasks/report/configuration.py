@@ -1,4 +1,4 @@
-"""Each stage's settings beside what its preset would have set."""
+"""Compares each stage's settings with its preset."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from zeshel_tasks.recipe import build_recipe
 def compare_with_preset(
     configuration: Mapping[str, Mapping[str, Any]], preset: str
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """``{stage: {setting: {"value", "preset_default", "differs"}}}``, settings in the order of their definition.
+    """Returns ``{stage: {setting: {"value", "preset_default", "differs"}}}``, settings in order of definition.
 
-    A setting that this version does not know has no default and does not count as different.
+    A setting that this version does not know has no default, is not marked as different, and comes last.
 
     Raises:
         ConfigError: unknown preset.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
-from zeshel_tasks.report.content import PastRun
+from zeshel_tasks.report.report_data import PastRun
 from zeshel_tasks.store import Run, Store
 
 log = logging.getLogger(__name__)

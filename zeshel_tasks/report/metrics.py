@@ -37,7 +37,7 @@ from zeshel_tasks.config import ALL_SPLITS
 from zeshel_tasks.data.blink_format import ConvertMetrics
 from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
 from zeshel_tasks.report.configuration import compare_with_preset
-from zeshel_tasks.report.content import Provenance, ReportData, RunFacts
+from zeshel_tasks.report.report_data import Provenance, ReportData, RunFacts
 
 SCHEMA_VERSION = 2
 

@@ -18,8 +18,8 @@ from markupsafe import Markup
 
 from zeshel_tasks.config import HELDOUT_SPLITS
 from zeshel_tasks.report import charts, formats
-from zeshel_tasks.report.content import MOST_TEXT, SPLIT_ORDER, ReportData, RunFacts
 from zeshel_tasks.report.metrics import metrics_json
+from zeshel_tasks.report.report_data import MOST_TEXT, SPLIT_ORDER, ReportData, RunFacts
 
 _FILTERS = (
     *("percent", "points", "count", "decimal", "duration", "memory", "moment"),

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 from zeshel_tasks import __version__
 from zeshel_tasks.config import Recipe
-from zeshel_tasks.report.content import ReportData, RunFacts, StageSummary
 from zeshel_tasks.report.history import past_runs
 from zeshel_tasks.report.render import render_report
+from zeshel_tasks.report.report_data import ReportData, RunFacts, StageSummary
 from zeshel_tasks.store import Artifact, Manifest, Run
 
 DATA_FILE = "report_data.json"
