@@ -19,7 +19,7 @@ from torch import nn
 
 from zeshel_tasks.compute.device import build_accelerator
 from zeshel_tasks.config import EncoderConfig, Recipe
-from zeshel_tasks.data.arrays import new_array
+from zeshel_tasks.data.arrays import Rows, new_array
 from zeshel_tasks.data.blink_format import convert_split
 from zeshel_tasks.data.candidate_sets import CandidateSets, tokenize_entities
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
@@ -35,7 +35,7 @@ from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_wei
 from zeshel_tasks.models.crossencoder import Crossencoder, CrossencoderSettings, new_crossencoder
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
-from zeshel_tasks.training.objective import Objective, Rows
+from zeshel_tasks.training.objective import Objective
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained
 
 Scores = npt.NDArray[np.float32]

@@ -26,7 +26,7 @@ from bench.scale.indexes import index_rows
 from bench.scale.mentions import tokens_of_words, write_split
 from zeshel_tasks.compute.machine import peak_memory_mb, reset_peak_memory
 from zeshel_tasks.config import VectorDtype
-from zeshel_tasks.data.arrays import new_array, release
+from zeshel_tasks.data.arrays import Rows, new_array, release
 from zeshel_tasks.data.mention_table import tokenize_mentions
 from zeshel_tasks.data.vector_file import VectorFile, storable
 from zeshel_tasks.evaluation.candidate_files import Found
@@ -99,7 +99,7 @@ def indexes(scratch: Path, *, dimension: int, entities: int, queries: int) -> Ro
     return {"rows": [compared(row, exact, dimension, entities, seconds) for row in rows]}
 
 
-def compared(row: Row, exact: npt.NDArray[np.int64], dimension: int, entities: int, seconds: float) -> Row:
+def compared(row: Row, exact: Rows, dimension: int, entities: int, seconds: float) -> Row:
     """A line of the table; ``pays from`` is how many queries it takes to win back the time of building the index."""
     queries = len(exact)
     same = [len(np.intersect1d(found, right)) for found, right in zip(row["found"], exact, strict=True)]
@@ -129,7 +129,7 @@ def make_vectors(
     return path, (near + generator.normal(size=near.shape).astype(np.float32) * 0.7) @ turn
 
 
-def search_all(queries: torch.Tensor, vectors: VectorFile) -> npt.NDArray[np.int64]:
+def search_all(queries: torch.Tensor, vectors: VectorFile) -> Rows:
     """Positions of the best, int64 [queries, 64]; as many at once as the stage takes."""
     size = search_size(queries.device).queries
     parts = [queries[start : start + size] for start in range(0, len(queries), size)]

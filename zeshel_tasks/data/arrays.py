@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from zeshel_tasks.errors import DataError
 
+Rows = npt.NDArray[np.int64]
+"""Positions of rows in a table: int64 [n]."""
+
 
 def new_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     """A memory-mapped ``.npy`` file whose room on the disk is taken at once.

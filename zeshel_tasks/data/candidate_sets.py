@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.data.arrays import read_array
+from zeshel_tasks.data.arrays import Rows, read_array
 from zeshel_tasks.data.mention_table import MentionTable
 from zeshel_tasks.data.tokens import CandidateForm, Tokens, TokenTable, write_table
 from zeshel_tasks.data.zeshel import Document
@@ -45,11 +45,11 @@ class CandidateSets:
         )
 
     @property
-    def retrieved(self) -> npt.NDArray[np.int64]:
+    def retrieved(self) -> Rows:
         """Positions of the mentions whose gold was retrieved."""
         return np.flatnonzero(self.gold_rank >= 0)
 
-    def candidate_tokens(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> TokenTable:
+    def candidate_tokens(self, rows: Rows, columns: Rows) -> TokenTable:
         """Token ids of candidates: int32 [..., max_cand_length].
 
         Args:

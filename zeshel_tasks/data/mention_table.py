@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.data.arrays import new_array, read_array
+from zeshel_tasks.data.arrays import Rows, new_array, read_array
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.json_lines import count_lines
 from zeshel_tasks.data.tokens import Tokens, TokenTable, write_table
@@ -47,7 +47,7 @@ class MentionTable:
     def __len__(self) -> int:
         return len(self.label)
 
-    def rows_of_world(self) -> dict[str, npt.NDArray[np.int64]]:
+    def rows_of_world(self) -> dict[str, Rows]:
         """Positions of the mentions of each world."""
         return {world: np.flatnonzero(self.world == index) for index, world in enumerate(self.worlds)}
 
@@ -64,7 +64,7 @@ class GoldPairs:
 
     mentions: MentionTable
     golds: TokenTable
-    gold_row: npt.NDArray[np.int64]
+    gold_row: Rows
 
     @classmethod
     def load(cls, folder: Path) -> GoldPairs:

@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.data.arrays import new_array, release
+from zeshel_tasks.data.arrays import Rows, new_array, release
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE
-
-Rows = npt.NDArray[np.int64]
 
 
 class Found:

@@ -10,14 +10,12 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 
-from zeshel_tasks.data.arrays import release
+from zeshel_tasks.data.arrays import Rows, release
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.encoding import encode_rows
 from zeshel_tasks.evaluation.retrieval import search_size, top_k
 from zeshel_tasks.models.encoder import Encoder
-
-Rows = npt.NDArray[np.int64]
 
 
 class Candidates(NamedTuple):

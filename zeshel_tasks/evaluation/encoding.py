@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 
 from zeshel_tasks.config import VectorDtype
-from zeshel_tasks.data.arrays import new_array, release
+from zeshel_tasks.data.arrays import Rows, new_array, release
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.data.vector_file import storable
 from zeshel_tasks.models.batches import token_batch, used_lengths
@@ -58,7 +57,7 @@ def encode_table(
     out.flush()
 
 
-def _by_length(table: TokenTable, batch_size: int, pad: int) -> Iterator[npt.NDArray[np.int64]]:
+def _by_length(table: TokenTable, batch_size: int, pad: int) -> Iterator[Rows]:
     """Batches of rows of like length, from one stretch of the table after the other: little padding, near reads."""
     stretch = batch_size * _SORTED_BATCHES
     for start in range(0, len(table), stretch):

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.models.batches import on_device
 from zeshel_tasks.models.crossencoder import pair_batch
@@ -15,7 +16,7 @@ from zeshel_tasks.models.crossencoder import pair_batch
 def candidate_scores(
     model: nn.Module,
     sets: CandidateSets,
-    rows: npt.NDArray[np.int64],
+    rows: Rows,
     max_seq_length: int,
     pad: int,
     device: torch.device,

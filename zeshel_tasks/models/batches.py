@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from zeshel_tasks.data.arrays import Rows
+
 Ids = npt.NDArray[np.int32]
-Rows = npt.NDArray[np.int64]
 
 # Of one part of a batch, padding included. On a CPU more than this is no faster and only takes memory (4,096 tokens of
 # a 384-wide BERT run at the rate of the bare matrix products); a GPU needs more to hide the launch of its kernels.

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 
-import numpy as np
-import numpy.typing as npt
-
 from zeshel_tasks.compute.device import build_accelerator, device_name
 from zeshel_tasks.compute.inference_guard import watched_batches
 from zeshel_tasks.compute.progress import Progress
+from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import tokenize_entities
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens
@@ -25,8 +23,6 @@ from zeshel_tasks.stages.inputs import split_file, world_documents, world_size
 from zeshel_tasks.store import Artifact, Metrics, artifact_folder
 
 log = logging.getLogger(__name__)
-
-Rows = npt.NDArray[np.int64]
 
 
 class _Retriever:

@@ -14,7 +14,7 @@ from torch import nn
 from zeshel_tasks.compute.device import build_accelerator, device_name
 from zeshel_tasks.compute.inference_guard import watched_batches
 from zeshel_tasks.compute.progress import Progress
-from zeshel_tasks.data.arrays import read_array
+from zeshel_tasks.data.arrays import Rows, read_array
 from zeshel_tasks.data.blink_format import read_mention_ids
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.tokens import Tokens
@@ -27,8 +27,6 @@ from zeshel_tasks.stages.json_lines import write_json_lines
 from zeshel_tasks.store import Artifact, Metrics
 
 log = logging.getLogger(__name__)
-
-Rows = npt.NDArray[np.int64]
 
 
 class _Scorer:

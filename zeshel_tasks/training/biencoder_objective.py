@@ -19,13 +19,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from zeshel_tasks.config import TrainBiencoderConfig
+from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.models.batches import on_device, token_batch
 from zeshel_tasks.models.biencoder import BiencoderSettings, save_biencoder
 from zeshel_tasks.training.gradient_cache import Vectors, cached_parts
 from zeshel_tasks.training.hard_negatives import NO_NEGATIVE, HardNegatives
-from zeshel_tasks.training.objective import Part, Rows, Tensors, separate_parts
+from zeshel_tasks.training.objective import Part, Tensors, separate_parts
 from zeshel_tasks.training.processes import gather_with_gradient, share_of
 
 Flags = npt.NDArray[np.bool_]
@@ -167,7 +168,7 @@ def _keys(worlds: Rows, positions: Rows) -> Rows:
     return (worlds << 32) + positions
 
 
-def _each_once(table: TokenTable) -> tuple[TokenTable, npt.NDArray[np.int64]]:
+def _each_once(table: TokenTable) -> tuple[TokenTable, Rows]:
     """The different rows, and where in them each row is: what occurs twice in a batch is encoded once."""
     rows, where = np.unique(table, axis=0, return_inverse=True)
     return rows, where.reshape(-1)

@@ -19,11 +19,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from zeshel_tasks.config import TrainCrossencoderConfig
+from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.evaluation.rerank import candidate_scores
 from zeshel_tasks.models.batches import on_device
 from zeshel_tasks.models.crossencoder import CrossencoderSettings, save_crossencoder
-from zeshel_tasks.training.objective import Part, Rows, Tensors, separate_parts
+from zeshel_tasks.training.objective import Part, Tensors, separate_parts
 from zeshel_tasks.training.processes import share_of
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from zeshel_tasks.training.objective import Part, Rows
+from zeshel_tasks.data.arrays import Rows
+from zeshel_tasks.training.objective import Part
 from zeshel_tasks.training.snapshot import random_states, restore_random_states
 
 Vectors = tuple[torch.Tensor, ...]

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.mention_table import MentionTable
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.candidates import retrieve
 from zeshel_tasks.evaluation.encoding import encode_table
 from zeshel_tasks.models.biencoder import Biencoder
-from zeshel_tasks.training.objective import Rows
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,11 @@ from zeshel_tasks.compute.memory import out_of_memory_named
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.compute.watchdog import Watchdog
 from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.errors import ConfigError, Preempted
 from zeshel_tasks.training.checkpoints import Checkpoints
 from zeshel_tasks.training.metrics import EpochMetrics, TrainingMetrics
-from zeshel_tasks.training.objective import Objective, Rows, epoch_order
+from zeshel_tasks.training.objective import Objective, epoch_order
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, learning_rate_at
 from zeshel_tasks.training.saver import Saver
 from zeshel_tasks.training.snapshot import TrainingState

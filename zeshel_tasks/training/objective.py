@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-Rows = npt.NDArray[np.int64]
+from zeshel_tasks.data.arrays import Rows
+
 Tensors = dict[str, torch.Tensor]
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from zeshel_tasks.training.objective import Rows
+from zeshel_tasks.data.arrays import Rows
 
 
 def share_of(rows: Rows, accelerator: Accelerator) -> tuple[Rows, Rows]:
