@@ -24,7 +24,7 @@ from tests.bad_input.builders import archive_of, data_set_files, empty_member
 from zeshel_tasks.cli import _parser, _recipe, _with_underscores
 from zeshel_tasks.config import SPLITS, STAGE_CONFIGS, ConvertConfig, Recipe
 from zeshel_tasks.data.blink_format import BlinkMention, convert_split, read_blink_mentions
-from zeshel_tasks.data.json_lines import read_json_lines
+from zeshel_tasks.data.json_lines import read_records
 from zeshel_tasks.data.zeshel import Dataset, check_dataset
 from zeshel_tasks.download.archive import unpack
 from zeshel_tasks.errors import ConfigError, DataError, ZeshelError
@@ -95,7 +95,7 @@ def test_any_bytes_are_json_lines_or_refused(content: bytes) -> None:
     def read(folder: Path) -> None:
         (folder / "x.json").write_bytes(content)
         with read_or_refused():
-            for record in read_json_lines(folder / "x.json", "x.json"):
+            for record in read_records(folder / "x.json", "x.json"):
                 assert isinstance(record.values, dict)
 
     with_data_set(read)
@@ -105,7 +105,7 @@ def test_any_bytes_are_json_lines_or_refused(content: bytes) -> None:
 def test_a_field_of_any_value_is_read_or_refused_with_its_place(values: dict[str, Any], field: str) -> None:
     def read(folder: Path) -> None:
         (folder / "x.json").write_text(json.dumps(values) + "\n")
-        record = next(read_json_lines(folder / "x.json", "x.json"))
+        record = next(read_records(folder / "x.json", "x.json"))
         for get in (record.text, record.name, record.index):
             for name in (field, *values):
                 with read_or_refused(), named("x.json:1: "):

@@ -16,12 +16,12 @@ from transformers import AutoModel, AutoTokenizer
 from tests.finished import NAMES, STEPS, manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
+from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.biencoder import load_biencoder, mention_tower
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.report.results_table import results_table
-from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.store import Artifact, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 

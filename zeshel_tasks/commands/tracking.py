@@ -24,10 +24,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from zeshel_tasks.champion.champions import Champion, read_champions
+from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
 from zeshel_tasks.pipeline.lineage import outdated_inputs
 from zeshel_tasks.pipeline.registry import RECIPE
-from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.store import Artifact, Manifest, Run, RunRecord, Store, open_run, open_store
 from zeshel_tasks.store.artifacts import read_manifest_now
 from zeshel_tasks.text.redaction import HIDDEN, recorded, redacted, secrets_of, without_secrets

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from zeshel_tasks.config import ConvertConfig, Split
-from zeshel_tasks.data.json_lines import BadLine, Record, read_json_lines
+from zeshel_tasks.data.json_lines import BadLine, Record, read_records
 from zeshel_tasks.data.zeshel import MENTION_FILES, BadLines, Dataset, Document, Mention
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.metrics import MetricsModel
@@ -186,7 +186,7 @@ def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
     Raises:
         DataError: a file is missing or broken, or the two differ in length.
     """
-    blink, more = read_json_lines(path, path.name), _side_lines(path)
+    blink, more = read_records(path, path.name), _side_lines(path)
     for record in blink:
         extra = next(more, None)
         if extra is None:
@@ -216,7 +216,7 @@ def read_mention_ids(path: Path) -> Iterator[str]:
 
 def _side_lines(path: Path) -> Iterator[Record]:
     side = path.with_name(f"{path.stem}.mentions.jsonl")
-    return read_json_lines(side, side.name)
+    return read_records(side, side.name)
 
 
 @dataclass(frozen=True, slots=True)

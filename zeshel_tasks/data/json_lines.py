@@ -1,10 +1,14 @@
-"""Strict reading of JSON-lines files: every problem is a DataError that says where it is."""
+"""JSON-lines files.
+
+:func:`read_records` reads the user's files and trusts nothing: every problem is a DataError that says where it is.
+:func:`write_json_lines` and :func:`read_json_lines` are for files that stages leave for one another.
+"""
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +76,7 @@ class Record:
         return self.values[field]
 
 
-def read_json_lines(path: Path, file: str, on_bad_line: BadLine | None = None) -> Iterator[Record]:
+def read_records(path: Path, file: str, on_bad_line: BadLine | None = None) -> Iterator[Record]:
     """The objects of a file, one at a time.
 
     Args:
@@ -106,8 +110,21 @@ def read_json_lines(path: Path, file: str, on_bad_line: BadLine | None = None) -
             raise DataError("empty file", file=file, expected="one JSON object a line")
 
 
+def write_json_lines(path: Path, objects: Iterable[dict[str, Any]]) -> Path:
+    """Writes one JSON object a line."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(values) + "\n" for values in objects)
+    return path
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Reads a file of :func:`write_json_lines`, one object at a time. The file may be empty."""
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
 def count_lines(path: Path, file: str) -> int:
-    """How many lines :func:`read_json_lines` finds; none of them is read.
+    """How many lines :func:`read_records` finds. It parses none of them.
 
     Raises:
         DataError: no such file, or an empty one.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zeshel_tasks.config import SPLITS, Split
-from zeshel_tasks.data.json_lines import BadLine, Record, read_json_lines
+from zeshel_tasks.data.json_lines import BadLine, Record, read_records
 from zeshel_tasks.errors import DataError
 
 MENTION_FILES: dict[Split, str] = {
@@ -110,7 +110,7 @@ class Dataset:
         """
         first_line: dict[str, int] = {}
         file = f"documents/{world}.json"
-        for record in read_json_lines(self.root / file, self.shown(file)):
+        for record in read_records(self.root / file, self.shown(file)):
             document_id = record.name("document_id")
             _check_new(record, "document_id", document_id, first_line)
             yield Document(document_id, record.text("title"), record.text("text"))
@@ -128,7 +128,7 @@ class Dataset:
         """
         file = f"mentions/{MENTION_FILES[split]}"
         first_line: dict[str, int] = {}
-        for record in read_json_lines(self.root / file, self.shown(file), on_bad_line):
+        for record in read_records(self.root / file, self.shown(file), on_bad_line):
             try:
                 mention = self._mention(record)
                 _check_new(record, "mention_id", mention.mention_id, first_line)

@@ -15,9 +15,9 @@ from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.champion.comparison import Flags, compare_accuracy
 from zeshel_tasks.champion.gate import shown_comparison, shown_figures
 from zeshel_tasks.champion.metrics import ComparedChampion, ComparedGroup, ComparisonMetrics
+from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.pipeline.contract import Job, artifact_of_others
-from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.store import Artifact, Metrics, artifact_folder
 from zeshel_tasks.store.artifacts import read_manifest
 

@@ -17,13 +17,13 @@ from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.data.arrays import Rows, read_array
 from zeshel_tasks.data.blink_format import read_mention_ids
 from zeshel_tasks.data.candidate_sets import CandidateSets
+from zeshel_tasks.data.json_lines import write_json_lines
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.evaluation.measures import accuracy_metrics
 from zeshel_tasks.evaluation.rerank import candidate_scores
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.pipeline.contract import Job, derived_artifact
 from zeshel_tasks.stages.inputs import candidate_sets, split_file
-from zeshel_tasks.stages.json_lines import write_json_lines
 from zeshel_tasks.store import Artifact, Metrics
 
 log = logging.getLogger(__name__)

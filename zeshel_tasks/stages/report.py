@@ -7,13 +7,13 @@ from typing import Any
 
 from zeshel_tasks.champion.gate import shown_comparison
 from zeshel_tasks.config import ALL_SPLITS, Split
+from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.download.metrics import DownloadMetrics
 from zeshel_tasks.pipeline.contract import Job
 from zeshel_tasks.report.curves import ThinCurve, thin_curve
 from zeshel_tasks.report.report_data import DataSource, Provenance, ReportData
 from zeshel_tasks.report.results_table import ReportMetrics, ResultsRow
 from zeshel_tasks.report.run_report import DATA_FILE
-from zeshel_tasks.stages.json_lines import read_json_lines
 from zeshel_tasks.stages.mistakes import most_confident_mistakes
 from zeshel_tasks.store import Artifact, Manifest, Metrics
 from zeshel_tasks.text.redaction import recorded
