@@ -17,6 +17,7 @@ from tests.finished import NAMES, STEPS, manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.json_lines import read_json_lines
+from zeshel_tasks.evaluation.rerank import best_candidates
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.biencoder import load_biencoder, mention_tower
 from zeshel_tasks.models.crossencoder import load_crossencoder
@@ -194,6 +195,21 @@ def test_accuracy_agrees_with_retrieval_and_predictions(run: Run, split: str, tm
         assert prediction["correct"] == (prediction["predicted_id"] == prediction["label_id"])
         assert prediction["gold_rank"] == (None if gold < 0 else gold + 1)
         assert 0 < prediction["confidence"] <= 1
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_all_scores_of_the_cross_encoder_are_kept(run: Run, split: str, tmp_path: Path) -> None:
+    candidates = np.load(run.artifact(f"eval-biencoder-{split}", tmp_path).path("candidates.npy"))
+    files = run.artifact(f"eval-crossencoder-{split}", tmp_path)
+    scores = np.load(files.path("scores.npy"), allow_pickle=False)
+    assert scores.dtype == np.float32
+    assert scores.shape == candidates.shape
+    np.testing.assert_array_equal(np.isneginf(scores), candidates == -1)
+    assert np.isfinite(scores[candidates != -1]).all()
+    best, confidence = best_candidates(scores)
+    predictions = list(read_json_lines(files.path("predictions.jsonl")))
+    assert candidates[np.arange(len(best)), best].tolist() == [line["predicted_id"] for line in predictions]
+    assert confidence.tolist() == pytest.approx([line["confidence"] for line in predictions], abs=1e-6)
 
 
 def test_the_two_runs_differ_in_what_they_retrieve(finished_run: Run, s3_run: Run) -> None:

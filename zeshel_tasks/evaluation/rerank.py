@@ -43,3 +43,17 @@ def candidate_scores(
     scores: torch.Tensor = model(pair_batch(contexts, candidates, max_seq_length, pad, device))
     everything = scores.new_full((len(rows), sets.candidates.shape[1]), float("-inf"))
     return everything.index_put(places, scores)
+
+
+def best_candidates(scores: npt.NDArray[np.float32]) -> tuple[Rows, npt.NDArray[np.float32]]:
+    """The best candidate of each mention and its probability among the candidates (softmax).
+
+    Args:
+        scores: float32 [mentions, top_k]; minus infinity where there is no candidate, and at least one of each mention.
+
+    Returns:
+        Columns, int64 [mentions], the first of equal ones; probabilities, float32 [mentions].
+    """
+    probabilities = torch.from_numpy(scores).softmax(1).numpy()
+    best = scores.argmax(1)
+    return best, probabilities[np.arange(len(scores)), best]

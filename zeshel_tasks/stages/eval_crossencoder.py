@@ -12,19 +12,21 @@ import torch
 from torch import nn
 
 from zeshel_tasks.compute.device import build_accelerator, device_name
-from zeshel_tasks.compute.inference_guard import watched_batches
+from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
-from zeshel_tasks.data.arrays import Rows, read_array
+from zeshel_tasks.data.arrays import Rows, new_array, read_array, release
 from zeshel_tasks.data.blink_format import read_mention_ids
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.json_lines import write_json_lines
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.evaluation.measures import accuracy_metrics
-from zeshel_tasks.evaluation.rerank import candidate_scores
+from zeshel_tasks.evaluation.rerank import best_candidates, candidate_scores
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.pipeline.contract import Job, derived_artifact
 from zeshel_tasks.stages.inputs import candidate_sets, split_file
 from zeshel_tasks.store import Artifact, Metrics
+
+SCORES = "scores.npy"
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class _Scorer:
         self._model = model.to(self._accelerator.device).eval()
 
     def scored(self, world: str, rows: Rows) -> Artifact:
-        """Best candidate and its probability for the mentions ``rows`` of a world; an earlier attempt's where it is."""
+        """Scores of the candidates of the mentions ``rows`` of a world; reuses those of an earlier attempt."""
         config = {"world": world, "split": self._job.split, "precision": self._config.precision}
         inputs = {name: artifact.manifest.fingerprint for name, artifact in self._job.inputs.items()}
         return derived_artifact(
@@ -48,27 +50,25 @@ class _Scorer:
         )
 
     def _score(self, job: Job, world: str, rows: Rows) -> Metrics:
-        best, confidence = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.float32)
+        path = job.scratch / SCORES
+        scores = new_array(path, np.float32, (len(rows), self._sets.candidates.shape[1]))
         progress = Progress(f"score {world}", len(rows), "mentions", self._config.print_interval)
         size = self._config.eval_batch_size
-        with watched_batches(self._config, progress, f"scoring {world}", "eval_batch_size") as count:
+        with guarded_batches(self._config, progress, f"scoring {world}", "eval_batch_size") as count:
             for start in range(0, len(rows), size):
-                batch = slice(start, start + size)
-                best[batch], confidence[batch] = self._best_of(rows[batch])
-                count(len(rows[batch]))
-        for name, values in (("best.npy", best), ("confidence.npy", confidence)):
-            np.save(job.scratch / name, values)
-            job.attempt.add(name, job.scratch / name)
+                batch = rows[start : start + size]
+                scores[start : start + size] = self._scores(batch)
+                count(len(batch))
+        scores.flush()
+        job.attempt.add(SCORES, path)
         return {"world": world, "mentions": len(rows), "mentions_per_second": round(progress.rate, 1)}
 
-    def _best_of(self, rows: Rows) -> tuple[Rows, npt.NDArray[np.float32]]:
-        """For each mention, the column of the best candidate and its probability among the candidates."""
+    def _scores(self, rows: Rows) -> npt.NDArray[np.float32]:
         with torch.inference_mode(), self._accelerator.autocast():
             scores = candidate_scores(
                 self._model, self._sets, rows, self._max_seq_length, self._pad, self._accelerator.device
             )
-        highest = scores.float().softmax(1).max(1)
-        return highest.indices.cpu().numpy(), highest.values.cpu().numpy()
+        return scores.float().cpu().numpy()
 
 
 def work(job: Job) -> Metrics:
@@ -78,10 +78,14 @@ def work(job: Job) -> Metrics:
     tokens, folder = Tokens(tokenizer), job.scratch / "candidates"
     sets = candidate_sets(job, job.split, tokens, settings.max_context_length, settings.max_cand_length, folder)
     scorer = _Scorer(job, model, sets, settings.max_seq_length, tokens.pad)
+    scores = new_array(job.scratch / SCORES, np.float32, sets.candidates.shape)
     best, confidence = np.zeros(len(sets.mentions), dtype=np.int64), np.zeros(len(sets.mentions), dtype=np.float32)
     for world, rows in sets.mentions.rows_of_world().items():
-        scored = scorer.scored(world, rows)
-        best[rows], confidence[rows] = read_array(scored.path("best.npy")), read_array(scored.path("confidence.npy"))
+        scores[rows] = of_world = read_array(scorer.scored(world, rows).path(SCORES))
+        best[rows], confidence[rows] = best_candidates(of_world)
+        release(scores)
+    scores.flush()
+    job.attempt.add(SCORES, job.scratch / SCORES)
     correct = best == sets.gold_rank
     predictions = _predictions(read_mention_ids(split_file(job, job.split)), sets, best, confidence)
     path = write_json_lines(job.scratch / "predictions.jsonl", predictions)
