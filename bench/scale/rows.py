@@ -29,7 +29,7 @@ from zeshel_tasks.config import VectorDtype
 from zeshel_tasks.data.arrays import Rows, new_array, release
 from zeshel_tasks.data.mention_table import tokenize_mentions
 from zeshel_tasks.data.vector_file import VectorFile, storable
-from zeshel_tasks.evaluation.candidate_files import Found
+from zeshel_tasks.evaluation.candidate_files import CandidateFiles
 from zeshel_tasks.evaluation.retrieval import search_size, top_k
 
 Row = dict[str, Any]
@@ -57,12 +57,12 @@ def mentions(scratch: Path, *, mentions: int) -> Row:
 
     def work() -> None:
         table = tokenize_mentions(jsonl, tokens, 128, scratch / "table")
-        found, size = Found(scratch, mentions, TOP_K), search_size(asked.device).queries
+        candidate_files, size = CandidateFiles(scratch, mentions, TOP_K), search_size(asked.device).queries
         for start in range(0, mentions, size):
             rows = np.arange(start, min(start + size, mentions))
             scores, positions = top_k(asked[rows % len(asked)], vectors, TOP_K)
-            found.put(rows, scores.numpy(), positions.numpy(), table.label[rows])
-        found.save()
+            candidate_files.put(rows, scores.numpy(), positions.numpy(), table.label[rows])
+        candidate_files.save()
 
     warm_up(scratch)
     seconds, memory = measured(work)

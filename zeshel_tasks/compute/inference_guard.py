@@ -1,4 +1,4 @@
-"""Batches of a model that only computes: watched, so that they neither hang nor end in a traceback."""
+"""Guard around inference: a batch that hangs ends the process, one that needs too much memory names the setting."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from zeshel_tasks.config import ComputeConfig
 
 
 @contextmanager
-def watched_batches(
+def guarded_batches(
     config: ComputeConfig, progress: Progress, doing: str, size: str
 ) -> Iterator[Callable[[int], None]]:
-    """Yields what is to be called with the number of rows after each batch.
+    """Yields a function to call after each batch with its number of rows.
 
     Args:
         config: ``stall_minutes``, and ``size``.
-        progress: gets the rows.
-        doing: ``encoding lego``, for messages.
-        size: the setting that says how many rows a batch has.
+        progress: counts the rows.
+        doing: the work in messages, such as ``encoding lego``.
+        size: name of the setting that is the batch size.
 
     Raises:
-        ConfigError: there was not enough memory; the message names ``size``.
+        ConfigError: not enough memory; the message names ``size``.
     """
     advice = f"lower {size} (now {getattr(config, size)})"
     with Watchdog(config.stall_minutes) as watchdog, out_of_memory_named(doing, advice):

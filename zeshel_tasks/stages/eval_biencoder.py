@@ -6,14 +6,14 @@ import json
 import logging
 
 from zeshel_tasks.compute.device import build_accelerator, device_name
-from zeshel_tasks.compute.inference_guard import watched_batches
+from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import tokenize_entities
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.vector_file import VectorFile
-from zeshel_tasks.evaluation.candidate_files import Found
+from zeshel_tasks.evaluation.candidate_files import CandidateFiles
 from zeshel_tasks.evaluation.candidates import retrieve
 from zeshel_tasks.evaluation.encoding import encode_table
 from zeshel_tasks.evaluation.measures import recall_metrics
@@ -52,15 +52,17 @@ class _Retriever:
         }
         return derived_artifact(self._job, "candidate-encodings", config, inputs, lambda job: self._encode(job, world))
 
-    def search(self, table: MentionTable, rows: Rows, vectors: VectorFile, found: Found, progress: Progress) -> None:
+    def search(
+        self, table: MentionTable, rows: Rows, vectors: VectorFile, files: CandidateFiles, progress: Progress
+    ) -> None:
         """Retrieves for the mentions ``rows``, all of one world."""
         config = self._config
-        with watched_batches(config, progress, "in retrieval", "eval_batch_size") as count:
+        with guarded_batches(config, progress, "in retrieval", "eval_batch_size") as count:
             for candidates in retrieve(
                 self._model.context_encoder, table.contexts, rows, vectors, config.top_k, config.eval_batch_size,
                 self._tokens.pad, self._accelerator, count,
             ):  # fmt: skip
-                found.put(candidates.rows, candidates.scores, candidates.positions, table.label[candidates.rows])
+                files.put(candidates.rows, candidates.scores, candidates.positions, table.label[candidates.rows])
 
     def _encode(self, job: Job, world: str) -> Metrics:
         download = job.inputs["download"]
@@ -70,7 +72,7 @@ class _Retriever:
             self._config.candidate_form, folder / "tokens.npy",
         )  # fmt: skip
         progress = Progress(f"encode {world}", entities, "entities", self._config.print_interval)
-        with watched_batches(self._config, progress, f"encoding {world}", "encode_batch_size") as count:
+        with guarded_batches(self._config, progress, f"encoding {world}", "encode_batch_size") as count:
             encode_table(
                 self._model.cand_encoder, table, self._config.encode_batch_size, self._tokens.pad, self._accelerator,
                 folder / "vectors.npy", count, self._config.vector_dtype,
@@ -86,7 +88,7 @@ def work(job: Job) -> Metrics:
     table = retriever.mentions()
     rows_of_world = table.rows_of_world()
     folder = job.new_folder("candidates")
-    found = Found(folder, len(table), job.recipe.eval_biencoder.top_k)
+    files = CandidateFiles(folder, len(table), job.recipe.eval_biencoder.top_k)
     encodings: dict[str, str] = {}
     seconds = 0.0
     for world, rows in rows_of_world.items():
@@ -94,13 +96,13 @@ def work(job: Job) -> Metrics:
         encodings[world] = artifact_folder("candidate-encodings", encoded.manifest.fingerprint)
         vectors = VectorFile(encoded.path("vectors.npy"))
         progress = Progress(f"retrieve {world}", len(rows), "mentions", job.recipe.eval_biencoder.print_interval)
-        retriever.search(table, rows, vectors, found, progress)
+        retriever.search(table, rows, vectors, files, progress)
         seconds += progress.seconds
-    found.save()
+    files.save()
     (folder / "encodings.json").write_text(json.dumps(encodings, indent=1))
     for path in folder.iterdir():
         job.attempt.add(path.name, path)
     entities = {world: world_size(job.inputs["download"], world) for world in rows_of_world}
-    metrics = recall_metrics(found.gold_rank, rows_of_world, entities, job.recipe.eval_biencoder.top_k)
+    metrics = recall_metrics(files.gold_rank, rows_of_world, entities, job.recipe.eval_biencoder.top_k)
     log.info("recall: %s", "  ".join(f"@{at} {value:.4f}" for at, value in metrics.recall.micro.items()))
     return {"split": job.split, **metrics.dump(), "mentions_per_second": round(len(table) / seconds, 1)}
