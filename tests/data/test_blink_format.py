@@ -37,6 +37,16 @@ def test_the_output_is_byte_for_byte_what_blink_writes(golden: Path, tmp_path: P
     assert (tmp_path / f"{split}.jsonl").read_bytes() == (golden / f"blink_format/{split}.jsonl").read_bytes()
 
 
+def test_url_aliases_and_types_of_documents_do_not_change_the_output(data_set: DataSetFiles) -> None:
+    convert(data_set)
+    files = ("train.jsonl", "train.mentions.jsonl")
+    before = [(data_set.root / "out" / name).read_bytes() for name in files]
+    for line in data_set.files["documents/aster.json"]:
+        line |= {"url": "https://wiki.example", "aliases": ["other name"], "types": ["page"]}
+    convert(data_set)
+    assert [(data_set.root / "out" / name).read_bytes() for name in files] == before
+
+
 def test_the_second_file_has_ids_and_category_line_for_line(golden: Path, tmp_path: Path) -> None:
     convert_split(Dataset(golden / "raw"), "valid", tmp_path, ConvertConfig())
     raw = [json.loads(line) for line in (golden / "raw/mentions/val.json").read_text().splitlines()]

@@ -35,6 +35,50 @@ def test_documents_come_in_file_order(data_set: DataSetFiles) -> None:
     assert documents[2] == Document("aster-0", "Page 0", "The aster Page 0 tells of its Page 1 .")
 
 
+EXTRA = {"url": "https://wiki.example/Page_0", "aliases": ["P0", "Page Zero"], "types": ["page"]}
+
+
+def test_document_may_have_url_aliases_and_types(data_set: DataSetFiles) -> None:
+    data_set.files[DOCUMENTS][0] |= EXTRA
+    first, second, _ = Dataset(data_set.write()).documents("aster")
+    assert (first.url, first.aliases, first.types) == (EXTRA["url"], ("P0", "Page Zero"), ("page",))
+    assert (second.url, second.aliases, second.types) == (None, (), ())
+
+
+def test_null_is_the_same_as_no_field(data_set: DataSetFiles) -> None:
+    data_set.files[DOCUMENTS][0] |= dict.fromkeys(EXTRA)
+    first = next(Dataset(data_set.write()).documents("aster"))
+    assert (first.url, first.aliases, first.types) == (None, (), ())
+
+
+def test_unknown_fields_are_ignored(data_set: DataSetFiles) -> None:
+    data_set.files[DOCUMENTS][0] |= {"wikidata": 42}
+    assert check_dataset(data_set.write()).documents["aster"] == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("url", 7, "wrong type (field 'url'); expected a string; got 7"),
+        ("url", ["https://x"], "wrong type (field 'url')"),
+        ("url", "", "empty (field 'url'); expected a non-empty string"),
+        ("url", "\ud800", "half of a surrogate pair (field 'url')"),
+        ("aliases", "P0", "wrong type (field 'aliases'); expected a list of strings; got P0"),
+        ("aliases", {"en": "P0"}, "wrong type (field 'aliases'); expected a list of strings"),
+        ("aliases", ["P0", None], "wrong type (field 'aliases[1]'); expected a string; got None"),
+        ("types", ["page", ""], "empty (field 'types[1]'); expected a non-empty string"),
+        ("types", [["page"]], "wrong type (field 'types[0]'); expected a string"),
+    ],
+)
+def test_optional_field_of_the_wrong_type_is_an_error(
+    data_set: DataSetFiles, field: str, value: object, problem: str
+) -> None:
+    data_set.files[DOCUMENTS][1] |= EXTRA | {field: value}
+    with pytest.raises(DataError) as raised:
+        check_dataset(data_set.write())
+    assert str(raised.value).startswith(f"{DOCUMENTS}:2: {problem}")
+
+
 def test_valid_is_read_from_val(data_set: DataSetFiles) -> None:
     first = next(Dataset(data_set.write()).mentions("valid"))
     assert first == Mention("m-brine-0", "brine-0", "brine", 7, 8, "Page 1", "brine-1", "HIGH_OVERLAP", line=1)

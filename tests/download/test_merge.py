@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.data_set_files import DataSetFiles, document, mention
-from zeshel_tasks.data.zeshel import check_dataset
+from zeshel_tasks.data.zeshel import Dataset, check_dataset
 from zeshel_tasks.download.merge import Part, merge
 from zeshel_tasks.errors import ConfigError, DataError
 
@@ -52,6 +52,14 @@ def test_splits_are_as_given_and_mentions_stand_in_the_order_of_the_data_sets(
         "heldout_train_seen": {"delta": 1},
     }
     assert worlds_of(out, "train.json") == ["aster"] * 2 + ["delta"] * 2
+
+
+def test_url_aliases_and_types_of_documents_are_kept(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+    extra = {"url": "https://wiki.example/0", "aliases": ["zero"], "types": ["page"]}
+    wiki.files["documents/delta.json"][0] |= extra
+    merge([zeshel, Part("wiki", wiki.write())], {}, out)
+    first = next(Dataset(out).documents("delta"))
+    assert (first.url, first.aliases, first.types) == (extra["url"], ("zero",), ("page",))
 
 
 def test_an_assigned_world_goes_to_its_split_as_a_whole(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:

@@ -53,6 +53,28 @@ class Record:
             raise self.error("empty", field=field, expected="a non-empty string", got="''")
         return value
 
+    def optional_name(self, field: str) -> str | None:
+        """A non-empty string, or None if the field is missing or null.
+
+        Raises:
+            DataError: empty, or anything else.
+        """
+        return None if self.values.get(field) is None else self.name(field)
+
+    def names(self, field: str) -> tuple[str, ...]:
+        """A list of non-empty strings; an empty list if the field is missing or null.
+
+        Raises:
+            DataError: not a list, or an item that is not a non-empty string.
+        """
+        values = self.values.get(field)
+        if values is None:
+            return ()
+        if not isinstance(values, list):
+            raise self.error("wrong type", field=field, expected="a list of strings", got=values)
+        items = Record({f"{field}[{number}]": value for number, value in enumerate(values)}, self.file, self.line)
+        return tuple(map(items.name, items.values))
+
     def index(self, field: str) -> int:
         """A field that must be a non-negative integer.
 

@@ -4,6 +4,7 @@
     mentions/<split>.json          {"mention_id", "context_document_id", "corpus", "start_index", "end_index",
                                     "text", "label_document_id", "category"} a line
 
+A document may also have "url" (string), "aliases" and "types" (lists of strings). Other fields are ignored.
 Tokens are what single spaces separate; ``start_index`` and ``end_index`` count them from 0, both inclusive.
 Source: Logeswaran et al. 2019, "Zero-Shot Entity Linking by Reading Entity Descriptions".
 """
@@ -34,11 +35,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """An entity of a world: its page."""
+    """An entity of a world: its page.
+
+    Attributes:
+        url: address of the page; None if unknown.
+        aliases: other names of the entity.
+        types: classes of the entity, such as ``person``.
+    """
 
     document_id: str
     title: str
     text: str
+    url: str | None = None
+    aliases: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +116,21 @@ class Dataset:
         """The entities of a world, in file order: a document's position is its ``label_id``.
 
         Raises:
-            DataError: a broken line, a missing or mistyped field, a ``document_id`` that occurs twice.
+            DataError: a broken line, a missing field or one of the wrong type, a ``document_id`` that occurs twice.
         """
         first_line: dict[str, int] = {}
         file = f"documents/{world}.json"
         for record in read_records(self.root / file, self.shown(file)):
             document_id = record.name("document_id")
             _check_new(record, "document_id", document_id, first_line)
-            yield Document(document_id, record.text("title"), record.text("text"))
+            yield Document(
+                document_id=document_id,
+                title=record.text("title"),
+                text=record.text("text"),
+                url=record.optional_name("url"),
+                aliases=record.names("aliases"),
+                types=record.names("types"),
+            )
 
     def mentions(self, split: Split, on_bad_line: BadLine | None = None) -> Iterator[Mention]:
         """The mentions of a split, in file order.
