@@ -15,8 +15,8 @@ from zeshel_tasks import __version__
 from zeshel_tasks.cli import main
 from zeshel_tasks.config import STAGE_CONFIGS
 from zeshel_tasks.errors import EXIT_TRY_AGAIN
-from zeshel_tasks.pipeline.contract import Stage
 from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.pipeline.stage import Stage
 from zeshel_tasks.store import Manifest, open_run
 
 COMMANDS = [*STAGES, "pipeline", "show", "export-blink", "make-sample-worlds", "make-small-bert"]

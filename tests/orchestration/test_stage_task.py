@@ -6,14 +6,16 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from zeshel_tasks.errors import EXIT_CONFIG
-from zeshel_tasks.orchestration.stage_task import Stage, command_line, failure, finish
+from zeshel_tasks.orchestration.stage_task import command_line, failure, finish
+from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.pipeline.stage import Step
 
 HOSTILE = ["a b", "$(touch /tmp/owned)", "; rm -rf /", "'\"`", "--preset=smoke", "-h", "ünïcode", "*"]
 
 
 def test_a_stage_is_named_as_its_record_in_a_run() -> None:
-    assert Stage("eval-biencoder", "test").name == "eval-biencoder-test"
-    assert Stage("train-biencoder").name == "train-biencoder"
+    assert Step(STAGES["eval-biencoder"], "test").name == "eval-biencoder-test"
+    assert Step(STAGES["train-biencoder"]).name == "train-biencoder"
 
 
 def test_only_what_differs_from_the_preset_and_concerns_the_stage_is_passed() -> None:
@@ -27,7 +29,7 @@ def test_only_what_differs_from_the_preset_and_concerns_the_stage_is_passed() ->
         "eval_biencoder.top_k": 8,
         "gpus": 1,
     }
-    assert command_line(Stage("train-biencoder"), "s3://b/runs/r", params) == [
+    assert command_line(Step(STAGES["train-biencoder"]), "s3://b/runs/r", params) == [
         "train-biencoder",
         "--run=s3://b/runs/r",
         "--preset=smoke",
@@ -36,7 +38,7 @@ def test_only_what_differs_from_the_preset_and_concerns_the_stage_is_passed() ->
         "--learning_rate=2e-05",
         "--shuffle=true",
     ]
-    assert command_line(Stage("eval-biencoder", "valid"), "/r", params)[2:] == [
+    assert command_line(Step(STAGES["eval-biencoder"], "valid"), "/r", params)[2:] == [
         "--preset=smoke",
         "--split=valid",
         "--top_k=8",
@@ -45,19 +47,19 @@ def test_only_what_differs_from_the_preset_and_concerns_the_stage_is_passed() ->
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_a_hostile_string_stays_one_argument(value: str) -> None:
-    arguments = command_line(Stage("download"), "/r", {"preset": "smoke", "download.source": value})
+    arguments = command_line(Step(STAGES["download"]), "/r", {"preset": "smoke", "download.source": value})
     assert arguments == ["download", "--run=/r", "--preset=smoke", f"--source={value}"]
 
 
 def test_a_string_with_a_line_break_is_refused_before_anything_starts() -> None:
     with pytest.raises(AirflowFailException, match=r"source: expected a name in UTF-8 without control characters"):
-        command_line(Stage("download"), "/r", {"preset": "smoke", "download.source": "line\nbreak"})
+        command_line(Step(STAGES["download"]), "/r", {"preset": "smoke", "download.source": "line\nbreak"})
 
 
 def test_the_command_line_takes_a_hostile_string_for_what_it_is() -> None:
     """By way of sha256, which refuses them all and says what it got."""
     for value in ("a b", "$(id)", "'\"`", "--preset=smoke", "-h", "ünïcode"):
-        argument = command_line(Stage("download"), "/r", {"preset": "smoke", "download.source": value})[-1]
+        argument = command_line(Step(STAGES["download"]), "/r", {"preset": "smoke", "download.source": value})[-1]
         command = [
             sys.executable,
             "-m",
@@ -73,7 +75,7 @@ def test_the_command_line_takes_a_hostile_string_for_what_it_is() -> None:
 
 def test_params_that_make_no_recipe_fail_the_task_without_a_retry() -> None:
     with pytest.raises(AirflowFailException, match=r"download: bad configuration.*\n.*no such setting"):
-        command_line(Stage("download"), "/r", {"train_biencoder.epochs": 3})
+        command_line(Step(STAGES["download"]), "/r", {"train_biencoder.epochs": 3})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_params_that_make_no_recipe_fail_the_task_without_a_retry() -> None:
     ],
 )
 def test_an_exit_code_decides_about_retries(exit_code: int, retried: bool, words: str) -> None:
-    error = failure(Stage("convert"), exit_code, ["mentions/val.json:3: broken"])
+    error = failure(Step(STAGES["convert"]), exit_code, ["mentions/val.json:3: broken"])
     assert isinstance(error, AirflowException)
     assert isinstance(error, AirflowFailException) is not retried
     assert words in str(error)
@@ -98,5 +100,5 @@ def test_an_exit_code_decides_about_retries(exit_code: int, retried: bool, words
 
 def test_exit_code_0_without_a_manifest_is_not_success(tmp_path: Any) -> None:
     with pytest.raises(AirflowException, match="no manifest is committed") as caught:
-        finish(Stage("convert"), f"{tmp_path}/runs/r", 0, ["bye"], {})
+        finish(Step(STAGES["convert"]), f"{tmp_path}/runs/r", 0, ["bye"], {})
     assert not isinstance(caught.value, AirflowFailException)

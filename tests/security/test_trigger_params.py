@@ -16,7 +16,9 @@ from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 from zeshel_tasks.orchestration.process.operator import _child_environment
 from zeshel_tasks.orchestration.settings import path_safe
-from zeshel_tasks.orchestration.stage_task import Stage, command_line
+from zeshel_tasks.orchestration.stage_task import command_line
+from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.text.safe_text import quoted
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +30,7 @@ HOSTILE = {
     "flag": "--run={canary} --preset=blink",
     "unicode": "/no/\u202e\u2028\u00e9\U0001f600",
 }
-DOWNLOAD = Stage("download")
+DOWNLOAD = Step(STAGES["download"])
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from zeshel_tasks.pipeline.contract import Job, Stage
+from zeshel_tasks.pipeline.job import Job, Work
+from zeshel_tasks.pipeline.stage import Stage
 from zeshel_tasks.store import Metrics
 
 
@@ -13,19 +13,19 @@ from zeshel_tasks.store import Metrics
 class FakeStage(Stage):
     """A stage under a real one's name whose work is the test's; ``jobs`` are those that it was given."""
 
-    does: Callable[[Job], Metrics] = lambda job: {}
+    work: Work = field(init=False)
+    does: Work = lambda job: {}
     jobs: list[Job] = field(default_factory=list)
 
-    @property
-    def work(self) -> Callable[[Job], Metrics]:
+    def __post_init__(self) -> None:
         def work(job: Job) -> Metrics:
             self.jobs.append(job)
             return self.does(job)
 
-        return work
+        object.__setattr__(self, "work", work)
 
 
-def leaves(text: str) -> Callable[[Job], Metrics]:
+def leaves(text: str) -> Work:
     """Work that leaves one file."""
 
     def work(job: Job) -> Metrics:

@@ -188,7 +188,7 @@ def test_another_champion_than_was_compared_with_is_left_alone(
         return swap(self, candidate)
 
     monkeypatch.setattr(Champions, "promote", beaten_to_it)
-    with pytest.raises(TryAgain, match="champion has changed while it was read"):
+    with pytest.raises(TryAgain, match="champion has changed since the model was compared"):
         run_stage(STAGES["promote"], run.address, recipe)
     run_stage(STAGES["promote"], run.address, recipe)
     decision = manifest_of(run, "promote").metrics

@@ -28,10 +28,11 @@ from tests.store.faulty_s3 import (
 from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, StoreUnavailable, TryAgain, ZeshelError
-from zeshel_tasks.pipeline import contract
+from zeshel_tasks.pipeline import commit as commit_module
 from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.store import Artifact, Attempt, Manifest, Run, open_run, s3
+from zeshel_tasks.store import Artifact, Attempt, Manifest, Metrics, Run, open_run, s3
 from zeshel_tasks.store.artifacts import read_manifest
 from zeshel_tasks.store.s3 import S3Store
 
@@ -73,7 +74,7 @@ def _no_waiting(aws_environment: pytest.MonkeyPatch) -> None:
     """As many attempts as in production, without the pauses between them."""
     aws_environment.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0)
     aws_environment.setattr(s3, "READ_TIMEOUT_SECONDS", 0.3)
-    aws_environment.setattr(contract, "COMMIT_PAUSES", (0, 0))
+    aws_environment.setattr(commit_module, "COMMIT_PAUSES", (0, 0))
     aws_environment.setenv("AWS_MAX_ATTEMPTS", "5")
 
 
@@ -190,7 +191,7 @@ def test_what_lasts_ends_the_stage_in_one_line_and_loses_nothing(
     run = f"{behind_proxy(lambda request, forward: trouble(request, forward)).address}/runs/r"
     work = leaves("data")
 
-    def then_it_breaks(job: contract.Job) -> contract.Metrics:
+    def then_it_breaks(job: Job) -> Metrics:
         metrics = work(job)
         broken[0] = True
         return metrics
@@ -234,7 +235,7 @@ def test_a_store_that_comes_back_within_a_quarter_of_an_hour_gets_the_work(
     trouble = Trouble(lambda: refuses(503, "SlowDown"), lambda request: down[0])
     run = f"{behind_proxy(trouble).address}/runs/r"
 
-    def then_it_is_down(job: contract.Job) -> contract.Metrics:
+    def then_it_is_down(job: Job) -> Metrics:
         down[0] = True
         return leaves("data")(job)
 
@@ -244,8 +245,8 @@ def test_a_store_that_comes_back_within_a_quarter_of_an_hour_gets_the_work(
 
     stage = FakeStage("download", does=then_it_is_down)
 
-    aws_environment.setattr(contract, "COMMIT_PAUSES", (5, 10, 20, 40))
-    aws_environment.setattr("zeshel_tasks.pipeline.contract.time.sleep", comes_back)
+    aws_environment.setattr(commit_module, "COMMIT_PAUSES", (5, 10, 20, 40))
+    aws_environment.setattr("zeshel_tasks.pipeline.commit.time.sleep", comes_back)
     manifest = run_stage(stage, run, recipe)
     fault("store: down at the commit", trouble.injected)
     assert slept == [5, 10, 20]
@@ -287,7 +288,7 @@ def test_a_random_mix_of_faults_ends_right_or_with_a_typed_error(
         assert content in (b"data", b"data, copied"), name
 
 
-def copies(job: contract.Job) -> contract.Metrics:
+def copies(job: Job) -> Metrics:
     return leaves(job.inputs["download"].path("result.txt").read_text() + ", copied")(job)
 
 

@@ -18,8 +18,9 @@ from tests.stages.fake_stage import FakeStage
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
 from zeshel_tasks.cli import _stop, _ToldToStop
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.pipeline import contract
-from zeshel_tasks.pipeline.contract import Job, run_stage
+from zeshel_tasks.pipeline import commit
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Metrics, open_run, s3
 from zeshel_tasks.store.s3 import S3Store
@@ -34,7 +35,7 @@ def _small_parts_without_waiting(aws_environment: pytest.MonkeyPatch) -> None:
     """5 MiB is the smallest part that S3 takes; two at a time, so that some are still to come when one fails."""
     parts = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20, max_concurrency=2)
     aws_environment.setattr(s3, "_TRANSFER", parts)
-    aws_environment.setattr(contract, "COMMIT_PAUSES", ())
+    aws_environment.setattr(commit, "COMMIT_PAUSES", ())
     aws_environment.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0)
     aws_environment.setenv("AWS_MAX_ATTEMPTS", "3")
 

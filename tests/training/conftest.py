@@ -12,12 +12,13 @@ from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import tokenize_pairs
 from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.models.bert import load_tokenizer
-from zeshel_tasks.pipeline.contract import Job, run_stage
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.job import Job, Target
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages import train_biencoder, train_crossencoder
 from zeshel_tasks.stages.inputs import candidate_sets, tokenize_worlds
-from zeshel_tasks.store import Attempt, Run, open_run
+from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.training.fit import BuildObjective, Fit
 
 
@@ -42,7 +43,7 @@ def entity_tables(pair_tables: Path, golden: Path, raw_archive: Path) -> dict[st
     folder = pair_tables / "entities"
     run = open_run(f"{pair_tables}/runs/r")
     inputs = {name: run.artifact(name, pair_tables / "cache") for name in STAGES["train-biencoder"].inputs}
-    job = Job(run, build_recipe("smoke"), None, inputs, Attempt(run.store, "x"), "x", "x", pair_tables)
+    job = Job(run, build_recipe("smoke"), inputs, Target("x", None, {}, {}), pair_tables)
     tokenize_worlds(job, "train", Tokens(load_tokenizer(golden / "bert", lowercase=True)), 32, folder)
     return load_worlds(folder)
 
@@ -98,7 +99,7 @@ def set_tables(finished_run: Run, small_recipe: Recipe, golden: Path, tmp_path_f
     """Folders train and valid with the best 8 candidates that a finished run has retrieved, 32 tokens each."""
     folder = tmp_path_factory.mktemp("sets")
     inputs = {name: finished_run.artifact(name, folder / "cache") for name in STAGES["train-crossencoder"].inputs}
-    job = Job(finished_run, small_recipe, None, inputs, Attempt(finished_run.store, "x"), "x", "x", folder)
+    job = Job(finished_run, small_recipe, inputs, Target("x", None, {}, {}), folder)
     tokens = Tokens(load_tokenizer(golden / "bert", lowercase=True))
     for split in ("train", "valid"):
         sets = candidate_sets(job, split, tokens, 32, 32, folder / split)

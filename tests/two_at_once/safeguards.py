@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 from tests.two_at_once.situations import Witness
 from zeshel_tasks.pipeline import contract
+from zeshel_tasks.pipeline.job import Target
 from zeshel_tasks.store import Manifest, Run, Store, artifacts, garbage
 from zeshel_tasks.store.artifacts import manifest_key, read_manifest_now
 
@@ -17,12 +18,11 @@ def without_a_second_look_by_the_run() -> AbstractContextManager[object]:
 
     def made_or_reused(
         run: Run,
-        facts: contract._Facts,
+        target: Target,
         make: Callable[[], Manifest],
         record: Callable[[Manifest, bool], None],
-        is_true: Callable[[Manifest], bool] = lambda _: True,
     ) -> tuple[Manifest, bool]:
-        found = artifacts.read_manifest(run.store, facts.folder)
+        found = artifacts.read_manifest(run.store, target.folder)
         manifest = found or make()
         record(manifest, found is not None)
         return manifest, found is not None

@@ -11,7 +11,8 @@ from tests.store.wrapped import AgedStore
 from tests.two_at_once.baton import Baton, Killed
 from zeshel_tasks.champion.champions import champion_folders
 from zeshel_tasks.errors import CorruptArtifact
-from zeshel_tasks.pipeline.contract import Job, derived_artifact, run_stage
+from zeshel_tasks.pipeline.contract import derived_artifact, run_stage
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Artifact, Manifest, Metrics, Run, Store
 from zeshel_tasks.store.artifacts import manifest_key, read_manifest_now

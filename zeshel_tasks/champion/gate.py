@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zeshel_tasks.champion.champions import Champions
+from zeshel_tasks.champion.champions import Champion, Champions
 from zeshel_tasks.config import PromoteConfig
 from zeshel_tasks.store import Metrics
 
@@ -40,18 +40,22 @@ def decide_now(champions: Champions, crossencoder: str, compared: Metrics, confi
         compared: what ``compare`` measured of it.
         config: margin and bound.
     """
-    rolled_back, rival, then = (
-        champions.rolled_back(crossencoder),
-        champions.rival_of(crossencoder),
-        compared["champion"],
-    )
+    rolled_back = champions.rolled_back(crossencoder)
     if rolled_back is not None:
         reason = f"this model was taken back at {rolled_back.at}: {rolled_back.reason}"
-    elif (rival and rival.crossencoder) != (then and then["crossencoder"]):
+    elif not is_compared_with(champions.rival_of(crossencoder), compared):
         reason = "the champion is another one than it was compared with: clear `compare` and what follows it"
     else:
         return decide(compared, config)
     return {"promoted": False, "reason": reason, **compared}
+
+
+def is_compared_with(rival: Champion | None, compared: Metrics) -> bool:
+    """Whether ``compare`` measured the model against this champion, or against none."""
+    champion = compared["champion"]
+    if rival is None or champion is None:
+        return rival is champion
+    return bool(rival.crossencoder == champion["crossencoder"])
 
 
 def shown_comparison(metrics: Metrics) -> str:

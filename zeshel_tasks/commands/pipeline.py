@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from zeshel_tasks.config import Recipe
-from zeshel_tasks.pipeline.contract import has_split, run_stage
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.lineage import has_split
 from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.store import open_run
 

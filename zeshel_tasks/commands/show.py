@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zeshel_tasks.errors import ConfigError, DataError
-from zeshel_tasks.pipeline.contract import has_split
+from zeshel_tasks.pipeline.lineage import has_split
 from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
 from zeshel_tasks.text.redaction import recorded

@@ -13,8 +13,14 @@ from zeshel_tasks.champion.gate import decide_now
 from zeshel_tasks.orchestration.params import recipe_of, run_config_of
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.orchestration.web.links import report_page
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.store import Metrics, open_run
 from zeshel_tasks.text.safe_text import one_line
+
+DOC = (
+    "With the Param `approve`, waits for a person if the model is better than the champion; *Required Actions* shows "
+    "the figures of both models. *Reject* skips `promote`. Without the Param the task succeeds at once."
+)
 
 
 class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
@@ -27,7 +33,7 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not
     ui_color = "#f6ead1"
 
     def __init__(self, *, store: str, **kwargs: Any) -> None:
-        super().__init__(task_id="approve", subject="Promote this model?", **kwargs)
+        super().__init__(task_id="approve", subject="Promote this model?", doc_md=DOC, **kwargs)
         self.store = store
 
     def execute(self, context: Any) -> Any:
@@ -51,7 +57,7 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not
         if not decision["promoted"]:
             self.log.info("nobody is asked, since it will not be promoted: %s", decision["reason"])
             return None
-        self.body = "\n".join(_question(run.address, report_page(context["run_id"], "compare"), decision))
+        self.body = "\n".join(_question(run.address, report_page(context["run_id"], STAGES["compare"]), decision))
         return super().execute(context)
 
 

@@ -16,34 +16,14 @@ from zeshel_tasks.orchestration.approval import ApprovePromotion
 from zeshel_tasks.orchestration.params import dag_params
 from zeshel_tasks.orchestration.process.operator import StageProcessOperator
 from zeshel_tasks.orchestration.settings import Deployment
-from zeshel_tasks.orchestration.stage_task import Stage
-
-DOCS = {
-    "download": "Downloads the archive, unpacks it safely and checks that it is a ZESHEL data set. Wrong address, "
-    "checksum or content: exit code 3 or 2. Server down: 75.",
-    "convert": "Writes the mentions with their contexts in BLINK's format. A broken mention stops it with file, line "
-    "and field, unless `convert.on_bad_mention` is `skip`.",
-    "train-biencoder": "Trains the two towers and keeps the best epoch. A retry goes on from the last checkpoint. Out "
-    "of memory: lower `train_biencoder.train_batch_size` or raise `gradient_accumulation_steps`.",
-    "eval-biencoder": "Encodes each world's entities, retrieves the top candidates for every mention of the split and "
-    "measures recall@k. The candidates are the cross-encoder's input.",
-    "train-crossencoder": "Trains the re-ranker on the candidates of train and keeps the best epoch on valid. A "
-    "retry goes on from the last checkpoint.",
-    "eval-crossencoder": "Re-ranks the split's candidates and measures normalized and unnormalized accuracy.",
-    "compare": "Evaluates the champion on the same test mentions, where that was not done before, and compares: paired "
-    "bootstrap, by world. Without a champion there is nothing to do.",
-    "report": "Writes `report/metrics.json` and `report/index.html` from the other stages' manifests.",
-    "approve": "With the Param `approve`, waits for a person where the model is better than the champion; *Required "
-    "Actions* shows both models' figures. *Reject* leaves out `promote`. Without the Param it is green at once.",
-    "promote": "Makes the model the champion (`models/champion.json`) if it is better: see `promote.margin` and "
-    "`promote.max_world_drop`. The decision and the reason are in its log and its XCom; `zeshel rollback` goes back.",
-}
+from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.pipeline.stage import Step
 
 
 class TaskMaker(Protocol):
     """Makes the task of a stage in the DAG that is being written."""
 
-    def __call__(self, command: str, split: Split | None = None, **kwargs: Any) -> BaseOperator: ...
+    def __call__(self, name: str, split: Split | None = None, **kwargs: Any) -> BaseOperator: ...
 
 
 def dag_arguments(deployment: Deployment) -> dict[str, Any]:
@@ -101,15 +81,16 @@ def _asset(uri: str) -> Asset:
 
 def approval(deployment: Deployment) -> BaseOperator:
     """The task in which a person may have to agree before ``promote``."""
-    return ApprovePromotion(store=deployment.store, notifiers=question_notifiers(deployment), doc_md=DOCS["approve"])
+    return ApprovePromotion(store=deployment.store, notifiers=question_notifiers(deployment))
 
 
 def task_maker(deployment: Deployment) -> TaskMaker:
     """``stage_task("eval-biencoder", "test")`` makes that stage's task, run by the deployment's runner."""
     operator = _operator(deployment)
 
-    def stage_task(command: str, split: Split | None = None, **kwargs: Any) -> BaseOperator:
-        return operator(Stage(command, split), doc_md=DOCS[command], **kwargs)
+    def stage_task(name: str, split: Split | None = None, **kwargs: Any) -> BaseOperator:
+        stage = STAGES[name]
+        return operator(Step(stage, split), doc_md=f"{stage.summary} {stage.notes}", **kwargs)
 
     return stage_task
 
@@ -117,8 +98,8 @@ def task_maker(deployment: Deployment) -> TaskMaker:
 def _operator(deployment: Deployment) -> Callable[..., BaseOperator]:
     """The one place that knows which runners there are."""
     if deployment.runner == "process":
-        return lambda stage, **kwargs: StageProcessOperator(
-            stage=stage, store=deployment.store, grace_seconds=deployment.grace_seconds, **kwargs
+        return lambda step, **kwargs: StageProcessOperator(
+            step=step, store=deployment.store, grace_seconds=deployment.grace_seconds, **kwargs
         )
     if deployment.pods is None:
         raise ConfigError(
@@ -127,4 +108,4 @@ def _operator(deployment: Deployment) -> Callable[..., BaseOperator]:
     from zeshel_tasks.orchestration.pods.operator import StagePodOperator  # not at import: Kubernetes' client is heavy
 
     pods = deployment.pods
-    return lambda stage, **kwargs: StagePodOperator(stage=stage, store=deployment.store, pods=pods, **kwargs)
+    return lambda step, **kwargs: StagePodOperator(step=step, store=deployment.store, pods=pods, **kwargs)

@@ -10,16 +10,18 @@ import json
 import logging
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from airflow.sdk.log import mask_secret
 
-from zeshel_tasks.config import STAGE_CONFIGS, EncoderConfig, Split
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK, EXIT_TRY_AGAIN, ZeshelError
 from zeshel_tasks.orchestration.params import DEFAULT_PRESET, recipe_of, recipe_overrides
+from zeshel_tasks.pipeline.contract import reuse_stage
+from zeshel_tasks.pipeline.lineage import has_split
+from zeshel_tasks.pipeline.stage import Step
+from zeshel_tasks.store import open_run
 from zeshel_tasks.text.redaction import secrets_of
 
 log = logging.getLogger(__name__)
@@ -34,45 +36,12 @@ SIGNALS: dict[int, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One task of the DAG: a stage, of one split where it has splits.
-
-    Args:
-        command: the stage's name on the command line (``eval-biencoder``).
-        split: ``train``, ``valid``, ``test``, or None.
-    """
-
-    command: str
-    split: Split | None = None
-
-    @property
-    def name(self) -> str:
-        """Task id, and the name of the stage's record in a run (``eval-biencoder-test``)."""
-        return f"{self.command}-{self.split}" if self.split else self.command
-
-    @property
-    def config_name(self) -> str:
-        """The stage's name in ``config.py``."""
-        return self.command.replace("-", "_")
-
-    @property
-    def runs_a_model(self) -> bool:
-        """Whether a GPU is of use to it."""
-        return STAGE_CONFIGS[self.config_name].runs_a_model
-
-    @property
-    def trains(self) -> bool:
-        """Whether it can use more than one GPU."""
-        return issubclass(STAGE_CONFIGS[self.config_name], EncoderConfig)
-
-    @property
-    def asset(self) -> Asset:
-        """What the task produces: each event carries the metrics, and other DAGs can be scheduled on it."""
-        return Asset(name=f"zeshel-{self.name}", group="zeshel")
+def asset_of(step: Step) -> Asset:
+    """What the step's task produces: each event carries the metrics, and other DAGs can be scheduled on it."""
+    return Asset(name=f"zeshel-{step.name}", group="zeshel")
 
 
-def command_line(stage: Stage, run: str, params: Mapping[str, Any]) -> list[str]:
+def command_line(step: Step, run: str, params: Mapping[str, Any]) -> list[str]:
     """The arguments of ``zeshel`` for this stage: a list, never a shell string.
 
     Each setting is one argument ``--name=value``, so that a value with spaces, quotes or a leading dash stays
@@ -85,12 +54,12 @@ def command_line(stage: Stage, run: str, params: Mapping[str, Any]) -> list[str]
     for secret in {secret for text in texts if isinstance(text, str) for secret in secrets_of(text)}:
         mask_secret(secret)
     try:
-        overrides = recipe_overrides(params)[stage.config_name]
+        overrides = recipe_overrides(params)[step.stage.settings]
     except ZeshelError as error:
-        raise AirflowFailException(f"{stage.name}: bad configuration, not retried:\n{error}") from error
-    arguments = [stage.command, f"--run={run}", f"--preset={params.get('preset') or DEFAULT_PRESET}"]
-    if stage.split:
-        arguments.append(f"--split={stage.split}")
+        raise AirflowFailException(f"{step.name}: bad configuration, not retried:\n{error}") from error
+    arguments = [step.stage.name, f"--run={run}", f"--preset={params.get('preset') or DEFAULT_PRESET}"]
+    if step.split:
+        arguments.append(f"--split={step.split}")
     return arguments + [
         f"--{name}={_text(item)}"
         for name, value in overrides.items()
@@ -98,49 +67,43 @@ def command_line(stage: Stage, run: str, params: Mapping[str, Any]) -> list[str]
     ]
 
 
-def skip_without_split(stage: Stage, run: str) -> None:
+def skip_without_split(step: Step, run: str) -> None:
     """Ends the task where the data set does not have the stage's split, which it need not have.
 
     Raises:
         AirflowSkipException: it does not.
     """
-    from zeshel_tasks.pipeline.contract import has_split
-    from zeshel_tasks.store import open_run
-
-    if stage.split is None:
+    if step.split is None:
         return
     try:
-        there = has_split(open_run(run), stage.split)
+        there = has_split(open_run(run), step.split)
     except ZeshelError as error:
-        log.info("%s: the stage itself is to see whether there is such a split: %s", stage.name, error)
+        log.info("%s: the stage itself is to see whether there is such a split: %s", step.name, error)
         return
     if not there:
-        raise AirflowSkipException(f"the data set has no {stage.split}")
+        raise AirflowSkipException(f"the data set has no {step.split}")
 
 
-def finish_if_done(stage: Stage, run: str, context: Any) -> dict[str, Any] | None:
+def finish_if_done(step: Step, run: str, context: Any) -> dict[str, Any] | None:
     """The metrics of a stage whose artifact is in the store already: it needs no process, no pod, no GPU.
 
     None where there is work to do, or where that cannot be told from here: the stage itself finds out then.
     """
-    from zeshel_tasks.pipeline.contract import reuse_stage
-    from zeshel_tasks.pipeline.registry import STAGES
-
     recipe = recipe_of(context["params"])
     asking = recipe.download.model_copy(update={"max_download_minutes": _MINUTES_TO_ASK})
     try:
-        manifest = reuse_stage(STAGES[stage.command], run, recipe.model_copy(update={"download": asking}), stage.split)
+        manifest = reuse_stage(step.stage, run, recipe.model_copy(update={"download": asking}), step.split)
     except (ZeshelError, OSError) as error:  # a path of the stages' machine may be another user's on this one
-        log.info("%s: the stage itself is to see whether it is done: %s", stage.name, error)
+        log.info("%s: the stage itself is to see whether it is done: %s", step.name, error)
         return None
-    return None if manifest is None else finish(stage, run, EXIT_OK, [], context)
+    return None if manifest is None else finish(step, run, EXIT_OK, [], context)
 
 
-def finish(stage: Stage, run: str, exit_code: int, last_lines: Sequence[str], context: Any) -> dict[str, Any]:
+def finish(step: Step, run: str, exit_code: int, last_lines: Sequence[str], context: Any) -> dict[str, Any]:
     """Judges a stage that ended: its metrics if it is done, an exception otherwise.
 
     Args:
-        stage: which one.
+        step: the step that ended.
         run: the run's address.
         exit_code: as in :mod:`zeshel_tasks.errors`; negative for a signal.
         last_lines: what the stage said last, its errors if there were any; shown in the exception.
@@ -151,29 +114,27 @@ def finish(stage: Stage, run: str, exit_code: int, last_lines: Sequence[str], co
         AirflowException: any other failure, and exit code 0 without a committed manifest; Airflow retries.
     """
     if exit_code != EXIT_OK:
-        raise failure(stage, exit_code, last_lines)
-    from zeshel_tasks.store import open_run  # not at import: boto3 is heavy, and the DAG processor does not need it
-
-    manifest = open_run(run).manifest(stage.name)
+        raise failure(step, exit_code, last_lines)
+    manifest = open_run(run).manifest(step.name)
     if manifest is None:
-        problem = f"{stage.name}: ended with exit code 0, but no manifest is committed at {run}"
+        problem = f"{step.name}: ended with exit code 0, but no manifest is committed at {run}"
         raise AirflowException(with_lines(f"{problem}; expected one, so this task is not done", last_lines))
-    event = context["outlet_events"][stage.asset]
+    event = context["outlet_events"][asset_of(step)]
     event.extra = {"run": run, "fingerprint": manifest.fingerprint, "metrics": manifest.metrics}
     return dict(manifest.metrics)
 
 
-def failure(stage: Stage, exit_code: int, last_lines: Sequence[str]) -> AirflowException:
+def failure(step: Step, exit_code: int, last_lines: Sequence[str]) -> AirflowException:
     """The exception that tells Airflow what to do, and a person why."""
     if exit_code in NO_RETRY:
-        problem = f"{stage.name}: {NO_RETRY[exit_code]} (exit code {exit_code}), not retried"
+        problem = f"{step.name}: {NO_RETRY[exit_code]} (exit code {exit_code}), not retried"
         return AirflowFailException(with_lines(problem, last_lines))
     if exit_code == EXIT_TRY_AGAIN:
-        problem = f"{stage.name}: asks to be tried again (exit code {exit_code})"
+        problem = f"{step.name}: asks to be tried again (exit code {exit_code})"
     elif (number := _signal(exit_code)) is not None:
-        problem = f"{stage.name}: ended by signal {number}{SIGNALS.get(number, '')}"
+        problem = f"{step.name}: ended by signal {number}{SIGNALS.get(number, '')}"
     else:
-        problem = f"{stage.name}: crashed (exit code {exit_code})"
+        problem = f"{step.name}: crashed (exit code {exit_code})"
     return AirflowException(with_lines(problem, last_lines))
 
 

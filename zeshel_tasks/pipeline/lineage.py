@@ -1,4 +1,4 @@
-"""The artifacts that a stage reads: the run's own, all of them made from one another."""
+"""The artifacts that a stage reads: the run's own, each made from the others as they are now."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from zeshel_tasks.config import HELDOUT_SPLITS, Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store import Artifact, Manifest, Run
 
 log = logging.getLogger(__name__)
 
 
-def read_inputs(run: Run, names: Iterable[str], names_if_there: Iterable[str], cache: Path) -> dict[str, Artifact]:
+def read_inputs(run: Run, names: Iterable[str], optional_names: Iterable[str], cache: Path) -> dict[str, Artifact]:
     """The artifacts of a run's stages, by name.
 
     Args:
         run: whose they are.
-        names: those that must be there.
-        names_if_there: those that are read where the run has them, made from the others.
+        names: the steps that must have finished.
+        optional_names: the steps whose artifacts are read if the run has them and they were made from the others.
         cache: for their files.
 
     Raises:
@@ -33,7 +34,7 @@ def read_inputs(run: Run, names: Iterable[str], names_if_there: Iterable[str], c
                 f"{run.address}: {name}: expected one that was made from the run's {source} {now[:12]}, got one from "
                 f"{was[:12]}: {source} was done again, so {name} is to be done again, too"
             )
-    for name in names_if_there:
+    for name in optional_names:
         if run.record(name) is None:
             continue
         artifact = run.artifact(name, cache)
@@ -49,3 +50,11 @@ def outdated_inputs(manifest: Manifest, now: Mapping[str, Manifest]) -> Iterator
     for source, was in manifest.inputs.items():
         if source in now and was != now[source].fingerprint:
             yield source, was, now[source].fingerprint
+
+
+def has_split(run: Run, split: Split | None) -> bool:
+    """Whether the run's data set has this split. A data set need not have the held-out ones."""
+    if split not in HELDOUT_SPLITS:
+        return True
+    downloaded = run.manifest("download")
+    return downloaded is None or split in downloaded.metrics.get("mentions", ())

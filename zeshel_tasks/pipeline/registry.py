@@ -1,146 +1,115 @@
-"""The recipe as a graph: each stage, what it reads, and what decides that its work can be reused.
+"""The recipe: its stages in order, what each reads, and what people are told about it.
 
-Nothing here imports torch: a stage whose artifact exists ends before that.
+The DAG, the command line, tracking, ``zeshel show`` and the links to the report all read this list. Importing it is
+cheap: the modules that do the work are imported when there is work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from zeshel_tasks.config import ALL_SPLITS, HELDOUT_SPLITS, SPLITS
+from zeshel_tasks.pipeline import outside
+from zeshel_tasks.pipeline.stage import Stage, Step, imported
 
-from zeshel_tasks.champion.champions import read_champions
-from zeshel_tasks.config import (
-    ALL_SPLITS,
-    HELDOUT_SPLITS,
-    CompareConfig,
-    DownloadConfig,
-    PromoteConfig,
-    Recipe,
-    Split,
-    TrainBiencoderConfig,
-    TrainCrossencoderConfig,
-)
-from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.location import HubModel, LocalPath, located, model_location, weights_location
-from zeshel_tasks.pipeline.contract import Stage
-from zeshel_tasks.report.results_table import results_table
-from zeshel_tasks.store import Artifact, Metrics, Run
-from zeshel_tasks.store.identity import content_identity
-
-
-def _data_identity(config: DownloadConfig, _: Run) -> dict[str, str]:
-    from zeshel_tasks.download.sources import identities
-
-    return identities(config)
-
-
-def _bert_identity(bert_model: str, run: Run) -> str:
-    location = located("bert_model", bert_model, model_location)
-    if isinstance(location, HubModel):
-        from zeshel_tasks.download.hub import hub_identity
-
-        return hub_identity(location, run.store)
-    if isinstance(location, LocalPath) and not location.path.is_dir():
-        raise ConfigError(f"bert_model: expected a model on the hub or an existing directory, got {bert_model!r}")
-    return content_identity(location)
-
-
-def _biencoder_start(config: TrainBiencoderConfig, run: Run) -> dict[str, str]:
-    return _start(config.bert_model, config.biencoder_weights, run)
-
-
-def _crossencoder_start(config: TrainCrossencoderConfig, run: Run) -> dict[str, str]:
-    return _start(None if config.from_biencoder else config.bert_model, config.crossencoder_weights, run)
-
-
-def _start(bert_model: str | None, weights: str | None, run: Run) -> dict[str, str]:
-    identities = {} if bert_model is None else {"bert_model": _bert_identity(bert_model, run)}
-    return identities if weights is None else identities | {"weights": content_identity(weights_location(weights))}
-
-
-def _champion(_: CompareConfig, run: Run) -> dict[str, str]:
-    own, champions = _crossencoder(run), read_champions(run.store)
-    rival = champions.rival_of(own)
-    return {"champion": "none" if rival is None else rival.crossencoder}
-
-
-def _standing(_: PromoteConfig, run: Run) -> dict[str, str]:
-    own, champions = _crossencoder(run), read_champions(run.store)
-    rival, rolled_back = champions.rival_of(own), champions.rolled_back(own)
-    standing = {"champion": "none" if rival is None else rival.crossencoder}
-    return standing | ({} if rolled_back is None else {"rolled_back": rolled_back.at})
-
-
-def _was_promoted(metrics: Metrics, run: Run) -> bool:
-    """Not so where somebody has put another ``models/champion.json`` into the store since."""
-    return not metrics["promoted"] or read_champions(run.store).knows(_crossencoder(run))
-
-
-def _run_report(
-    run: Run, recipe: Recipe, report: Artifact, inputs: Mapping[str, Artifact]
-) -> Iterable[tuple[str, bytes]]:
-    from zeshel_tasks.report.run_report import run_report
-
-    return run_report(run, recipe, report, inputs)
-
-
-def _crossencoder(run: Run) -> str:
-    record = run.record("train-crossencoder")
-    assert record is not None  # it is an input
-    return record.artifact
-
-
-_EVALUATIONS = (
-    "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
-    "eval-crossencoder-valid", "eval-crossencoder-test",
-)  # fmt: skip
-_OF_HELDOUT = tuple(f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS)
+_DATA = ("download", "convert")
+_MODELS = ("train-biencoder", "train-crossencoder")
+_RANKED = ("valid", "test", *HELDOUT_SPLITS)
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("download", outside=_data_identity),
-        Stage("convert", inputs=("download",)),
-        Stage("train-biencoder", inputs=("download", "convert"), outside=_biencoder_start),
-        Stage("eval-biencoder", inputs=("download", "convert", "train-biencoder"), splits=ALL_SPLITS),
+        Stage(
+            "download",
+            imported("zeshel_tasks.stages.download:work"),
+            "Download the data sets, unpack them safely and check that they have ZESHEL's format.",
+            "Wrong address, checksum or content: exit code 2 or 3. Server down: 75.",
+            section="data",
+            outside=outside.data_sets,
+        ),
+        Stage(
+            "convert",
+            imported("zeshel_tasks.stages.convert:work"),
+            "Convert the mentions and their contexts to BLINK's format.",
+            "A broken mention stops it with file, line and field, unless `convert.on_bad_mention` is `skip`.",
+            section="data",
+            inputs=("download",),
+        ),
+        Stage(
+            "train-biencoder",
+            imported("zeshel_tasks.stages.train_biencoder:work"),
+            "Train the bi-encoder that retrieves candidate entities.",
+            "The best epoch on valid is kept. A retry resumes from the last checkpoint. Out of memory: lower "
+            "`train_biencoder.train_batch_size` or raise `gradient_accumulation_steps`.",
+            section="training",
+            inputs=_DATA,
+            outside=outside.biencoder_start,
+        ),
+        Stage(
+            "eval-biencoder",
+            imported("zeshel_tasks.stages.eval_biencoder:work"),
+            "Retrieve the candidates of each mention and measure recall@k.",
+            "The entities of each world are encoded once. The cross-encoder reads the candidates.",
+            section="retrieval",
+            inputs=(*_DATA, "train-biencoder"),
+            splits=ALL_SPLITS,
+        ),
         Stage(
             "train-crossencoder",
-            inputs=("download", "convert", "train-biencoder", "eval-biencoder-train", "eval-biencoder-valid"),
-            outside=_crossencoder_start,
+            imported("zeshel_tasks.stages.train_crossencoder:work"),
+            "Train the cross-encoder that picks the gold entity among the candidates.",
+            "The best epoch on valid is kept. A retry resumes from the last checkpoint.",
+            section="training",
+            inputs=(*_DATA, "train-biencoder", "eval-biencoder-train", "eval-biencoder-valid"),
+            outside=outside.crossencoder_start,
         ),
         Stage(
             "eval-crossencoder",
-            inputs=("download", "convert", "eval-biencoder-{split}", "train-crossencoder"),
-            splits=("valid", "test", *HELDOUT_SPLITS),
+            imported("zeshel_tasks.stages.eval_crossencoder:work"),
+            "Re-rank the candidates and measure normalized and unnormalized accuracy.",
+            section="linking",
+            inputs=(*_DATA, "eval-biencoder-{split}", "train-crossencoder"),
+            splits=_RANKED,
         ),
         Stage(
             "compare",
-            inputs=(
-                "download",
-                "convert",
-                "train-biencoder",
-                "train-crossencoder",
-                "eval-biencoder-test",
-                "eval-crossencoder-test",
-            ),
-            outside=_champion,
+            imported("zeshel_tasks.stages.compare:work"),
+            "Compare the model with the champion on the same test mentions.",
+            "The champion is evaluated first if it has not been evaluated on these mentions. The intervals come from a "
+            "paired bootstrap. Without a champion there is nothing to do.",
+            section="champion",
+            inputs=(*_DATA, *_MODELS, "eval-biencoder-test", "eval-crossencoder-test"),
+            outside=outside.rival,
         ),
         Stage(
             "report",
-            inputs=("download", "convert", "train-biencoder", "train-crossencoder", *_EVALUATIONS, "compare"),
-            inputs_if_there=_OF_HELDOUT,
-            published=_run_report,
-            shown=results_table,
+            imported("zeshel_tasks.stages.report:work"),
+            "Write the run's report: metrics, charts and mistakes.",
+            "The files are `report/index.html` and `report/metrics.json` in the run's folder.",
+            section="results",
+            inputs=(
+                *_DATA,
+                *_MODELS,
+                *(f"eval-biencoder-{split}" for split in SPLITS),
+                *(f"eval-crossencoder-{split}" for split in SPLITS if split in _RANKED),
+                "compare",
+            ),
+            optional_inputs=tuple(
+                f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS
+            ),
+            deliver=imported("zeshel_tasks.report.run_report:publish_report"),
         ),
         Stage(
             "promote",
-            inputs=("train-biencoder", "train-crossencoder", "compare"),
-            outside=_standing,
-            still_true=_was_promoted,
+            imported("zeshel_tasks.stages.promote:work"),
+            "Make the model the champion if it is better.",
+            "The champion is in `models/champion.json`; see `promote.margin` and `promote.max_world_drop`. The task's "
+            "log and XCom hold the decision and its reason. `zeshel rollback` restores the champion before this one.",
+            section="champion",
+            inputs=(*_MODELS, "compare"),
+            outside=outside.standing,
+            deliver=imported("zeshel_tasks.stages.promote:deliver"),
         ),
     )
 }
 
-RECIPE: tuple[tuple[Stage, Split | None], ...] = tuple(
-    (stage, split) for stage in STAGES.values() for split in stage.splits or (None,)
-)
-"""All stages of a run with their splits, in an order in which each finds its inputs."""
+RECIPE: tuple[Step, ...] = tuple(Step(stage, split) for stage in STAGES.values() for split in stage.splits or (None,))
+"""All steps of a run, in an order in which each finds its inputs."""

@@ -5,6 +5,7 @@ A run that reuses everything gets a report too; a scheduler without torch and nu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
@@ -13,9 +14,20 @@ from zeshel_tasks.config import Recipe
 from zeshel_tasks.report.history import past_runs
 from zeshel_tasks.report.render import render_report
 from zeshel_tasks.report.report_data import ReportData, RunFacts, StageSummary
+from zeshel_tasks.report.results_table import results_table
 from zeshel_tasks.store import Artifact, Manifest, Run
 
+log = logging.getLogger(__name__)
+
 DATA_FILE = "report_data.json"
+
+
+def publish_report(run: Run, recipe: Recipe, report: Artifact, inputs: Mapping[str, Artifact]) -> None:
+    """Writes the run's report into its own folder, and the table of results into the log."""
+    for name, data in run_report(run, recipe, report, inputs):
+        run.publish(name, data)
+    for line in results_table(report.manifest.metrics):
+        log.info("%s", line)
 
 
 def run_report(

@@ -17,7 +17,9 @@ from zeshel_tasks.champion.gate import shown_comparison, shown_figures
 from zeshel_tasks.champion.metrics import ComparedChampion, ComparedGroup, ComparisonMetrics
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.pipeline.contract import Job, artifact_of_others
+from zeshel_tasks.pipeline.contract import artifact_of_others
+from zeshel_tasks.pipeline.job import Job
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.store import Artifact, Metrics, artifact_folder
 from zeshel_tasks.store.artifacts import read_manifest
 
@@ -54,8 +56,6 @@ def work(job: Job) -> Metrics:
 
 def _evaluated(job: Job, champion: Champion) -> Artifact:
     """The champion's predictions for this run's test mentions."""
-    from zeshel_tasks.pipeline.registry import STAGES
-
     recipe = job.recipe.model_copy(
         update={
             stage: getattr(job.recipe, stage).as_recorded(job.inputs[f"{stage.replace('_', '-')}-test"].manifest.config)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zeshel_tasks.data.blink_format import convert_metrics, convert_split
 from zeshel_tasks.data.zeshel import Dataset
-from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.store import Artifact, Metrics
 
 

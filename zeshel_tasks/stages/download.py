@@ -9,7 +9,7 @@ from zeshel_tasks.data.zeshel import check_dataset
 from zeshel_tasks.download.merge import Part, merge
 from zeshel_tasks.download.metrics import DownloadMetrics, SourceMetrics
 from zeshel_tasks.download.sources import obtain
-from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.text.redaction import without_secrets
 

@@ -18,7 +18,8 @@ from zeshel_tasks.evaluation.candidates import retrieve
 from zeshel_tasks.evaluation.encoding import encode_table
 from zeshel_tasks.evaluation.measures import recall_metrics
 from zeshel_tasks.models.biencoder import load_biencoder
-from zeshel_tasks.pipeline.contract import Job, derived_artifact
+from zeshel_tasks.pipeline.contract import derived_artifact
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, world_documents, world_size
 from zeshel_tasks.store import Artifact, Metrics, artifact_folder
 

@@ -22,7 +22,8 @@ from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.evaluation.measures import accuracy_metrics
 from zeshel_tasks.evaluation.rerank import best_candidates, candidate_scores
 from zeshel_tasks.models.crossencoder import load_crossencoder
-from zeshel_tasks.pipeline.contract import Job, derived_artifact
+from zeshel_tasks.pipeline.contract import derived_artifact
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import candidate_sets, split_file
 from zeshel_tasks.store import Artifact, Metrics
 

@@ -11,7 +11,7 @@ from zeshel_tasks.data.candidate_sets import CandidateSets, tokenize_entities
 from zeshel_tasks.data.mention_table import tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Dataset, Document
-from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.store import Artifact
 
 

@@ -10,7 +10,7 @@ from zeshel_tasks.config import Split
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.data.zeshel import Document
-from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.report.report_data import EntityText, Mistake
 from zeshel_tasks.stages.inputs import split_file, world_documents
 

@@ -1,19 +1,22 @@
 """promote: the run's model becomes the champion, if it is better.
 
-The decision is a function of what ``compare`` measured and of two settings. The champion changes by compare-and-swap,
-so a retry finds what an attempt before it did, and two runs never promote over one another.
+The artifact is the decision, a function of what ``compare`` measured, of two settings and of the champion. Delivering
+it changes the champion by compare-and-swap, so a retry finds what an attempt before it did, and two runs never promote
+over one another.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
-from zeshel_tasks.champion.gate import decide_now
+from zeshel_tasks.champion.gate import decide_now, is_compared_with
+from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import TryAgain
-from zeshel_tasks.pipeline.contract import Job
-from zeshel_tasks.store import Metrics, artifact_folder
+from zeshel_tasks.pipeline.job import Job
+from zeshel_tasks.store import Artifact, Metrics, Run, artifact_folder
 
 log = logging.getLogger(__name__)
 
@@ -21,34 +24,49 @@ _SWAPS = 5
 
 
 def work(job: Job) -> Metrics:
-    """Does the stage's work; returns the metrics of its manifest."""
-    own = _folder(job, "train-crossencoder")
-    for _ in range(_SWAPS):
-        champions = read_champions(job.run.store)
-        job.check_outside()
-        if champions.champion is not None and champions.champion.crossencoder == own:
-            # By an attempt that did not live to commit, or by an earlier run of the same model.
-            decision = champions.champion.decision
-            break
-        decision = decide_now(champions, own, job.inputs["compare"].manifest.metrics, job.recipe.promote)
-        if not decision["promoted"] or champions.promote(_candidate(job, decision)):
-            break
-        log.info("%s has changed meanwhile, deciding again", KEY)
-    else:
-        raise TryAgain(f"{job.run.store.address}/{KEY}: changed {_SWAPS} times while this run tried to change it")
+    """Returns the decision; the champion stays as it is."""
+    own = _folder(job.inputs, "train-crossencoder")
+    champions = read_champions(job.run.store)
+    job.check_outside()
+    if champions.champion is not None and champions.champion.crossencoder == own:
+        return champions.champion.decision  # an earlier run promoted the same model
+    return decide_now(champions, own, job.inputs["compare"].manifest.metrics, job.recipe.promote)
+
+
+def deliver(run: Run, _: Recipe, decided: Artifact, inputs: Mapping[str, Artifact]) -> None:
+    """Makes the model the champion if it was decided so, unless it is or was the champion.
+
+    Raises:
+        TryAgain: the champion has changed since the decision.
+    """
+    decision, own = decided.manifest.metrics, _folder(inputs, "train-crossencoder")
+    if decision["promoted"]:
+        _promote(run, own, decision, inputs)
     log.info("%s: %s", "promoted" if decision["promoted"] else "not promoted", decision["reason"])
-    return decision
 
 
-def _candidate(job: Job, decision: Metrics) -> Champion:
+def _promote(run: Run, own: str, decision: Metrics, inputs: Mapping[str, Artifact]) -> None:
+    for _ in range(_SWAPS):
+        champions = read_champions(run.store)
+        if champions.knows(own):
+            return
+        if not is_compared_with(champions.rival_of(own), decision):
+            raise TryAgain(f"{run.store.address}/{KEY}: the champion has changed since the model was compared with it")
+        if champions.promote(_candidate(run, own, decision, inputs)):
+            return
+        log.info("%s has changed meanwhile, looking again", KEY)
+    raise TryAgain(f"{run.store.address}/{KEY}: changed {_SWAPS} times while this run tried to change it")
+
+
+def _candidate(run: Run, own: str, decision: Metrics, inputs: Mapping[str, Artifact]) -> Champion:
     return Champion(
-        run=job.run.run_id,
-        biencoder=_folder(job, "train-biencoder"),
-        crossencoder=_folder(job, "train-crossencoder"),
+        run=run.run_id,
+        biencoder=_folder(inputs, "train-biencoder"),
+        crossencoder=own,
         promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
         decision=decision,
     )
 
 
-def _folder(job: Job, stage: str) -> str:
-    return artifact_folder(stage, job.inputs[stage].manifest.fingerprint)
+def _folder(inputs: Mapping[str, Artifact], stage: str) -> str:
+    return artifact_folder(stage, inputs[stage].manifest.fingerprint)

@@ -9,7 +9,7 @@ from zeshel_tasks.champion.gate import shown_comparison
 from zeshel_tasks.config import ALL_SPLITS, Split
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.download.metrics import DownloadMetrics
-from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.report.curves import ThinCurve, thin_curve
 from zeshel_tasks.report.report_data import DataSource, Provenance, ReportData
 from zeshel_tasks.report.results_table import ReportMetrics, ResultsRow

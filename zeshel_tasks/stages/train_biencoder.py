@@ -12,7 +12,7 @@ from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import new_biencoder
-from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, tokenize_worlds
 from zeshel_tasks.stages.training import plan_training, pretrained_bert, start_tokens, train
 from zeshel_tasks.store import Metrics

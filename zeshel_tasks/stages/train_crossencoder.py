@@ -14,7 +14,7 @@ from zeshel_tasks.errors import DataError
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import mention_tower
 from zeshel_tasks.models.crossencoder import new_crossencoder
-from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import candidate_sets
 from zeshel_tasks.stages.training import plan_training, pretrained_bert, start_tokens, train
 from zeshel_tasks.store import Metrics

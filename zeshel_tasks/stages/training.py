@@ -11,7 +11,7 @@ from zeshel_tasks.download.hub import at_identity
 from zeshel_tasks.location import HubModel, model_location, weights_location
 from zeshel_tasks.models.bert import bert_directory, load_tokenizer
 from zeshel_tasks.models.blink_weights import weights_file
-from zeshel_tasks.pipeline.contract import Job
+from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
 from zeshel_tasks.training.launch import processes_for, run_in_processes
 from zeshel_tasks.training.metrics import TrainingMetrics

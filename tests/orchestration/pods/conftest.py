@@ -15,7 +15,7 @@ from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from zeshel_tasks.orchestration.pods.operator import StagePodOperator
 from zeshel_tasks.orchestration.pods.settings import PodSettings
-from zeshel_tasks.orchestration.stage_task import Stage
+from zeshel_tasks.pipeline.stage import Step
 
 
 class FakeCluster:
@@ -124,18 +124,18 @@ MakeTask = Callable[..., tuple[StagePodOperator, dict[str, Any]]]
 
 @pytest.fixture
 def make_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeTask:
-    """``make_task(stage, params, **pod_settings)``: an operator whose fields are rendered, and its context."""
+    """``make_task(step, params, **pod_settings)``: an operator whose fields are rendered, and its context."""
     monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
 
     def make(
-        stage: Stage, params: dict[str, Any] | None = None, **settings: Any
+        step: Step, params: dict[str, Any] | None = None, **settings: Any
     ) -> tuple[StagePodOperator, dict[str, Any]]:
         pods = PodSettings.model_validate(
             {"image": "zeshel-tasks:1", "namespace": "ml", "inCluster": False, "pollIntervalSeconds": 1, **settings}
         )
-        task = StagePodOperator(stage=stage, store=str(tmp_path / "store"), pods=pods)
+        task = StagePodOperator(step=step, store=str(tmp_path / "store"), pods=pods)
         context = {
-            "ti": TaskInstance(stage.name), "run_id": "r1", "params": {"preset": "smoke", **(params or {})},
+            "ti": TaskInstance(step.name), "run_id": "r1", "params": {"preset": "smoke", **(params or {})},
             "outlet_events": OutletEventAccessors(), "dag": None, "task": task,
         }  # fmt: skip
         task.render_template_fields(context)

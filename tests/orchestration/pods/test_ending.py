@@ -5,9 +5,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from kubernetes.client import models as k8s
 
 from zeshel_tasks.orchestration.pods.ending import exit_code, is_over, pod_failure
-from zeshel_tasks.orchestration.stage_task import Stage
+from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.pipeline.stage import Step
 
-STAGE = Stage("train-biencoder")
+STEP = Step(STAGES["train-biencoder"])
 EVENT = {"name": "zeshel-train-biencoder-x1", "status": "failed", "message": "pod failed"}
 
 
@@ -52,7 +53,7 @@ def waiting(reason: str, message: str | None = None) -> k8s.V1ContainerState:
     ],
 )
 def test_the_failure_is_told_in_words_and_retried(seen: k8s.V1Pod | None, words: list[str]) -> None:
-    failure = pod_failure(STAGE, seen, "base", EVENT)
+    failure = pod_failure(STEP, seen, "base", EVENT)
     assert not isinstance(failure, AirflowFailException)
     assert str(failure).startswith("train-biencoder: ")
     for part in words:
@@ -71,14 +72,14 @@ def test_the_failure_is_told_in_words_and_retried(seen: k8s.V1Pod | None, words:
     ],
 )
 def test_what_no_retry_can_mend_is_not_retried(seen: k8s.V1Pod, words: str) -> None:
-    failure = pod_failure(STAGE, seen, "base", EVENT)
+    failure = pod_failure(STEP, seen, "base", EVENT)
     assert isinstance(failure, AirflowFailException)
     assert words in str(failure)
 
 
 def test_only_the_end_of_a_long_message_is_shown() -> None:
     said = "\n".join(f"INFO: line {number}" for number in range(100))
-    lines = str(pod_failure(STAGE, pod(terminated(1, message=said)), "base", EVENT)).splitlines()
+    lines = str(pod_failure(STEP, pod(terminated(1, message=said)), "base", EVENT)).splitlines()
     assert lines[1:] == [f"INFO: line {number}" for number in range(80, 100)]
 
 

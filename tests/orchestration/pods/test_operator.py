@@ -9,14 +9,15 @@ import structlog
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
 from zeshel_tasks.orchestration.pods.operator import StagePodOperator
-from zeshel_tasks.orchestration.stage_task import Stage
+from zeshel_tasks.orchestration.stage_task import asset_of
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import open_run
 
-STAGE = Stage("eval-biencoder", "test")
-TRAIN = Stage("train-biencoder")
+STEP = Step(STAGES["eval-biencoder"], "test")
+TRAIN = Step(STAGES["train-biencoder"])
 FAKE_STAGE = Path(__file__).parents[1] / "process" / "fake_stage.py"
 MakeTask = Callable[..., tuple[StagePodOperator, dict[str, Any]]]
 
@@ -33,16 +34,16 @@ def come_back(task: StagePodOperator, context: dict[str, Any], name: str, status
     task.trigger_reentry(context, {"name": name, "namespace": "ml", "status": status, "message": message})
 
 
-def commit(stage: Stage, store: Path) -> None:
+def commit(step: Step, store: Path) -> None:
     """What the stage does at its end."""
-    options = {"run": f"{store}/runs/r1"} | ({"split": stage.split} if stage.split else {})
-    runpy.run_path(str(FAKE_STAGE))["commit"](stage.command, options)
+    options = {"run": f"{store}/runs/r1"} | ({"split": step.split} if step.split else {})
+    runpy.run_path(str(FAKE_STAGE))["commit"](step.stage.name, options)
 
 
 def test_the_pod_runs_the_stage_and_can_be_found_by_its_labels(
     make_task: MakeTask, cluster: Any, tmp_path: Path
 ) -> None:
-    start(*make_task(STAGE, {"eval_biencoder.top_k": 8}, labels={"kueue.x-k8s.io/queue-name": "gpu"}))
+    start(*make_task(STEP, {"eval_biencoder.top_k": 8}, labels={"kueue.x-k8s.io/queue-name": "gpu"}))
     (container,) = cluster.pod["spec"]["containers"]
     assert container["image"] == "zeshel-tasks:1"
     assert container["args"] == [
@@ -66,20 +67,20 @@ def downloaded(tmp_path: Path, raw_archive: Path) -> dict[str, Any]:
 def test_what_is_in_the_store_already_needs_no_pod(
     make_task: MakeTask, cluster: Any, tmp_path: Path, downloaded: dict[str, Any]
 ) -> None:
-    task, context = make_task(Stage("download"), downloaded)
+    task, context = make_task(Step(STAGES["download"]), downloaded)
     task.execute(context)
     assert cluster.pods == {}
     record = open_run(f"{tmp_path}/store/runs/r1").record("download")
     assert record is not None
     assert record.reused
     assert context["ti"].xcom["return_value"]["worlds"] == 8
-    assert context["outlet_events"][task.stage.asset].extra["metrics"]["worlds"] == 8
+    assert context["outlet_events"][asset_of(task.step)].extra["metrics"]["worlds"] == 8
 
 
 def test_a_later_try_looks_for_the_pod_of_the_one_before(
     make_task: MakeTask, cluster: Any, downloaded: dict[str, Any]
 ) -> None:
-    task, context = make_task(Stage("download"), downloaded)
+    task, context = make_task(Step(STAGES["download"]), downloaded)
     context["ti"].try_number = 2
     start(task, context)
     assert len(cluster.pods) == 1
@@ -91,7 +92,7 @@ def test_a_split_that_the_data_set_does_not_have_needs_no_pod_in_any_try(
 ) -> None:
     """A task that is cleared runs again as a later try."""
     run_stage(STAGES["download"], f"{tmp_path}/store/runs/r1", build_recipe("smoke", downloaded))
-    task, context = make_task(Stage("eval-biencoder", "heldout_train_seen"), downloaded)
+    task, context = make_task(Step(STAGES["eval-biencoder"], "heldout_train_seen"), downloaded)
     context["ti"].try_number = try_number
     with pytest.raises(AirflowSkipException, match="no heldout_train_seen"):
         task.execute(context)
@@ -107,7 +108,7 @@ def test_a_source_that_does_not_answer_here_is_left_to_the_pod_soon(
         silent.listen()
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/worlds.tar"
         params = {"download.source": address, "download.private_addresses": "allow"}
-        start(*make_task(Stage("download"), params))
+        start(*make_task(Step(STAGES["download"]), params))
     assert len(cluster.pods) == 1
 
 
@@ -117,18 +118,18 @@ def test_a_path_that_airflow_may_not_read_is_left_to_the_pod(
     def denied(*_: Any) -> None:
         raise PermissionError("[Errno 13] Permission denied: '/root/bert'")
 
-    monkeypatch.setattr("zeshel_tasks.pipeline.contract.reuse_stage", denied)
-    start(*make_task(Stage("download")))
+    monkeypatch.setattr("zeshel_tasks.orchestration.stage_task.reuse_stage", denied)
+    start(*make_task(Step(STAGES["download"])))
     assert len(cluster.pods) == 1
 
 
 def test_where_it_cannot_be_told_a_pod_finds_out(make_task: MakeTask, cluster: Any, tmp_path: Path) -> None:
-    start(*make_task(Stage("download"), {"download.source": str(tmp_path / "only-in-the-image.tar.bz2")}))
+    start(*make_task(Step(STAGES["download"]), {"download.source": str(tmp_path / "only-in-the-image.tar.bz2")}))
     assert len(cluster.pods) == 1
 
 
 def test_nothing_in_the_pod_is_root_or_writable_or_has_a_token(make_task: MakeTask, cluster: Any) -> None:
-    start(*make_task(STAGE))
+    start(*make_task(STEP))
     spec = cluster.pod["spec"]
     (container,) = spec["containers"]
     assert spec["automountServiceAccountToken"] is False
@@ -144,35 +145,35 @@ def test_nothing_in_the_pod_is_root_or_writable_or_has_a_token(make_task: MakeTa
 
 
 def test_secrets_are_named_and_never_read(make_task: MakeTask, cluster: Any) -> None:
-    start(*make_task(STAGE, secrets=["store"], env={"AWS_ENDPOINT_URL": "http://s3"}))
+    start(*make_task(STEP, secrets=["store"], env={"AWS_ENDPOINT_URL": "http://s3"}))
     (container,) = cluster.pod["spec"]["containers"]
     assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
     assert {"name": "AWS_ENDPOINT_URL", "value": "http://s3"} in container["env"]
 
 
 @pytest.mark.parametrize(
-    ("stage", "params", "limits"),
+    ("step", "params", "limits"),
     [
         (TRAIN, {}, {"nvidia.com/gpu": "4", "memory": "8Gi"}),
         (TRAIN, {"gpus": 2, "memory": "16Gi"}, {"nvidia.com/gpu": "2", "memory": "16Gi"}),
         (TRAIN, {"gpus": 0}, {"memory": "8Gi"}),
-        (STAGE, {}, {"nvidia.com/gpu": "1", "memory": "8Gi"}),
-        (Stage("download"), {"gpus": 2, "memory": "16Gi"}, {"memory": "1Gi"}),
+        (STEP, {}, {"nvidia.com/gpu": "1", "memory": "8Gi"}),
+        (Step(STAGES["download"]), {"gpus": 2, "memory": "16Gi"}, {"memory": "1Gi"}),
     ],
 )
 def test_a_run_chooses_gpus_and_memory_of_the_stages_that_run_a_model(
-    make_task: MakeTask, cluster: Any, stage: Stage, params: dict[str, Any], limits: dict[str, str]
+    make_task: MakeTask, cluster: Any, step: Step, params: dict[str, Any], limits: dict[str, str]
 ) -> None:
     model, data = ({"resources": {"limits": {"memory": memory}}} for memory in ("8Gi", "1Gi"))
-    start(*make_task(stage, params, gpus=4, model=model, data=data))
+    start(*make_task(step, params, gpus=4, model=model, data=data))
     assert cluster.pod["spec"]["containers"][0]["resources"]["limits"] == limits
 
 
 def test_model_and_data_stages_go_to_their_own_nodes(make_task: MakeTask, cluster: Any) -> None:
     gpu_nodes = {"nodeSelector": {"pool": "gpu"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
-    for stage in (TRAIN, Stage("convert")):
-        start(*make_task(stage, model={**gpu_nodes, "affinity": affinity, "priorityClassName": "training"}))
+    for step in (TRAIN, Step(STAGES["convert"])):
+        start(*make_task(step, model={**gpu_nodes, "affinity": affinity, "priorityClassName": "training"}))
     train, convert = (pod["spec"] for pod in cluster.pods.values())
     assert (train["nodeSelector"], train["priorityClassName"]) == ({"pool": "gpu"}, "training")
     assert train["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
@@ -182,32 +183,32 @@ def test_model_and_data_stages_go_to_their_own_nodes(make_task: MakeTask, cluste
 
 
 def test_a_params_text_is_never_a_template(make_task: MakeTask) -> None:
-    task, _ = make_task(Stage("download"), {"download.source": "s3://b/{{ run_id }}", "image": "mine:2"})
+    task, _ = make_task(Step(STAGES["download"]), {"download.source": "s3://b/{{ run_id }}", "image": "mine:2"})
     assert "--source=s3://b/{{ run_id }}" in task.arguments
     assert task.image == "mine:2"
 
 
 def test_bad_params_make_no_pod(make_task: MakeTask, cluster: Any) -> None:
     with pytest.raises(AirflowFailException, match="no such setting"):
-        make_task(STAGE, {"eval_biencoder.topk": 8})
+        make_task(STEP, {"eval_biencoder.topk": 8})
     assert cluster.pods == {}
 
 
 def test_a_stage_that_commits_is_green_and_its_metrics_are_passed_on(
     make_task: MakeTask, cluster: Any, tmp_path: Path
 ) -> None:
-    task, context = make_task(STAGE)
+    task, context = make_task(STEP)
     name = start(task, context)
-    commit(STAGE, tmp_path / "store")
+    commit(STEP, tmp_path / "store")
     cluster.end(0)
     come_back(task, context, name, "success")
     assert context["ti"].xcom["return_value"] == {"mentions": 7}
-    assert context["outlet_events"][STAGE.asset].extra["metrics"] == {"mentions": 7}
+    assert context["outlet_events"][asset_of(STEP)].extra["metrics"] == {"mentions": 7}
     assert cluster.pods == {}
 
 
 def test_exit_code_0_without_a_manifest_is_not_green(make_task: MakeTask, cluster: Any) -> None:
-    task, context = make_task(STAGE)
+    task, context = make_task(STEP)
     name = start(task, context)
     cluster.end(0)
     with pytest.raises(AirflowException, match="no manifest is committed"):
@@ -219,7 +220,7 @@ def test_exit_code_0_without_a_manifest_is_not_green(make_task: MakeTask, cluste
 def test_the_exit_code_decides_and_the_stages_own_error_is_shown(
     make_task: MakeTask, cluster: Any, exit_code: int, retried: bool
 ) -> None:
-    task, context = make_task(STAGE)
+    task, context = make_task(STEP)
     name = start(task, context)
     cluster.end(exit_code, "INFO: start\nERROR: top_k: expected 1, got 0\n  more of it\n")
     with pytest.raises(AirflowException) as caught:
@@ -232,13 +233,13 @@ def test_the_exit_code_decides_and_the_stages_own_error_is_shown(
 def test_a_pod_that_vanished_is_retried_unless_its_work_is_committed(
     make_task: MakeTask, cluster: Any, tmp_path: Path
 ) -> None:
-    task, context = make_task(STAGE)
+    task, context = make_task(STEP)
     name = start(task, context)
     cluster.pods.clear()
     with pytest.raises(AirflowException, match="is gone and no manifest is committed") as caught:
         come_back(task, context, name, "error", "404")
     assert not isinstance(caught.value, AirflowFailException)
-    commit(STAGE, tmp_path / "store")
+    commit(STEP, tmp_path / "store")
     come_back(task, context, name, "error", "404")
     assert context["ti"].xcom["return_value"] == {"mentions": 7}
 
@@ -246,16 +247,16 @@ def test_a_pod_that_vanished_is_retried_unless_its_work_is_committed(
 def test_a_pod_that_ended_well_is_green_though_the_triggerer_saw_an_error(
     make_task: MakeTask, cluster: Any, tmp_path: Path
 ) -> None:
-    task, context = make_task(STAGE)
+    task, context = make_task(STEP)
     name = start(task, context)
-    commit(STAGE, tmp_path / "store")
+    commit(STEP, tmp_path / "store")
     cluster.end(0)
     come_back(task, context, name, "error", "connection lost")
     assert context["ti"].xcom["return_value"] == {"mentions": 7}
 
 
 def test_a_pod_that_waits_for_its_image_is_not_left_behind(make_task: MakeTask, cluster: Any) -> None:
-    task, context = make_task(STAGE)
+    task, context = make_task(STEP)
     name = start(task, context)
     cluster.set_status("Pending", {"waiting": {"reason": "ErrImagePull", "message": "not found"}})
     with pytest.raises(AirflowException, match="image zeshel-tasks:1 cannot be pulled") as caught:
@@ -265,7 +266,7 @@ def test_a_pod_that_waits_for_its_image_is_not_left_behind(make_task: MakeTask, 
 
 
 def test_a_pod_without_a_node_is_not_left_behind(make_task: MakeTask, cluster: Any) -> None:
-    task, context = make_task(STAGE)
+    task, context = make_task(STEP)
     name = start(task, context)
     condition = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes: insufficient nvidia.com/gpu"}
     cluster.set_status("Pending", None, conditions=[condition])
@@ -275,7 +276,7 @@ def test_a_pod_without_a_node_is_not_left_behind(make_task: MakeTask, cluster: A
 
 
 def test_a_task_stopped_while_it_made_its_pod_is_not_green_and_leaves_none(make_task: MakeTask, cluster: Any) -> None:
-    task, context = make_task(STAGE)
+    task, context = make_task(STEP)
     push = context["ti"].xcom_push
 
     def stopped_here(key: str, value: Any) -> None:
@@ -290,16 +291,16 @@ def test_a_task_stopped_while_it_made_its_pod_is_not_green_and_leaves_none(make_
 
 
 def test_a_new_try_takes_over_the_pod_that_still_runs(make_task: MakeTask, cluster: Any) -> None:
-    first = start(*make_task(STAGE))
+    first = start(*make_task(STEP))
     cluster.set_status("Running", {"running": {}})
-    task, context = make_task(STAGE)
+    task, context = make_task(STEP)
     context["ti"].try_number = 2
     assert start(task, context) == first
     assert list(cluster.pods) == [first]
 
 
 def test_lines_the_triggerer_has_not_shown_are_logged_at_their_own_level(make_task: MakeTask, cluster: Any) -> None:
-    task, context = make_task(STAGE)
+    task, context = make_task(STEP)
     with structlog.testing.capture_logs() as logged:
         name = start(task, context)
         cluster.logs[name] = [

@@ -16,14 +16,15 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from zeshel_tasks.orchestration.process.operator import StageProcessOperator
-from zeshel_tasks.orchestration.stage_task import Stage
+from zeshel_tasks.orchestration.stage_task import asset_of
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import open_run
 
 FAKE_STAGE = (sys.executable, str(Path(__file__).with_name("fake_stage.py")))
-STAGE = Stage("eval-biencoder", "test")
+STEP = Step(STAGES["eval-biencoder"], "test")
 MakeOperator = Callable[..., StageProcessOperator]
 
 
@@ -35,7 +36,7 @@ def operator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeOperator:
 
     def make(grace_seconds: float = 30.0, **part: Any) -> StageProcessOperator:
         monkeypatch.setenv("FAKE_STAGE", json.dumps(part))
-        return StageProcessOperator(stage=STAGE, store=str(tmp_path), grace_seconds=grace_seconds)
+        return StageProcessOperator(step=STEP, store=str(tmp_path), grace_seconds=grace_seconds)
 
     return make
 
@@ -48,7 +49,7 @@ def context(**params: Any) -> dict[str, Any]:
 def test_a_stage_that_commits_is_green_and_its_metrics_are_passed_on(operator: MakeOperator, tmp_path: Path) -> None:
     task, seen = operator(), context()
     assert task.execute(seen) == {"mentions": 7}
-    event = seen["outlet_events"][STAGE.asset]
+    event = seen["outlet_events"][asset_of(STEP)]
     assert event.extra["metrics"] == {"mentions": 7}
     assert event.extra["run"] == f"{tmp_path}/runs/r1"
     assert event.extra["fingerprint"]
@@ -67,10 +68,10 @@ def test_what_is_in_the_store_already_needs_no_process(
     params = {"download.source": str(raw_archive)}
     run_stage(STAGES["download"], f"{tmp_path}/runs/before", build_recipe("smoke", params))
     task = operator(exit=1, commit=False)
-    monkeypatch.setattr(task, "stage", Stage("download"))
+    monkeypatch.setattr(task, "step", Step(STAGES["download"]))
     seen = context(**params)
     assert task.execute(seen)["worlds"] == 8
-    assert seen["outlet_events"][Stage("download").asset].extra["run"] == f"{tmp_path}/runs/r1"
+    assert seen["outlet_events"][asset_of(Step(STAGES["download"]))].extra["run"] == f"{tmp_path}/runs/r1"
 
 
 @pytest.mark.parametrize(("exit_code", "retried"), [(2, False), (3, False), (75, True), (1, True), (255, True)])

@@ -8,7 +8,8 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import models as k8s
 
-from zeshel_tasks.orchestration.stage_task import NO_RETRY, Stage, failure, with_lines
+from zeshel_tasks.orchestration.stage_task import NO_RETRY, failure, with_lines
+from zeshel_tasks.pipeline.stage import Step
 
 LAST_LINES = 20
 # Reasons of a pod's status: https://kubernetes.io/docs/concepts/workloads/pods/disruptions
@@ -40,11 +41,11 @@ def is_over(pod: k8s.V1Pod) -> bool:
     return pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
 
 
-def pod_failure(stage: Stage, pod: k8s.V1Pod | None, container: str, event: Mapping[str, Any]) -> AirflowException:
+def pod_failure(step: Step, pod: k8s.V1Pod | None, container: str, event: Mapping[str, Any]) -> AirflowException:
     """Why the stage is not done.
 
     Args:
-        stage: which one.
+        step: the step that the pod ran.
         pod: as it was last seen; None if it is gone.
         container: name of the stage's container.
         event: of the trigger that watched the pod.
@@ -54,54 +55,54 @@ def pod_failure(stage: Stage, pod: k8s.V1Pod | None, container: str, event: Mapp
     """
     if pod is None:
         return AirflowException(
-            f"{stage.name}: pod {event['name']} is gone and no manifest is committed. It was deleted, evicted or "
+            f"{step.name}: pod {event['name']} is gone and no manifest is committed. It was deleted, evicted or "
             "preempted, or its node was lost; the next try goes on from the last checkpoint"
         )
     state = container_state(pod, container)
     code = exit_code(pod, container)
     lines = _last_lines(state)
     if code in NO_RETRY:
-        return failure(stage, code, lines)
+        return failure(step, code, lines)
     if state is not None and state.terminated and state.terminated.reason == "OOMKilled":
-        return AirflowException(with_lines(_out_of_memory(stage, pod, container), lines))
+        return AirflowException(with_lines(_out_of_memory(step, pod, container), lines))
     if pod.status.reason in POD_REASONS:
-        problem = f"{stage.name}: the pod {POD_REASONS[pod.status.reason]} ({pod.status.reason})"
+        problem = f"{step.name}: the pod {POD_REASONS[pod.status.reason]} ({pod.status.reason})"
         return AirflowException(with_lines(problem, [pod.status.message] if pod.status.message else lines))
     if code is not None:
-        return failure(stage, code, lines)
+        return failure(step, code, lines)
     if state is not None and state.waiting and state.waiting.reason:
-        return _did_not_start(stage, pod, container, state.waiting)
-    return AirflowException(with_lines(f"{stage.name}: the pod did not start", _why_not_scheduled(pod, event)))
+        return _did_not_start(step, pod, container, state.waiting)
+    return AirflowException(with_lines(f"{step.name}: the pod did not start", _why_not_scheduled(pod, event)))
 
 
-def _out_of_memory(stage: Stage, pod: k8s.V1Pod, container: str) -> str:
+def _out_of_memory(step: Step, pod: k8s.V1Pod, container: str) -> str:
     resources = next(c.resources for c in pod.spec.containers if c.name == container)
     limit = ((resources.limits if resources else None) or {}).get("memory")
     allowed = f"its limit of {limit}" if limit else "what its node had"
     return (
-        f"{stage.name}: out of memory: the container needed more than {allowed} and was killed (OOMKilled). Trigger "
+        f"{step.name}: out of memory: the container needed more than {allowed} and was killed (OOMKilled). Trigger "
         "a run with more `memory`, or with a smaller batch"
     )
 
 
 def _did_not_start(
-    stage: Stage, pod: k8s.V1Pod, container: str, waiting: k8s.V1ContainerStateWaiting
+    step: Step, pod: k8s.V1Pod, container: str, waiting: k8s.V1ContainerStateWaiting
 ) -> AirflowException:
     image = next(c.image for c in pod.spec.containers if c.name == container)
     said = [waiting.message] if waiting.message else []
     if waiting.reason == "InvalidImageName":
         return AirflowFailException(
-            with_lines(f"{stage.name}: {image!r} is not the name of an image (InvalidImageName), not retried", said)
+            with_lines(f"{step.name}: {image!r} is not the name of an image (InvalidImageName), not retried", said)
         )
     if waiting.reason in ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"):
         problem = (
-            f"{stage.name}: the image {image} cannot be pulled ({waiting.reason}). Is its name right, is it in the "
+            f"{step.name}: the image {image} cannot be pulled ({waiting.reason}). Is its name right, is it in the "
             "registry, and may the cluster read it (imagePullSecrets)?"
         )
     elif waiting.reason == "CreateContainerConfigError":
-        problem = f"{stage.name}: the container cannot be set up; a Secret or ConfigMap that it names is missing"
+        problem = f"{step.name}: the container cannot be set up; a Secret or ConfigMap that it names is missing"
     else:
-        problem = f"{stage.name}: the container did not start ({waiting.reason})"
+        problem = f"{step.name}: the container did not start ({waiting.reason})"
     return AirflowException(with_lines(problem, said))
 
 

@@ -21,7 +21,7 @@ from zeshel_tasks.orchestration.pods.ending import container_state, exit_code, i
 from zeshel_tasks.orchestration.pods.settings import PodSettings
 from zeshel_tasks.orchestration.settings import path_safe, run_address
 from zeshel_tasks.orchestration.stage_task import (
-    Stage,
+    asset_of,
     command_line,
     finish,
     finish_if_done,
@@ -29,13 +29,14 @@ from zeshel_tasks.orchestration.stage_task import (
     split_level,
 )
 from zeshel_tasks.orchestration.web.links import LINKS
+from zeshel_tasks.pipeline.stage import Step
 
 
 class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
     """Runs ``zeshel <stage>`` in a pod and is green only if the stage's manifest is committed.
 
     Args:
-        stage: what to run.
+        step: the step to run.
         store: root address of runs and artifacts.
         pods: how pods are made here.
     """
@@ -43,17 +44,17 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
     ui_color = "#dbe9f6"
     operator_extra_links = LINKS
 
-    def __init__(self, *, stage: Stage, store: str, pods: PodSettings, **kwargs: Any) -> None:
-        pod_class = pods.model if stage.runs_a_model else pods.data
+    def __init__(self, *, step: Step, store: str, pods: PodSettings, **kwargs: Any) -> None:
+        pod_class = pods.model if step.stage.runs_a_model else pods.data
         super().__init__(
-            task_id=stage.name,
-            outlets=[stage.asset],
+            task_id=step.name,
+            outlets=[asset_of(step)],
             # -- which cluster
             kubernetes_conn_id=pods.connection_id,  # the default would look for a connection that need not be there
             in_cluster=pods.in_cluster if pods.connection_id is None else None,
             namespace=pods.namespace,
             # -- what runs
-            name=f"zeshel-{stage.name.replace('_', '-')}",
+            name=f"zeshel-{step.name.replace('_', '-')}",
             random_name_suffix=True,  # what is remembered of a pod is its name, without a uid (apache/airflow#71743)
             image=pods.image,
             image_pull_policy=pods.image_pull_policy,
@@ -61,7 +62,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             env_vars=specification.environment(pods),
             # By reference: values would be in the rendered template and in logs (apache/airflow#17604, #69021).
             secrets=[Secret("env", None, name) for name in pods.secrets],
-            labels=specification.labels(stage, pods),
+            labels=specification.labels(step, pods),
             annotations=dict(pods.annotations),
             # -- where
             node_selector=dict(pod_class.node_selector),
@@ -94,7 +95,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             active_deadline_seconds=pods.active_deadline_seconds,  # should nobody watch any more
             **kwargs,
         )
-        self.stage, self.store, self.pods, self.pod_class = stage, store, pods, pod_class
+        self.step, self.store, self.pods, self.pod_class = step, store, pods, pod_class
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         """Adds what the run decides, so that the UI's *Rendered Templates* shows it.
@@ -106,12 +107,12 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         """
         super().render_template_fields(context, jinja_env)
         run_id, params = context["run_id"], context["params"]
-        self.arguments = command_line(self.stage, run_address(self.store, run_id), params)
+        self.arguments = command_line(self.step, run_address(self.store, run_id), params)
         run = run_config_of(params)
         self.image = run.image or self.pods.image
-        self.container_resources = specification.resources(self.stage, self.pods, self.pod_class, run)
+        self.container_resources = specification.resources(self.step, self.pods, self.pod_class, run)
         run_label = {"zeshel/run": make_safe_label_value(path_safe(run_id))}
-        self.labels = specification.labels(self.stage, self.pods) | run_label
+        self.labels = specification.labels(self.step, self.pods) | run_label
 
     def execute(self, context: Any) -> None:
         """Makes the pod, or finds the one of an earlier try, and hands it to the triggerer.
@@ -123,10 +124,10 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             AirflowException: the task was stopped; the pod is deleted.
         """
         run = run_address(self.store, context["run_id"])
-        skip_without_split(self.stage, run)
+        skip_without_split(self.step, run)
         # Not in a later try: the one before may have left a pod, which is found again and then removed.
         if context["ti"].try_number == 1:
-            done = finish_if_done(self.stage, run, context)
+            done = finish_if_done(self.step, run, context)
             if done is not None:
                 self._push(context, done)
                 return
@@ -135,7 +136,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         except TaskDeferred as deferred:
             # SIGTERM raises nothing here: without this, the task would wait for the pod that it has deleted.
             if self._killed:
-                raise AirflowException(f"{self.stage.name}: the task was stopped, and its pod deleted") from deferred
+                raise AirflowException(f"{self.step.name}: the task was stopped, and its pod deleted") from deferred
             raise
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
@@ -149,13 +150,13 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         try:
             super().trigger_reentry(context, event)
         except AirflowException:
-            failure = pod_failure(self.stage, self.pod, self.base_container_name, event)
+            failure = pod_failure(self.step, self.pod, self.base_container_name, event)
         if failure is not None and self.pod is not None and exit_code(self.pod, self.base_container_name) != EXIT_OK:
             self._delete_what_could_still_run(self.pod)
             raise failure
         # The pod ended well, or it is gone and nobody saw how it ended: the manifest decides.
         try:
-            metrics = finish(self.stage, run_address(self.store, context["run_id"]), EXIT_OK, [], context)
+            metrics = finish(self.step, run_address(self.store, context["run_id"]), EXIT_OK, [], context)
         except AirflowException as error:
             raise failure or error from None
         self._push(context, metrics)

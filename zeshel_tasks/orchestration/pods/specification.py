@@ -6,19 +6,19 @@ from kubernetes.client import models as k8s
 
 from zeshel_tasks.orchestration.pods.settings import PodClass, PodSettings
 from zeshel_tasks.orchestration.settings import RunConfig
-from zeshel_tasks.orchestration.stage_task import Stage
+from zeshel_tasks.pipeline.stage import Step
 
 SCRATCH = "/scratch"  # images/tasks sets HOME, TMPDIR and ZESHEL_SCRATCH to it
 
 
-def labels(stage: Stage, pods: PodSettings) -> dict[str, str]:
+def labels(step: Step, pods: PodSettings) -> dict[str, str]:
     """By which ``kubectl get pods -l`` and a NetworkPolicy find the pod; the operator adds the run."""
     own = {
         "app.kubernetes.io/name": "zeshel",
         "app.kubernetes.io/component": "stage",
-        "zeshel/stage": stage.command,
+        "zeshel/stage": step.stage.name,
     }
-    return pods.labels | own | ({"zeshel/split": stage.split} if stage.split else {})
+    return pods.labels | own | ({"zeshel/split": step.split} if step.split else {})
 
 
 def volumes(pods: PodSettings) -> list[k8s.V1Volume]:
@@ -76,15 +76,15 @@ def environment(pods: PodSettings) -> list[k8s.V1EnvVar]:
     ]
 
 
-def resources(stage: Stage, pods: PodSettings, pod_class: PodClass, run: RunConfig) -> k8s.V1ResourceRequirements:
+def resources(step: Step, pods: PodSettings, pod_class: PodClass, run: RunConfig) -> k8s.V1ResourceRequirements:
     """CPU, memory and GPUs, with what a person chose for this run in place of the deployment's."""
     requests, limits = dict(pod_class.resources.requests), dict(pod_class.resources.limits)
-    if stage.runs_a_model:
+    if step.stage.runs_a_model:
         if run.memory is not None:
             # Both: a pod whose limit is above its request is the first to go when the node runs short.
             requests["memory"] = limits["memory"] = run.memory
         gpus = pods.gpus if run.gpus is None else run.gpus
-        if not stage.trains:
+        if not step.stage.trains:
             gpus = min(gpus, 1)  # a training has a process for each GPU; an evaluation is one process
         if gpus:
             requests[pods.gpu_resource] = limits[pods.gpu_resource] = str(gpus)

@@ -15,7 +15,7 @@ from zeshel_tasks.orchestration.params import run_config_of
 from zeshel_tasks.orchestration.process.child import ChildProcess
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.orchestration.stage_task import (
-    Stage,
+    asset_of,
     command_line,
     failure,
     finish,
@@ -24,6 +24,7 @@ from zeshel_tasks.orchestration.stage_task import (
     split_level,
 )
 from zeshel_tasks.orchestration.web.links import LINKS
+from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.text.redaction import without_secrets
 
 LAST_LINES = 20
@@ -34,7 +35,7 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
     """Runs ``zeshel <stage>`` and is green only if the stage's manifest is committed.
 
     Args:
-        stage: what to run.
+        step: the step to run.
         store: root address of runs and artifacts.
         grace_seconds: what the stage gets to save a checkpoint when the task is stopped.
         program: what comes before the stage's own arguments.
@@ -44,9 +45,9 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
     operator_extra_links = LINKS
     program: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "zeshel_tasks.cli")
 
-    def __init__(self, *, stage: Stage, store: str, grace_seconds: float, **kwargs: Any) -> None:
-        super().__init__(task_id=stage.name, outlets=[stage.asset], **kwargs)
-        self.stage, self.store, self.grace_seconds = stage, store, grace_seconds
+    def __init__(self, *, step: Step, store: str, grace_seconds: float, **kwargs: Any) -> None:
+        super().__init__(task_id=step.name, outlets=[asset_of(step)], **kwargs)
+        self.step, self.store, self.grace_seconds = step, store, grace_seconds
         self._child: ChildProcess | None = None
         self._stopped = False
 
@@ -57,15 +58,15 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
             AirflowFailException, AirflowException: as :func:`zeshel_tasks.orchestration.stage_task.finish` says.
         """
         run = run_address(self.store, context["run_id"])
-        arguments = command_line(self.stage, run, context["params"])
-        skip_without_split(self.stage, run)
-        done = finish_if_done(self.stage, run, context)
+        arguments = command_line(self.step, run, context["params"])
+        skip_without_split(self.step, run)
+        done = finish_if_done(self.step, run, context)
         if done is not None:
             return done
         exit_code, last_lines = self._run(arguments, _child_environment(context["params"]))
         if self._stopped and exit_code != 0:
-            raise AirflowException(f"the task was stopped. {failure(self.stage, exit_code, last_lines)}")
-        return finish(self.stage, run, exit_code, last_lines, context)
+            raise AirflowException(f"the task was stopped. {failure(self.step, exit_code, last_lines)}")
+        return finish(self.step, run, exit_code, last_lines, context)
 
     def on_kill(self) -> None:
         """Airflow calls this on SIGTERM, inside :meth:`execute`: stopping the child makes that one go on and raise."""
@@ -77,7 +78,7 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
         """Exit code, and the last errors or, where there were none, the last lines of any kind."""
         self.log.info("zeshel %s", " ".join(map(_shown, arguments)))
         if self._stopped:
-            raise AirflowException(f"{self.stage.name}: the task was stopped before the stage began")
+            raise AirflowException(f"{self.step.name}: the task was stopped before the stage began")
         self._child = child = ChildProcess([*self.program, *arguments], env, self.grace_seconds)
         errors: deque[str] = deque(maxlen=LAST_LINES)
         lines: deque[str] = deque(maxlen=LAST_LINES)

@@ -9,20 +9,9 @@ from airflow.configuration import conf
 from airflow.sdk import BaseOperatorLink
 
 from zeshel_tasks.orchestration.settings import path_safe
+from zeshel_tasks.pipeline.stage import Stage
 
 PREFIX = "/zeshel"
-SECTIONS = {
-    "download": "data",
-    "convert": "data",
-    "train-biencoder": "training",
-    "eval-biencoder": "retrieval",
-    "train-crossencoder": "training",
-    "eval-crossencoder": "linking",
-    "compare": "champion",
-    "promote": "champion",
-    "report": "results",
-}
-"""The section of the report that is about a stage."""
 
 
 class ReportLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not follow imports into Airflow
@@ -32,7 +21,7 @@ class ReportLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not follo
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The address of the page; it is there once the task ``report`` has finished."""
-        return report_page(ti_key.run_id, operator.stage.command)
+        return report_page(ti_key.run_id, operator.step.stage)
 
 
 class ArtifactLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not follow imports into Airflow
@@ -42,12 +31,12 @@ class ArtifactLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not fol
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The address of the page."""
-        return f"{_base()}/runs/{path_safe(ti_key.run_id)}/stages/{operator.stage.name}"
+        return f"{_base()}/runs/{path_safe(ti_key.run_id)}/stages/{operator.step.name}"
 
 
-def report_page(run_id: str, command: str) -> str:
+def report_page(run_id: str, stage: Stage) -> str:
     """The address, without a host, of the part of a run's report that is about a stage."""
-    return f"{_base()}/runs/{path_safe(run_id)}/report#{SECTIONS[command]}"
+    return f"{_base()}/runs/{path_safe(run_id)}/report#{stage.section}"
 
 
 LINKS = (ReportLink(), ArtifactLink())

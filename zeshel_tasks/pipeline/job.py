@@ -1,0 +1,114 @@
+"""What the work of a stage is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zeshel_tasks import __version__
+from zeshel_tasks.compute import machine
+from zeshel_tasks.config import Recipe, Split
+from zeshel_tasks.errors import TryAgain
+from zeshel_tasks.store import Artifact, Attempt, Metrics, Run, artifact_folder, fingerprint
+
+
+@dataclass(frozen=True)
+class Target:
+    """The artifact that is wanted: everything that decides its content, known before any work.
+
+    Attributes:
+        stage: name of the stage, the artifact's folder below ``artifacts/``.
+        split: for the stages that have one.
+        config: the settings that change the result.
+        inputs: identities of everything it is made from.
+        fingerprint: SHA-256 of the above and of the package's version.
+    """
+
+    stage: str
+    split: Split | None
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        value = fingerprint(self.stage, self.split, __version__, self.config, self.inputs)
+        object.__setattr__(self, "fingerprint", value)
+
+    @property
+    def folder(self) -> str:
+        """Key prefix of the artifact."""
+        return artifact_folder(self.stage, self.fingerprint)
+
+
+@dataclass
+class Job:
+    """What a stage works with.
+
+    Attributes:
+        run: the run it works for.
+        recipe: all settings of the run.
+        inputs: artifacts of the stages before it, by name.
+        target: the artifact to make.
+        scratch: local directory, removed when the stage ends.
+        look_outside: returns the current identities of what the stage reads besides ``inputs``.
+        device: what it computed on, for the manifest.
+        attempt: takes the files that the stage leaves.
+        seen_outside: the identities that ``look_outside`` returned when the job began.
+        peak_memory_mb: the highest that is known so far.
+        peak_gpu_memory_mb: of the processes that worked for it, if others did.
+        uses: folders of the artifacts that it made or reused on its way.
+        after_commit: called once the artifact is committed.
+    """
+
+    run: Run
+    recipe: Recipe
+    inputs: Mapping[str, Artifact]
+    target: Target
+    scratch: Path
+    look_outside: Callable[[], dict[str, str]] = dict
+    device: str = "cpu"
+    attempt: Attempt = field(init=False)
+    seen_outside: Mapping[str, str] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0
+    peak_gpu_memory_mb: float | None = None
+    uses: list[str] = field(default_factory=list)
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.attempt = Attempt(self.run.store, self.folder)
+
+    @property
+    def split(self) -> Split | None:
+        """The split that the stage works on, where it has splits."""
+        return self.target.split
+
+    @property
+    def folder(self) -> str:
+        """Key prefix of the artifact in the making."""
+        return self.target.folder
+
+    def note_peak_memory(self) -> None:
+        """Keeps this process's peak, before something else within the stage measures anew."""
+        self.peak_memory_mb = max(self.peak_memory_mb, machine.peak_memory_mb())
+
+    def check_outside(self) -> None:
+        """Makes sure that the fingerprint is about what was read; call it after reading what is not an input.
+
+        Raises:
+            TryAgain: something outside has changed since the stage began.
+        """
+        for name, now in self.look_outside().items():
+            if now != self.seen_outside.get(name):
+                raise TryAgain(f"{name} has changed while it was read: from {self.seen_outside.get(name)} to {now}")
+
+    def new_folder(self, name: str) -> Path:
+        """Makes a local directory below ``scratch``."""
+        path = self.scratch / name
+        path.mkdir(parents=True)
+        return path
+
+
+Work = Callable[[Job], Metrics]
+"""Makes the files of an artifact and returns the metrics of its manifest."""

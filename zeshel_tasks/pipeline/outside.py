@@ -1,0 +1,69 @@
+"""Identities of what stages read besides their inputs: addresses in the settings, and the champion."""
+
+from __future__ import annotations
+
+from zeshel_tasks.champion.champions import read_champions
+from zeshel_tasks.config import (
+    CompareConfig,
+    DownloadConfig,
+    PromoteConfig,
+    TrainBiencoderConfig,
+    TrainCrossencoderConfig,
+)
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.location import HubModel, LocalPath, located, model_location, weights_location
+from zeshel_tasks.store import Run
+from zeshel_tasks.store.identity import content_identity
+
+
+def data_sets(config: DownloadConfig, _: Run) -> dict[str, str]:
+    """The archives and folders that ``download`` fetches."""
+    from zeshel_tasks.download.sources import identities
+
+    return identities(config)
+
+
+def biencoder_start(config: TrainBiencoderConfig, run: Run) -> dict[str, str]:
+    """The weights that the bi-encoder's training starts from."""
+    return _start(config.bert_model, config.biencoder_weights, run)
+
+
+def crossencoder_start(config: TrainCrossencoderConfig, run: Run) -> dict[str, str]:
+    """The weights that the cross-encoder's training starts from."""
+    return _start(None if config.from_biencoder else config.bert_model, config.crossencoder_weights, run)
+
+
+def rival(_: CompareConfig, run: Run) -> dict[str, str]:
+    """The champion that the run's model is compared with."""
+    found = read_champions(run.store).rival_of(_crossencoder(run))
+    return {"champion": "none" if found is None else found.crossencoder}
+
+
+def standing(_: PromoteConfig, run: Run) -> dict[str, str]:
+    """The champion that the run's model must beat, and when the model itself was rolled back."""
+    own, champions = _crossencoder(run), read_champions(run.store)
+    found, rolled_back = champions.rival_of(own), champions.rolled_back(own)
+    champion = {"champion": "none" if found is None else found.crossencoder}
+    return champion | ({} if rolled_back is None else {"rolled_back": rolled_back.at})
+
+
+def _bert_identity(bert_model: str, run: Run) -> str:
+    location = located("bert_model", bert_model, model_location)
+    if isinstance(location, HubModel):
+        from zeshel_tasks.download.hub import hub_identity
+
+        return hub_identity(location, run.store)
+    if isinstance(location, LocalPath) and not location.path.is_dir():
+        raise ConfigError(f"bert_model: expected a model on the hub or an existing directory, got {bert_model!r}")
+    return content_identity(location)
+
+
+def _start(bert_model: str | None, weights: str | None, run: Run) -> dict[str, str]:
+    identities = {} if bert_model is None else {"bert_model": _bert_identity(bert_model, run)}
+    return identities if weights is None else identities | {"weights": content_identity(weights_location(weights))}
+
+
+def _crossencoder(run: Run) -> str:
+    record = run.record("train-crossencoder")
+    assert record is not None  # it is an input
+    return record.artifact

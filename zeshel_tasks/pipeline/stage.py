@@ -1,0 +1,110 @@
+"""The description of a stage, and of its steps in a run.
+
+A stage makes an artifact from its inputs, once for each fingerprint. ``report`` and ``promote`` also deliver theirs
+whenever a run comes to them, made or reused: the pages go into the run's folder, the model becomes the champion.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from zeshel_tasks.config import STAGE_CONFIGS, EncoderConfig, Recipe, Split, StageConfig
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.pipeline.job import Work
+from zeshel_tasks.store import Artifact, Run
+
+Deliver = Callable[[Run, Recipe, Artifact, Mapping[str, Artifact]], None]
+"""Given the run, its recipe, the artifact and its inputs. It must be safe to repeat."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the recipe.
+
+    Attributes:
+        name: its subcommand (``eval-biencoder``).
+        work: makes its artifact.
+        summary: one sentence about it, for ``--help`` and the DAG.
+        notes: what else the DAG's page says about its task, in Markdown.
+        section: the section of the report that is about it.
+        inputs: names of the steps whose artifacts it reads; ``{split}`` stands for its own split.
+        optional_inputs: names of the steps whose artifacts it reads if the run has them.
+        outside: identities of what it reads besides, given its settings and the run.
+        splits: the splits that it runs for; empty if it has none.
+        deliver: hands the artifact over to the run, if there is something to hand over.
+    """
+
+    name: str
+    work: Work
+    summary: str = ""
+    notes: str = ""
+    section: str = ""
+    inputs: tuple[str, ...] = ()
+    optional_inputs: tuple[str, ...] = ()
+    outside: Callable[[Any, Run], dict[str, str]] = lambda _, __: {}
+    splits: tuple[Split, ...] = ()
+    deliver: Deliver | None = None
+
+    @property
+    def settings(self) -> str:
+        """The name of its settings in a :class:`~zeshel_tasks.config.Recipe`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def config_type(self) -> type[StageConfig]:
+        """The model of its settings."""
+        return STAGE_CONFIGS[self.settings]
+
+    @property
+    def runs_a_model(self) -> bool:
+        """Whether it can use a GPU."""
+        return self.config_type.runs_a_model
+
+    @property
+    def trains(self) -> bool:
+        """Whether it can use more than one GPU."""
+        return issubclass(self.config_type, EncoderConfig)
+
+    def name_for(self, split: Split | None) -> str:
+        """Name of the step in a run: ``eval-biencoder-test``.
+
+        Raises:
+            ConfigError: a split is missing, or the stage does not have this one.
+        """
+        if (split is None) == bool(self.splits) or (split is not None and split not in self.splits):
+            expected = f"--split {'|'.join(self.splits)}" if self.splits else "no --split"
+            raise ConfigError(f"{self.name}: expected {expected}, got {split or 'none'}")
+        return self.name if split is None else f"{self.name}-{split}"
+
+
+class Step(NamedTuple):
+    """A stage in a run, for one split if the stage has splits."""
+
+    stage: Stage
+    split: Split | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its record in a run, and of its task in the DAG.
+
+        Raises:
+            ConfigError: the stage does not have this split.
+        """
+        return self.stage.name_for(self.split)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the steps whose artifacts it reads."""
+        return [name.format(split=self.split) for name in self.stage.inputs]
+
+
+def imported(name: str) -> Callable[..., Any]:
+    """The function ``package.module:function``, imported when it is called: torch alone takes seconds to import."""
+
+    def call(*arguments: Any) -> Any:
+        return pkgutil.resolve_name(name)(*arguments)
+
+    return call
