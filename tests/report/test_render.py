@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.report.curves import thin_curve
 from zeshel_tasks.report.render import render_report
-from zeshel_tasks.report.report_data import MOST_TEXT, EntityText, ReportData, RunFacts
+from zeshel_tasks.report.report_data import MOST_NAME, MOST_TEXT, EntityFacts, EntityText, ReportData, RunFacts
 from zeshel_tasks.training.metrics import CurvePoint
 
 BuildData = Callable[..., ReportData]
@@ -183,9 +184,10 @@ def test_text_of_the_data_never_becomes_markup(report: Report, build_data: Build
     texts = ("world", "category", "mention", "context_left", "context_right")
     titles = ("gold_title", "predicted_title")
     evil_texts = dict.fromkeys(("gold_text", "predicted_text"), EntityText.of(EVIL))
+    evil_facts = dict.fromkeys(("gold_facts", "predicted_facts"), EntityFacts(url=EVIL, aliases=(EVIL,), types=(EVIL,)))
     data = build_data(
         {"test": (EVIL,)},
-        mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), EVIL), **evil_texts}],
+        mistakes=[{**mistake, **dict.fromkeys((*texts, *titles), EVIL), **evil_texts, **evil_facts}],
         configuration={"download": {"source": EVIL}, EVIL: {EVIL: EVIL}},
         provenance={
             "sources": [{"source": EVIL, "identity": EVIL, "sha256": EVIL, "bytes": 1, "worlds": [EVIL]}],
@@ -200,7 +202,9 @@ def test_text_of_the_data_never_becomes_markup(report: Report, build_data: Build
     assert {"script", "img"}.isdisjoint(page.tags)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert page.tags.count("style") == 1
-    assert page.words.count("<script>alert(1)</script>") >= len(texts) + len(titles) + len(evil_texts)
+    assert page.words.count("<script>alert(1)</script>") >= len(texts) + len(titles) + len(evil_texts) + 3 * len(
+        evil_facts
+    )
 
 
 def test_the_page_loads_nothing(unchanged_html: str) -> None:
@@ -297,6 +301,24 @@ def test_the_mention_is_marked_in_its_context(report: Report, build_data: BuildD
     data = build_data(num_mistakes=1)
     data = _replace(data, ("mistakes", 0, "mention"), "the < sign")
     assert "<mark>the &lt; sign</mark>" in report(data)[1]
+
+
+def test_mistake_shows_url_aliases_and_types_of_both_entities(report: Report, build_data: BuildData) -> None:
+    plain = build_data(num_mistakes=1)
+    document = Document("1", "Gold", "text", "https://wiki.example/Gold", ("Au", "aurum"), ("metal", "element"))
+    gold = _replace(plain, ("mistakes", 0, "gold_facts"), EntityFacts.of(document))
+    page = report(_replace(gold, ("mistakes", 0, "predicted_facts"), EntityFacts(types=("mineral",))))[1]
+    for shown in ("https://wiki.example/Gold", "Also: Au, aurum", ">metal<", ">element<", ">mineral<"):
+        assert page.count(shown) == 1
+    assert 'class="known"' not in report(plain)[1]
+
+
+def test_long_facts_are_shortened() -> None:
+    document = Document("1", "Gold", "text", "u" * 2 * MOST_TEXT, tuple("abcdefghijklmnopqrstuvwxyz"), ("t" * 1000,))
+    facts = EntityFacts.of(document)
+    assert facts.aliases == tuple("abcdefghijklmnopqrst")
+    assert len(facts.types[0]) <= MOST_NAME + 2
+    assert len(facts.url or "") <= MOST_TEXT + 2
 
 
 def test_a_very_long_text_is_shortened_with_a_note(report: Report, build_data: BuildData) -> None:

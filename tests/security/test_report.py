@@ -10,7 +10,7 @@ from tests.faults import Fault
 from tests.report.conftest import example_data, example_run
 from zeshel_tasks.report.curves import thin_curve
 from zeshel_tasks.report.render import render_report
-from zeshel_tasks.report.report_data import EntityText
+from zeshel_tasks.report.report_data import EntityFacts, EntityText
 from zeshel_tasks.training.metrics import CurvePoint
 
 RAN = "document.documentElement.setAttribute('data-ran-{}', '')"
@@ -68,6 +68,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 **mistake,
                 **dict.fromkeys((*texts, *titles), each),
                 **dict.fromkeys(("gold_text", "predicted_text"), EntityText.of(each)),
+                **dict.fromkeys(
+                    ("gold_facts", "predicted_facts"), EntityFacts(url=each, aliases=(each,), types=(each,))
+                ),
             }
             for each in (evil, ATTRIBUTE, LINK)
         ],

@@ -56,7 +56,8 @@ def metrics_json(data: ReportData, run: RunFacts) -> dict[str, Any]:
         "configuration": compare_with_preset(data.configuration, run.preset),
         "history": [past.model_dump(mode="json") for past in run.history],
         "mistakes": [
-            mistake.model_dump(mode="json", exclude={"gold_text", "predicted_text"}) for mistake in data.mistakes
+            mistake.model_dump(mode="json", exclude={"gold_text", "predicted_text", "gold_facts", "predicted_facts"})
+            for mistake in data.mistakes
         ],
     }
 

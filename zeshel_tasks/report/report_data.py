@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from zeshel_tasks.champion.metrics import ComparisonMetrics
 from zeshel_tasks.config import Split
 from zeshel_tasks.data.blink_format import ConvertMetrics
+from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.download.metrics import SourceMetrics
 from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
 from zeshel_tasks.metrics import Number
@@ -27,6 +28,8 @@ SPLIT_ORDER: tuple[Split, ...] = ("test", "valid", "train")
 
 # An entity's document may be a whole manual, and a report may show two of them for each of fifty mistakes.
 MOST_TEXT = 12_000
+MOST_NAMES = 20
+MOST_NAME = 200
 
 
 class _Given(BaseModel):
@@ -104,6 +107,23 @@ class EntityText(_Given):
         return cls(text=beginning(text, MOST_TEXT), characters=len(text))
 
 
+class EntityFacts(_Given):
+    """Optional fields of an entity's document, of each list at most :data:`MOST_NAMES` items."""
+
+    url: str | None = None
+    aliases: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, document: Document) -> Self:
+        """Keeps the first names of each list and the first :data:`MOST_NAME` characters of each name."""
+        names = {
+            field: tuple(beginning(name, MOST_NAME) for name in getattr(document, field)[:MOST_NAMES])
+            for field in ("aliases", "types")
+        }
+        return cls(url=document.url and beginning(document.url, MOST_TEXT), **names)
+
+
 class Mistake(_Given):
     """A mention for which the cross-encoder preferred a wrong candidate.
 
@@ -124,6 +144,8 @@ class Mistake(_Given):
     gold_rank: int | None
     predicted_title: str
     predicted_text: EntityText
+    gold_facts: EntityFacts = EntityFacts()
+    predicted_facts: EntityFacts = EntityFacts()
 
 
 class ReportData(_Given):

@@ -11,7 +11,7 @@ from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.pipeline.job import Job
-from zeshel_tasks.report.report_data import EntityText, Mistake
+from zeshel_tasks.report.report_data import EntityFacts, EntityText, Mistake
 from zeshel_tasks.stages.inputs import split_file, world_documents
 
 
@@ -39,6 +39,8 @@ def most_confident_mistakes(job: Job, split: Split, count: int) -> list[Mistake]
                 gold_rank=prediction["gold_rank"],
                 predicted_title=predicted.title,
                 predicted_text=EntityText.of(predicted.text),
+                gold_facts=EntityFacts.of(gold),
+                predicted_facts=EntityFacts.of(predicted),
             )
     return [mistakes[row] for row in chosen]
 
