@@ -84,7 +84,7 @@ def test_a_member_without_a_name_is_left_out(
     fault("input: strange archive")
     ended = download(archive_of(files, empty_member("x.json", headers={"path": path})), tmp_path, capsys)
     assert ended.code == 0
-    assert "INFO: left out 1 files of the archive that are no part of the data set" in ended.lines
+    assert "INFO: ignored 1 files of the archive that do not belong to the data set" in ended.lines
 
 
 @pytest.mark.parametrize(

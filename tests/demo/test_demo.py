@@ -35,7 +35,7 @@ def start(code: str, **env: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_the_environment_is_the_demos_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_contains_only_the_demos_airflow_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     monkeypatch.setenv("AIRFLOW_CONFIG", "/etc/airflow.cfg")
     monkeypatch.setenv("ZESHEL_RUNNER", "kubernetes")
@@ -69,7 +69,7 @@ def test_a_group_that_ignores_sigterm_is_killed() -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def test_processes_of_an_airflow_home_are_found_and_others_left_alone(tmp_path: Path) -> None:
+def test_only_processes_of_the_airflow_home_are_ended(tmp_path: Path) -> None:
     ours = start("print('up', flush=True); import time; time.sleep(600)", AIRFLOW_HOME=str(tmp_path))
     stubborn = start(STUBBORN, AIRFLOW_HOME=str(tmp_path))
     other = start(STUBBORN, AIRFLOW_HOME=str(tmp_path / "other"))
@@ -99,14 +99,14 @@ def test_sample_worlds_and_a_small_bert_are_made_on_first_use_only(
     assert demo._inputs(options(tmp_path)) == found
 
 
-def test_inputs_that_could_not_be_made_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_creation_of_inputs_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "ZESHEL", [sys.executable, "-c", WRITE_OUT + "; sys.exit(1)"])
     with pytest.raises(subprocess.CalledProcessError):
         demo._inputs(options(tmp_path))
     assert not (tmp_path / "sample_worlds.tar.bz2").exists()
 
 
-def test_another_data_set_gets_a_small_bert_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_data_set_gets_its_own_small_bert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "ZESHEL", [sys.executable, "-c", WRITE_OUT])
     first = demo._inputs(options(tmp_path))
     second = demo._inputs(options(tmp_path, data="https://example.org/other.tar.bz2"))

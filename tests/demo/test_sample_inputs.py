@@ -19,7 +19,7 @@ def not_pre_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample_inputs, "build_small_bert", partial(build_small_bert, max_pretraining_steps=0))
 
 
-def test_they_are_written_where_stages_can_read_them(bucket: str, tmp_path: Path) -> None:
+def test_stages_can_read_sample_inputs(bucket: str, tmp_path: Path) -> None:
     address = f"s3://{bucket}/inputs"
     make_sample_inputs(address)
     archive = f"{address}/sample_worlds.tar.bz2"
@@ -27,7 +27,7 @@ def test_they_are_written_where_stages_can_read_them(bucket: str, tmp_path: Path
     load_bert(bert_directory(model_location(f"{address}/small_bert"), tmp_path))
 
 
-def test_what_is_there_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_existing_sample_inputs_are_not_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_sample_inputs(str(tmp_path))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with caplog.at_level("INFO"):
@@ -36,7 +36,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "already" in caplog.text
 
 
-def test_an_interrupted_upload_is_made_good(bucket: str) -> None:
+def test_interrupted_upload_is_completed(bucket: str) -> None:
     make_sample_inputs(f"s3://{bucket}")
     s3 = boto3.client("s3")
     complete = {found["Key"] for found in s3.list_objects_v2(Bucket=bucket)["Contents"]}

@@ -65,13 +65,13 @@ def test_the_archive_has_a_file_for_each_world_and_each_split(files: dict[str, R
     assert {name: len(rows) for name, rows in files.items() if name in worlds} == dict.fromkeys(worlds, 200)
 
 
-def test_a_split_mentions_only_its_own_worlds_and_each_of_them(files: dict[str, Rows]) -> None:
+def test_each_split_mentions_exactly_its_own_worlds(files: dict[str, Rows]) -> None:
     for split, worlds in SAMPLE_WORLDS.items():
         counts = Counter(row["corpus"] for row in files[f"mentions/{split}.json"])
         assert counts == dict.fromkeys(worlds, 100)
 
 
-def test_sizes_are_as_asked(tmp_path: Path) -> None:
+def test_sizes_follow_the_arguments(tmp_path: Path) -> None:
     write_sample_worlds(tmp_path / "small.tar.bz2", entities_per_world=9, mentions_per_world=20)
     with tarfile.open(tmp_path / "small.tar.bz2") as tar:
         lines = {member.name: len(list(tar.extractfile(member) or ())) for member in tar}
@@ -80,15 +80,13 @@ def test_sizes_are_as_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sizes", [{"entities_per_world": 1}, {"mentions_per_world": 0}])
-def test_a_size_that_makes_no_world_is_refused(tmp_path: Path, sizes: dict[str, int]) -> None:
+def test_size_too_small_for_a_world_is_refused(tmp_path: Path, sizes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected at least"):
         write_sample_worlds(tmp_path / "none.tar.bz2", **sizes)
     assert not (tmp_path / "none.tar.bz2").exists()
 
 
-def test_the_text_of_a_mention_is_what_its_indices_point_at(
-    mentions: Rows, pages: dict[tuple[str, str], dict[str, Any]]
-) -> None:
+def test_indices_of_a_mention_select_its_text(mentions: Rows, pages: dict[tuple[str, str], dict[str, Any]]) -> None:
     for row in mentions:
         tokens = pages[row["corpus"], row["context_document_id"]]["text"].split()
         assert row["text"] == " ".join(tokens[row["start_index"] : row["end_index"] + 1])
@@ -103,9 +101,7 @@ def test_context_and_gold_are_two_pages_of_the_same_world(
         assert row["context_document_id"] != row["label_document_id"]
 
 
-def test_the_context_tells_facts_that_the_gold_page_tells(
-    mentions: Rows, pages: dict[tuple[str, str], dict[str, Any]]
-) -> None:
+def test_context_and_gold_page_share_facts(mentions: Rows, pages: dict[tuple[str, str], dict[str, Any]]) -> None:
     telling = 0
     sample = mentions[::20]
     for row in sample:

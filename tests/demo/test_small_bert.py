@@ -114,6 +114,6 @@ def test_worlds_with_too_few_pages_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("vocab_size", [3, 10**6])
-def test_a_vocabulary_of_no_sensible_size_is_refused(archive: Path, tmp_path: Path, vocab_size: int) -> None:
+def test_vocabulary_size_out_of_range_is_refused(archive: Path, tmp_path: Path, vocab_size: int) -> None:
     with pytest.raises(ConfigError, match=f"vocab_size: expected 300 to 200000, got {vocab_size}"):
         build_small_bert(archive, tmp_path, vocab_size=vocab_size)

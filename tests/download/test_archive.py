@@ -37,7 +37,7 @@ def unpacked(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_every_packing_is_recognized_by_its_bytes(tmp_path: Path, mode: str) -> None:
+def test_compression_is_recognized_by_the_first_bytes(tmp_path: Path, mode: str) -> None:
     unpack(tar_of(tmp_path / "data", DATA_SET, mode=mode), tmp_path / "out", MEGABYTE)
     assert unpacked(tmp_path / "out") == DATA_SET
 
@@ -56,14 +56,12 @@ def test_a_file_larger_than_one_read_arrives_whole(tmp_path: Path) -> None:
     assert unpacked(tmp_path / "out") == files
 
 
-def test_files_that_are_no_part_of_the_data_set_are_left_out_and_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_other_files_are_ignored_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     others = ("README.md", "documents/notes.txt", "documents/._aster.json", "tfidf_candidates/train.json")
     with caplog.at_level("INFO"):
         unpack(tar_of(tmp_path / "data", DATA_SET | dict.fromkeys(others, b"x")), tmp_path / "out", MEGABYTE)
     assert unpacked(tmp_path / "out") == DATA_SET
-    assert "left out 4 files" in caplog.text
+    assert "ignored 4 files" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -100,13 +98,13 @@ def test_more_than_the_allowed_bytes_are_refused_before_they_are_written(tmp_pat
     assert not (tmp_path / "out/documents/bomb.json").exists()
 
 
-def test_members_that_are_left_out_count_towards_the_bound(tmp_path: Path) -> None:
+def test_ignored_members_count_towards_the_limit(tmp_path: Path) -> None:
     bomb = tar_of(tmp_path / "data", {"bomb.bin": bytes(MEGABYTE), **DATA_SET})
     with pytest.raises(DataError, match=r"too large: member 'bomb.bin'"):
         unpack(bomb, tmp_path / "out", 500_000)
 
 
-def test_zeros_after_the_end_mark_count_towards_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zeros_after_the_end_mark_count_towards_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_module, "MAX_MEMBERS", 10)
     plain = tar_of(tmp_path / "data", DATA_SET, mode="w").read_bytes()
     (tmp_path / "bomb").write_bytes(bz2.compress(plain + bytes(10 * MEGABYTE)))
@@ -141,7 +139,7 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, pack: Callable[[bytes], 
         unpack(tmp_path / "data", tmp_path / "out", MEGABYTE)
 
 
-def test_an_archive_that_was_cut_between_two_members_is_refused(tmp_path: Path) -> None:
+def test_archive_cut_between_two_members_is_refused(tmp_path: Path) -> None:
     plain = tar_of(tmp_path / "whole", {**DATA_SET, "documents/b.json": b"{}"}, mode="w").read_bytes()
     (tmp_path / "data").write_bytes(plain[: 4 * 512])
     with pytest.raises(DataError, match="without an end mark"):
@@ -157,7 +155,7 @@ def test_a_broken_header_in_the_middle_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>Sign in</html>", b"BZh9 is not enough", b"\x1f\x8bneither", bytes(9)])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_not_an_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "data").write_bytes(content)
     with pytest.raises(DataError, match="not a tar archive, or a damaged one"):
         unpack(tmp_path / "data", tmp_path / "out", MEGABYTE)

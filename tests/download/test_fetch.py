@@ -57,7 +57,7 @@ class TestALocalFile:
         assert source_identity(local.as_uri(), CONFIG) == f"sha256:{hashlib.sha256(b'other').hexdigest()}"
 
     @pytest.mark.parametrize("name", ["nowhere.tar", "."])
-    def test_that_is_none_is_a_config_error(self, tmp_path: Path, target: Path, name: str) -> None:
+    def test_that_does_not_exist_is_a_config_error(self, tmp_path: Path, target: Path, name: str) -> None:
         with pytest.raises(ConfigError, match="source: expected a file"):
             get(str(tmp_path / name), target)
 
@@ -107,7 +107,7 @@ class TestAnHttpAddress:
             get(server.address, target)
 
     @pytest.mark.parametrize("code", [429, 500, 503])
-    def test_that_fails_for_now_is_tried_again(
+    def test_that_fails_temporarily_is_retried(
         self, server: FileServer, target: Path, code: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         server.script = [status(code, Retry_After="0"), status(code)]
@@ -242,7 +242,7 @@ class TestABrokenBody:
         with pytest.raises(StoreUnavailable, match="gave up after 4 tries"):
             get(server.address, target)
 
-    def test_gets_its_tries_back_when_it_gets_further(self, server: FileServer, target: Path) -> None:
+    def test_resets_the_count_of_tries_on_progress(self, server: FileServer, target: Path) -> None:
         server.content = CONTENT * 20
         server.script = [partial(server.serve, cut_after=1_100_000)] * 9
         assert get(server.address, target).size == len(server.content)
@@ -261,7 +261,7 @@ class TestTheIdentityOfAnHttpAddress:
         identity = source_identity(server.address, CONFIG)
         assert identity == f"last-modified:Mon, 01 Jan 2024 00:00:00 GMT 2 bytes {server.address}"
 
-    def test_two_files_of_one_date_are_two(self, server: FileServer) -> None:
+    def test_distinguishes_two_files_with_the_same_date(self, server: FileServer) -> None:
         """As those are that were copied to a server at the same time."""
         server.script = [status(200, Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")] * 3
         one, other, signed = (source_identity(f"{server.address}/{name}", CONFIG) for name in ("a", "b", "a?X-Sig=1"))
@@ -269,14 +269,14 @@ class TestTheIdentityOfAnHttpAddress:
         assert one == signed, "a signature is another one each time"
 
     @pytest.mark.parametrize("code", [200, 403, 405])
-    def test_is_the_address_where_the_server_tells_nothing(
+    def test_is_the_address_if_the_server_sends_neither(
         self, server: FileServer, code: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         server.script = [status(code)]
         assert source_identity(f"{server.address}/data", CONFIG) == f"address:{server.address}/data"
-        assert "a new file there will be taken for this one" in caplog.text
+        assert "a new file at this address will not be noticed" in caplog.text
 
-    def test_waits_for_a_server_that_fails_for_now(self, server: FileServer) -> None:
+    def test_waits_for_a_server_that_fails_temporarily(self, server: FileServer) -> None:
         server.script = [status(503)]
         assert source_identity(server.address, CONFIG, retry=AT_ONCE).startswith(f"etag:{ETAG} ")
 

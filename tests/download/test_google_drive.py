@@ -104,7 +104,7 @@ def test_the_cookie_of_the_oldest_confirmation_page_is_sent_back(drive: FileServ
     assert "download_warning" in drive.requests[-1].headers["Cookie"]
 
 
-def test_a_broken_download_is_resumed_behind_a_new_confirmation_page(drive: FileServer, target: Path) -> None:
+def test_broken_download_is_resumed_after_a_new_confirmation_page(drive: FileServer, target: Path) -> None:
     form = page(FORM_PAGE.format(action="/download", file_id=FILE_ID))
     drive.script = [form, partial(drive.serve, cut_after=100_000), form]
     assert get(drive, target) == FETCHED
@@ -114,7 +114,7 @@ def test_a_broken_download_is_resumed_behind_a_new_confirmation_page(drive: File
 
 
 @pytest.mark.parametrize("code", [200, 403])
-def test_an_exceeded_quota_is_worth_a_later_try(drive: FileServer, target: Path, code: int) -> None:
+def test_exceeded_quota_is_unavailable(drive: FileServer, target: Path, code: int) -> None:
     drive.script = [page(QUOTA_PAGE, code)]
     with pytest.raises(StoreUnavailable, match=f"Google Drive file {FILE_ID}: .*quota.* exceeded"):
         get(drive, target)

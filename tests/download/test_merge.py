@@ -1,4 +1,4 @@
-"""Several data sets as one: by the documented rule, and with the words for what the rule does not allow."""
+"""Merging data sets: the documented rule, and the errors for inputs that break it."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def worlds_of(out: Path, file: str) -> list[str]:
     return [json.loads(line)["corpus"] for line in (out / "mentions" / file).read_text().splitlines()]
 
 
-def test_splits_are_as_given_and_mentions_stand_in_the_order_of_the_data_sets(
+def test_splits_are_kept_and_mentions_follow_the_order_of_data_sets(
     zeshel: Part, wiki: DataSetFiles, out: Path
 ) -> None:
     merge([zeshel, Part("wiki", wiki.write())], {}, out)
@@ -78,9 +78,7 @@ def test_a_file_without_a_last_line_end_does_not_run_into_the_next(zeshel: Part,
     assert check_dataset(out).mentions["train"] == {"aster": 2, "delta": 2}
 
 
-def test_a_line_that_cannot_be_read_stays_in_its_split_and_is_found_there(
-    zeshel: Part, wiki: DataSetFiles, out: Path
-) -> None:
+def test_unreadable_line_stays_in_its_split(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
     (zeshel.folder / "mentions" / "val.json").open("a").write("no json\n[]\n{}\n")
     merge([zeshel, Part("wiki", wiki.write())], {"delta": "test", "aster": "train"}, out)
     assert check_dataset(out).bad_mentions["valid"] == 3
@@ -92,7 +90,7 @@ def test_a_world_of_two_data_sets_is_refused_by_name(zeshel: Part, tmp_path: Pat
         merge([zeshel, other], {}, out)
 
 
-def test_an_unknown_assigned_world_is_refused_with_those_there_are(zeshel: Part, out: Path) -> None:
+def test_unknown_assigned_world_is_refused_with_the_known_worlds(zeshel: Part, out: Path) -> None:
     with pytest.raises(ConfigError, match=r"worlds_to_splits: .*aster, brine, cinder.*got 'astre'"):
         merge([zeshel], {"astre": "test"}, out)
 
@@ -109,7 +107,7 @@ def test_a_part_without_worlds_is_named(zeshel: Part, tmp_path: Path, out: Path)
         merge([zeshel, Part("s3://kb/", tmp_path / "empty")], {}, out)
 
 
-def test_a_mention_file_of_no_split_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+def test_mention_file_of_an_unknown_split_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
     """Its mentions would be missed by nobody."""
     wiki.files["mentions/valid.json"] = wiki.files.pop("mentions/train.json")
     with pytest.raises(DataError, match=r"wiki: mentions: a file of no split; expected .*val\.json.*; got valid\.json"):

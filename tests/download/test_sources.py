@@ -1,4 +1,4 @@
-"""Archives, folders and S3 prefixes bring the same data set."""
+"""Archives, folders and S3 prefixes give the same data set."""
 
 import tarfile
 import unicodedata
@@ -45,15 +45,15 @@ def files_of(data_set: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}", "{}/"])
-def test_a_local_folder(data_set: Path, tmp_path: Path, form: str) -> None:
+def test_local_folder_is_copied(data_set: Path, tmp_path: Path, form: str) -> None:
     assert obtained(form.format(data_set), tmp_path) == files_of(data_set)
 
 
-def test_an_s3_prefix(prefix: str, data_set: Path, tmp_path: Path) -> None:
+def test_s3_prefix_is_copied(prefix: str, data_set: Path, tmp_path: Path) -> None:
     assert obtained(prefix, tmp_path) == files_of(data_set)
 
 
-def test_an_archive(raw_archive: Path, golden: Path, tmp_path: Path) -> None:
+def test_archive_is_unpacked(raw_archive: Path, golden: Path, tmp_path: Path) -> None:
     found = obtained(str(raw_archive), tmp_path)
     assert found == {name: data for name, data in files_of(golden / "raw").items() if name in found}
     assert {name.partition("/")[0] for name in found} == {"documents", "mentions"}
@@ -74,7 +74,7 @@ def test_a_prefix_without_a_data_set_says_what_was_expected(bucket: str, tmp_pat
         obtained(f"s3://{bucket}/nothing-here/", tmp_path)
 
 
-def test_a_prefix_without_its_slash_is_taken_for_a_file_and_the_error_says_so(prefix: str, tmp_path: Path) -> None:
+def test_error_for_a_prefix_without_slash_mentions_the_slash(prefix: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no such object.*a prefix ends with '/'"):
         obtained(prefix.rstrip("/"), tmp_path)
 
@@ -96,7 +96,7 @@ def test_identities_follow_the_content_of_each_source(prefix: str, data_set: Pat
     assert {name for name in first if first[name] != second[name]} == {"source 2", "source 3"}
 
 
-def test_what_is_no_part_of_the_data_set_does_not_change_its_identity(prefix: str, data_set: Path) -> None:
+def test_other_files_do_not_change_the_identity(prefix: str, data_set: Path) -> None:
     """A store below the same prefix, say, or a README."""
     config = DownloadConfig(source=prefix, more_sources=(str(data_set),))
     first = identities(config)
@@ -117,17 +117,17 @@ class TestLinks:
             (root / "mentions" / path.name).symlink_to(path)
         return root
 
-    def test_they_are_followed(self, linked: Path, data_set: Path, tmp_path: Path) -> None:
+    def test_links_are_followed(self, linked: Path, data_set: Path, tmp_path: Path) -> None:
         assert obtained(str(linked), tmp_path) == files_of(data_set)
 
     @pytest.mark.parametrize("file", ["documents/aster.json", "mentions/val.json"])
-    def test_a_change_behind_them_is_seen(self, linked: Path, data_set: Path, file: str) -> None:
+    def test_change_of_a_link_target_changes_the_identity(self, linked: Path, data_set: Path, file: str) -> None:
         config = DownloadConfig(source=str(linked))
         first = identities(config)
         (data_set / file).write_text("{}")
         assert identities(config) != first
 
-    def test_one_that_leads_nowhere_is_refused(self, linked: Path, data_set: Path, tmp_path: Path) -> None:
+    def test_broken_links_are_refused(self, linked: Path, data_set: Path, tmp_path: Path) -> None:
         (data_set / "mentions" / "test.json").unlink()
         with pytest.raises(DataError, match=r"linked: a link to a file that is not there.*got mentions/test\.json"):
             obtained(str(linked), tmp_path)
@@ -141,13 +141,13 @@ def test_an_address_of_a_folder_is_decoded(data_set: Path, tmp_path: Path, form:
     assert identities(DownloadConfig(source=address)) == identities(DownloadConfig(source=str(spaced)))
 
 
-def test_a_name_that_cannot_be_kept_is_refused_as_in_an_archive(data_set: Path, tmp_path: Path) -> None:
+def test_unprintable_name_is_refused(data_set: Path, tmp_path: Path) -> None:
     (data_set / "documents" / "two\nlines.json").write_text("{}")
-    with pytest.raises(DataError, match=r"kb: a name that cannot be kept; expected a printable one"):
+    with pytest.raises(DataError, match=r"kb: a name that cannot be kept; expected a printable name"):
         obtained(str(data_set), tmp_path)
 
 
-def test_a_name_as_a_mac_writes_it_is_the_one_in_the_mentions(data_set: Path, tmp_path: Path) -> None:
+def test_decomposed_name_from_macos_matches_the_mentions(data_set: Path, tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "café.json") for form in ("NFC", "NFD"))
     (data_set / "documents" / decomposed).write_text("{}")
     archive = tmp_path / "kb.tar"

@@ -46,13 +46,13 @@ def test_a_body_that_goes_on_too_long_is_not_accepted(tmp_path: Path) -> None:
         transfer(source, tmp_path / "file", 100, AT_ONCE, LATER)
 
 
-def test_a_body_of_unknown_size_is_bound_chunk_by_chunk(tmp_path: Path) -> None:
+def test_limit_is_checked_at_each_chunk_if_the_size_is_unknown(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the file: too large"):
         transfer(ScriptedSource((None, [b"x" * 60, b"x" * 60])), tmp_path / "file", 100, AT_ONCE, LATER)
     assert (tmp_path / "file").stat().st_size == 60
 
 
-def test_waits_double_and_the_servers_wish_counts(caplog: pytest.LogCaptureFixture) -> None:
+def test_waits_double_and_respect_retry_after(caplog: pytest.LogCaptureFixture) -> None:
     wishes: list[float | None] = [None, None, 0.02]
 
     def fail() -> None:
@@ -63,7 +63,7 @@ def test_waits_double_and_the_servers_wish_counts(caplog: pytest.LogCaptureFixtu
     assert [record.args[-1] for record in caplog.records if isinstance(record.args, tuple)] == [0.001, 0.002, 0.02]
 
 
-def test_other_errors_are_not_tried_again() -> None:
+def test_other_errors_are_not_retried() -> None:
     calls: list[int] = []
 
     def fail() -> None:

@@ -106,7 +106,7 @@ class Hostile:
 
 
 @pytest.mark.parametrize("content", ["hostile", "garbage", "other"])
-def test_a_file_that_is_no_weight_file_is_refused(
+def test_file_without_weights_is_refused(
     golden: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "pytorch_model.bin"
@@ -122,7 +122,7 @@ def test_a_file_that_is_no_weight_file_is_refused(
     assert "ran" not in capsys.readouterr().out
 
 
-def test_a_bert_model_that_is_no_model_is_a_config_error(tmp_path: Path) -> None:
+def test_directory_without_a_model_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"expected a directory with config\.json"):
         bert_directory(model_location(str(tmp_path / "empty")), tmp_path)
@@ -130,6 +130,6 @@ def test_a_bert_model_that_is_no_model_is_a_config_error(tmp_path: Path) -> None
         bert_directory(model_location("not a/valid/hub name"), tmp_path)
 
 
-def test_bert_is_opened_without_case_only_where_it_should_be(golden: Path) -> None:
+def test_tokenizer_lowercases_only_if_asked(golden: Path) -> None:
     assert load_tokenizer(golden / "bert", lowercase=True).tokenize("The") == ["the"]
     assert load_tokenizer(golden / "bert", lowercase=False).tokenize("The") != ["the"]

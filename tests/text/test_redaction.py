@@ -1,4 +1,4 @@
-"""What of an address and of the environment is shown, and what is not."""
+"""Hiding the secrets of addresses and of the environment."""
 
 import pytest
 
@@ -37,13 +37,13 @@ CANARY = "canary"
         ("https://drive.google.com.evil/uc?id=canary", "https://drive.google.com.evil/uc?***"),
     ],
 )
-def test_an_address_is_shown_without_what_may_be_secret(address: str, shown: str) -> None:
+def test_address_is_printed_without_secrets(address: str, shown: str) -> None:
     assert without_secrets(address) == shown
     assert without_secrets(shown) == shown
     assert CANARY not in shown
 
 
-def test_addresses_in_a_text_lose_their_secrets_and_the_text_its_nothing_else() -> None:
+def test_secrets_of_addresses_in_a_text_are_hidden() -> None:
     text = "got 'https://u:canary@host/x?t=canary': see (http://a.b/c?canary), s3://b/k; and mailto:x@y."
     assert redacted(text) == "got 'https://***@host/x?***': see (http://a.b/c?***), s3://b/k; and mailto:x@y."
 
@@ -58,7 +58,7 @@ def test_addresses_in_a_text_lose_their_secrets_and_the_text_its_nothing_else() 
         ("HTTP_PROXY", "user:canary%2Dcanary@proxy:3128", "canary-canary"),
     ],
 )
-def test_secrets_of_the_environment_are_known_by_the_names_of_their_variables(
+def test_secret_variables_are_recognized_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, secret: str
 ) -> None:
     assert redacted(f"sent {secret}") == f"sent {secret}"
@@ -75,17 +75,17 @@ def test_secrets_of_the_environment_are_known_by_the_names_of_their_variables(
         ("HTTPS_PROXY", "http://proxy:3128"),
     ],
 )
-def test_what_is_no_secret_stays(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_other_variables_are_not_hidden(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     assert redacted(f"with {value}") == f"with {value}"
 
 
-def test_settings_are_recorded_with_their_addresses_redacted_and_all_else_as_it_is() -> None:
+def test_recorded_settings_hide_only_secrets_in_addresses() -> None:
     settings = {"source": "https://u:canary@h/x", "sha256": None, "timeout_seconds": 60.0, "shuffle": True}
     assert recorded(settings) == {**settings, "source": "https://***@h/x"}
 
 
-def test_what_is_hidden_is_told_to_a_masker() -> None:
+def test_secrets_of_an_address_are_listed_for_masking() -> None:
     assert secrets_of("https://u:can%40ary@h/x?t=canary") == {
         "u:can%40ary",
         "u:can@ary",
@@ -96,6 +96,6 @@ def test_what_is_hidden_is_told_to_a_masker() -> None:
     assert secrets_of("https://h/x") == secrets_of("/x") == secrets_of("s3://b/x") == set()
 
 
-def test_a_long_text_is_looked_through_once() -> None:
+def test_redaction_takes_linear_time() -> None:
     text = "a" * 2_000_000 + "://" * 100_000
     assert redacted(text)[:1000] == "a" * 1000

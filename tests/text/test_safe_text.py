@@ -1,4 +1,4 @@
-"""Whatever a text holds, a message that shows it is one bounded line."""
+"""Messages show any text as one short line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zeshel_tasks.text.safe_text import one_line, quoted, safe_text
 
 
 @given(st.text(st.characters()))
-def test_one_line_is_printable_and_keeps_what_is_printable(text: str) -> None:
+def test_one_line_escapes_only_unprintable_characters(text: str) -> None:
     line = one_line(text)
     assert line.isprintable()
     if text.isprintable():
@@ -22,13 +22,13 @@ def test_one_line_is_printable_and_keeps_what_is_printable(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r\x1b[31mb", "a\u2028b", "a\x00b", "\ud800", "a\u202eb", "\x85"])
-def test_nothing_acts_on_a_terminal_or_begins_a_line(text: str) -> None:
+def test_text_cannot_control_a_terminal_or_start_a_line(text: str) -> None:
     assert one_line(text).isprintable()
     assert len(one_line(text).splitlines()) == 1
     one_line(text).encode()
 
 
-def test_a_long_text_is_cut_and_says_how_long_it_was() -> None:
+def test_long_text_is_cut_and_its_length_is_given() -> None:
     assert safe_text("x" * 5000) == "x" * 120 + "… (5,000 characters)"
 
 
@@ -49,12 +49,18 @@ def wide(levels: int) -> list[Any]:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: 10**10_000, lambda: [-(10**10_000)], lambda: nested(100_000), lambda: wide(30),
-     lambda: {"a": nested(9_999)},
-     lambda: {"\n": "\n"}, lambda: b"\x00" * 999],
+    [
+        lambda: 10**10_000,
+        lambda: [-(10**10_000)],
+        lambda: nested(100_000),
+        lambda: wide(30),
+        lambda: {"a": nested(9_999)},
+        lambda: {"\n": "\n"},
+        lambda: b"\x00" * 999,
+    ],
     ids=["huge", "huge in a list", "nested", "wide", "nested in a dict", "line ends", "bytes"],
-)  # fmt: skip
-def test_any_value_is_shown_in_one_bounded_line(make: Callable[[], object]) -> None:
+)
+def test_any_value_becomes_one_short_line(make: Callable[[], object]) -> None:
     value = make()
     for text in (safe_text(value), quoted(value)):
         assert text.isprintable()

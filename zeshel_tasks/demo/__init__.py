@@ -1,1 +1,1 @@
-"""Sample worlds, a small BERT and a whole Airflow, for trying out and for tests."""
+"""Sample worlds, a small BERT and a complete Airflow on this machine, for the demo and for tests."""

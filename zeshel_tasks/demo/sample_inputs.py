@@ -1,4 +1,4 @@
-"""``zeshel make-sample-inputs``: something to try a deployment with, where its pods can reach it."""
+"""``zeshel make-sample-inputs``: creates sample worlds and a small BERT in a store, to try out a deployment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAST_FILE = f"{MODEL}/config.json"
 
 
 def make_sample_inputs(address: str) -> None:
-    """Writes sample worlds and a small BERT with their vocabulary below ``address``, unless they are there.
+    """Write sample worlds, and a small BERT with their vocabulary, to ``address`` unless they exist.
 
     Args:
         address: local directory or ``s3://bucket/prefix``.
@@ -28,14 +28,14 @@ def make_sample_inputs(address: str) -> None:
     """
     store = open_store(address)
     if store.get(LAST_FILE) is not None:
-        log.info("sample inputs are already at %s", address)
+        log.info("sample inputs already exist at %s", address)
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_sample_worlds(folder / ARCHIVE)
         build_small_bert(folder / ARCHIVE, folder / MODEL)
         files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-        # A model without its configuration is none: this one last, and an interrupted upload is made good next time.
+        # Upload the configuration last: if it is missing, the next call completes an interrupted upload.
         for name in [name for name in files if name != LAST_FILE] + [LAST_FILE]:
             store.upload(files[name], name)
     log.info("download.source=%s/%s  bert_model=%s/%s", address, ARCHIVE, address, MODEL)

@@ -1,8 +1,8 @@
-"""A small BERT built from scratch, for demos and tests on a machine without pretrained weights.
+"""Builds a small BERT from scratch, for demos and tests on a machine without pretrained weights.
 
-Two things make it learn linking within a minute on a CPU, where a plainly initialized one learns little:
-half the heads of its first layer start out attending to further occurrences of the same token, and a
-short pre-training on the train worlds' pages teaches the pooler to count such matches.
+Two measures let it learn linking within a minute on a CPU, which a randomly initialized model does not: half the heads
+of its first layer initially attend to other occurrences of the same token, and a short pretraining on pages of the
+train worlds teaches the pooler to count such matches.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _INITIALIZER_RANGE = 0.1  # about 1/sqrt(hidden size): signals keep their scale,
 def build_small_bert(
     archive: Path, out_dir: Path, seed: int = 7, *, vocab_size: int = 1200, max_pretraining_steps: int = 400
 ) -> None:
-    """Writes a model directory that ``AutoModel`` and ``AutoTokenizer`` open.
+    """Write a model directory for ``AutoModel`` and ``AutoTokenizer``.
 
-    Only the archive's train worlds are read: the vocabulary and the weights know nothing of the others.
+    Vocabulary and weights depend only on the train worlds of the archive.
 
     Args:
-        archive: a ZESHEL archive (``.tar.bz2`` or any other tar).
-        out_dir: the model directory; created.
-        seed: of the weights and of the pre-training's examples; the same seed gives the same files on one machine.
-        vocab_size: word pieces. Few, so that names of unseen worlds fall into pieces that were trained.
-        max_pretraining_steps: about 0.1 s each on one core; it stops by itself, mostly before 200. 0 saves the
-            start weights.
+        archive: a ZESHEL archive (``.tar.bz2`` or another tar).
+        out_dir: the model directory, which is created.
+        seed: of the weights and of the pretraining's examples. Equal seeds give equal files on one machine.
+        vocab_size: number of word pieces; small, so that names of unseen worlds consist of trained pieces.
+        max_pretraining_steps: about 0.1 s each on one core. Pretraining usually stops before 200. 0 saves the initial
+            weights.
 
     Raises:
-        ConfigError: a vocabulary too small for single characters, or too large.
-        DataError: the archive is broken or has too few pages.
+        ConfigError: the vocabulary is too large, or too small for single characters.
+        DataError: the archive is broken or contains too few pages.
     """
     if not _VOCAB_SIZES[0] <= vocab_size <= _VOCAB_SIZES[1]:
         raise ConfigError(f"vocab_size: expected {_VOCAB_SIZES[0]} to {_VOCAB_SIZES[1]}, got {vocab_size}")
@@ -58,12 +58,12 @@ def build_small_bert(
         model = make_small_bert(len(tokenizer), pad_token_id=tokenizer.pad_token_id)
         if max_pretraining_steps:
             done = pretrain_matching(model, tokenizer, worlds, max_steps=max_pretraining_steps, seed=seed)
-            log.info("pre-trained for %d steps: right page in %.0f%% of cases", done.steps, 100 * done.accuracy)
+            log.info("pretrained for %d steps: right page in %.0f%% of cases", done.steps, 100 * done.accuracy)
     model.save_pretrained(out_dir)
 
 
 def make_small_bert(vocab_size: int, *, pad_token_id: int = 0) -> BertModel:
-    """Two layers of 64 dimensions, randomly initialized, without dropout (it is too small to overfit)."""
+    """Two randomly initialized layers of 64 dimensions, without dropout (the model is too small to overfit)."""
     model = BertModel(
         BertConfig(
             vocab_size=vocab_size,
@@ -85,10 +85,10 @@ def make_small_bert(vocab_size: int, *, pad_token_id: int = 0) -> BertModel:
 
 @torch.no_grad()
 def _shrink_embeddings(model: BertModel) -> None:
-    """Makes the embeddings learn fast, and those of positions hide no equality of tokens.
+    """Make the embeddings learn fast, and keep positions from hiding equal tokens.
 
-    The LayerNorm behind the embeddings undoes their scale, but Adam's steps do not depend on it: at a fifth
-    of the scale, the same learning rate turns them five times as fast.
+    LayerNorm removes the scale of the embeddings, but Adam's steps do not depend on it: at a fifth of the scale, the
+    same learning rate turns them five times as fast.
     """
     embeddings = model.embeddings
     for table, scale in (
@@ -101,11 +101,11 @@ def _shrink_embeddings(model: BertModel) -> None:
 
 @torch.no_grad()
 def _start_matching_heads(model: BertModel, scale: float = 1.5) -> None:
-    """Half of the first layer's heads start out attending to the same token elsewhere, and copying what is there.
+    """Let half of the first layer's heads attend to other occurrences of the same token, and copy their values.
 
-    Query and key weights of such a head are one matrix with orthogonal rows, value and output weights another
-    one and its transpose (Trockman & Kolter 2023, "Mimetic Initialization of Self-Attention Layers"). With
-    head size 16, ``scale`` 1.5 gives equal tokens a score of about 9, which outweighs 128 unequal ones.
+    Query and key weights of such a head are the same matrix with orthogonal rows. Value and output weights are another
+    such matrix and its transpose (Trockman & Kolter 2023, "Mimetic Initialization of Self-Attention Layers"). With head
+    size 16, ``scale`` 1.5 gives equal tokens a score of about 9, which outweighs 128 unequal tokens.
     """
     config, attention = model.config, model.encoder.layer[0].attention
     size = config.hidden_size // config.num_attention_heads
@@ -119,10 +119,10 @@ def _start_matching_heads(model: BertModel, scale: float = 1.5) -> None:
 
 
 def _train_tokenizer(worlds: dict[str, list[TrainPage]], out_dir: Path, vocab_size: int) -> BertTokenizer:
-    """Trains a lower-cased WordPiece vocabulary; writes the tokenizer's files and ``vocab.txt``."""
+    """Train a lowercase WordPiece vocabulary, and write the tokenizer's files and ``vocab.txt``."""
     trainer = BertWordPieceTokenizer(lowercase=True)
-    # The library numbers "##x" pieces in the order of a randomly seeded hash map, and breaks ties by number: each
-    # run would give another vocabulary. Named beforehand, they are numbered in this order.
+    # The library numbers "##x" pieces in the order of a randomly seeded hash map, and breaks ties by number, so each
+    # run would give another vocabulary. Special tokens are numbered in the given order.
     first = [*SPECIAL_TOKENS, *(f"##{character}" for character in _common_characters(worlds, trainer))]
     trainer.train_from_iterator(_texts(worlds), vocab_size, min_frequency=2, special_tokens=first, show_progress=False)
     vocabulary = trainer.get_vocab()

@@ -1,8 +1,8 @@
-"""Teaches a fresh BERT to find the page that some words were taken from.
+"""Pretrains a new BERT to find the page from which some words were taken.
 
-The task is a relative of the inverse cloze task (Lee et al. 2019, "Latent Retrieval for Weakly Supervised
-Open Domain Question Answering"): of eight pages of a world, which one contains these words? Both are read
-together as two segments and the pooled output is scored, as a cross-encoder does.
+The task is similar to the inverse cloze task (Lee et al. 2019, "Latent Retrieval for Weakly Supervised Open Domain
+Question Answering"): which of eight pages of a world contains these words? The model reads words and page as two
+segments, and the pooled output is scored, as in a cross-encoder.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from transformers import BertModel, BertTokenizer
 from zeshel_tasks.demo.train_pages import TrainPage
 from zeshel_tasks.errors import DataError
 
-_PAGES = 8  # that a query is scored against; the first is the right one
+_PAGES = 8  # candidates of a query; the first one is right
 _BATCH_SIZE = 16
 _PAGE_TOKENS = 48
 _QUERY_TOKENS = 62
 _LEARNING_RATE = 1e-3
 _WARMUP_STEPS = 12
-_WINDOW = 10  # steps whose accuracy is averaged to decide whether matching was learned
+_WINDOW = 10  # steps over which accuracy is averaged
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How it went: steps done, and the share of queries whose page scored highest in the last ten steps."""
+    """Number of steps, and the share of queries whose page scored highest in the last ten steps."""
 
     steps: int
     accuracy: float
@@ -50,23 +50,23 @@ def pretrain_matching(
     enough: float = 0.7,
     cooldown_steps: int = 60,
 ) -> Pretraining:
-    """Trains all weights of ``model`` in place; the scoring layer is thrown away.
+    """Train all weights of ``model`` in place, and discard the scoring layer.
 
-    Matching is learned suddenly, after 60 to 200 steps depending on the seed. Training goes on until it is
-    there, and then for ``cooldown_steps`` in which the learning rate falls to zero. Much later, the output for a single
-    segment would be a constant (nothing here uses it), from which a bi-encoder takes long to recover.
+    The model learns to match suddenly, after 60 to 200 steps depending on the seed. Training stops ``cooldown_steps``
+    later, while the learning rate falls to zero. With many more steps, the output for a single segment becomes constant
+    (nothing here trains it), from which a bi-encoder recovers slowly.
 
     Args:
-        model: moved to eval mode at the end.
-        tokenizer: the model's.
+        model: in eval mode at the end.
+        tokenizer: of the model.
         worlds: pages by world.
-        max_steps: an upper bound, the cool-down not counted.
+        max_steps: maximum number of steps before the cooldown.
         seed: of the examples.
-        enough: matching counts as learned when the accuracy of ten steps reaches this (guessing: 1 in 8).
-        cooldown_steps: steps after that.
+        enough: mean accuracy of ten steps at which the cooldown starts (guessing gives 1/8).
+        cooldown_steps: number of steps in the cooldown.
 
     Raises:
-        DataError: no world has as many pages as a query needs.
+        DataError: no world has enough pages for a query.
     """
     examples = _Examples(tokenizer, _large_enough(worlds, tokenizer), random.Random(seed))
     score = nn.Linear(model.config.hidden_size, 1)
@@ -75,7 +75,7 @@ def pretrain_matching(
     hits: list[float] = []
 
     def step(pace: float) -> float:
-        """One step at this share of the learning rate; the accuracy of the last steps."""
+        """Train one step at this fraction of the learning rate; return the accuracy of the last steps."""
         optimizer.param_groups[0]["lr"] = _LEARNING_RATE * pace
         scores = score(model(**examples.batch()).pooler_output).view(_BATCH_SIZE, _PAGES)
         optimizer.zero_grad()
@@ -96,7 +96,7 @@ def pretrain_matching(
 
 
 class _Examples:
-    """Draws queries with the page they were taken from and other pages of the same world."""
+    """Draws queries, each with its page and other pages of the same world."""
 
     def __init__(self, tokenizer: BertTokenizer, worlds: list[list[_Page]], rng: random.Random) -> None:
         self._worlds, self._rng = worlds, rng
@@ -105,7 +105,7 @@ class _Examples:
         )
 
     def batch(self) -> dict[str, Tensor]:
-        """BERT's inputs, each of shape (queries x pages, longest), dtype int64."""
+        """Inputs of BERT, each int64 [queries x pages, longest]."""
         ids: list[list[int]] = []
         segments: list[list[int]] = []
         for _ in range(_BATCH_SIZE):
@@ -121,7 +121,7 @@ class _Examples:
         return {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": _padded(segments, 0)}
 
     def _query(self, page: _Page) -> list[int]:
-        """Some words of a stretch of the page, in disorder: only matching them can tell the page."""
+        """Shuffled words from a part of the page, so that only matching words identifies the page."""
         length = self._rng.randint(4, 24)
         start = self._rng.randrange(max(1, min(len(page.words), 40) - length + 1))
         words = [word for word in page.words[start : start + length] if self._rng.random() < 0.6]

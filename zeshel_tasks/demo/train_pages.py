@@ -1,4 +1,4 @@
-"""Pages of a ZESHEL archive's train worlds."""
+"""Reads pages of the train worlds in a ZESHEL archive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_UNPACKED_BYTES = 32 * 10**9
 
 @dataclass(frozen=True)
 class TrainPage:
-    """The beginning of one document; ``text`` has at most as many words as were asked for."""
+    """The beginning of a document."""
 
     title: str
     text: str
@@ -25,12 +25,13 @@ class TrainPage:
 def read_train_pages(
     archive: Path, *, max_pages_per_world: int = 2000, max_words_per_page: int = 128
 ) -> dict[str, list[TrainPage]]:
-    """The first pages of every world that ``mentions/train.json`` names, by world in alphabetical order.
+    """Read the first pages of every world in ``mentions/train.json``; worlds are in alphabetical order.
 
-    The archive is unpacked into a scratch directory; in memory are only the bounded pages.
+    The archive is unpacked into a scratch directory, so memory holds only these pages.
 
     Raises:
-        DataError: no such file, not an archive of a data set, no readable train mention, a broken page.
+        DataError: the file does not exist, is not the archive of a data set, contains no readable train mention, or
+            contains a broken page.
     """
     if not archive.is_file():
         raise DataError("cannot read the archive", file=str(archive), expected="a file", got="none")

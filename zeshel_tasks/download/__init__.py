@@ -1,1 +1,1 @@
-"""How bytes arrive: fetching, unpacking and merging data sets."""
+"""Fetches, unpacks and merges data sets."""

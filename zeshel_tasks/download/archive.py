@@ -1,4 +1,4 @@
-"""Safe unpacking of a downloaded data set: only what a data set consists of, and nothing that could do harm."""
+"""Unpacks the archive of a data set safely: only the files of a data set, within bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zeshel_tasks.download.members import EXPECTED_NAME, FOLDERS, can_be_kept, i
 from zeshel_tasks.errors import DataError
 
 MAX_MEMBERS = 100_000
-# A tar header's extension (long names) is read in one piece; a real one has a few hundred bytes.
+# tarfile reads an extended header (long names) in one piece; a real one has a few hundred bytes.
 _MAX_READ = 2**20
 _BLOCK = tarfile.BLOCKSIZE
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, RecursionError, ValueError)
@@ -26,21 +26,21 @@ log = logging.getLogger(__name__)
 
 
 def unpack(archive: Path, destination: Path, max_bytes: int, name: str = "") -> None:
-    """Extracts ``documents/*.json`` and ``mentions/*.json`` of a tar archive, in one pass and bounded memory.
+    """Extract ``documents/*.json`` and ``mentions/*.json`` from a tar archive, in one pass and bounded memory.
 
-    Both folders may lie below one common folder (``zeshel/documents/...``), which is dropped. Anything else in the
-    archive is left out, with one log line.
+    Both folders may be inside one common folder (``zeshel/documents/...``), which is dropped. All other files in the
+    archive are ignored, with one log line.
 
     Args:
-        archive: a tar file, plain or packed by bzip2, gzip or xz; recognized by its first bytes.
-        destination: a folder; made if it is not there.
-        max_bytes: bound of all members' sizes together, and of the unpacked archive itself.
-        name: of the archive in messages, where it is not its file's.
+        archive: a tar file, uncompressed or compressed with bzip2, gzip or xz, which its first bytes tell.
+        destination: a folder; created if it does not exist.
+        max_bytes: maximum total size of all members, and of the unpacked archive.
+        name: of the archive in messages; by default its file name.
 
     Raises:
-        DataError: not a tar archive, a truncated or damaged one, no data set in it, or a member that is unsafe:
-            an absolute path, ``..``, a link, a device, a duplicate, more than ``max_bytes`` or too many members;
-            a world with a name that is too long or cannot be printed.
+        DataError: the file is not a tar archive, is truncated or damaged, contains no data set, or contains an unsafe
+            member: an absolute path, ``..``, a link, a device, a duplicate, too many bytes or too many members, or a
+            name that is too long or not printable.
     """
     name = name or archive.name
     with archive.open("rb") as packed, _decompressed(packed) as unpacked:
@@ -57,13 +57,13 @@ def unpack(archive: Path, destination: Path, max_bytes: int, name: str = "") -> 
             stream.finish()
         except _BROKEN as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's, not the archive's: gzip and bz2 raise theirs without a number
+                raise  # an error of the disk; gzip and bz2 raise errors without a number
             raise DataError(f"not a tar archive, or a damaged one: {error}", file=name) from error
     selection.check_complete()
 
 
 class _Selection:
-    """Judges each member: unsafe (an error), a part of the data set (where it goes), or something else."""
+    """Decides about each member: raise an error, extract it to a path, or ignore it."""
 
     def __init__(self, archive: str, max_bytes: int) -> None:
         self._archive, self._max_bytes = archive, max_bytes
@@ -91,13 +91,13 @@ class _Selection:
 
     def check_complete(self) -> None:
         if self._ignored:
-            log.info("left out %s files of the archive that are no part of the data set", f"{self._ignored:,}")
+            log.info("ignored %s files of the archive that do not belong to the data set", f"{self._ignored:,}")
         for folder, count in self._found.items():
             if not count:
                 raise DataError("not a data set in ZESHEL's format", file=self._archive, expected=f"{folder}/*.json")
 
     def _safe_path(self, member: tarfile.TarInfo) -> PurePosixPath:
-        path = PurePosixPath(unicodedata.normalize("NFC", member.name))  # a Mac has é as e and an accent
+        path = PurePosixPath(unicodedata.normalize("NFC", member.name))  # macOS writes é as e and an accent
         if path.is_absolute() or ".." in path.parts:
             raise self._error("a path that leaves the folder", member, expected="a relative path without '..'")
         if not (member.isdir() or member.isreg()) or member.issparse():
@@ -122,11 +122,11 @@ class _Selection:
 
 
 class _ForwardReader:
-    """What ``tarfile`` needs of a file, over a decompressed stream: bounded in all, and in what it reads at once."""
+    """The methods of a file that ``tarfile`` needs, for a decompressed stream; limits each read and their total."""
 
     def __init__(self, stream: IO[bytes], archive: str, max_bytes: int) -> None:
         self._stream, self._archive = stream, archive
-        # Headers and padding come on top of the members: up to 3 blocks a member, and a rounded-up end.
+        # Headers and padding add up to 3 blocks to each member, and the end of the archive is rounded up.
         self._limit = max_bytes + 4 * _BLOCK * MAX_MEMBERS
         self._position = 0
         self._last = b""
@@ -153,8 +153,10 @@ class _ForwardReader:
                 raise EOFError("it ends in the middle of a member")
 
     def finish(self) -> None:
-        """Checks that the last header read was the end mark (tarfile stops as quietly at a broken one), and reads
-        the rest so that the compression's own checksum is verified."""
+        """Check that the archive ends with an end mark, and read the rest to verify the checksum of the compression.
+
+        tarfile takes a broken header for the end of the archive.
+        """
         if self._last != bytes(_BLOCK):
             raise EOFError("it ends without an end mark, or a member's header is broken")
         while self.read(_MAX_READ):

@@ -1,4 +1,4 @@
-"""The moment at which a download has taken too long, however little of it comes at a time."""
+"""Wall-clock limit of a download; closes its sockets on expiry."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from zeshel_tasks.errors import StoreUnavailable
 
 
 class Deadline:
-    """Ends what is done within it, ``with Deadline(...) as deadline``.
+    """Limits a download: ``with Deadline(...) as deadline``.
 
-    A timeout alone is no bound: a server that sends a byte a minute never exceeds it. So connections are cut when
-    the time is over, wherever they are: in a handshake, in headers, in a body.
+    A timeout alone does not limit it, because a server that sends one byte a minute never exceeds the timeout. On
+    expiry, connections are cut in any state: during a handshake, in headers or in a body.
 
     Args:
-        seconds: from now on.
-        setting: names the setting, for the message.
+        seconds: starting now.
+        setting: the setting to name in the error.
     """
 
     def __init__(self, seconds: float, setting: str) -> None:
@@ -42,18 +42,18 @@ class Deadline:
             self._connections.clear()
 
     def check(self) -> None:
-        """Raises: StoreUnavailable once the time is over."""
+        """Raise StoreUnavailable after the deadline."""
         if time.monotonic() >= self._end:
             raise StoreUnavailable(f"the download took longer than {self._seconds / 60:g} minutes ({self._setting})")
 
     def cut(self, connection: socket.socket) -> None:
-        """Has this connection cut when the time is over; it is still the caller's to close."""
+        """Cut this connection on expiry. The caller still has to close it."""
         with self._lock:
-            # A file descriptor of our own: TLS takes the socket's away from it.
+            # Keep a duplicate, because TLS detaches the file descriptor from the socket.
             self._connections.append(connection.dup())
 
     def _cut_all(self) -> None:
         with self._lock:
             for connection in self._connections:
-                with contextlib.suppress(OSError):  # the other side was faster
+                with contextlib.suppress(OSError):  # the server closed it first
                     connection.shutdown(socket.SHUT_RDWR)

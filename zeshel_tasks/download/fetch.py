@@ -1,4 +1,4 @@
-"""Fetching the archive of a data set from wherever it is."""
+"""Fetches the archive of a data set from any source, and identifies its content."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def fetch(
     retry: Retry = Retry(),  # noqa: B008  # frozen
     drive_address: str = DOWNLOAD_ADDRESS,
 ) -> Fetched:
-    """Copies an archive into a file, in bounded memory.
+    """Copy an archive into a file, in bounded memory.
 
     Args:
         source: http(s) or s3 address, a file on Google Drive, ``file://`` or a local path.
-        destination: the file; overwritten, and of no use if an error is raised.
-        config: bounds of size and time, timeout, allowed networks, and expected SHA-256.
-        retry: how often a broken transfer is taken up again.
+        destination: the file, which is overwritten; its content is invalid after an error.
+        config: limits of size and time, timeout, allowed networks, and expected SHA-256.
+        retry: how often to resume a broken transfer.
         drive_address: where downloads from Google Drive start.
 
     Raises:
         ConfigError: the address is wrong, or its server refuses.
-        DataError: too large, another SHA-256 than expected, or a web page instead of a file.
-        StoreUnavailable: the server does not answer, breaks off again and again, or takes too long.
+        DataError: the archive is too large, has another SHA-256 than expected, or is a web page.
+        StoreUnavailable: the server does not answer, breaks off repeatedly, or takes too long.
     """
     location = located("source", source, source_location)
     with _deadline(config) as deadline, _opened(location, config, retry, drive_address, deadline) as opened:
@@ -59,10 +59,10 @@ def source_identity(
     *,
     retry: Retry = Retry(),  # noqa: B008  # frozen
 ) -> str:
-    """What the fingerprint takes for the archive's content.
+    """Identity of the archive's content, for the fingerprint.
 
-    ``sha256:`` where it is configured or the file is local, ``etag:`` or ``last-modified:`` as the server tells,
-    ``address:`` where nothing tells more (Google Drive: the file's address without what else was in the link).
+    ``sha256:`` if it is configured or the file is local; ``etag:`` or ``last-modified:`` from the server's answer;
+    otherwise ``address:``. For Google Drive, this is the address of the file without other parts of the link.
 
     Raises:
         ConfigError: the address is wrong.
@@ -98,13 +98,13 @@ def _opened(
 
 
 class LocalSource:
-    """A file of this machine."""
+    """A file on this machine."""
 
     def __init__(self, location: LocalPath) -> None:
         self.name, self._location, self._path = location.name, location, location.path
         try:
             is_file, is_folder = self._path.is_file(), self._path.is_dir()
-        except (OSError, ValueError) as error:  # a name that no file can have
+        except (OSError, ValueError) as error:  # no file can have this name
             raise ConfigError(f"source: expected a file, got {quoted(self.name)}: {quoted(str(error))}") from error
         if not is_file:
             problem = "a folder" if is_folder else "no such file"
@@ -112,7 +112,7 @@ class LocalSource:
 
     @contextmanager
     def open(self, start: int) -> Iterator[Body]:
-        """The file from ``start`` on."""
+        """Read the file from byte ``start``."""
         with self._path.open("rb") as file:
             file.seek(start)
             yield Body(start, self._path.stat().st_size, iter(lambda: file.read(_CHUNK), b""))

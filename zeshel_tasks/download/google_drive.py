@@ -1,4 +1,4 @@
-"""Files on Google Drive: their addresses, and the pages that come between an address and a large file."""
+"""Download addresses of files on Google Drive, and the warning pages before large files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _QUOTA = ("quota exceeded", "too many users have viewed or downloaded")
 
 
 def download_address(file: DriveFile, base: str = DOWNLOAD_ADDRESS) -> str:
-    """Where the download of a file starts; ``base`` is Google's own, unless a test puts its server there."""
+    """Where the download of a file starts; tests pass their own server as ``base``."""
     query = {"export": "download", "id": file.file_id}
     if file.resource_key:
         query["resourcekey"] = file.resource_key
@@ -22,14 +22,14 @@ def download_address(file: DriveFile, base: str = DOWNLOAD_ADDRESS) -> str:
 
 
 def address_behind(page: Page) -> str:
-    """Where the file is that a "can't scan this file for viruses" page stands before.
+    """The address of the file behind a "can't scan this file for viruses" page.
 
-    Three forms are known: a form with hidden inputs, a link with ``confirm=``, and a ``download_warning`` cookie.
+    Google uses a form with hidden inputs, a link with ``confirm=``, or a ``download_warning`` cookie.
 
     Raises:
-        StoreUnavailable: the file was downloaded too often lately.
+        StoreUnavailable: the file's download quota is exceeded.
         ConfigError: the file is not shared with everyone.
-        DataError: any other page, and one that leads to no address.
+        DataError: the page is another one, or contains no address.
     """
     if any(sign in page.text.lower() for sign in _QUOTA):
         raise StoreUnavailable(
@@ -56,7 +56,7 @@ def address_behind(page: Page) -> str:
 
 
 class _ConfirmationParser(HTMLParser):
-    """Finds the download form with its inputs, or the download link."""
+    """Finds the download form and its inputs, or the download link."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A file behind an http(s) address."""
+"""Reads a file from a web server."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _MAX_PAGE_BYTES = 2**20
 _MAX_PAGES = 3
 _HEAD_BYTES = 512
 _PASSING = {408, 425, 429}
-# The bytes as they are stored: a server that packs them on the way could not resume.
+# Ask for the stored bytes, because a server that compresses them cannot resume.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"zeshel-tasks/{__version__}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An HTML page that came instead of a file."""
+    """An HTML page that the server sent instead of a file."""
 
     name: str
     address: str
@@ -43,7 +43,7 @@ class Page:
 
 
 def refuse_page(page: Page) -> NoReturn:
-    """Raises: ConfigError (the server refused) or DataError (it sent a page instead of a file)."""
+    """Raise ConfigError if the server refused, or DataError because it sent a page instead of a file."""
     if page.status >= 400:
         _refuse_status(page.name, page.status)
     title = _title(page.text)
@@ -52,27 +52,27 @@ def refuse_page(page: Page) -> NoReturn:
 
 
 def http_client(timeout_seconds: float) -> httpx.Client:
-    """A client that gives up on a server that is silent for so long; proxies are the environment's.
+    """A client with this timeout and the environment's proxies.
 
     Raises:
-        ConfigError: the environment's settings of proxies or certificates are wrong.
+        ConfigError: the environment's settings for proxies or certificates are wrong.
     """
     try:
-        # Redirects are followed by HttpSource: httpx would read the whole body of each, however large.
+        # HttpSource follows redirects, because httpx would read the whole body of each one.
         return httpx.Client(timeout=timeout_seconds, follow_redirects=False, headers=_HEADERS)
     except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
         raise ConfigError(f"the environment's *_PROXY or SSL_CERT_* variables cannot be used: {error}") from error
 
 
 class HttpSource:
-    """A file that a GET brings.
+    """A file that is downloaded with GET.
 
     Args:
         client: see :func:`http_client`.
-        address: where the file is.
-        hops: watches over where this address leads.
-        name: for messages; by default the address without what may be secret (user, password, query).
-        on_page: what to do about an HTML page: returns the address to ask instead, or raises.
+        address: of the file.
+        hops: checks the addresses to which this one leads.
+        name: for messages; by default the address without its secrets.
+        on_page: called with an HTML page; returns the address of the file, or raises.
         retry: for :meth:`identity`.
     """
 
@@ -95,15 +95,15 @@ class HttpSource:
 
     @contextmanager
     def open(self, start: int) -> Iterator[Body]:
-        """The file from ``start`` on if the server can do that, else from its beginning.
+        """Read the file from byte ``start`` if the server supports it, else from its beginning.
 
         Raises:
             Interrupted: the connection failed or broke, or the server is overloaded or failing (408, 425, 429, 5xx).
-            ConfigError: the server refused (any other 4xx), or the address cannot be right, or where it leads.
-            StoreUnavailable: it has all taken too long.
-            DataError: an HTML page instead of a file.
+            ConfigError: the server refused (any other 4xx), or this address or a later one is not allowed.
+            StoreUnavailable: the deadline has passed.
+            DataError: the server sent an HTML page instead of a file.
         """
-        # Each time from the first address on: what a page leads to may be good for once only.
+        # Start from the first address each time, because a page may lead to an address that works only once.
         address = self._address
         with self._errors_translated():
             for _ in range(_MAX_PAGES):
@@ -120,14 +120,14 @@ class HttpSource:
             raise DataError("not an archive", file=self.name, expected="a file", got=f"{_MAX_PAGES} pages in a row")
 
     def identity(self) -> str:
-        """``etag:...`` or ``last-modified:...`` as a HEAD tells, or ``address:...`` where it does not.
+        """``etag:...`` or ``last-modified:...`` from the answer to HEAD, else ``address:...``.
 
-        Neither ETag nor date tells two files of a server apart: size and address (without its query, which may be a
-        signature that is another one each time) go with it.
+        Two files of a server may share an ETag or a date, so the identity also contains the size and the address. The
+        address is without its query, which may be a signature that changes each time.
 
         Raises:
             StoreUnavailable: the server does not answer.
-            ConfigError: the address cannot be right.
+            ConfigError: the address is wrong.
         """
         headers = retrying(self._head, self.name, self._retry)
         for header in ("etag", "last-modified"):
@@ -135,8 +135,8 @@ class HttpSource:
                 size = headers.get("content-length", "?")
                 return f"{header}:{headers[header]} {size} bytes {without_secrets(self._address.partition('?')[0])}"
         log.warning(
-            "%s: a new file there will be taken for this one, since its server tells no ETag and no "
-            "Last-Modified; sha256 would tell",
+            "%s: a new file at this address will not be noticed, because the server sends neither ETag nor "
+            "Last-Modified; set sha256 to notice it",
             self.name,
         )
         return f"address:{_told_apart(self._address)}"
@@ -148,7 +148,7 @@ class HttpSource:
 
     @contextmanager
     def _answer(self, method: str, address: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """The answer behind all redirects, its body not read yet."""
+        """The answer after all redirects; its body has not been read."""
         request = self._client.build_request(method, address, headers=headers, extensions=self._hops.extensions)
         self._hops.check(request.url)
         for _ in range(MAX_REDIRECTS + 1):
@@ -190,7 +190,7 @@ class HttpSource:
         self._total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
         etag, changed = response.headers.get("etag", ""), response.headers.get("last-modified", "")
         validator = etag if etag.startswith('"') else changed
-        self._validator = validator if validator.isascii() else None  # it is sent back, and headers are ASCII
+        self._validator = validator if validator.isascii() else None  # it is sent back in a header, which must be ASCII
         return Body(0, self._total, chunks)
 
     def _page(self, response: httpx.Response, head: bytes, chunks: Iterator[bytes]) -> Page:
@@ -199,7 +199,7 @@ class HttpSource:
             content += chunk
             if len(content) >= _MAX_PAGE_BYTES:
                 break
-        self._hops.deadline.check()  # what was cut off is no page
+        self._hops.deadline.check()  # after the deadline, the page may be incomplete
         text = content.decode("utf-8", errors="replace")
         cookies = {cookie.name: cookie.value or "" for cookie in self._client.cookies.jar}
         return Page(self.name, str(response.url), response.status_code, text, cookies)
@@ -215,12 +215,12 @@ class HttpSource:
 
 
 def _unquoted(error: Exception) -> str:
-    """What a library says, without the part of an address that it quotes: a wrong port may be half a password."""
+    """A library's message without the quoted part of an address: a wrong port may be half a password."""
     return re.sub(r"'[^']*'", f"'{HIDDEN}'", str(error))
 
 
 def _title(text: str) -> str:
-    """What stands between the first <title> and its end; in linear time, whatever the page."""
+    """The text of the first <title>, in linear time for any page."""
     start = re.search(r"<title\b", text, re.IGNORECASE)
     if start is None:
         return ""
@@ -230,7 +230,7 @@ def _title(text: str) -> str:
 
 
 def _told_apart(address: str) -> str:
-    """An address without its secrets, and with a digest of its query: another query may be another file."""
+    """The address without its secrets, plus a digest of its query, because another query may be another file."""
     parts = urlsplit(address)
     digest = f" query-sha256:{hashlib.sha256(parts.query.encode()).hexdigest()}" if parts.query else ""
     return without_secrets(address) + digest
@@ -251,7 +251,7 @@ def _status(code: int) -> str:
 
 
 def _peek(response: httpx.Response) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, enough to tell a page from a file, and an iterator over the rest."""
+    """The first bytes, which distinguish a page from a file, and an iterator over the rest."""
     head, chunks = b"", response.iter_raw()
     while len(head) < _HEAD_BYTES and (chunk := next(chunks, b"")):
         head += chunk

@@ -1,8 +1,7 @@
-"""Several data sets as one.
+"""Merges several data sets into one.
 
-The rule: a world belongs to one data set alone, with its documents and its mentions; the documents stay as they are. A
-mention goes to the split that its data set has it in, unless its world was assigned to another one, as a whole. Within
-a split, mentions stand in the order of the data sets.
+A world, with its documents and its mentions, belongs to exactly one data set. A mention keeps the split of its data set
+unless its whole world was assigned to another split. Within a split, mentions keep the order of the data sets.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.data.json_lines import MAX_LINE_BYTES
@@ -25,36 +23,36 @@ _SHOWN_WORLDS = 20
 
 @dataclass(frozen=True)
 class Part:
-    """One of the data sets: its name in messages, and the folder that holds ``documents/`` and ``mentions/``."""
+    """One of the data sets: a name for messages, and the folder with ``documents/`` and ``mentions/``."""
 
     name: str
     folder: Path
 
     @property
     def dataset(self) -> Dataset:
-        """What is in the folder.
+        """The folder as a data set.
 
         Raises:
-            DataError: it has no world.
+            DataError: the folder contains no world.
         """
         return Dataset(self.folder, self.name)
 
 
 def merge(parts: Sequence[Part], assigned: Mapping[str, Split], out: Path) -> None:
-    """Moves the documents of all parts into ``out``, and writes their mentions there.
+    """Move the documents of all parts into ``out``, and write their mentions there.
 
-    Each part is checked by itself, so that messages name its own files and lines. A mention that cannot be read is
-    counted and logged, and stays in its split: ``convert`` decides what becomes of it.
+    Each part is checked by itself, so that errors name its own files and lines. An unreadable mention is counted and
+    logged, and keeps its split; ``convert`` decides how to handle it.
 
     Args:
-        parts: in their order.
-        assigned: world -> split, for the worlds whose mentions are to be in this split and no other.
+        parts: the data sets, in order.
+        assigned: world -> split, for worlds whose mentions all move to one split.
         out: an empty folder.
 
     Raises:
-        DataError: a part that is no data set (:func:`~zeshel_tasks.data.zeshel.check_part`), a world that two parts
-            have, a mention of another part's world.
-        ConfigError: an assigned world that no part has, or a split that is left without a mention.
+        DataError: a part is not a data set (:func:`~zeshel_tasks.data.zeshel.check_part`), two parts contain the same
+            world, or a part mentions a world of another part.
+        ConfigError: no part contains an assigned world, or a split loses all its mentions.
     """
     owner = _owners(parts)
     _check_assigned(assigned, owner)
@@ -65,36 +63,40 @@ def merge(parts: Sequence[Part], assigned: Mapping[str, Split], out: Path) -> No
     for part in parts:
         for world in part.dataset.worlds:
             (part.folder / "documents" / f"{world}.json").rename(out / "documents" / f"{world}.json")
+    before, after = set(), {}
     with ExitStack() as opened:
-        files: dict[Split, IO[bytes]] = {}
-
-        def file_of(split: Split) -> IO[bytes]:
-            if split not in files:
-                files[split] = opened.enter_context((out / "mentions" / MENTION_FILES[split]).open("wb"))
-            return files[split]
-
-        given = set()
         for part in parts:
-            for split, file in MENTION_FILES.items():
-                for number, line in enumerate(_lines(part.folder / "mentions" / file), start=1):
-                    world = _world(line)
-                    if owner.get(world, part.name) != part.name:
-                        expected = f"worlds of its own; {owner[world]} has the documents of this one"
-                        place = f"{part.name}: mentions/{file}"
-                        raise DataError(
-                            "a mention of another data set's world",
-                            file=place, line=number, field="corpus", expected=expected, got=world,
-                        )  # fmt: skip
-                    given.add(split)
-                    file_of(assigned.get(world, split)).write(line)
+            for split, world, line in _mention_lines(part, owner):
+                before.add(split)
+                target = assigned.get(world, split)
+                if target not in after:
+                    after[target] = opened.enter_context((out / "mentions" / MENTION_FILES[target]).open("wb"))
+                after[target].write(line)
     for split in SPLITS:
-        if split in given and split not in files:
+        if split in before and split not in after:
             expected = f"expected a world left for {split}, got each of its worlds in another split"
             raise ConfigError(f"worlds_to_splits: {expected}")
 
 
+def _mention_lines(part: Part, owner: Mapping[str, str]) -> Iterator[tuple[Split, str, bytes]]:
+    """The split, the world and the JSON line of each mention in a part."""
+    for split, file in MENTION_FILES.items():
+        for number, line in enumerate(_lines(part.folder / "mentions" / file), start=1):
+            world = _world(line)
+            if owner.get(world, part.name) != part.name:
+                raise DataError(
+                    "a mention of another data set's world",
+                    file=f"{part.name}: mentions/{file}",
+                    line=number,
+                    field="corpus",
+                    expected=f"worlds of its own; {owner[world]} has the documents of this one",
+                    got=world,
+                )
+            yield split, world, line
+
+
 def _owners(parts: Sequence[Part]) -> dict[str, str]:
-    """World -> the part that has it."""
+    """World -> name of the part that contains it."""
     owner: dict[str, str] = {}
     for part in parts:
         for world in part.dataset.worlds:
@@ -115,7 +117,7 @@ def _check_assigned(assigned: Mapping[str, Split], owner: Mapping[str, str]) -> 
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, each with its end; none where there is no file."""
+    """The lines of a file, each with a line end; none if the file does not exist."""
     if not path.is_file():
         return
     with path.open("rb") as file:

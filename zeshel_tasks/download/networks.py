@@ -1,13 +1,11 @@
-"""Which networks a download may reach, decided by the address that is connected to.
+"""Restricts the networks that a download may reach, by the IP address of each connection.
 
-A server that a user names is taken at its word, also on a private network (an internal mirror). Where that server
-leads by a redirect or a page was decided by somebody else: it may be the public Internet, or the kind of network
-that the named server is in itself, but not a service that only this machine can reach. Link-local addresses are
-never reached: there clouds hand out the machine's own credentials.
+A server that the user names may be on any network, such as an internal mirror. Its redirects and pages may lead to the
+public Internet or to the named server's own kind of network, but not to services that only this machine can reach.
+Link-local addresses are always refused, because clouds serve the machine's credentials there.
 
-A name is looked up before a connection, and what was connected to is looked at again before a byte is sent, so that
-a name which changes its address in between (DNS rebinding) is of no use. Behind a proxy the proxy looks names up,
-and its own rules decide; addresses in numbers are checked all the same.
+Names are resolved before a connection, and the peer's address is checked again before a byte is sent, which defeats DNS
+rebinding. Behind a proxy, the proxy resolves names and its rules apply, but numeric addresses are still checked.
 """
 
 from __future__ import annotations
@@ -27,15 +25,15 @@ Network = Literal["public", "private", "loopback", "link-local"]
 
 SCHEMES = ("http", "https")
 _NAT64 = IPv6Network("64:ff9b::/96")
-# Metadata services that are not at a link-local address: of AWS over IPv6, and of Alibaba Cloud.
+# Metadata services outside of the link-local range: AWS over IPv6, and Alibaba Cloud.
 _METADATA = {"fd00:ec2::254", "100.100.100.200"}
 
 
 def network_of(address: str) -> Network:
-    """The kind of network of an IP address. One that wraps an IPv4 address is where that one is.
+    """The kind of network of an IP address; an IPv6 address that wraps an IPv4 address counts as the latter.
 
     Raises:
-        ValueError: not an IP address.
+        ValueError: the text is not an IP address.
     """
     ip = _unwrapped(ip_address(address.partition("%")[0]))
     if ip.is_link_local or str(ip) in _METADATA:
@@ -46,31 +44,31 @@ def network_of(address: str) -> Network:
 
 
 class Hops:
-    """Watches over the addresses that one download passes, from the one that the user named on.
+    """Checks each address of a download, from the one that the user named to the last redirect.
 
     Args:
         private_addresses: the setting.
-        deadline: cuts the connections when it has passed.
+        deadline: cuts the connections on expiry.
     """
 
     def __init__(self, private_addresses: PrivateAddresses, deadline: Deadline) -> None:
         self._allow_all = private_addresses == "allow"
         self.deadline = deadline
-        self._home: Network | None = None  # of the server that the user named, once it is known
+        self._home: Network | None = None  # of the server that the user named, once known
         self._url = httpx.URL()
         self._by_proxy = False
 
     @property
     def extensions(self) -> dict[str, Any]:
-        """For each request: httpx calls back at each connection."""
+        """To pass with each request, so that httpx calls back at each connection."""
         return {"trace": self._on_event}
 
     def check(self, url: httpx.URL, *, before: httpx.URL | None = None) -> None:
-        """To be called with each address before it is asked; ``before`` led there.
+        """Check an address before each request; ``before`` is the address that led to it.
 
         Raises:
-            ConfigError: another scheme than http and https, or from https back to http.
-            StoreUnavailable: it has all taken too long.
+            ConfigError: the scheme is not http or https, or it falls back from https to http.
+            StoreUnavailable: the deadline has passed.
         """
         self.deadline.check()
         if url.scheme not in SCHEMES or (before is not None and (before.scheme, url.scheme) == ("https", "http")):
@@ -89,7 +87,7 @@ class Hops:
                 self._check_connection(stream)
 
     def _check_addresses(self, addresses: list[str]) -> None:
-        """Before a connection, to one of these."""
+        """Called before a connection to one of these addresses."""
         networks = [network_of(address) for address in addresses]
         if networks and all(map(self._is_refused, networks)):
             self._refuse(addresses[0], networks[0])
@@ -97,7 +95,7 @@ class Hops:
             self._home = networks[0] if networks else "public"
 
     def _check_connection(self, stream: Any) -> None:
-        """Before a byte is sent."""
+        """Called before a byte is sent."""
         address = str(stream.get_extra_info("server_addr")[0])
         network = network_of(address)
         if self._is_refused(network):
@@ -122,7 +120,7 @@ class Hops:
 
 
 def _looked_up(host: str, url: httpx.URL) -> list[str]:
-    """The IP addresses of a name; none where it has none, for the connection to fail and say so."""
+    """The IP addresses of a name; none if it has none, so that the connection fails and says so."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except UnicodeError:
@@ -133,7 +131,7 @@ def _looked_up(host: str, url: httpx.URL) -> list[str]:
 
 
 def _numeric(host: str) -> list[str]:
-    """The IP address that a host is written as; none for a name, which only the proxy looks up."""
+    """The IP address if the host is numeric; none for a name, which the proxy resolves."""
     if host.rpartition(".")[2] == "localhost":
         return ["127.0.0.1"]
     try:

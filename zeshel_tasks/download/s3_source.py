@@ -31,11 +31,11 @@ class S3Source:
 
     @contextmanager
     def open(self, start: int) -> Iterator[Body]:
-        """The object from ``start`` on; boto3 has made its own tries before this raises.
+        """Read the object from byte ``start``. boto3 retries before this raises.
 
         Raises:
             Interrupted: the stream broke.
-            ConfigError: no such object, or no access to it.
+            ConfigError: the object does not exist or is not accessible.
             StoreUnavailable: the store does not answer.
         """
         head = self._head()
@@ -43,7 +43,7 @@ class S3Source:
             start, self._etag = 0, head["ETag"]
         with translated(self.name):
             range_: dict[str, Any] = {"Range": f"bytes={start}-"} if start else {}
-            # IfMatch: an object that replaces this one in between fails the request.
+            # IfMatch makes the request fail if the object was replaced.
             answer = s3_client().get_object(Bucket=self._bucket, Key=self._key, IfMatch=self._etag, **range_)
         with closing(answer["Body"]) as stream:
             try:
@@ -55,7 +55,7 @@ class S3Source:
         """``etag:...``.
 
         Raises:
-            ConfigError: no such object, or no access to it.
+            ConfigError: the object does not exist or is not accessible.
             StoreUnavailable: the store does not answer.
         """
         return f"etag:{self._head()['ETag']}"

@@ -1,4 +1,4 @@
-"""A data set from wherever it is: an archive at any address, a local folder, or a prefix in an S3 bucket."""
+"""Fetches a data set from an archive at any address, a local folder or an S3 prefix."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ log = logging.getLogger(__name__)
 
 
 def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> Fetched:
-    """Puts ``documents/*.json`` and ``mentions/*.json`` of a data set into a folder.
+    """Put ``documents/*.json`` and ``mentions/*.json`` of a data set into a folder.
 
     Args:
         source: as in :class:`~zeshel_tasks.config.DownloadConfig`; an S3 prefix ends with ``/``.
-        folder: an empty one.
-        scratch: for the archive on its way.
-        config: bounds of size and time; its ``sha256`` is that of its first source.
+        folder: an empty folder.
+        scratch: for the downloaded archive.
+        config: limits of size and time; ``sha256`` applies to the first source.
 
     Returns:
-        Size and SHA-256 of the archive; of a folder, the size of all files, and a hash over theirs.
+        Size and SHA-256 of the archive. For a folder, the total size of its files and a hash of their hashes.
 
     Raises:
         ConfigError: the address is wrong, or its server refuses.
-        DataError: no data set, a damaged or an unsafe one, or too large.
+        DataError: the data set is missing, damaged, unsafe or too large.
         StoreUnavailable: the server does not answer.
     """
     own = _config_of(source, config)
@@ -56,11 +56,11 @@ def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> 
 
 
 def identities(config: DownloadConfig) -> dict[str, str]:
-    """What tells the content of each source: a change of one of them is a new data set.
+    """Content identity of each source. If one changes, the data set is a new one.
 
     Raises:
         ConfigError: an address is wrong.
-        DataError: there is no data set in a folder.
+        DataError: a folder contains no data set.
         StoreUnavailable: a server does not answer.
     """
     found = [_identity(source, _config_of(source, config)) for source in config.sources]
@@ -68,7 +68,7 @@ def identities(config: DownloadConfig) -> dict[str, str]:
 
 
 def _config_of(source: str, config: DownloadConfig) -> DownloadConfig:
-    """The settings for one source: ``sha256`` is about the first one, and about an archive."""
+    """The settings for one source; ``sha256`` applies only to the first one, which must be an archive."""
     if source != config.source:
         return config.model_copy(update={"sha256": None})
     if config.sha256 is not None and _is_folder(located("source", source, source_location)):
@@ -94,7 +94,7 @@ def _is_folder(location: SourceLocation) -> TypeGuard[StoreLocation]:
 
 
 class _Folder(NamedTuple):
-    """A folder or a prefix, and the files in it that make up the data set."""
+    """A folder or a prefix, and the files in it that belong to the data set."""
 
     name: str
     store: Store
@@ -121,7 +121,7 @@ def _folder(location: StoreLocation) -> _Folder:
 
 
 def _check_links(root: Path, name: str) -> None:
-    """A listing passes over what a link no longer leads to."""
+    """Refuse broken links, which a listing leaves out."""
     for folder in FOLDERS:
         for path in sorted((root / folder).glob("*")):
             if is_member(folder, path.name) and not path.exists():
@@ -141,7 +141,7 @@ def _copy(source: _Folder, target: Path, max_bytes: int) -> Fetched:
 
 
 def _copy_file(source: _Folder, file: StoredObject, folder: Path) -> Path:
-    target = folder / unicodedata.normalize("NFC", file.key)  # a Mac has é as e and an accent
+    target = folder / unicodedata.normalize("NFC", file.key)  # macOS writes é as e and an accent
     if target.exists():
         raise DataError("the same file twice", file=source.name, got=file.key)
     target.parent.mkdir(exist_ok=True)

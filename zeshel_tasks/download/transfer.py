@@ -1,4 +1,4 @@
-"""Bringing a large file here in bounded memory: hashed, size-bound, retried, and resumed where it broke."""
+"""Transfers a large file in bounded memory: hashes it, limits its size, retries and resumes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zeshel_tasks.errors import DataError, StoreUnavailable
 from zeshel_tasks.text.redaction import redacted
 
 MAX_WAIT_SECONDS = 60.0
-# A transfer that got this much further has earned its tries back: large files over bad lines do arrive.
+# Progress of this many bytes resets the count of tries, so that large files arrive over bad connections.
 _WORTH_MORE_TRIES = 2**20
 
 T = TypeVar("T")
@@ -25,21 +25,21 @@ log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
-    """A failure that may pass: the next try goes on where this one stopped.
+    """A failure that may be temporary. The next try resumes where this one stopped.
 
     Args:
         problem: what happened.
-        retry_after: seconds that the server asks to wait.
+        retry_after: seconds to wait, as the server asked.
     """
 
     def __init__(self, problem: str, retry_after: float | None = None) -> None:
-        super().__init__(redacted(problem))  # a library's words may have the address in them
+        super().__init__(redacted(problem))  # libraries quote addresses
         self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A file that arrived: bytes and hexadecimal SHA-256."""
+    """Size in bytes and hexadecimal SHA-256 of a transferred file."""
 
     size: int
     sha256: str
@@ -47,7 +47,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often to try in all, and how long to wait before the second try; the wait doubles."""
+    """Number of tries in total, and seconds to wait before the second one; each further wait doubles."""
 
     tries: int = 5
     first_wait: float = 1.0
@@ -55,7 +55,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The rest of a file from byte ``start`` on; ``total`` is the whole file's size, if known."""
+    """The rest of a file from byte ``start``; ``total`` is the size of the whole file, if known."""
 
     start: int
     total: int | None
@@ -63,27 +63,27 @@ class Body:
 
 
 class Source(Protocol):
-    """A file somewhere; ``name`` is for messages."""
+    """A file that can be read from a position; ``name`` is for messages."""
 
     name: str
 
     def open(self, start: int) -> AbstractContextManager[Body]:
-        """The file from ``start`` on, or from its beginning where that is not possible.
+        """Read the file from byte ``start``, or from its beginning if the source cannot resume.
 
         Raises:
-            Interrupted: on opening or while reading: worth another try.
+            Interrupted: opening or reading failed, and another try may succeed.
         """
 
     def identity(self) -> str:
-        """What tells this content from another, without fetching it where possible."""
+        """Content identity, without fetching the content if possible."""
 
 
 def transfer(source: Source, destination: Path, max_bytes: int, retry: Retry, deadline: Deadline) -> Fetched:
-    """Copies a source into a file.
+    """Copy a source into a file.
 
     Raises:
-        DataError: larger than ``max_bytes``.
-        StoreUnavailable: it broke too often, or took too long.
+        DataError: the file is larger than ``max_bytes``.
+        StoreUnavailable: the transfer broke too often or took too long.
     """
     with destination.open("w+b") as file:
         target = _Target(file, source.name, max_bytes, deadline)
@@ -92,16 +92,16 @@ def transfer(source: Source, destination: Path, max_bytes: int, retry: Retry, de
 
 
 def retrying(action: Callable[[], T], name: str, retry: Retry, got_further: Callable[[], bool] = lambda: False) -> T:
-    """Runs an action until it is not interrupted.
+    """Run an action until it is not interrupted.
 
     Args:
-        action: raises :class:`Interrupted` where another try is worth it.
-        name: what it works on, for messages.
-        retry: how often.
-        got_further: whether the last try achieved so much that counting starts anew.
+        action: raises :class:`Interrupted` if another try may succeed.
+        name: of the file, for messages.
+        retry: how often to try.
+        got_further: returns True if the last try made enough progress to reset the count.
 
     Raises:
-        StoreUnavailable: interrupted at every try.
+        StoreUnavailable: every try was interrupted.
     """
     failures = 0
     while True:
@@ -117,7 +117,7 @@ def retrying(action: Callable[[], T], name: str, retry: Retry, got_further: Call
 
 
 class _Target:
-    """The file that is filled, with the hash of what is in it."""
+    """The destination file and the hash of its content."""
 
     def __init__(self, file: IO[bytes], name: str, max_bytes: int, deadline: Deadline) -> None:
         self._file, self._name, self._max_bytes, self._deadline = file, name, max_bytes, deadline
@@ -136,7 +136,7 @@ class _Target:
             for chunk in body.chunks:
                 self._append(chunk)
                 self._deadline.check()
-            self._deadline.check()  # a connection that was cut looks like the end of a file of unknown size
+            self._deadline.check()  # if the size is unknown, a cut connection looks like the end of the file
             if body.total is not None and self.position != body.total:
                 raise Interrupted(f"it ended after {self.position:,} of {body.total:,} bytes")
 

@@ -35,9 +35,20 @@ _MODEL_FILES = ["*.json", "*.txt", "*.safetensors"]
 _PICKLED_WEIGHTS = "pytorch_model.bin"  # read with weights_only=True, and only where there is no safetensors file
 # What transformers raises for broken files: it trusts them, and stumbles over what they hold anywhere.
 _BROKEN = (
-    OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, ImportError,
-    AssertionError, SafetensorError, StrictDataclassError, pickle.UnpicklingError,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    ImportError,
+    AssertionError,
+    SafetensorError,
+    StrictDataclassError,
+    pickle.UnpicklingError,
+)
 
 
 class ModelShape(BaseModel):
@@ -133,10 +144,15 @@ def load_bert(directory: Path, attention_dropout: float | None = None) -> torch.
     dropout = {} if attention_dropout is None else {"attention_probs_dropout_prob": attention_dropout}
     try:
         model, report = AutoModel.from_pretrained(
-            str(directory), dtype=torch.float32, attn_implementation="sdpa", weights_only=True,
-            trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True,
+            str(directory),
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            weights_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
             **dropout,
-        )  # fmt: skip
+        )
     except _BROKEN as error:
         raise ConfigError(f"bert_model: expected a BERT model in {directory}, got: {_told(error)}") from error
     if not (hasattr(model, "encoder") and hasattr(model.encoder, "layer") and hasattr(model, "pooler")):
@@ -176,8 +192,10 @@ def _check_special_tokens(directory: Path, tokenizer: Any) -> None:
     vocabulary = backend.get_vocab(with_added_tokens=False)
     for token in (tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token):
         if token is not None and token not in vocabulary:
-            raise ConfigError(f"bert_model: expected {token} in the vocabulary of {directory}, got {len(vocabulary):,} "
-                              "tokens without it")  # fmt: skip
+            raise ConfigError(
+                f"bert_model: expected {token} in the vocabulary of {directory}, got {len(vocabulary):,} "
+                "tokens without it"
+            )
 
 
 def _check_all_weights_are_used(directory: Path, report: dict[str, Any]) -> None:

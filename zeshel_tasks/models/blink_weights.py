@@ -16,9 +16,18 @@ from zeshel_tasks.store.runs import store_at
 
 # What torch's unpickler raises for broken files.
 _BROKEN = (
-    OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, OverflowError, EOFError, AssertionError,
-    struct.error, pickle.UnpicklingError,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    EOFError,
+    AssertionError,
+    struct.error,
+    pickle.UnpicklingError,
+)
 
 
 def load_blink_weights(model: nn.Module, path: Path) -> None:

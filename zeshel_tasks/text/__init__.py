@@ -1,1 +1,1 @@
-"""How words are shown: addresses, redaction, safe text, YAML, logs."""
+"""Text from users and data: checking addresses, hiding secrets, printing safely, reading YAML, logging."""

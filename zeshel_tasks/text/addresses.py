@@ -1,4 +1,4 @@
-"""Addresses and paths as users write them: checked before the system, a server or a log meets them."""
+"""Checks of addresses and paths from users, before they reach the file system, a server or a log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOT_TEXT = ("Cc", "Cs")  # control characters, halves of surrogate pairs (bytes
 
 
 def checked_address(text: str) -> str:
-    """The text, if it can be a path or an address.
+    """Return the text if it can be a path or an address.
 
     Raises:
         ValueError: it is too long, has control characters or is not UTF-8.

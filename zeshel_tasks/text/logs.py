@@ -1,4 +1,4 @@
-"""Logs as a container writes them: to standard output, each line led by its level, by which Airflow tells levels."""
+"""Logging to stdout; each line starts with its level, which Airflow parses."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _NOISY = ("botocore", "boto3", "urllib3", "httpx", "httpcore", "accelerate")
 
 
 def set_up_logs(level: int = logging.INFO) -> None:
-    """Sends this process's log to standard output, without secrets; chatty libraries only warn.
+    """Log to stdout without secrets, and only warnings from chatty libraries.
 
-    Characters that the output's encoding lacks are written as their escapes, here and by all who print.
+    Characters that stdout cannot encode are escaped, also in what ``print`` writes.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -26,13 +26,13 @@ def set_up_logs(level: int = logging.INFO) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Its tables of weights that are missing or left over: models/bert.py looks at them, and says so in one line.
+    # It prints tables of missing and unused weights. models/bert.py checks these and says so in one line.
     logging.getLogger("transformers").setLevel(logging.ERROR)
     sys.excepthook = _print_crash
 
 
 def _print_crash(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-    """As Python prints what nobody caught: libraries put addresses into their exceptions."""
+    """Print an uncaught exception as Python does, but without secrets: libraries quote addresses."""
     print(redacted("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)
 
 

@@ -1,7 +1,8 @@
-"""What may be secret, kept out of all that is written or shown: manifests, reports, logs, errors.
+"""Hides secrets in everything that is stored or printed: manifests, reports, logs, errors.
 
-An address may carry a secret as user, password, query (the signature of a signed URL) or fragment. Environment
-variables that hold one say so in their names. A secret in the path of an address cannot be told from a folder.
+The user, password, query (such as a URL's signature) and fragment of an address may be secret. So may environment
+variables with names like AWS_SECRET_ACCESS_KEY. A secret in the path of an address looks like a folder and is not
+hidden.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ HIDDEN = "***"
 
 _ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*://|(?:https?|ftp|s3):/*)([^/?#;\\]*)(.*)", re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^:@]*)(:\d*)?")
-# The look-behind keeps a long word from being looked through from each of its letters.
+# The look-behind avoids quadratic time on a long word.
 _IN_TEXT = re.compile(
     r"(?<![A-Za-z0-9+.-])(?:[A-Za-z][A-Za-z0-9+.-]{0,30}://|(?:https?|ftp|s3):/)[^\s'\"<>`]*[^\s'\"<>`.,:;)\]}]"
 )
-# What names a file that anyone may ask for, and nothing more.
+# Query parameters of Google Drive that name a public file.
 _NAMES_A_DRIVE_FILE = {"id", "export"}
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_KEY|ACCESS_KEY", re.IGNORECASE)
 _NAMES_ANOTHER_THING = re.compile(r"_(FILE|PATH|DIR|URI|URL|ARN|ID|ENDPOINT)$", re.IGNORECASE)
-_SHORTEST_SECRET = 8  # shorter values of the environment would blot ordinary words out of a log
+_SHORTEST_SECRET = 8  # a shorter value may also be an ordinary word of the log
 
 
 def without_secrets(address: str) -> str:
-    """An address as it may be shown: ``https://***@host/path?***``. A local path or a hub name stays what it is.
+    """The address without its secrets: ``https://***@host/path?***``. Local paths and hub names do not change.
 
-    Where a wrong address does not show what of it is the host (a password with an unquoted slash), only its scheme
-    is left.
+    If it is not clear which part of a malformed address is the host (a password with an unquoted slash), only the
+    scheme remains.
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
@@ -50,7 +51,7 @@ def without_secrets(address: str) -> str:
 
 
 def secrets_of(address: str) -> set[str]:
-    """The parts of an address that :func:`without_secrets` hides, for a masker that looks for them elsewhere."""
+    """The parts of an address that :func:`without_secrets` hides, so that they can be masked in other texts."""
     found = _ADDRESS.fullmatch(address)
     if found is None or without_secrets(address) == address:
         return set()
@@ -61,19 +62,19 @@ def secrets_of(address: str) -> set[str]:
 
 
 def redacted(text: str) -> str:
-    """A text without the secrets of the addresses in it, and without those of this process's environment."""
+    """The text without the secrets of the addresses in it and of this process's environment."""
     for secret in _secrets_of_the_environment():
         text = text.replace(secret, HIDDEN)
     return _IN_TEXT.sub(lambda found: without_secrets(found[0]), text)
 
 
 def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a manifest, a report or a person gets them."""
+    """Settings without the secrets in their addresses, for manifests, reports and people."""
     return {name: without_secrets(value) if isinstance(value, str) else value for name, value in settings.items()}
 
 
 def _parted(rest: str) -> tuple[str, str, str]:
-    """Path, the character that ends it, and what comes behind."""
+    """The path, the character that ends it, and the rest."""
     found = re.search(r"[?#;]", rest)
     return (rest, "", "") if found is None else (rest[: found.start()], found[0], rest[found.end() :])
 
@@ -87,7 +88,7 @@ def _shown_query(host: str, separator: str, after: str) -> str:
 
 
 def _secrets_of_the_environment() -> list[str]:
-    """Longest first: one secret may be a part of another."""
+    """Longest first, because one secret may be part of another."""
     return sorted({secret for secret in _environment() if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
 
 

@@ -1,4 +1,4 @@
-"""Text and values of unknown origin, as messages show them: one line, bounded, and nothing that acts on a terminal."""
+"""Makes text of unknown origin safe to print: one short line without control characters."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ _HUGE_BITS = 1024  # Python refuses to write out integers of more than 4,300 dig
 
 
 class _Repr(reprlib.Repr):
-    """``repr`` in bounded time, whatever is nested in whatever: a YAML file's aliases can make 10^9 elements of a few
-    lines, and a deep list ends the plain ``repr`` by a RecursionError."""
+    """``repr`` in bounded time for any nesting.
+
+    With aliases, a few lines of YAML can describe 10^9 elements. A deep list raises a RecursionError in plain ``repr``.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,10 +29,10 @@ _repr = _Repr()
 
 
 def one_line(text: str) -> str:
-    """The text with every character that is not printable as its escape: no second line, no terminal's command.
+    """The text with every unprintable character escaped.
 
-    Line ends of all kinds, control characters, halves of surrogate pairs and marks that turn the direction of writing
-    are among them. A text from data that is logged this way cannot look like a log line of its own.
+    These include line ends, control characters, unpaired surrogates and marks that change the writing direction. Text
+    from a data set cannot imitate a log line or send commands to a terminal.
     """
     if text.isprintable():
         return text
@@ -41,7 +43,7 @@ def one_line(text: str) -> str:
 
 
 def safe_text(value: object, limit: int = VALUE_CHARACTERS) -> str:
-    """A value in one line: a string as it is, anything else as its ``repr``; cut after ``limit`` characters."""
+    """A string, or the ``repr`` of any other value, as one line that is cut after ``limit`` characters."""
     text = value if isinstance(value, str) else _repr.repr(value)
     if len(text) <= limit:
         return one_line(text)

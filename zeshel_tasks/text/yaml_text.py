@@ -1,4 +1,4 @@
-"""YAML of unknown origin: read in bounded time and memory, and nothing of it is guessed or passed over."""
+"""Reads YAML of unknown origin in bounded time and memory, and refuses duplicate names."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 import yaml
 
 MAX_CHARACTERS = 2**16
-"""A file with every setting of every stage has 4,000; for as many as this PyYAML takes less than a second."""
-_MAX_PAIRS = 256  # of one mapping: merged into one another, a few lines make 10^9
+"""A file with all settings of all stages has 4,000. PyYAML reads a file of this size in less than a second."""
+_MAX_PAIRS = 256  # per mapping; a few lines of merged mappings can describe 10^9
 
 
 def read_yaml(text: str) -> Any:
-    """The text's only document; None where it has none.
+    """Read the text's only document; None if the text is empty.
 
     Raises:
-        ValueError: not YAML, a name that is given twice, too long, or too deep. The message is one line.
+        ValueError: the text is not YAML, contains a name twice, is too long or nested too deeply. The message is one
+            line.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"{len(text):,} characters, at most {MAX_CHARACTERS:,} are read")
@@ -30,17 +31,17 @@ def read_yaml(text: str) -> Any:
 class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._flat: set[int] = set()  # ids of the mappings whose merges are resolved
+        self._flat: set[int] = set()  # ids of mappings whose merges are resolved
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """As in PyYAML, whose own errors about ``2026-99-99`` or ``!!int x`` are of many kinds and without a line."""
+        """Raise one kind of error, with a line; PyYAML raises many kinds for ``2026-99-99`` or ``!!int x``."""
         try:
             return super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
             raise yaml.constructor.ConstructorError(None, None, f"no {node.tag}: {error}", node.start_mark) from error
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Resolves ``<<``; before that, refuses a key that is there twice, of which PyYAML would keep the last."""
+        """Resolve ``<<``, but refuse duplicate keys first; PyYAML would keep the last one."""
         if id(node) in self._flat:
             return
         self._flat.add(id(node))

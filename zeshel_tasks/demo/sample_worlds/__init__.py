@@ -1,4 +1,4 @@
-"""Sample worlds: a made-up data set in ZESHEL's format, for demos and tests without the real one."""
+"""Sample worlds: a generated data set in ZESHEL's format, for demos and tests."""
 
 from zeshel_tasks.demo.sample_worlds.writer import write_sample_worlds
 

@@ -1,4 +1,4 @@
-"""Names for a sample world: each world has syllables of its own, and no name word occurs in two worlds."""
+"""Generates the names in a sample world. Each world has its own syllables, and no two worlds share a name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_NAME = 8
 
 
 class Language:
-    """Makes up words of two syllables, never the same one twice."""
+    """Generates words of two syllables, each only once."""
 
     def __init__(self, syllables: list[str], rng: random.Random, taken: set[str]) -> None:
         words = sorted({first + second for first in syllables for second in syllables if first != second})
@@ -25,10 +25,10 @@ class Language:
         self._taken = taken
 
     def name(self) -> str:
-        """A new capitalized word; unknown to every language that shares the ``taken`` set.
+        """A new capitalized word that no language with the same ``taken`` set has used.
 
         Raises:
-            ValueError: all words (thousands) are used up.
+            ValueError: all words (thousands) are used.
         """
         while self._words:
             word = self._words.pop()
@@ -39,7 +39,7 @@ class Language:
 
 
 def make_languages(rng: random.Random, reserved: set[str]) -> Iterator[Language]:
-    """Some 130 languages that share no syllable; ``reserved`` words are never names."""
+    """About 130 languages without common syllables, which never generate a ``reserved`` word."""
     syllables = rng.sample(_ALL_SYLLABLES, len(_ALL_SYLLABLES))
     taken = set(reserved)
     for first in range(0, len(syllables) - _SYLLABLES_EACH + 1, _SYLLABLES_EACH):

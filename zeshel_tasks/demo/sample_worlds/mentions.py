@@ -1,4 +1,4 @@
-"""Pages of a sample world and the mentions in them, as ZESHEL has them: a context is a page of the same world."""
+"""Writes the pages of a sample world and the mentions in them. As in ZESHEL, a context is a page of the same world."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zeshel_tasks.demo.sample_worlds.world import Entity
 
 @dataclass(frozen=True)
 class Mention:
-    """A mention of ``target`` (an index into the world's entities) in tokens ``start`` to ``end``, both included."""
+    """A mention of the entity with index ``target``, in tokens ``start`` to ``end`` inclusive."""
 
     target: int
     start: int
@@ -23,14 +23,14 @@ class Mention:
 
 @dataclass(frozen=True)
 class Page:
-    """An entity's page: white-space separated tokens, and the mentions in it."""
+    """The page of an entity: tokens separated by spaces, and the mentions in it."""
 
     text: str
     mentions: tuple[Mention, ...]
 
 
 def write_page(entities: list[Entity], index: int, targets: list[int], rng: random.Random) -> Page:
-    """What is known of ``entities[index]``, then one passage for each target, which is mentioned in it."""
+    """Write the facts about ``entities[index]``, then one passage for each target, which mentions it."""
     tokens = _introduction(entities[index], rng).split()
     mentions = []
     for target in targets:
@@ -61,7 +61,7 @@ def _introduction(entity: Entity, rng: random.Random) -> str:
 
 
 def _surface(entity: Entity, rng: random.Random) -> str:
-    """The words by which a text refers to the entity."""
+    """The words with which a text refers to the entity."""
     if entity.nickname and rng.random() < 0.4:
         return entity.nickname
     words = entity.name.split()
@@ -69,7 +69,7 @@ def _surface(entity: Entity, rng: random.Random) -> str:
 
 
 def _passage(entity: Entity, surface: str, rng: random.Random) -> tuple[str, str]:
-    """Text before and after the mention; two or three of the entity's facts are in it, in other words."""
+    """Text before and after the mention. It states two or three facts about the entity in other words."""
     hints = [
         fill(rng.choice(attribute.context), value)
         for attribute, value in zip(entity.entity_class.attributes, entity.facts, strict=True)

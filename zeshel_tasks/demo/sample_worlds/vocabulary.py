@@ -1,8 +1,8 @@
-"""The words that all sample worlds share: what things are, what can be said of them, and how.
+"""The words that all sample worlds share: kinds of entities, facts about them, and wordings of these facts.
 
-A page states a fact with one wording, a context alludes to it with another; the value's own word
-(``amber``, ``lantern``) is in both. Worlds share these words and nothing else, so matching them is what a
-model can learn in the train worlds and use in worlds it has never seen.
+A page states a fact with one wording, and a context alludes to it with another; both contain the value's own word
+(``amber``, ``lantern``). Worlds share only these words, so a model can learn to match them in the train worlds and use
+this in unseen worlds.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Attribute:
-    """One kind of fact: its possible values, and wordings with ``{}`` in the value's place.
+    """One kind of fact: its possible values, and wordings with ``{}`` for the value.
 
     Args:
-        values: the words that can fill the wording.
+        values: the possible values.
         page: verb phrases for the entity's own page.
         context: phrases that follow a mention between commas.
     """
@@ -27,30 +27,31 @@ class Attribute:
 
 @dataclass(frozen=True)
 class EntityClass:
-    """Entities that are described alike: their kinds (the word in a title's brackets), pronoun and attributes."""
+    """A class of entities: its kinds (the word in parentheses in a title), its pronoun and its attributes."""
 
     kinds: tuple[str, ...]
     pronoun: str
     attributes: tuple[Attribute, ...]
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text."""
     return tuple(text.split())
 
 
 def fill(wording: str, value: str) -> str:
-    """The wording with the value in its place, and the article that the value takes."""
+    """Insert a value into a wording, and adapt the article."""
     if value[0] in "aeiou":
         wording = f" {wording}".replace(" a {}", " an {}").lstrip()
     return wording.format(value)
 
 
-_COLOURS = _words("amber black blue copper crimson green grey ivory purple scarlet silver white yellow")
-_MATERIALS = _words("ash bone brass cedar clay flint glass granite iron leather marble oak reed slate")
-_LANDS = _words("canyons delta desert dunes fens forest glacier highlands islands marshes moors plains steppe")
-_GOODS = _words("barley cider cloth coal fish fur honey ink pearls pepper salt silk spice tar tea timber wine wool")
-_EMBLEMS = _words("anchor anvil arrow comet feather fox hammer key lantern moth owl rose shell sickle star wheel")
-_AGES = _words("bitter broken early golden hollow iron late long lost quiet second silent third young")
+_COLOURS = words("amber black blue copper crimson green grey ivory purple scarlet silver white yellow")
+_MATERIALS = words("ash bone brass cedar clay flint glass granite iron leather marble oak reed slate")
+_LANDS = words("canyons delta desert dunes fens forest glacier highlands islands marshes moors plains steppe")
+_GOODS = words("barley cider cloth coal fish fur honey ink pearls pepper salt silk spice tar tea timber wine wool")
+_EMBLEMS = words("anchor anvil arrow comet feather fox hammer key lantern moth owl rose shell sickle star wheel")
+_AGES = words("bitter broken early golden hollow iron late long lost quiet second silent third young")
 
 
 def _age(*context: str) -> Attribute:
@@ -58,7 +59,7 @@ def _age(*context: str) -> Attribute:
 
 
 PERSON = EntityClass(
-    _words("archer baker brewer carver cook dyer falconer farmer healer mason miner potter scribe smith weaver"),
+    words("archer baker brewer carver cook dyer falconer farmer healer mason miner potter scribe smith weaver"),
     "This person",
     (
         Attribute(_COLOURS, ("has {} hair", "wears a {} coat"), ("recognised by so much {}", "dressed in {}")),
@@ -69,7 +70,7 @@ PERSON = EntityClass(
     ),
 )
 VESSEL = EntityClass(
-    _words("barge canoe cutter ferry galleon galley raft schooner ship sloop"),
+    words("barge canoe cutter ferry galleon galley raft schooner ship sloop"),
     "This vessel",
     (
         Attribute(_COLOURS, ("flies a {} flag", "has {} sails"), ("all {} in the sun", "painted {}")),
@@ -82,7 +83,7 @@ VESSEL = EntityClass(
     ),
 )
 PLACE = EntityClass(
-    _words("abbey bridge castle fortress garden harbour inn library market mill mine temple tower town village"),
+    words("abbey bridge castle fortress garden harbour inn library market mill mine temple tower town village"),
     "This place",
     (
         Attribute(_COLOURS, ("has {} roofs", "is known for {} gates"), ("seen from afar as {}", "glowing {} at dusk")),
@@ -93,7 +94,7 @@ PLACE = EntityClass(
     ),
 )
 ITEM = EntityClass(
-    _words("banner bell book bowl crown dagger drum flute harp helmet map mask mirror ring shield sword"),
+    words("banner bell book bowl crown dagger drum flute harp helmet map mask mirror ring shield sword"),
     "This object",
     (
         Attribute(_COLOURS, ("gleams {}", "is wrapped in {} thread"), ("with a {} shimmer", "of a {} tint")),
@@ -104,7 +105,7 @@ ITEM = EntityClass(
     ),
 )
 CREATURE = EntityClass(
-    _words("bear boar crow dragon eagle hound lynx otter serpent spider stag toad tortoise wolf"),
+    words("bear boar crow dragon eagle hound lynx otter serpent spider stag toad tortoise wolf"),
     "This creature",
     (
         Attribute(_COLOURS, ("has {} eyes", "is {} all over"), ("a flash of {}", "with something {} about it")),
@@ -115,7 +116,7 @@ CREATURE = EntityClass(
     ),
 )
 ORDER = EntityClass(
-    _words("army choir circle college company council court cult fellowship guild league troupe"),
+    words("army choir circle college company council court cult fellowship guild league troupe"),
     "This group",
     (
         Attribute(_COLOURS, ("wears {} robes", "marches in {}"), ("all in {}", "under {} hoods")),
@@ -127,8 +128,8 @@ ORDER = EntityClass(
 )
 ENTITY_CLASSES = (PERSON, VESSEL, PLACE, ITEM, CREATURE, ORDER)
 
-NICKNAME_ADJECTIVES = _words("bold crooked drowned faithful gentle hungry merry nameless patient proud swift wise")
-NICKNAME_NOUNS = _words("beggar bride dancer daughter flame guest mother neighbour shadow song stranger twin")
+NICKNAME_ADJECTIVES = words("bold crooked drowned faithful gentle hungry merry nameless patient proud swift wise")
+NICKNAME_NOUNS = words("beggar bride dancer daughter flame guest mother neighbour shadow song stranger twin")
 
 OPENINGS = (
     "After the flood came",

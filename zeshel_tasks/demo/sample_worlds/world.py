@@ -1,4 +1,4 @@
-"""The entities of one sample world: titles, other names, and facts."""
+"""Generates the entities of a sample world: titles, other names, and facts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zeshel_tasks.demo.sample_worlds.vocabulary import (
     EntityClass,
 )
 
-# Of 100 names: how many are borne by one, two, ... entities. Sharing is what makes a linker read the context.
+# Of 100 names, how many belong to one, two, ... entities. Shared names force a linker to read the context.
 _NAMESAKES = (1, 2, 3, 4, 5)
 _NAMESAKE_WEIGHTS = (30, 25, 20, 15, 10)
 _THINGS = tuple(entity_class for entity_class in ENTITY_CLASSES if entity_class is not PERSON)
@@ -22,13 +22,13 @@ _THINGS = tuple(entity_class for entity_class in ENTITY_CLASSES if entity_class 
 
 @dataclass(frozen=True)
 class Entity:
-    """One thing of a world.
+    """An entity of a world.
 
     Args:
-        title: unique in its world; the name, or the name and the kind in brackets: ``Vask ( ferry )``.
-        name: what it is called; a person's has two words. Several entities may share it.
-        nickname: a second name without a word of the first, or ``None``.
-        entity_class: how it is described.
+        title: unique in its world: the name, or the name and the kind in parentheses: ``Vask ( ferry )``.
+        name: several entities may share it; a person's name has two words.
+        nickname: a second name without common words, or ``None``.
+        entity_class: determines its attributes.
         kind: the noun for it.
         facts: one value for each attribute of the class, in order.
     """
@@ -42,7 +42,7 @@ class Entity:
 
 
 def make_entities(language: Language, rng: random.Random, count: int) -> list[Entity]:
-    """``count`` entities; most share their name, or a part of it, with others."""
+    """Generate ``count`` entities, most of which share their name or a part of it with others."""
     families = [language.name() for _ in range(max(2, count // 20))]
     nicknames = [f"{adjective} {noun}" for adjective in NICKNAME_ADJECTIVES for noun in NICKNAME_NOUNS]
     rng.shuffle(nicknames)
@@ -53,14 +53,14 @@ def make_entities(language: Language, rng: random.Random, count: int) -> list[En
 
 
 def _namesakes(language: Language, rng: random.Random, families: list[str], nicknames: list[str]) -> list[Entity]:
-    """One to five entities of different kinds that share a name; the first may own the bare title."""
+    """One to five entities of different kinds that share a name; the first may have it as its title."""
     shared_class = rng.choice(ENTITY_CLASSES)
     name = f"{language.name()} {rng.choice(families)}" if shared_class is PERSON else language.name()
     number = rng.choices(_NAMESAKES, _NAMESAKE_WEIGHTS)[0]
     kinds: set[str] = set()
     made: list[Entity] = []
     for _ in range(number):
-        # Namesakes of one class (two vessels) are told apart by their facts alone, others by any hint.
+        # Only facts distinguish namesakes of one class (two vessels); any hint distinguishes others.
         entity_class = shared_class if shared_class is PERSON or rng.random() < 0.6 else rng.choice(_THINGS)
         kind = rng.choice([kind for kind in entity_class.kinds if kind not in kinds])
         kinds.add(kind)

@@ -1,4 +1,4 @@
-"""Sample worlds as a ``.tar.bz2`` in ZESHEL's layout."""
+"""Writes sample worlds to a ``.tar.bz2`` in ZESHEL's layout."""
 
 from __future__ import annotations
 
@@ -17,30 +17,29 @@ from zeshel_tasks.demo.sample_worlds.mentions import write_page
 from zeshel_tasks.demo.sample_worlds.world import make_entities
 
 SAMPLE_WORLDS: dict[str, tuple[str, ...]] = {
-    "train": (
-        "amberfell", "brackwater", "cinder_coast", "dunmarrow", "elderwick", "frostmere", "gull_islands",
-        "hollow_march", "isle_of_ferns", "jasper_vale", "kettle_moor", "lantern_hills", "mossgate", "nettle_fen",
-        "oxbow", "pilgrim_downs",
+    "train": vocabulary.words(
+        "amberfell brackwater cinder_coast dunmarrow elderwick frostmere gull_islands hollow_march isle_of_ferns "
+        "jasper_vale kettle_moor lantern_hills mossgate nettle_fen oxbow pilgrim_downs"
     ),
-    "val": ("ironvale", "kestrel_bay", "quarry_town", "rookery"),
-    "test": ("larkspur_reach", "mistral_heath", "saltmarsh", "thistledown"),
-}  # fmt: skip
-"""Names of the worlds, by ZESHEL's names of the splits."""
+    "val": vocabulary.words("ironvale kestrel_bay quarry_town rookery"),
+    "test": vocabulary.words("larkspur_reach mistral_heath saltmarsh thistledown"),
+}
+"""Names of the worlds by split, with ZESHEL's names of the splits."""
 
 
 def write_sample_worlds(
     archive: Path, seed: int = 7, *, entities_per_world: int = 200, mentions_per_world: int = 100
 ) -> None:
-    """Writes the archive; the same arguments give the same bytes.
+    """Write the archive. Equal arguments give equal bytes.
 
     Args:
         archive: ``.tar.bz2`` to write.
-        seed: of everything that is drawn.
-        entities_per_world: documents of each world.
-        mentions_per_world: mentions of each world; a gold entity may recur once all were mentioned.
+        seed: of all random choices.
+        entities_per_world: documents in each world.
+        mentions_per_world: mentions in each world. Entities are mentioned again only after all were mentioned.
 
     Raises:
-        ValueError: a size that makes no world, or more entities than a language has names (thousands).
+        ValueError: a world would be empty, or have more entities than a language has names (thousands).
     """
     if entities_per_world < 2 or mentions_per_world < 1:
         raise ValueError(
@@ -64,7 +63,7 @@ def write_sample_worlds(
 def _world_rows(
     world: str, language: Language, rng: random.Random, seed: int, entity_count: int, mention_count: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The JSON objects of one world's documents and mentions."""
+    """The documents and the mentions of one world, as JSON objects."""
     entities = make_entities(language, rng, entity_count)
     ids = [_hexadecimal_id(seed, world, "document", index) for index in range(entity_count)]
     documents: list[dict[str, Any]] = []
@@ -89,7 +88,7 @@ def _world_rows(
 
 
 def _spread(rng: random.Random, pages: int, mentions: int) -> list[list[int]]:
-    """Which entities each page mentions: every entity about equally often, no page its own."""
+    """The entities that each page mentions: all about equally often, and no page mentions its own."""
     targets: list[list[int]] = [[] for _ in range(pages)]
     order: list[int] = []
     for _ in range(mentions):
@@ -105,7 +104,7 @@ def _hexadecimal_id(*parts: object) -> str:
 
 
 def _shared_words() -> set[str]:
-    """Every word of the shared vocabulary: a made-up name must not be one of them."""
+    """All words of the shared vocabulary, which must not be used as names."""
     texts: list[str] = [*vocabulary.OPENINGS, *vocabulary.CLOSINGS, *vocabulary.BRIDGES]
     for entity_class in vocabulary.ENTITY_CLASSES:
         texts += [*entity_class.kinds, entity_class.pronoun]
@@ -117,6 +116,6 @@ def _shared_words() -> set[str]:
 
 def _add(tar: tarfile.TarFile, name: str, rows: Iterable[dict[str, Any]]) -> None:
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    member = tarfile.TarInfo(name)  # its mtime, owner and mode are constants: the bytes depend on the seed alone
+    member = tarfile.TarInfo(name)  # with constant mtime, owner and mode, so that the bytes depend only on the seed
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
