@@ -184,7 +184,7 @@ def test_a_model_without_a_pooling_layer_gets_one_and_the_log_says_so(
     weights(lambda t: [t.pop(name) for name in list(t) if name.startswith("pooler.")])(model)
     ended = train("biencoder", finished_run, capsys, "--bert_model", model, "--pull_from_layer", "7")
     assert_refused(ended, EXIT_CONFIG, "pull_from_layer: expected -3 to 2")  # before anything is committed
-    assert [line for line in ended.lines if line.endswith("has no pooling layer; it starts at random")]
+    assert [line for line in ended.lines if line.endswith("has no pooling layer; it is initialized randomly")]
 
 
 def saved(content: object) -> bytes:

@@ -164,4 +164,4 @@ def test_a_run_is_followed_to_its_end(terminal: bool, monkeypatch: pytest.Monkey
 def test_a_remote_data_set_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         demo.main(["--data", "https://example.org/zeshel.tar.bz2", "--exit"])
-    assert "expected a local file, or --model beside it" in capsys.readouterr().err
+    assert "expected a local file, to build a small BERT from it" in capsys.readouterr().err

@@ -1,7 +1,8 @@
 """`python -m zeshel_tasks.demo [--data ARCHIVE] [--model NAME] [--param KEY=VALUE]... [--exit]`
 
-Runs the DAG once on a real Airflow of its own, shows it, and stays up until Ctrl-C; with --exit it returns 0 if the
-run succeeded and 1 if not. What was finished by an earlier demo is reused.
+Starts an Airflow on this machine, runs the DAG once and shows its progress. Airflow runs until Ctrl-C; with --exit, the
+demo stops it after the run and exits with 0 if the run succeeded, else with 1. Finished work of an earlier demo is
+reused.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ ZESHEL = [sys.executable, "-m", "zeshel_tasks.cli"]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 if the run succeeded, 1 if it failed or could not be run."""
+    """Run the demo and return its exit code: 0 if the run succeeded, 1 if it failed or could not start."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.data is not None and options.model is None and not Path(options.data).is_file():
-        parser.error(f"--data: expected a local file, or --model beside it (a small BERT reads it), got {options.data}")
+        parser.error(
+            f"--data: expected a local file, to build a small BERT from it, or also --model, got {options.data}"
+        )
     console = Console()
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
@@ -45,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(str(error), markup=False, style="red", soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        console.print("stopped; `make demo` goes on where this one was")
+        console.print("stopped; `make demo` resumes")
         return 1
 
 
@@ -66,19 +69,19 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _inputs(options: argparse.Namespace) -> dict[str, Any]:
-    """Params for the data set and the model: those given, or sample worlds and a small BERT, made on first use."""
+    """Params for data set and model; by default sample worlds and a small BERT, created at first use."""
     data, model = options.data, options.model
     if data is None:
         data = _made_once(options.folder / "sample_worlds.tar.bz2", ["make-sample-worlds"])
     data = _absolute(data)
     if model is None:
-        of_the_data = hashlib.sha256(data.encode()).hexdigest()[:8]  # its vocabulary is counted in the data
+        of_the_data = hashlib.sha256(data.encode()).hexdigest()[:8]  # its vocabulary depends on the data
         model = _made_once(options.folder / f"small_bert-{of_the_data}", ["make-small-bert", "--data", data])
     return {"download.source": data, "bert_model": _absolute(model)}
 
 
 def _made_once(target: Path, command: list[str]) -> str:
-    """``target``, made by a `zeshel` command if it is missing; one that was interrupted leaves nothing there."""
+    """Create ``target`` with a `zeshel` command if it does not exist. An interrupted command leaves no ``target``."""
     if not target.exists():
         unfinished = target.parent / "unfinished" / target.name
         shutil.rmtree(unfinished.parent, ignore_errors=True)
@@ -102,7 +105,7 @@ def _show_end(console: Console, airflow: LocalAirflow, run_id: str, address: str
 
 def _stay(console: Console, airflow: LocalAirflow) -> None:
     console.print(f"Airflow: {airflow.url}  user {airflow.username}  password {airflow.password}", soft_wrap=True)
-    console.print("Ctrl-C stops it")
+    console.print("press Ctrl-C to stop it")
     try:
         while True:
             time.sleep(5)
@@ -112,12 +115,12 @@ def _stay(console: Console, airflow: LocalAirflow) -> None:
 
 
 def _absolute(address: str) -> str:
-    """A local path made absolute, since Airflow works elsewhere; any other name as it is."""
+    """Make an existing local path absolute, because Airflow has another working directory."""
     return str(Path(address).resolve()) if Path(address).exists() else address
 
 
 def _parameter(text: str) -> tuple[str, Any]:
-    """``key=value`` with the value as JSON, or as text where it is not JSON."""
+    """Parse ``key=value``; the value is JSON or else text."""
     key, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}")
@@ -132,12 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m zeshel_tasks.demo", description=__doc__)
     parser.add_argument("--data", help="archive in ZESHEL format: path or address; default: generated sample worlds")
     parser.add_argument(
-        "--model", help="BERT: hub name, directory or s3 address; default: a small one made for the data"
+        "--model", help="BERT: hub name, directory or s3 address; default: a small one built for the data"
     )
     parser.add_argument("--param", action="append", default=[], type=_parameter, help="key=value of the trigger form")
     parser.add_argument("--exit", action="store_true", help="shut down when the run has ended")
-    parser.add_argument("--folder", type=Path, default=root / ".demo", help="store and generated inputs")
-    parser.add_argument("--airflow-home", type=Path, default=root / ".airflow", help="Airflow's own files")
+    parser.add_argument("--folder", type=Path, default=root / ".demo", help="folder for the store and generated inputs")
+    parser.add_argument("--airflow-home", type=Path, default=root / ".airflow", help="folder for Airflow's files")
     parser.add_argument("--dags", type=Path, default=root / "dags", help="folder of DAG files")
     return parser
 

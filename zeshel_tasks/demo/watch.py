@@ -1,4 +1,4 @@
-"""Follows a DAG run and shows each task: a live table in a terminal, a line for each change anywhere else."""
+"""Follows a DAG run: with a live table in a terminal, otherwise with a line for each change."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _STYLE = {
 
 
 class Display(Protocol):
-    """Shows the tasks; ``notes`` has the last line that each task's stage said."""
+    """Shows the tasks; ``notes`` contains the last log line of each task's stage."""
 
     def update(self, tasks: Sequence[TaskState], notes: dict[str, str]) -> None: ...
 
 
 class LiveTable:
-    """One row a task, redrawn in place."""
+    """A table with a row per task, redrawn in place."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False)
@@ -45,7 +45,7 @@ class LiveTable:
         self._live.stop()
 
     def update(self, tasks: Sequence[TaskState], notes: dict[str, str]) -> None:
-        """Redraws the table."""
+        """Redraw the table."""
         table = Table("task", "state", "time", "last line", expand=True)
         for task in tasks:
             state = task.state or "waiting"
@@ -55,7 +55,7 @@ class LiveTable:
 
 
 class Lines:
-    """A line when a task changes its state, and the stage's new lines at most every ``LOG_SECONDS``."""
+    """Prints each change of a task's state, and the last new line of each stage every ``LOG_SECONDS``."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -68,7 +68,7 @@ class Lines:
     def __exit__(self, *_: object) -> None: ...
 
     def update(self, tasks: Sequence[TaskState], notes: dict[str, str]) -> None:
-        """Prints what is new."""
+        """Print the changes."""
         for task in tasks:
             if task.state == "running":
                 self._show_state(task)
@@ -92,14 +92,14 @@ class Lines:
 
 
 def watch(client: AirflowClient, dag_id: str, run_id: str, console: Console, check: Callable[[], None]) -> str:
-    """Shows the run until it ends; its final state.
+    """Show the run until it ends, and return its final state.
 
     Args:
         client: of the Airflow that runs it.
-        dag_id: the DAG.
-        run_id: the run.
-        console: where to.
-        check: called in each round; raises where Airflow itself has ended.
+        dag_id: of the DAG.
+        run_id: of the run.
+        console: to print to.
+        check: called in each round; raises if Airflow has exited.
     """
     notes = _Notes(client, dag_id, run_id)
     with LiveTable(console) if console.is_terminal else Lines(console) as display:
@@ -114,12 +114,12 @@ def watch(client: AirflowClient, dag_id: str, run_id: str, console: Console, che
 
 
 def failed_lines(log: Sequence[LogLine], count: int = 25) -> list[str]:
-    """The end of a failed task's log as a person wants it: without Airflow's own grouping lines."""
+    """The end of a failed task's log without Airflow's grouping lines."""
     return [line.text for line in log if line.text and not line.text.startswith("::")][-count:]
 
 
 def duration(task: TaskState) -> str:
-    """``1m 05s``, or nothing before the task began."""
+    """``1m 05s``; empty before the task starts."""
     if task.seconds is None:
         return ""
     minutes, seconds = divmod(round(task.seconds), 60)
@@ -127,7 +127,7 @@ def duration(task: TaskState) -> str:
 
 
 class _Notes:
-    """The last line of each task's stage, asked for sparingly: a log is read as a whole each time."""
+    """The last log line of each task's stage. Asks rarely, because each request reads the whole log."""
 
     def __init__(self, client: AirflowClient, dag_id: str, run_id: str) -> None:
         self._client, self._dag_id, self._run_id = client, dag_id, run_id
@@ -149,7 +149,7 @@ class _Notes:
 
 
 def _of_the_stage(log: Sequence[LogLine]) -> list[str]:
-    """The lines between the operator's command line and what Airflow says after it."""
+    """The lines after the operator's command line and before Airflow's own last lines."""
     texts = [line.text for line in log]
     begin = next((number for number, text in enumerate(texts) if text.startswith("zeshel ")), len(texts))
     end = next((number for number, text in enumerate(texts) if text in AFTER_THE_STAGE), len(texts))

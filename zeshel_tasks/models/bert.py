@@ -1,4 +1,4 @@
-"""Finds and opens the pretrained BERT: on the hub, in a local directory or in a bucket."""
+"""Finds and loads the pretrained BERT: from the hub, a local directory or an S3 bucket."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from zeshel_tasks.text.safe_text import quoted
 log = logging.getLogger(__name__)
 
 _MODEL_FILES = ["*.json", "*.txt", "*.safetensors"]
-_PICKLED_WEIGHTS = "pytorch_model.bin"  # read with weights_only=True, and only where there is no safetensors file
-# What transformers raises for broken files: it trusts them, and stumbles over what they hold anywhere.
+_PICKLED_WEIGHTS = "pytorch_model.bin"  # read with weights_only=True, and only without a safetensors file
+# transformers trusts its files, so broken ones raise any of these.
 _BROKEN = (
     OSError,
     ValueError,
@@ -52,7 +52,7 @@ _BROKEN = (
 
 
 class ModelShape(BaseModel):
-    """What we rely on in a model's ``config.json``, where it says so; other families name some of it otherwise."""
+    """The values in a model's ``config.json`` that we rely on. Other model families name some of them differently."""
 
     model_config = ConfigDict(frozen=True, strict=True)
     model_type: str
@@ -89,10 +89,10 @@ def bert_directory(location: ModelLocation, scratch: Path) -> Path:
 
 
 def model_shape(directory: Path) -> ModelShape:
-    """What the directory's ``config.json`` says.
+    """The shape of the model, from the directory's ``config.json``.
 
     Raises:
-        ConfigError: it cannot be read, or is no model's.
+        ConfigError: the file cannot be read or does not describe a model.
     """
     path = directory / "config.json"
     try:
@@ -106,10 +106,10 @@ def model_shape(directory: Path) -> ModelShape:
 
 
 def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
-    """The directory's tokenizer.
+    """Load the directory's tokenizer.
 
     Raises:
-        ConfigError: there is none, or it has tokens that the model has not.
+        ConfigError: there is none, or its vocabulary is larger than the model's.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory), do_lower_case=lowercase, trust_remote_code=False)
@@ -130,14 +130,14 @@ def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
 
 
 def load_bert(directory: Path, attention_dropout: float | None = None) -> torch.nn.Module:
-    """The directory's encoder, in fp32, with a pooling layer.
+    """Load the directory's encoder in fp32, with a pooling layer.
 
     Args:
-        directory: of ``config.json``, weights and vocabulary.
-        attention_dropout: takes the place of ``attention_probs_dropout_prob`` in ``config.json``.
+        directory: with ``config.json``, weights and vocabulary.
+        attention_dropout: replaces ``attention_probs_dropout_prob`` of ``config.json``.
 
     Raises:
-        ConfigError: not a model of the BERT family, or weights that are unreadable, not all there, or no numbers.
+        ConfigError: the model is not of the BERT family, or its weights are unreadable, incomplete or not finite.
     """
     model_shape(directory)
     model: torch.nn.Module
@@ -163,7 +163,7 @@ def load_bert(directory: Path, attention_dropout: float | None = None) -> torch.
 
 
 def check_finite(model: torch.nn.Module, where: str) -> None:
-    """Start weights that are not numbers would be noticed after the first step, or never where nothing is trained.
+    """Check the initial weights. Without a training, nothing else would notice NaNs.
 
     Raises:
         ConfigError: a weight is NaN or infinite.
@@ -174,10 +174,10 @@ def check_finite(model: torch.nn.Module, where: str) -> None:
 
 
 def check_length(model: torch.nn.Module, setting: str, tokens: int) -> None:
-    """Whether the model has a position for each of so many tokens.
+    """Check that the model has enough positions for this number of tokens.
 
     Raises:
-        ConfigError: it has not; names ``setting``.
+        ConfigError: it has fewer; the message names ``setting``.
     """
     positions = getattr(model.config, "max_position_embeddings", None)
     if isinstance(positions, int) and tokens > positions:
@@ -185,7 +185,7 @@ def check_length(model: torch.nn.Module, setting: str, tokens: int) -> None:
 
 
 def _check_special_tokens(directory: Path, tokenizer: Any) -> None:
-    """transformers adds a special token that the vocabulary lacks, with another token's number."""
+    """Check the special tokens: transformers adds missing ones, with the number of another token."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return
@@ -199,7 +199,7 @@ def _check_special_tokens(directory: Path, tokenizer: Any) -> None:
 
 
 def _check_all_weights_are_used(directory: Path, report: dict[str, Any]) -> None:
-    """transformers starts what it does not find at random and leaves out what the configuration has no place for."""
+    """Refuse missing or unused weights, which transformers initializes randomly or ignores."""
     for name, found, expected in sorted(report["mismatched_keys"]):
         raise ConfigError(
             f"bert_model: expected {name} of {list(expected)}, as {directory}/config.json describes it, "
@@ -214,7 +214,7 @@ def _check_all_weights_are_used(directory: Path, report: dict[str, Any]) -> None
                 f"{what} {names[0]} ({len(names)} such tensors)"
             )
     if report["missing_keys"]:
-        log.warning("bert_model: %s has no pooling layer; it starts at random", directory)
+        log.warning("bert_model: %s has no pooling layer; it is initialized randomly", directory)
 
 
 def _from_hub(model: HubModel) -> Path:
@@ -247,5 +247,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _told(error: Exception) -> str:
-    """With its type: the text of a KeyError is but the key."""
+    """The error with its type, because the text of a KeyError is only the key."""
     return f"{type(error).__name__}: {error}"

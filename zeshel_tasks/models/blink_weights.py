@@ -1,4 +1,4 @@
-"""Reads and writes the weight files of BLINK itself (``pytorch_model.bin``)."""
+"""Reads and writes BLINK's weight files (``pytorch_model.bin``)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _BROKEN = (
 
 
 def load_blink_weights(model: nn.Module, path: Path) -> None:
-    """Puts the weights of a file that BLINK trained into ``model``; only tensors are unpickled.
+    """Load the weights of a BLINK file into ``model``. Only tensors are unpickled.
 
     Raises:
-        DataError: not a weight file, or one of another architecture.
+        DataError: the file is not a weight file, or has weights of another architecture.
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
@@ -42,9 +42,9 @@ def load_blink_weights(model: nn.Module, path: Path) -> None:
         raise DataError("not a readable weight file", file=str(path), got=f"{type(error).__name__}: {error}") from error
     if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):
         raise DataError("not a weight file", file=str(path), expected="tensors by name", got=type(weights).__name__)
-    # A constant that older versions of transformers saved as a buffer.
+    # Older versions of transformers saved this constant as a buffer.
     weights = {name: value for name, value in weights.items() if not name.endswith("embeddings.position_ids")}
-    # BLINK has no temperature: a model that learns one starts with its own.
+    # BLINK has no temperature, so a model that learns one keeps its initial value.
     weights = {name: value for name, value in model.state_dict().items() if name == "log_scale"} | weights
     try:
         model.load_state_dict(weights, strict=True)
@@ -60,7 +60,7 @@ def _is_weight(item: tuple[object, object]) -> bool:
 
 
 def save_blink_weights(model: nn.Module, path: Path) -> None:
-    """Writes ``model`` under BLINK's key names; the pickled form is BLINK's, for BLINK to read."""
+    """Write the weights of ``model`` with BLINK's key names, pickled as BLINK reads them."""
     torch.save(model.state_dict(), path)
 
 

@@ -1,4 +1,4 @@
-"""The part of Airflow's REST API that the demo and the tests use."""
+"""A client for the part of Airflow's REST API that the demo and the tests use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 
 
 class AirflowRefused(Exception):
-    """The API server answered with an error; the message has its status and reason."""
+    """The API server answered with an error; the message contains its status and reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"HTTP {status}: {reason}")
@@ -20,7 +20,7 @@ class AirflowRefused(Exception):
 
 @dataclass(frozen=True)
 class TaskState:
-    """One task of a run. ``state`` is None before it is scheduled; times are None before they happened."""
+    """A task of a run. ``state`` is None before it is scheduled; times are None before they happen."""
 
     task_id: str
     state: str | None
@@ -38,14 +38,14 @@ class TaskState:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a task's log; ``level`` in lower case."""
+    """One line of a task's log; ``level`` is in lower case."""
 
     level: str
     text: str
 
 
 class AirflowClient:
-    """Logs in by user name and password when needed.
+    """Calls the API, and logs in with user name and password when necessary.
 
     Args:
         url: of the API server, without a path.
@@ -56,15 +56,15 @@ class AirflowClient:
         self._http = httpx.Client(base_url=url, timeout=60.0, trust_env=False)
 
     def close(self) -> None:
-        """Closes the connections; the client can not be used after."""
+        """Close the connections. The client cannot be used afterwards."""
         self._http.close()
 
     def health(self) -> dict[str, Any]:
-        """Status of each component; no login needed."""
+        """Status of each component; needs no login."""
         return dict(self._call("GET", "/api/v2/monitor/health"))
 
     def has_dag(self, dag_id: str) -> bool:
-        """Whether the DAG has been read."""
+        """Return True if the DAG has been parsed."""
         try:
             self._call("GET", f"/api/v2/dags/{dag_id}/details")
         except AirflowRefused as error:
@@ -78,24 +78,24 @@ class AirflowClient:
         return [error["stack_trace"] for error in self._call("GET", "/api/v2/importErrors")["import_errors"]]
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any], run_id: str | None = None) -> str:
-        """Starts a run; its id.
+        """Start a run and return its id.
 
         Raises:
-            AirflowRefused: 400 if ``conf`` does not fit the DAG's Params.
+            AirflowRefused: 400 if ``conf`` does not match the DAG's Params.
         """
         body = {"logical_date": None, "conf": dict(conf), "dag_run_id": run_id}
         return str(self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
     def run_ids(self, dag_id: str) -> list[str]:
-        """The runs of a DAG."""
+        """Ids of the runs of a DAG."""
         return [run["dag_run_id"] for run in self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns")["dag_runs"]]
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """queued, running, success or failed."""
+        """State of a run: queued, running, success or failed."""
         return str(self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def fail_unfinished_runs(self) -> list[str]:
-        """Marks every queued or running run as failed; their ids."""
+        """Mark every queued or running run as failed and return their ids."""
         query = {"state": ["queued", "running"], "limit": 100}
         runs = self._call("GET", "/api/v2/dags/~/dagRuns", params=query)["dag_runs"]
         for run in runs:
@@ -104,7 +104,7 @@ class AirflowClient:
         return [run["dag_run_id"] for run in runs]
 
     def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
-        """The tasks of a run, those that began first coming first."""
+        """The tasks of a run, in the order in which they started."""
         found = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         states = [
             TaskState(t["task_id"], t["state"], t["try_number"], _time(t["start_date"]), _time(t["end_date"]))
@@ -113,18 +113,18 @@ class AirflowClient:
         return sorted(states, key=lambda task: task.started or datetime.max.replace(tzinfo=UTC))
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[LogLine]:
-        """The log of one attempt, as far as it is written; of an exception its type and its message."""
+        """The log of one attempt so far; exceptions are reduced to type and message."""
         address = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         content = self._call("GET", address, params={"full_content": True})["content"]
-        return [shown for line in content if isinstance(line, dict) for shown in _log_lines(line)]
+        return [parsed for line in content if isinstance(line, dict) for parsed in _log_lines(line)]
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        """What a task returned."""
+        """The value that a task returned."""
         address = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         return self._call("GET", address, params={"deserialize": False, "stringify": False})["value"]
 
     def asset_events(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """Events of the assets that a run's tasks updated."""
+        """Events of the assets that the tasks of a run updated."""
         query = {"source_dag_id": dag_id, "source_run_id": run_id}
         return list(self._call("GET", "/api/v2/assets/events", params=query)["asset_events"])
 

@@ -1,4 +1,4 @@
-"""The configuration of the demo's Airflow, as environment variables: its own folders, ports and secrets."""
+"""Configures the demo's Airflow with environment variables: its own folders, ports and secrets."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 USER = "admin"
-PARALLEL_TASKS = 5  # three evals at a time; a worker is busy for a moment more after its task has ended
+PARALLEL_TASKS = 5  # three evaluations run at once, and a worker stays busy for a moment after its task
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """Made once for an Airflow home and kept there, so that its database stays readable."""
+    """Created once for an Airflow home and stored there, so that its database stays readable."""
 
     password: str
     fernet_key: str
@@ -26,7 +26,7 @@ class Secrets:
 
 
 def airflow_environment(home: Path, dags: Path, port: int, extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment of every Airflow process: ours without any Airflow settings, and the demo's own.
+    """The environment of every Airflow process: ours without Airflow settings, plus those of the demo.
 
     Args:
         home: AIRFLOW_HOME, absolute.
@@ -36,13 +36,13 @@ def airflow_environment(home: Path, dags: Path, port: int, extra: Mapping[str, s
     """
     keep = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW_", "_AIRFLOW", "ZESHEL_"))}
     settings = _folders(home, dags) | _server(home, port) | _secrets(home) | _PACE
-    # SPT_NOENV: a process that sets its title keeps its environment, by which it is found (see processes.py).
+    # SPT_NOENV: processes that set their title keep their environment, by which processes.py finds them.
     own = {"AIRFLOW_HOME": str(home), "SPT_NOENV": "1"} | {f"AIRFLOW__{key}": value for key, value in settings.items()}
     return {**keep, **own, **extra}
 
 
 def read_secrets(home: Path) -> Secrets:
-    """The secrets of this home, made on first use; readable by the owner only."""
+    """The secrets of this home; created at first use, readable only by the owner."""
     path = home / "secrets.json"
     if not path.exists():
         made = Secrets(
@@ -56,7 +56,7 @@ def read_secrets(home: Path) -> Secrets:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
+    """A free TCP port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -96,7 +96,7 @@ def _secrets(home: Path) -> dict[str, str]:
     }
 
 
-# Two cores are the stages' own: little is parsed, often is looked for a task to start.
+# Leave two cores to the stages: parse rarely, but look for tasks to start often.
 _PACE = {
     "CORE__EXECUTOR": "LocalExecutor",
     "CORE__PARALLELISM": str(PARALLEL_TASKS),
@@ -104,7 +104,7 @@ _PACE = {
     "DAG_PROCESSOR__PARSING_PROCESSES": "1",
     "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
     "DAG_PROCESSOR__REFRESH_INTERVAL": "600",
-    "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",  # a worker notices only this often that its task has ended
+    "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",  # a worker notices the end of its task at this interval
 }
 
 

@@ -1,4 +1,4 @@
-"""Ending what the demo started: process groups, and whatever else carries the demo's AIRFLOW_HOME."""
+"""Ends the processes of the demo: process groups, and all processes with the demo's AIRFLOW_HOME."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 
 
 def end_groups(leaders: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
-    """SIGTERM to each leader's process group, SIGKILL to those whose leader is still there after ``seconds``."""
+    """Send SIGTERM to each leader's process group, and SIGKILL to those whose leader runs after ``seconds``."""
     for leader in leaders:
         _signal_group(leader, signal.SIGTERM)
     for leader in leaders:
@@ -26,10 +26,10 @@ def end_groups(leaders: Sequence[subprocess.Popen[bytes]], seconds: float) -> No
 
 
 def end_scheduler(leader: subprocess.Popen[bytes], seconds: float) -> None:
-    """SIGTERM to the scheduler and to the tasks that it would wait for otherwise; SIGKILL after ``seconds``.
+    """Send SIGTERM to the scheduler and to its tasks, for which it would wait, and SIGKILL after ``seconds``.
 
-    Not to its whole group: an idle worker that dies reading the queue of tasks keeps the queue's lock, and then
-    the scheduler waits for ever for those that want to read it.
+    The other processes of its group get no SIGTERM: an idle worker that dies while it reads the task queue keeps the
+    queue's lock, and the scheduler would wait forever.
     """
     if leader.poll() is None:
         leader.terminate()
@@ -45,9 +45,9 @@ def end_scheduler(leader: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def end_processes_of_home(home: Path, seconds: float) -> int:
-    """Ends every process of ours whose environment says ``AIRFLOW_HOME=<home>``; how many there were.
+    """End all our processes with ``AIRFLOW_HOME=<home>`` in their environment, and return their number.
 
-    Stages run in groups of their own, and a demo that was killed could not end its Airflow: this finds both.
+    These include stages, which run in their own process groups, and the Airflow of a demo that was killed.
     """
     found = [process for process in psutil.process_iter() if _home_of(process) == str(home)]
     for process in found:
@@ -62,11 +62,11 @@ def end_processes_of_home(home: Path, seconds: float) -> int:
 
 
 def _task_processes(scheduler: int) -> list[psutil.Process]:
-    """The processes that run tasks: each leads a group of its own, and its parent is a worker in the scheduler's."""
+    """The processes that run tasks. Each leads its own group, and its parent is a worker in the scheduler's group."""
     try:
         below = psutil.Process(scheduler).children(recursive=True)
         return [p for p in below if os.getpgid(p.pid) == p.pid and os.getpgid(p.ppid()) == scheduler]
-    except (psutil.NoSuchProcess, ProcessLookupError):  # one ended meanwhile: the next look will do
+    except (psutil.NoSuchProcess, ProcessLookupError):  # a process has ended; the next call finds the others
         return []
 
 
@@ -81,5 +81,5 @@ def _home_of(process: psutil.Process) -> str | None:
         return None
     try:
         return process.environ().get("AIRFLOW_HOME")
-    except (psutil.Error, OSError):  # another user's, or already gone
+    except (psutil.Error, OSError):  # another user's process, or it has ended
         return None

@@ -1,4 +1,4 @@
-"""A real Airflow on this machine: API server, scheduler, DAG processor and triggerer, in a folder of its own."""
+"""Runs API server, scheduler, DAG processor and triggerer on this machine, with their files in one folder."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from zeshel_tasks.orchestration.process.child import sigterm_when_the_parent_die
 
 START_SECONDS = 180.0
 STAGE_STOP_SECONDS = 30.0
-# The log servers that scheduler and triggerer can run are for other machines; here all logs are in one folder.
+# `-s`: no log servers, because all logs are in one folder of this machine.
 FIRST = {"api-server": ["api-server"], "dag-processor": ["dag-processor"], "triggerer": ["triggerer", "-s"]}
 SCHEDULER = ["scheduler", "-s"]
 
 
 class AirflowFailed(Exception):
-    """A component ended, or did not answer in time; the message has the end of its log."""
+    """A component exited or did not answer in time; the message contains the end of its log."""
 
 
 class LocalAirflow:
-    """Starts on ``with``, and on leaving ends every process it started, stages in mid-work included.
+    """A context manager that starts Airflow, and at the end stops all its processes, including running stages.
 
     Args:
-        home: folder for database, logs and secrets; made if missing, used again if there.
+        home: folder for database, logs and secrets; created if it does not exist.
         dags: folder of DAG files.
         variables: environment of the DAG (``ZESHEL_STORE``, ...).
         dag_id: the DAG to wait for.
-        say: told what is going on, a line at a time.
+        say: called with each line of progress.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class LocalAirflow:
         self.stop()
 
     def check(self) -> None:
-        """Raises :class:`AirflowFailed` if a component has ended by itself."""
+        """Raise :class:`AirflowFailed` if a component has exited."""
         for name, process in self._components.items():
             if process.poll() is not None:
                 raise AirflowFailed(f"airflow {name} ended with exit code {process.returncode}\n{self._tail(name)}")
 
     def stop(self) -> None:
-        """Ends everything; the scheduler with its tasks first, while the API server can still note how they ended."""
+        """Stop all processes; first the scheduler and its tasks, while the API server can still record their states."""
         if "scheduler" in self._components:
             end_scheduler(self._components["scheduler"], STAGE_STOP_SECONDS)
         end_groups([p for name, p in self._components.items() if name in FIRST], 3.0)
@@ -84,16 +84,16 @@ class LocalAirflow:
 
     def _start(self) -> None:
         if ended := end_processes_of_home(self.home, 5.0):
-            self._say(f"ended {ended} processes that an earlier demo had left")
+            self._say(f"ended {ended} processes of an earlier demo")
         self._say("preparing Airflow's database")
         self._run_once("db", "migrate")
         self._say("starting Airflow")
         for name, arguments in FIRST.items():
             self._spawn(name, arguments)
         self._wait("the API server", self._api_answers)
-        # Before the scheduler can take up again what an earlier demo left unfinished.
+        # Do this before the scheduler starts, which would resume these runs.
         for run_id in self.client.fail_unfinished_runs():
-            self._say(f"run {run_id}, left unfinished by an earlier demo, is closed; its finished work is reused")
+            self._say(f"closed the unfinished run {run_id} of an earlier demo; its finished work is reused")
         self._spawn("scheduler", SCHEDULER)
         self._wait(f"the DAG {self.dag_id}", self._dag_is_there)
         self._wait("the scheduler", self._scheduler_is_healthy)
@@ -153,7 +153,7 @@ class LocalAirflow:
 
 
 def _lock(home: Path) -> IO[str]:
-    """Keeps a second demo out of this folder for as long as the returned file is open."""
+    """Lock this folder against a second demo for as long as the returned file is open."""
     file = (home / "lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
