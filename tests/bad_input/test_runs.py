@@ -13,7 +13,7 @@ from tests.bad_input.command import Ended, assert_refused, run
 from tests.faults import Fault
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
-from zeshel_tasks.store.checksummed import sealed
+from zeshel_tasks.store.checksummed import checksummed
 
 Capture = pytest.CaptureFixture[str]
 
@@ -27,7 +27,7 @@ BROKEN = {
     "terminal commands": b"\x1b[2J\nERROR: x",
     "deep": b"[" * 100_000,
     "a huge number": b"9" * 5000,
-    "not sealed": b'{"stage": "convert", "artifact": "artifacts/convert/x", "fingerprint": "x", "reused": false}',
+    "not checksummed": b'{"stage": "convert", "artifact": "artifacts/convert/x", "fingerprint": "x", "reused": false}',
 }
 COMMANDS = {
     "show": ["show"],
@@ -59,7 +59,7 @@ class StoredRun:
     def change(self, path: Path, model: type[RunRecord] | type[Manifest], **changed: Any) -> None:
         """Writes other values with the right seal, as a later or an earlier version might have left them."""
         values = {name: value for name, value in json.loads(path.read_bytes()).items() if name in model.model_fields}
-        path.write_bytes(sealed(model.model_validate(values | changed)))
+        path.write_bytes(checksummed(model.model_validate(values | changed)))
 
     def command(self, name: str, capsys: Capture) -> Ended:
         first, *more = (argument.format(out=self.out) for argument in COMMANDS[name])

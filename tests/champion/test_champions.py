@@ -7,7 +7,7 @@ import pytest
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.errors import ConfigError, CorruptArtifact
 from zeshel_tasks.store import Manifest, Store
-from zeshel_tasks.store.checksummed import sealed
+from zeshel_tasks.store.checksummed import checksummed
 
 
 def champion(run: str) -> Champion:
@@ -29,7 +29,7 @@ def put_models(store: Store, champion: Champion) -> None:
     facts |= {"split": None, "wall_seconds": 1, "peak_memory_mb": 1, "peak_gpu_memory_mb": None}
     for folder in champion.folders:
         manifest = Manifest.model_validate(facts | {"stage": folder.split("/")[1]})
-        store.put(f"{folder}/manifest.json", sealed(manifest))
+        store.put(f"{folder}/manifest.json", checksummed(manifest))
 
 
 def promoted(store: Store, *runs: str) -> None:

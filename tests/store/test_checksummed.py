@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from tests.faults import Fault
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.store import LocalStore, Store
-from zeshel_tasks.store.checksummed import read_sealed, sealed
+from zeshel_tasks.store.checksummed import checksummed, read_checksummed
 
 
 class Note(BaseModel):
@@ -17,20 +17,20 @@ class Note(BaseModel):
 NOTE = Note(text="ſealed \ud7ff", numbers=[0.1, 1e-300, 3])
 
 
-def test_what_is_sealed_comes_back(store: Store) -> None:
-    store.put("key", sealed(NOTE))
-    assert read_sealed(store, "key", Note, "delete it") == NOTE
-    assert read_sealed(store, "another", Note, "delete it") is None
+def test_checksummed_object_is_read_back(store: Store) -> None:
+    store.put("key", checksummed(NOTE))
+    assert read_checksummed(store, "key", Note, "delete it") == NOTE
+    assert read_checksummed(store, "another", Note, "delete it") is None
 
 
 def test_no_flipped_bit_is_believed(tmp_path: Path, fault: Fault) -> None:
     """Every bit of the object, one after the other."""
-    store, data = LocalStore(tmp_path), sealed(NOTE)
+    store, data = LocalStore(tmp_path), checksummed(NOTE)
     for bit in range(8 * len(data)):
         store.put("key", data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
         found: Note | CorruptArtifact
         try:
-            found = read_sealed(store, "key", Note, "delete it")  # type: ignore[assignment]
+            found = read_checksummed(store, "key", Note, "delete it")  # type: ignore[assignment]
         except CorruptArtifact as error:
             found = error
         # A space between two fields may become another one: nothing is lost by that.
@@ -39,15 +39,15 @@ def test_no_flipped_bit_is_believed(tmp_path: Path, fault: Fault) -> None:
 
 
 def test_no_truncated_object_is_believed(tmp_path: Path, fault: Fault) -> None:
-    store, data = LocalStore(tmp_path), sealed(NOTE)
+    store, data = LocalStore(tmp_path), checksummed(NOTE)
     for length in range(len(data)):
         store.put("key", data[:length])
         with pytest.raises(CorruptArtifact, match="key: broken; delete it"):
-            read_sealed(store, "key", Note, "delete it")
+            read_checksummed(store, "key", Note, "delete it")
     fault("store: truncated manifest, record or checkpoint", len(data))
 
 
 def test_a_deeply_nested_object_is_refused(store: Store) -> None:
     store.put("key", b"[" * 100_000)
     with pytest.raises(CorruptArtifact, match="broken"):
-        read_sealed(store, "key", Note, "delete it")
+        read_checksummed(store, "key", Note, "delete it")

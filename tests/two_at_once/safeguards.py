@@ -99,7 +99,7 @@ def without_uploading_before_the_commit() -> AbstractContextManager[object]:
     def commit(self: artifacts.Attempt, facts: dict[str, object]) -> Manifest:
         entries = {name: entry_of(self, name) for name in self._paths}
         manifest = Manifest.model_validate({**facts, "files": entries})
-        self._store.put_if_absent(manifest_key(self._folder), artifacts.sealed(manifest))
+        self._store.put_if_absent(manifest_key(self._folder), artifacts.checksummed(manifest))
         uploads(self._uploads, self._paths)
         return manifest
 

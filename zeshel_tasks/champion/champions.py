@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store.base import Store
-from zeshel_tasks.store.checksummed import read_sealed, sealed
+from zeshel_tasks.store.checksummed import checksummed, read_checksummed
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class Champions:
         )
 
     def _replace(self, content: _File) -> bool:
-        data = sealed(content)
+        data = checksummed(content)
         if self.version is None:
             return self._store.put_if_absent(KEY, data)
         return self._store.put_if_unchanged(KEY, data, self.version)
@@ -147,7 +147,7 @@ def read_champions(store: Store) -> Champions:
     # The version first: if the file changes in between, the swap fails, and is tried again with what is there then.
     found = store.get_version(KEY)
     remedy = "put an earlier version of it back, or delete it to begin without a champion"
-    content = read_sealed(store, KEY, _File, remedy)
+    content = read_checksummed(store, KEY, _File, remedy)
     return Champions(store, content or _File(champion=None), None if found is None else found[1])
 
 

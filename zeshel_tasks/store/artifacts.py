@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from zeshel_tasks.errors import CorruptArtifact, StoreUnavailable
 from zeshel_tasks.store.base import Store
-from zeshel_tasks.store.checksummed import READS, read_sealed, sealed
+from zeshel_tasks.store.checksummed import READS, checksummed, read_checksummed
 
 log = logging.getLogger(__name__)
 
@@ -107,12 +107,12 @@ def read_manifest(store: Store, folder: str) -> Manifest | None:
 
 def read_manifest_now(store: Store, folder: str) -> Manifest | None:
     """As :func:`read_manifest`, but at once: what is there now."""
-    return read_sealed(store, manifest_key(folder), Manifest, _REMEDY)
+    return read_checksummed(store, manifest_key(folder), Manifest, _REMEDY)
 
 
 def put_aside(store: Store, folder: str) -> Manifest | None:
     """The manifest that a cleanup has put aside, or None."""
-    return read_sealed(store, removed_manifest_key(folder), Manifest, _REMEDY)
+    return read_checksummed(store, removed_manifest_key(folder), Manifest, _REMEDY)
 
 
 class StoredFiles:
@@ -237,7 +237,7 @@ class Attempt:
         """
         entries = self._uploads.upload(self._paths)
         manifest = Manifest.model_validate({**facts, "files": entries})
-        if self._store.put_if_absent(manifest_key(self._folder), sealed(manifest)):
+        if self._store.put_if_absent(manifest_key(self._folder), checksummed(manifest)):
             return manifest
         winner = read_manifest(self._store, self._folder)
         if winner is None:

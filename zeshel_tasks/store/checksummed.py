@@ -1,4 +1,4 @@
-"""Small JSON objects that carry their own SHA-256: a changed byte is noticed, not believed."""
+"""Small JSON objects that carry their own SHA-256, so that a changed byte is noticed."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from zeshel_tasks.store.base import Store
 log = logging.getLogger(__name__)
 
 READS = 3
-"""How often what arrives damaged is fetched: bits also flip on their way."""
-_SEAL = "sha256"
+"""Attempts to fetch an object that arrives damaged: bits also flip in transit."""
+_CHECKSUM = "sha256"
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def sealed(model: BaseModel) -> bytes:
-    """The model as JSON, with one field more: the SHA-256 of all others."""
+def checksummed(model: BaseModel) -> bytes:
+    """The model as JSON with one more field, the SHA-256 of all the others."""
     values = model.model_dump(mode="json")
-    return json.dumps({**values, _SEAL: _digest(values)}, indent=1).encode()
+    return json.dumps({**values, _CHECKSUM: _digest(values)}, indent=1).encode()
 
 
-def read_sealed(store: Store, key: str, model: type[Model], remedy: str) -> Model | None:
-    """What was sealed under ``key``, or None where there is no object.
+def read_checksummed(store: Store, key: str, model: type[Model], remedy: str) -> Model | None:
+    """Reads what :func:`checksummed` made and someone put under ``key``; None if there is no object.
 
     Args:
-        store: where it is.
+        store: holds the object.
         key: of the object.
-        model: what it must be.
-        remedy: what the user can do where it is broken.
+        model: the type to validate it as.
+        remedy: tells the user what to do if it is broken.
 
     Raises:
-        CorruptArtifact: it is not what was written, however often it is read.
+        CorruptArtifact: every read returned something other than what was written.
     """
     for left in reversed(range(READS)):
         data = store.get(key)
         if data is None:
             return None
         try:
-            return model.model_validate(_unsealed(data))
+            return model.model_validate(_checked(data))
         except (ValueError, RecursionError) as error:
             where, problem = f"{store.address}/{key}", " ".join(str(error).split())
             if not left:
@@ -54,10 +54,10 @@ def read_sealed(store: Store, key: str, model: type[Model], remedy: str) -> Mode
     raise AssertionError("unreachable")
 
 
-def _unsealed(data: bytes) -> dict[str, Any]:
+def _checked(data: bytes) -> dict[str, Any]:
     values = json.loads(data)
-    if not isinstance(values, dict) or values.pop(_SEAL, None) != _digest(values):
-        raise ValueError("it does not have the SHA-256 that was written with it")
+    if not isinstance(values, dict) or values.pop(_CHECKSUM, None) != _digest(values):
+        raise ValueError("its content does not match the SHA-256 that was written with it")
     return values
 
 

@@ -14,7 +14,7 @@ from zeshel_tasks.errors import ConfigError, CorruptArtifact
 from zeshel_tasks.location import LocalPath, StoreLocation, located, store_location
 from zeshel_tasks.store.artifacts import Artifact, Manifest, artifact_folder, read_manifest
 from zeshel_tasks.store.base import Store, StoredObject
-from zeshel_tasks.store.checksummed import read_sealed, sealed
+from zeshel_tasks.store.checksummed import checksummed, read_checksummed
 from zeshel_tasks.store.local import LocalStore
 
 _RECORD = re.compile(r"runs/[^/]+/(stages|uses)/[^/]+\.json")
@@ -95,7 +95,7 @@ class Run:
             recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
             wall_seconds=round(wall_seconds, 3),
         )
-        self.store.put(key, sealed(record))
+        self.store.put(key, checksummed(record))
 
     def _made(self, key: str, manifest: Manifest) -> bool:
         """Whether the record under ``key`` says that this run made the artifact."""
@@ -120,7 +120,9 @@ def read_record(store: Store, key: str) -> RunRecord | None:
     Raises:
         CorruptArtifact: it is broken.
     """
-    return read_sealed(store, key, RunRecord, "delete this record, and run the stage again, which reuses its artifact")
+    return read_checksummed(
+        store, key, RunRecord, "delete this record, and run the stage again, which reuses its artifact"
+    )
 
 
 def open_store(address: str, *, patient: bool = True) -> Store:

@@ -21,7 +21,7 @@ from torch import nn
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.store.artifacts import FileEntry, StoredFiles, Uploads
 from zeshel_tasks.store.base import Store
-from zeshel_tasks.store.checksummed import read_sealed, sealed
+from zeshel_tasks.store.checksummed import checksummed, read_checksummed
 from zeshel_tasks.training.objective import Tensors
 from zeshel_tasks.training.snapshot import Snapshot, TrainingState, restore_weights
 
@@ -70,7 +70,7 @@ class Checkpoints:
             paths = {path.relative_to(snapshot.folder).as_posix(): path for path in files}
             folder = f"{self._folder}/{snapshot.step:09d}"
             checkpoint = _Checkpoint(state=snapshot.state, files=Uploads(self._store, folder).upload(paths))
-            self._store.put(f"{folder}/checkpoint.json", sealed(checkpoint))
+            self._store.put(f"{folder}/checkpoint.json", checksummed(checkpoint))
             log.info("checkpoint at step %d saved", snapshot.step)
         finally:
             shutil.rmtree(snapshot.folder)
@@ -94,7 +94,7 @@ class Checkpoints:
         Raises:
             CorruptArtifact: a part of it is missing or damaged; nothing was changed.
         """
-        checkpoint = read_sealed(self._store, f"{folder}/checkpoint.json", _Checkpoint, "it is passed over")
+        checkpoint = read_checksummed(self._store, f"{folder}/checkpoint.json", _Checkpoint, "it is passed over")
         if checkpoint is None:
             raise CorruptArtifact("another attempt has just removed it", file=f"{folder}/checkpoint.json")
         cache = self.scratch / "restored"
