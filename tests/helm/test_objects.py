@@ -85,7 +85,7 @@ def test_every_object_carries_the_release_labels(chart: Path, shape: str) -> Non
             assert labels["app.kubernetes.io/name"] == "zeshel"
             assert labels["app.kubernetes.io/instance"] == "zeshel"
             assert labels["app.kubernetes.io/managed-by"] == "Helm"
-            assert labels["helm.sh/chart"] == "zeshel-0.1.0"
+            assert labels["helm.sh/chart"] == "zeshel-0.2.0"
             assert labels["app.kubernetes.io/component"]
 
 
@@ -162,7 +162,7 @@ def test_all_components_share_settings_keys_and_state(chart: Path) -> None:
     assert all(one == same[0] for one in same)
     sources = [next(iter(source.values()))["name"] for source in same[0]["envFrom"]]
     assert sources == ["zeshel-settings", "zeshel-airflow", "zeshel-store"]
-    assert same[0]["image"] == "localhost/zeshel-airflow:0.1.0"
+    assert same[0]["image"] == "localhost/zeshel-airflow:0.2.0"
     keys = rendered.one("Secret", "zeshel-keys")["data"]
     assert {variable["valueFrom"]["secretKeyRef"]["key"] for variable in same[0]["env"]} == set(keys)
 

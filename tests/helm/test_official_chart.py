@@ -54,7 +54,7 @@ def test_official_chart_gets_our_values_and_the_users(chart: Path) -> None:
     )
     assert values["airflowVersion"] == "3.3.2"
     assert values["executor"] == "LocalExecutor"
-    assert values["images"]["airflow"] == {"repository": "localhost/zeshel-airflow", "tag": "0.1.0"}
+    assert values["images"]["airflow"] == {"repository": "localhost/zeshel-airflow", "tag": "0.2.0"}
     assert values["allowPodLaunching"] is False
     assert values["triggerer"]["enabled"] is True
     assert values["flower"] == {"enabled": True}

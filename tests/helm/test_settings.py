@@ -104,7 +104,7 @@ def test_defaults_match_the_settings_except_cpu_and_memory(read: Read) -> None:
     deployment = read({"store": STORE})
     made = pods(deployment)
     expected = PodSettings(
-        image="localhost/zeshel-tasks:0.1.0", namespace=NAMESPACE, service_account_name="zeshel-stage"
+        image="localhost/zeshel-tasks:0.2.0", namespace=NAMESPACE, service_account_name="zeshel-stage"
     )
     without_resources: dict[str, Any] = {"model": {"resources"}, "data": {"resources"}}
     assert made.model_dump(exclude=without_resources) == expected.model_dump(exclude=without_resources)

@@ -108,8 +108,8 @@ def test_schema_rejects(chart: Path, path: str, value: Any, expected: str) -> No
         (merged(STORE, nested("resourceQuota.enabled", True)), "resourceQuota.hard: expected limits, got none"),
         (
             merged(STORE, nested("airflow.enabled", True), nested("images.airflow.repository", "registry/x")),
-            "airflow.images.airflow: expected the image of images.airflow, registry/x:0.1.0; "
-            "got localhost/zeshel-airflow:0.1.0",
+            "airflow.images.airflow: expected the image of images.airflow, registry/x:0.2.0; "
+            "got localhost/zeshel-airflow:0.2.0",
         ),
         (
             merged(STORE, nested("airflow.enabled", True), nested("store.existingSecret", "my-keys")),

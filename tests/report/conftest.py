@@ -47,7 +47,7 @@ def example_run(**changes: Any) -> RunFacts:
         "address": "s3://models/zeshel/runs/manual__2025-11-23T06:08:00",
         "preset": "recommended",
         "created_at": "2025-11-23T14:02:11+00:00",
-        "package_version": "0.1.0",
+        "package_version": "0.2.0",
         "stages": _stages(),
         "history": [_past_run(week) for week in range(5)],
     }
