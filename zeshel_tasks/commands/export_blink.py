@@ -30,8 +30,8 @@ from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.models.biencoder import BiencoderSettings, load_biencoder
 from zeshel_tasks.models.blink_weights import save_blink_weights
 from zeshel_tasks.models.crossencoder import load_crossencoder
-from zeshel_tasks.store import Artifact, Manifest, StoredFiles, open_run
-from zeshel_tasks.store.artifacts import read_manifest
+from zeshel_tasks.stages.inputs import candidate_encodings
+from zeshel_tasks.store import Artifact, Manifest, open_run
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class _Export:
         jsonl = convert.path(f"{split}.jsonl")
         shutil.copyfile(jsonl, self._out / jsonl.name)
         evaluated = self._artifacts[f"eval-biencoder-{split}"]
-        pools = {world: self._encodings(evaluated, folder) for world, folder in self._folders(evaluated).items()}
+        pools = self._encodings(evaluated)
         for name, file in (("cand_pool", "tokens.npy"), ("cand_enc", "vectors.npy")):
             tensors = {self._worlds.index(world): _tensor(files.path(file)) for world, files in pools.items()}
             torch.save(tensors, self._out / f"{name}_{split}.pt")
@@ -105,15 +105,13 @@ class _Export:
             target / f"{split}.t7",
         )
 
-    def _folders(self, evaluated: Artifact) -> dict[str, str]:
-        folders: dict[str, str] = json.loads(evaluated.path("encodings.json").read_text())
-        return folders
-
-    def _encodings(self, evaluated: Artifact, folder: str) -> StoredFiles:
-        manifest = read_manifest(evaluated.store, folder)
-        if manifest is None:
-            raise ConfigError(f"{evaluated.store.address}/{folder}: expected candidate encodings, got none")
-        return Artifact(evaluated.store, folder, manifest, self._scratch)
+    def _encodings(self, evaluated: Artifact) -> dict[str, Artifact]:
+        pools = {}
+        for world, encoded in candidate_encodings(evaluated, self._scratch).items():
+            if encoded is None:
+                raise ConfigError(f"{evaluated.store.address}: expected candidate encodings of {world}, got none")
+            pools[world] = encoded
+        return pools
 
 
 def _warn_of_other_scores(settings: BiencoderSettings) -> None:

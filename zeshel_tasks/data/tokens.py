@@ -8,6 +8,8 @@ Source: BLINK (Wu et al., 2020, arXiv:1911.03814), zeshel example.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -95,6 +97,20 @@ class Tokens:
             ids = [self.cls, *body[: max_length - 2], self.sep]
             row[: len(ids)] = ids
         return table
+
+    def identity(self, max_length: int, form: CandidateForm = "title_and_text") -> str | None:
+        """SHA-256 of all that decides the result of :meth:`candidates`.
+
+        Two equal identities mean equal token tables. None for a tokenizer that is not backed by ``tokenizers``.
+        """
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        rules = json.loads(backend.to_str())
+        for changed_by_calls in ("padding", "truncation"):
+            rules.pop(changed_by_calls, None)
+        markers = self.pad, self.cls, self.sep, self.title_end
+        return hashlib.sha256(json.dumps([rules, markers, max_length, form], sort_keys=True).encode()).hexdigest()
 
     def _leading_ids(self, texts: Sequence[str], needed: int) -> list[list[int]]:
         """At least the first ``needed`` ids of each text, or all of them; long pages are not tokenized whole."""

@@ -80,7 +80,12 @@ class _Retriever:
             )  # fmt: skip
         job.attempt.add("tokens.npy", folder / "tokens.npy")
         job.attempt.add("vectors.npy", folder / "vectors.npy")
-        return {"world": world, "entities": entities, "entities_per_second": round(progress.rate, 1)}
+        return {
+            "world": world,
+            "entities": entities,
+            "entities_per_second": round(progress.rate, 1),
+            "tokens": self._tokens.identity(self._settings.max_cand_length, self._config.candidate_form),
+        }
 
 
 def work(job: Job) -> Metrics:

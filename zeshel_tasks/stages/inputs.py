@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Dataset, Document
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.store import Artifact
+from zeshel_tasks.store.artifacts import read_manifest
 
 
 def split_file(job: Job, split: Split) -> Path:
@@ -42,19 +44,48 @@ def candidate_sets(
 ) -> CandidateSets:
     """The split's mentions with the candidates that eval-biencoder retrieved for them.
 
-    Writes the tables into the new directory ``folder``, from where another process can load them.
+    Writes the tables into the new directory ``folder``, from where another process can load them. Entities that
+    eval-biencoder has tokenized in the same way are not tokenized again.
     """
     tokenize_mentions(split_file(job, split), tokens, max_context_length, folder / "mentions")
-    tokenize_worlds(job, split, tokens, max_cand_length, folder / "entities")
+    retrieved = job.inputs[f"eval-biencoder-{split}"]
+    encodings = candidate_encodings(retrieved, job.scratch / "cache")
+    (folder / "entities").mkdir()
+    for world in split_worlds(job, split):
+        path = folder / "entities" / f"{world}.npy"
+        encoded = encodings.get(world)
+        if encoded is not None and has_tokens(encoded, tokens.identity(max_cand_length)):
+            path.symlink_to(encoded.path("tokens.npy").absolute())
+        else:
+            tokenize_world(job, world, tokens, max_cand_length, path)
     for name in ("candidates.npy", "gold_rank.npy"):
-        shutil.copyfile(job.inputs[f"eval-biencoder-{split}"].path(name), folder / name)
+        shutil.copyfile(retrieved.path(name), folder / name)
     return CandidateSets.load(folder)
+
+
+def candidate_encodings(retrieved: Artifact, cache: Path) -> dict[str, Artifact | None]:
+    """The candidate encodings by world, as an artifact of eval-biencoder names them; None if they were deleted."""
+    folders: dict[str, str] = json.loads(retrieved.path("encodings.json").read_text())
+    manifests = {world: read_manifest(retrieved.store, folder) for world, folder in folders.items()}
+    return {
+        world: None if manifest is None else Artifact(retrieved.store, folders[world], manifest, cache)
+        for world, manifest in manifests.items()
+    }
+
+
+def has_tokens(encoded: Artifact, identity: str | None) -> bool:
+    """Whether the tokens of these candidate encodings have this :meth:`~zeshel_tasks.data.tokens.Tokens.identity`."""
+    return identity is not None and encoded.manifest.metrics.get("tokens") == identity
 
 
 def tokenize_worlds(job: Job, split: Split, tokens: Tokens, max_cand_length: int, folder: Path) -> None:
     """The entities of the split's worlds as token tables, a file each, in the new directory ``folder``."""
     folder.mkdir()
     for world in split_worlds(job, split):
-        documents, count = world_documents(job.inputs["download"], world), world_size(job.inputs["download"], world)
-        path = folder / f"{world}.npy"
-        tokenize_entities(documents, count, tokens, max_cand_length, "title_and_text", path)
+        tokenize_world(job, world, tokens, max_cand_length, folder / f"{world}.npy")
+
+
+def tokenize_world(job: Job, world: str, tokens: Tokens, max_cand_length: int, path: Path) -> None:
+    """The entities of a world as a token table, with title and text, in the file ``path``."""
+    documents, count = world_documents(job.inputs["download"], world), world_size(job.inputs["download"], world)
+    tokenize_entities(documents, count, tokens, max_cand_length, "title_and_text", path)
