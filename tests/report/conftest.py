@@ -248,6 +248,7 @@ def _provenance() -> dict[str, Any]:
         ],
         "worlds": 16,
         "documents": 492321,
+        "models": {"train-biencoder": "hub:bert-base-uncased@86b5e0934494bd15c9632b12f734a8a67f723594"},
         "versions": {stage: {"python": "3.11.9", "torch": "2.13.0", "transformers": "5.23.0"} for stage in stages},
         "hardware": {stage: plain if stage in ("download", "convert") else gpu for stage in stages},
     }

@@ -129,6 +129,7 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
         (("stages", 2, "peak_gpu_memory_mb"), 765432.0, "765.4 GB"),
         (("configuration", "train-biencoder", "warmup_proportion"), 0.7654, "0.7654"),
         (("provenance", "documents"), 7654321, "7,654,321"),
+        (("provenance", "models", "train-biencoder"), "hub:me/bert@7654321", "hub:me/bert@7654321"),
         (("mistakes", 0, "confidence"), 0.999912, "99.99%"),
         (("mistakes", 0, "gold_rank"), 7654, "rank 7654"),
     ],

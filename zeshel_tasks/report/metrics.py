@@ -19,7 +19,8 @@ times are in seconds, memory is in MB, and null means "no value"::
                      started_at}]; wall_seconds of a resumed training are those of all attempts
     configuration    {stage: {setting: {value, preset_default, differs}}}
     provenance       sources: [{source, identity, sha256, bytes, worlds: [...]}] in the order in which they were merged,
-                     assigned: {world: split} for worlds that a setting put into a split, worlds, documents, and
+                     assigned: {world: split} for worlds that a setting put into a split, worlds, documents,
+                     models: {stage: identity} of the pretrained models, and
                      versions, hardware: [{stages: [...], values: {...}}]
     history          [{run, evaluated_at, mentions, unnormalized_accuracy, recall_at_1, recall_at_top_k}], latest last
     mistakes         most confident first, without the entities' texts

@@ -72,6 +72,7 @@ class Provenance(_Given):
     Attributes:
         sources: the data sets, in the order in which they were merged.
         assigned: worlds that a setting put into a split; all others are in the split of their data set.
+        models: content identity of the pretrained model, by the stage that trained it.
         versions: by stage, as in the manifests.
         hardware: by stage, as in the manifests.
     """
@@ -80,6 +81,7 @@ class Provenance(_Given):
     assigned: dict[str, Split] = Field(default_factory=dict)
     worlds: int | None = None
     documents: int | None = None
+    models: dict[str, str] = Field(default_factory=dict)
     versions: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     hardware: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
 

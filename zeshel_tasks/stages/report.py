@@ -85,6 +85,11 @@ def _provenance(manifests: Mapping[str, Manifest]) -> Provenance:
         assigned=metrics.assigned,
         worlds=metrics.worlds,
         documents=metrics.documents,
+        models={
+            name: manifest.inputs["bert_model"]
+            for name, manifest in manifests.items()
+            if "bert_model" in manifest.inputs
+        },
         versions={name: manifest.versions for name, manifest in manifests.items()},
         hardware={name: manifest.hardware for name, manifest in manifests.items()},
     )
