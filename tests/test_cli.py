@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -72,8 +73,8 @@ def test_a_finished_stage_exits_with_0_and_its_rerun_says_reused(
         (["convert", "--run", "{run}", "--split", "test"], "unrecognized arguments: --split test"),
         (["convert", "--run", "{run}", "--preset", "large"], "invalid choice: 'large'"),
         (["convert", "--run", "{run}", "--config", "{run}/none.yaml"], "--config: expected a readable YAML file"),
-        (["train"], "invalid choice: 'train'"),
-        ([], "the following arguments are required: COMMAND"),
+        (["train"], "invalid choice: 'train' (choose from 'download', 'convert', "),
+        ([], "COMMAND: expected one of download, convert, train-biencoder, "),
         (["pipeline", "--run", "{run}", "--train_biencoder.context_tokens", "8"], "unrecognized arguments"),
         (["pipeline", "--run", "{run}", "--top_k", "0"], "eval_biencoder.top_k: Input should be greater"),
         (["show", "--run", "{run}"], "expected a run with finished stages, got none"),
@@ -134,11 +135,13 @@ def test_a_crash_exits_with_another_code_and_its_traceback(run: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_tells_about_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_command_begins_with_what_it_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
-    assert f"usage: zeshel {command}" in capsys.readouterr().out
+    usage, _, description = capsys.readouterr().out.partition("\n\n")
+    assert usage.startswith(f"usage: zeshel {command}")
+    assert re.match(r"[A-Z][^`]+\.\n", description)
 
 
 def test_the_main_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

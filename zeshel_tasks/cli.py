@@ -1,4 +1,4 @@
-"""``zeshel``: one subcommand for each stage, and a few for whole runs.
+"""Run the stages that retrain an entity linker, and inspect and manage their runs.
 
     zeshel train-biencoder --run s3://bucket/zeshel/runs/r1 --preset recommended --learning_rate 2e-5
     zeshel eval-biencoder --run s3://bucket/zeshel/runs/r1 --split test
@@ -7,8 +7,10 @@
     zeshel rollback --store s3://bucket/zeshel --reason "odd links in sports"
     zeshel gc --store s3://bucket/zeshel --older-than 30d --dry-run
 
-A stage takes its own settings; ``pipeline`` takes those of all stages, as ``--stage.setting`` or, for every stage
-that has it, ``--setting``. Dashes and underscores are the same. Exit codes are in ``errors.py``.
+A stage accepts its own settings. pipeline accepts the settings of all stages: --stage.setting sets one stage,
+--setting sets every stage that has the setting. Dashes and underscores in flags are equivalent.
+
+Exit codes: 0 done or reused, 2 wrong setting, 3 invalid data, 75 try again.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, get_origin
+from typing import Any, NoReturn, cast, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -43,9 +45,9 @@ log = logging.getLogger("zeshel_tasks.cli")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand and returns its exit code."""
+    """Run one subcommand and return its exit code."""
     set_up_logs()
-    # It unwinds the stack, so that scratch files go; a training turns it into a checkpoint.
+    # Unwinds the stack, so that scratch files are removed. A training saves a checkpoint instead.
     signal.signal(signal.SIGTERM, _stop)
     try:
         options = _parser().parse_args(_with_underscores(sys.argv[1:] if arguments is None else arguments))
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log.error("%s", line)
         return error.exit_code
     except _ToldToStop:
-        log.error("told to stop before it could finish; the next attempt starts from what was committed")
+        log.error("stopped by SIGTERM before the end; the next attempt reuses the committed results")
         return EXIT_TRY_AGAIN
     except KeyboardInterrupt:
         log.error("interrupted")
@@ -67,23 +69,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _ToldToStop(BaseException):
-    """SIGTERM; not an Exception, so that nothing on its way up takes it for one of its own."""
+    """SIGTERM. Not an Exception, so that no handler on the way up catches it."""
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a second one would cut the cleaning up short
+    signal.signal(number, signal.SIG_IGN)  # a second SIGTERM would interrupt the cleanup
     raise _ToldToStop
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="zeshel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"zeshel-tasks {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    parser.set_defaults(command=_refuse_missing_command, commands=commands.choices)
     for name, known in STAGES.items():
         model = STAGE_CONFIGS[known.settings]
         split = f"--split {{{','.join(known.splits)}}} " if known.splits else ""
         usage = f"zeshel {name} --run ADDRESS {split}[--preset P] [--config FILE.yaml] [--setting VALUE ...]"
-        stage = commands.add_parser(name, usage=usage, help=_first_line(model), description=_first_line(model))
+        stage = _add_command(commands, name, _first_line(model), usage=usage)
         _add_run_and_recipe(stage)
         if known.splits:
             stage.add_argument("--split", required=True, choices=known.splits)
@@ -96,15 +99,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_commands_on_runs(commands: Any) -> None:
-    pipeline = commands.add_parser(
+    pipeline = _add_command(
+        commands,
         "pipeline",
+        "Run all stages in order on this machine, without Airflow.",
         usage="zeshel pipeline --run ADDRESS [--preset P] [--config FILE.yaml] [--[stage.]setting VALUE ...]",
-        help="run all stages in order on this machine, without Airflow",
     )
     _add_run_and_recipe(pipeline)
     for stage in STAGE_CONFIGS:
         _add_settings(pipeline, stage, prefix=f"{stage}.")
-    everywhere = pipeline.add_argument_group("a setting of every stage that has it")
+    everywhere = pipeline.add_argument_group("settings of every stage that has them")
     fields = {name: field for model in STAGE_CONFIGS.values() for name, field in model.model_fields.items()}
     for name, field in sorted(fields.items()):
         everywhere.add_argument(
@@ -112,54 +116,59 @@ def _add_commands_on_runs(commands: Any) -> None:
         )
     pipeline.set_defaults(command=_run_pipeline)
 
-    show = commands.add_parser("show", help="what a run did: stages, metrics, provenance")
+    show = _add_command(commands, "show", "Show the stages, metrics and provenance of a run.")
     _add_run(show)
-    show.add_argument("--json", action="store_true", help="everything, for programs")
+    show.add_argument("--json", action="store_true", help="print everything as JSON")
     show.set_defaults(command=_show)
 
-    export = commands.add_parser("export-blink", help="write a run's results as BLINK's own files")
+    export = _add_command(commands, "export-blink", "Write the results of a run in BLINK's file formats.")
     _add_run(export)
     export.add_argument("--out", required=True, type=_path, help="a new or empty directory")
     export.set_defaults(command=_export)
 
-    track = commands.add_parser("track", help="tell MLflow ($MLFLOW_TRACKING_URI) of a run; stages do so themselves")
+    track = _add_command(commands, "track", "Send a run to MLflow ($MLFLOW_TRACKING_URI), as each stage does.")
     _add_run(track)
     track.set_defaults(command=_track)
 
-    champions = commands.add_parser("champions", help="the models that were promoted, the one in use first")
+    champions = _add_command(commands, "champions", "List the champion and the champions before it.")
     _add_store(champions)
     champions.set_defaults(command=_champions)
 
-    rollback = commands.add_parser("rollback", help="make the champion before this one the champion again")
+    rollback = _add_command(commands, "rollback", "Return to the previous champion.")
     _add_store(rollback)
-    rollback.add_argument("--reason", default="no reason given", metavar="TEXT", help="kept beside the model")
+    rollback.add_argument("--reason", default="no reason given", metavar="TEXT", help="recorded with the model")
     rollback.set_defaults(command=_roll_back)
 
-    gc = commands.add_parser("gc", help="remove from a store what no run refers to")
+    gc = _add_command(commands, "gc", "Remove everything from a store that no run refers to.")
     _add_store(gc)
-    gc.add_argument("--older_than", required=True, metavar="DAYS", help="how old it must be: 30d; at least 2d")
-    gc.add_argument("--dry_run", action="store_true", help="only say what would go")
+    gc.add_argument("--older_than", required=True, metavar="DAYS", help="minimum age, for example 30d; at least 2d")
+    gc.add_argument("--dry_run", action="store_true", help="only list what would be removed")
     gc.set_defaults(command=_collect_garbage)
 
 
 def _add_commands_for_the_demo(commands: Any) -> None:
-    worlds = commands.add_parser("make-sample-worlds", help="generate a small data set in ZESHEL's format")
+    worlds = _add_command(commands, "make-sample-worlds", "Generate a small data set in ZESHEL's format.")
     worlds.add_argument("--out", required=True, type=_path, help="the archive to write (.tar.bz2)")
     worlds.add_argument("--seed", type=_seed, default=7)
     worlds.set_defaults(command=_make_sample_worlds)
 
-    bert = commands.add_parser("make-small-bert", help="build a small BERT from scratch for a data set")
+    bert = _add_command(commands, "make-small-bert", "Pretrain a small BERT on a data set.")
     bert.add_argument("--data", required=True, type=_path, help="archive in ZESHEL's format")
     bert.add_argument("--out", required=True, type=_path, help="the model directory to write")
-    bert.add_argument("--vocab_size", type=int, default=1200, help="WordPieces; 1200 suits the sample worlds")
+    bert.add_argument("--vocab_size", type=int, default=1200, help="number of WordPieces; 1200 suits the sample worlds")
     bert.add_argument("--seed", type=_seed, default=7)
     bert.set_defaults(command=_make_small_bert)
 
-    inputs = commands.add_parser("make-sample-inputs", help="both of these, in a store: to try a deployment with")
+    inputs = _add_command(commands, "make-sample-inputs", "Write sample worlds and a small BERT to a store.")
     inputs.add_argument(
         "--out", required=True, type=_address, metavar="ADDRESS", help="a directory or s3://bucket/prefix"
     )
     inputs.set_defaults(command=_make_sample_inputs)
+
+
+def _add_command(commands: Any, name: str, text: str, **options: str) -> argparse.ArgumentParser:
+    """Add a command. ``text`` says what it does, in the list of commands and in its own help."""
+    return cast("argparse.ArgumentParser", commands.add_parser(name, help=text, description=text, **options))
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -176,8 +185,12 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 def _add_run_and_recipe(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
-    parser.add_argument("--preset", choices=list(PRESETS), help="values for all that is not said (recommended)")
-    parser.add_argument("--config", metavar="FILE.yaml", type=_path, help="settings; flags win over it")
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="values of all settings that are not set otherwise (default: recommended)",
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", type=_path, help="file with settings; flags override it")
 
 
 def _add_settings(parser: argparse.ArgumentParser, stage: str, *, prefix: str) -> None:
@@ -191,14 +204,14 @@ def _add_settings(parser: argparse.ArgumentParser, stage: str, *, prefix: str) -
 
 
 def _value_options(field: FieldInfo) -> dict[str, Any]:
-    """A list is given one by one. A bare switch means true, as BLINK's --data_parallel; a value is always welcome."""
+    """Repeat a flag to give a list. A boolean flag without a value means true, as in BLINK's --data_parallel."""
     if get_origin(field.annotation) is tuple:
         return {"action": "append"}
     return {"nargs": "?", "const": "true"} if field.annotation is bool else {}
 
 
 def _recipe(options: argparse.Namespace, prefix: str = "") -> Recipe:
-    """Preset, then the file, then the flags."""
+    """Build the recipe from the preset, the file and the flags; later ones take precedence."""
     preset: str | None = None
     from_file: dict[str, Any] = {}
     if options.config is not None:
@@ -212,13 +225,17 @@ def _recipe(options: argparse.Namespace, prefix: str = "") -> Recipe:
 
 
 def _text_of(config: Path) -> str:
-    if config.exists() and not config.is_file():  # a pipe that nobody writes to would be waited for
-        raise ConfigError(f"--config: expected a YAML file, got {config}, which is none")
+    if config.exists() and not config.is_file():  # reading a pipe without a writer would block
+        raise ConfigError(f"--config: expected a YAML file, got {config}, which is not a file")
     try:
         with config.open(encoding="utf-8") as file:
             return file.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config: expected a readable YAML file, got {config}: {error}") from error
+
+
+def _refuse_missing_command(options: argparse.Namespace) -> None:
+    raise ConfigError(f"COMMAND: expected one of {', '.join(options.commands)}, got none (see zeshel --help)")
 
 
 def _run_stage(options: argparse.Namespace) -> None:
@@ -289,7 +306,7 @@ def _make_small_bert(options: argparse.Namespace) -> None:
     from zeshel_tasks.demo.small_bert import build_small_bert
 
     if options.out.exists() and not options.out.is_dir():
-        raise ConfigError(f"--out: expected a folder to write, got {options.out}, which is none")
+        raise ConfigError(f"--out: expected a folder to write, got {options.out}, which is not a folder")
     build_small_bert(options.data, _with_folder(options.out), seed=options.seed, vocab_size=options.vocab_size)
 
 
@@ -300,11 +317,11 @@ def _make_sample_inputs(options: argparse.Namespace) -> None:
 
 
 def _with_folder(out: Path) -> Path:
-    """``out``, in a folder that is there."""
+    """Create the parent folder of ``out``."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        raise ConfigError(f"--out: expected a path that can be written, got {out}: {error}") from error
+        raise ConfigError(f"--out: expected a writable path, got {out}: {error}") from error
     return out
 
 
@@ -330,7 +347,7 @@ def _seed(text: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as every other wrong setting is reported; flags are never guessed."""
+    """Reports errors as ConfigError and does not accept abbreviated flags."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "allow_abbrev": False})
@@ -340,7 +357,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _with_underscores(arguments: Sequence[str]) -> list[str]:
-    """``--top-k=8`` as ``--top_k=8``: settings have BLINK's underscores, fingers have habits."""
+    """Convert ``--top-k=8`` to ``--top_k=8``: settings have BLINK's underscores, but users often type dashes."""
     flags = (argument.partition("=") for argument in arguments)
     return [(name.replace("-", "_").replace("__", "--", 1) if name.startswith("--") else name) + eq + value
             for name, eq, value in flags]  # fmt: skip

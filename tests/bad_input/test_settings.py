@@ -242,7 +242,7 @@ def test_a_folder_or_a_pipe_is_no_settings_file(tmp_path: Path, capsys: Capture,
     for name in (".", "pipe", "/dev/zero"):
         fault("input: broken settings file")
         ended = run(["convert", "--run", str(tmp_path / "runs" / "r"), "--config", str(tmp_path / name)], capsys)
-        assert_refused(ended, EXIT_CONFIG, "--config: expected a YAML file", "which is none")
+        assert_refused(ended, EXIT_CONFIG, "--config: expected a YAML file", "which is not a file")
 
 
 @pytest.mark.parametrize(
