@@ -14,12 +14,12 @@ PARALLEL := --numprocesses $(WORKERS) --dist loadgroup
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all test-isa test-cluster bench lint docs images clean
 
-help: ## This list
+help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## The virtual environment .venv, with everything at the pinned versions
+install: $(INSTALLED) ## Create the virtual environment .venv with the pinned versions
 
-# torch by itself first: where an index offers several builds of the pinned version, nothing else has a say in it.
+# Install torch first: if an index offers several builds of the pinned version, no other package influences the choice.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected Python 3.11 or newer, got " + sys.version)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,19 +27,19 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,airflow,mlflow,test]'
 	touch $@
 
-demo: $(INSTALLED) ## The whole recipe on a real Airflow; DATA=archive MODEL=bert PARAMS='key=value' EXIT=1
+demo: $(INSTALLED) ## Run the whole recipe on a real Airflow; DATA=archive MODEL=bert PARAMS='key=value' EXIT=1
 	$(BIN)/python -m zeshel_tasks.demo \
 		$(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)') $(foreach param,$(PARAMS),--param '$(param)') \
 		$(if $(filter-out 0,$(EXIT)),--exit)
 
-test: $(INSTALLED) ## All tests but those that need a whole Airflow, a browser or a cluster
+test: $(INSTALLED) ## Run the tests that need no Airflow server, browser or cluster
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not airflow and not browser and not cluster'
 
-test-all: $(INSTALLED) ## All tests but those that need a cluster
+test-all: $(INSTALLED) ## Run all tests except those that need a cluster
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not cluster'
 
-# The variables: the kernels of torch, of MKL (matrix products in fp32) and of oneDNN (in bf16), and threads.
-test-isa: $(INSTALLED) ## The numeric tests with the kernels for SSE, AVX2 and, where this CPU has it, AVX-512
+# The variables select the kernels of torch, of MKL (matrix products in fp32) and of oneDNN (in bf16), and the threads.
+test-isa: $(INSTALLED) ## Run the numeric tests with the kernels for SSE, AVX2 and, if the CPU has it, AVX-512
 	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest $(PARALLEL) $(NUMERIC_TESTS)
 	ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 \
@@ -49,28 +49,28 @@ test-isa: $(INSTALLED) ## The numeric tests with the kernels for SSE, AVX2 and, 
 		else echo 'not tested: this CPU has no AVX-512'; fi
 
 # Reads KUBECONFIG, HELM, IMAGE_LOAD, IMAGES_LOADED and KEEP: tests/cluster/conftest.py, tests/cluster/image_loading.py.
-test-cluster: $(INSTALLED) ## The images and the chart on the cluster of kubectl's context, where the DAG runs and is disturbed
+test-cluster: $(INSTALLED) ## Test the images and the chart on the cluster of kubectl's context
 	$(BIN)/python -m pytest -m cluster --verbose --capture=no tests/cluster
 
-# ARGS='--seconds 60 --stage encode': bench/stages. Without DATA or MODEL, with the sample worlds' and the small BERT.
-bench: $(INSTALLED) ## Speed of each stage against BLINK's way; DATA=archive-or-folder MODEL=bert-directory ARGS='--stage encode'
+# ARGS: see bench/stages. Without DATA or MODEL, uses the sample worlds and the small BERT.
+bench: $(INSTALLED) ## Compare the speed of each stage with BLINK's; DATA=archive-or-folder MODEL=bert-directory ARGS='--stage encode'
 	$(if $(and $(DATA),$(MODEL)),,$(BIN)/zeshel make-sample-inputs --out $(BENCH_INPUTS))
 	$(BIN)/python -m bench.stages --data '$(or $(DATA),$(BENCH_INPUTS)/sample_worlds.tar.bz2)' \
 		--model '$(or $(MODEL),$(BENCH_INPUTS)/small_bert)' $(ARGS)
 
-lint: $(INSTALLED) ## ruff, mypy and import-linter
+lint: $(INSTALLED) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-docs: $(INSTALLED) ## docs/hyperparameters.md from config.py, and the chart's README from its values.yaml
+docs: $(INSTALLED) ## Generate docs/hyperparameters.md and the values in the chart's README
 	$(BIN)/python -m zeshel_tasks.commands.hyperparameter_docs docs/hyperparameters.md
 	$(BIN)/python helm/values_docs.py helm/zeshel
 
 # Reads IMAGE_PREFIX, IMAGE_TAG, TASKS_BASE_IMAGE, AIRFLOW_BASE_IMAGE, IMAGE_BUILDER and IMAGE_BUILD_FLAGS: images/build.py.
-images: ## Container images, with buildah, podman or docker; SAVE=directory for archives, TEST=1 for the tests' S3 server
+images: ## Build the container images; SAVE=directory writes archives, TEST=1 adds the tests' S3 server
 	$(PYTHON) images/build.py $(if $(SAVE),--save '$(SAVE)') $(if $(filter-out 0,$(TEST)),--test-images)
 
-clean: ## Removes what demo and tests made; keeps .venv
+clean: ## Remove the files of demo and tests, but not .venv
 	rm -rf .demo .airflow build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

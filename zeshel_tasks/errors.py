@@ -1,14 +1,14 @@
-"""Every error a user can meet, and the exit code by which a container tells its operator what to do.
+"""The errors that users can see, and the exit codes that tell an operator how to handle them.
 
     ZeshelError
-    ├── ConfigError              2   a setting is wrong: a retry cannot help
-    ├── DataError                3   the input is wrong: a retry cannot help
-    │   └── CorruptArtifact      3   a stored object differs from what its manifest promises
+    ├── ConfigError              2   a setting is wrong; a retry cannot help
+    ├── DataError                3   the input is invalid; a retry cannot help
+    │   └── CorruptArtifact      3   a stored object does not match its manifest
     └── TryAgain                75   a retry can help (EX_TEMPFAIL of sysexits.h)
         ├── StoreUnavailable    75   the object store or the download server does not answer
-        └── Preempted           75   told to stop; a checkpoint was saved first
+        └── Preempted           75   the stage was stopped after saving a checkpoint
 
-Anything else that escapes a stage is a crash (exit code 1): the operator retries it.
+Any other exception that escapes a stage is a crash (exit code 1), which the operator retries.
 """
 
 from zeshel_tasks.text.redaction import redacted

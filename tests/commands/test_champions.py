@@ -48,7 +48,7 @@ def test_a_roll_back_to_a_model_that_was_deleted_is_refused(
     gone = champion("monday").crossencoder
     store.delete(f"{gone}/manifest.json")
     assert main(["rollback", "--store", store.address]) == EXIT_CONFIG
-    assert f"expected the model of the champion before, whose {gone} is gone" in capsys.readouterr().out
+    assert f"expected the model of the previous champion, but {gone} was deleted" in capsys.readouterr().out
     assert read_champions(store).champion == champion("tuesday")
 
 

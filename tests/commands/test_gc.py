@@ -106,7 +106,7 @@ def test_an_age_that_could_hurt_a_live_run_or_is_none_is_refused(
 def test_a_place_that_is_no_store_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for place in (tmp_path, tmp_path / "nowhere"):
         assert main(["gc", "--store", str(place), "--older-than", "30d"]) == EXIT_CONFIG
-        assert f"--store: expected a store, with runs/ or artifacts/ in it, got '{place}'" in capsys.readouterr().out
+        assert f"--store: expected a store with runs/ or artifacts/, got '{place}'" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""``zeshel champions`` and ``zeshel rollback``: the models that were promoted, and the way back."""
+"""``zeshel champions`` and ``zeshel rollback``: list the champions, and return to the previous one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zeshel_tasks.text.safe_text import one_line
 
 
 def show_champions(store_address: str) -> None:
-    """Prints the champion, those before it, and those that were taken back.
+    """Print the champion, the earlier champions, and those that were rolled back.
 
     Raises:
         ConfigError: there has been no champion.
@@ -33,27 +33,27 @@ def show_champions(store_address: str) -> None:
         table.add_row("before", *_cells(champion))
     for taken_back in champions.all_rolled_back:
         run, promoted, accuracy, _ = _cells(taken_back.champion)
-        table.add_row("taken back", run, promoted, accuracy, one_line(f"{taken_back.at}: {taken_back.reason}"))
+        table.add_row("rolled back", run, promoted, accuracy, one_line(f"{taken_back.at}: {taken_back.reason}"))
     Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def roll_back(store_address: str, reason: str) -> None:
-    """Makes the champion before this one the champion again.
+    """Make the previous champion the champion again.
 
     Raises:
-        ConfigError: there is none before it, or its model is not in the store any more.
-        TryAgain: a run promoted at the same moment.
+        ConfigError: there is no previous champion, or its model is no longer in the store.
+        TryAgain: a run promoted a model at the same time.
     """
     store = open_store(store_address)
     champions = read_champions(store)
     for folder in champions.earlier[0].folders if champions.earlier else ():
         if read_manifest(store, folder) is None:
             raise ConfigError(
-                f"{store.address}/{KEY}: expected the model of the champion before, whose {folder} is gone"
+                f"{store.address}/{KEY}: expected the model of the previous champion, but {folder} was deleted"
             )
     if not champions.roll_back(reason):
-        raise TryAgain(f"{KEY}: another one has just changed it; look with `zeshel champions`, and try again")
-    assert champions.champion is not None  # or there would have been no way back
+        raise TryAgain(f"{KEY}: changed at the same time; check it with `zeshel champions`, then try again")
+    assert champions.champion is not None  # otherwise roll_back would have failed
     earlier = champions.earlier[0]
     print(one_line(f"run {earlier.run} is the champion again, instead of run {champions.champion.run}"))
 

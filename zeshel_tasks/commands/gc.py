@@ -1,4 +1,4 @@
-"""``zeshel gc``: frees the room of what no run refers to."""
+"""``zeshel gc``: remove everything from a store that no run refers to."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from zeshel_tasks.store import Store, open_store
 from zeshel_tasks.store.garbage import Cleanup, Garbage, clean_up
 
 _SHORTEST = timedelta(days=2)
-"""Younger things may be a live stage's: a training leaves a checkpoint once a day at least (checkpoint_minutes)."""
+"""Younger files may belong to a live stage: a training saves a checkpoint at least once a day (checkpoint_minutes)."""
 
 
 def collect_garbage(store_address: str, older_than: str, *, dry_run: bool) -> None:
-    """Removes what no run refers to and is older than a number of days (``30d``), and prints what it was.
+    """Remove everything that no run refers to and that is older than a number of days (``30d``), and print it.
 
     Raises:
-        ConfigError: another form of age, less than two days, or an address that is no store's.
-        TryAgain: another cleanup is at work.
-        CorruptArtifact: a record, or a manifest that a run refers to, is broken; nothing was removed.
+        ConfigError: the age is malformed or less than two days, or the address is not that of a store.
+        TryAgain: another cleanup is running.
+        CorruptArtifact: a record, or a manifest that a run refers to, is broken. Nothing was removed.
     """
     age, store = _age(older_than), _store(store_address)
     done = clean_up(store, datetime.now(UTC) - age, roots=champion_folders, dry_run=dry_run)
@@ -41,7 +41,7 @@ def _age(text: str) -> timedelta:
 def _store(address: str) -> Store:
     store = open_store(address)
     if next(store.keys("runs/"), None) is None and next(store.keys("artifacts/"), None) is None:
-        raise ConfigError(f"--store: expected a store, with runs/ or artifacts/ in it, got {address!r}")
+        raise ConfigError(f"--store: expected a store with runs/ or artifacts/, got {address!r}")
     return store
 
 

@@ -1,4 +1,4 @@
-"""``zeshel pipeline``: all stages in order, on this machine, without Airflow."""
+"""``zeshel pipeline``: run all stages in order on this machine, without Airflow."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from zeshel_tasks.store import open_run
 
 
 def run_pipeline(run_address: str, recipe: Recipe, after_each: Callable[[str], None] = lambda _: None) -> None:
-    """Runs (or reuses) every stage of the recipe; each records itself in the run.
+    """Run or reuse every stage of the recipe. Each stage records itself in the run.
 
     Args:
         run_address: ``<store>/runs/<run id>``.
         recipe: all settings.
-        after_each: called with the run's address when a stage is done.
+        after_each: called with the run's address after each stage.
     """
     for stage, split in RECIPE:
         if split is None or has_split(open_run(run_address), split):

@@ -1,4 +1,4 @@
-"""``zeshel show``: what ran, what was reused, metrics and provenance of a run."""
+"""``zeshel show``: print the stages, metrics and provenance of a run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Finished = dict[str, tuple[RunRecord, Manifest]]
 
 
 def show_run(run_address: str, *, as_json: bool) -> None:
-    """Prints a run.
+    """Print a run.
 
     Raises:
-        ConfigError: no stage has finished there.
-        DataError: a record or a manifest is broken, or was made by a version that kept other metrics.
+        ConfigError: no stage of the run has finished.
+        DataError: a record or a manifest is broken, or comes from a version with other metrics.
     """
     run = open_run(run_address)
     finished = _finished(run)
@@ -38,9 +38,9 @@ def show_run(run_address: str, *, as_json: bool) -> None:
         tables = (_stages_table(run, finished), _recall_table(finished), _accuracy_table(finished))
         lines = _provenance(run, finished)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        problem = "a manifest whose metrics or settings this version does not know; --json shows them as they are"
+        problem = "this version does not know the metrics or settings of a manifest; --json shows them unchanged"
         raise DataError(problem, file=run.address, got=f"{type(error).__name__}: {error}") from error
-    # A pipe or a pod's log has no width; the tables need 90 columns. An address may look like rich's markup.
+    # A pipe or a pod's log has no width, and the tables need 90 columns. Addresses may look like rich's markup.
     console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
     for table in tables:
         if table.row_count:
@@ -51,7 +51,7 @@ def show_run(run_address: str, *, as_json: bool) -> None:
 
 def _finished(run: Run) -> Finished:
     found = ((name, run.record(name), run.manifest(name)) for name in _due(run))
-    # What an earlier version committed may have the address as it was given.
+    # Manifests of earlier versions may contain addresses with secrets.
     return {
         name: (record, manifest.model_copy(update={"config": recorded(manifest.config)}))
         for name, record, manifest in found
@@ -60,7 +60,7 @@ def _finished(run: Run) -> Finished:
 
 
 def _due(run: Run) -> list[str]:
-    """The stages of the recipe, without those of splits that the data set does not have."""
+    """The stages of the recipe, except those of splits that the data set does not have."""
     return [stage.name_for(split) for stage, split in RECIPE if split is None or has_split(run, split)]
 
 
