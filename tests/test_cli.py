@@ -73,8 +73,10 @@ def test_a_finished_stage_exits_with_0_and_its_rerun_says_reused(
         (["convert", "--run", "{run}", "--split", "test"], "unrecognized arguments: --split test"),
         (["convert", "--run", "{run}", "--preset", "large"], "invalid choice: 'large'"),
         (["convert", "--run", "{run}", "--config", "{run}/none.yaml"], "--config: expected a readable YAML file"),
-        (["train"], "invalid choice: 'train' (choose from 'download', 'convert', "),
-        ([], "COMMAND: expected one of download, convert, train-biencoder, "),
+        (["train"], "COMMAND: expected one of these, got 'train'"),
+        ([], "COMMAND: expected one of these, got none"),
+        (["--verison"], "COMMAND: expected one of these, got none"),
+        (["--version=2"], "argument --version: ignored explicit argument"),
         (["pipeline", "--run", "{run}", "--train_biencoder.context_tokens", "8"], "unrecognized arguments"),
         (["pipeline", "--run", "{run}", "--top_k", "0"], "eval_biencoder.top_k: Input should be greater"),
         (["show", "--run", "{run}"], "expected a run with finished stages, got none"),
@@ -149,6 +151,25 @@ def test_the_main_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -
         main(["--help"])
     listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")}
     assert listed >= set(COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"]])
+def test_missing_or_unknown_command_shows_each_command_on_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    listed = dict(line.removeprefix("ERROR:   ").split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
+    assert listed.keys() >= set(COMMANDS)
+    assert [listed[stage.name] for stage in STAGES.values()] == [stage.summary for stage in STAGES.values()]
+    assert all(summary.endswith(".") for summary in listed.values())
+
+
+def test_main_help_begins_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    usage, blank, first, *_ = capsys.readouterr().out.splitlines()
+    assert (usage, blank) == ("usage: zeshel [-h] [--version] COMMAND ...", "")
+    assert first == "Run the stages that retrain an entity linker, and inspect and manage their runs."
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

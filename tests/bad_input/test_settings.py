@@ -257,7 +257,7 @@ def test_a_folder_or_a_pipe_is_no_settings_file(tmp_path: Path, capsys: Capture,
         ["make-small-bert", "--data", "x", "--out", "/dev/null"],
         ["make-small-bert", "--data", "x", "--out", "x", "--vocab_size", "299"],
         ["make-small-bert", "--data", "x", "--out", "x", "--vocab_size", "\x1b[2J"],
-        ["\x1b[2J\nERROR: x"], ["convert", "--\x1b[2J", "1"], ["convert", "--run", "x", "--config", "a\x00b"],
+        ["convert", "--\x1b[2J", "1"], ["convert", "--run", "x", "--config", "a\x00b"],
         ["convert", "--run", "x", "--config", "y" * 300], ["eval-biencoder", "--run", "x", "--split", "\u2028"],
     ],
     ids=lambda arguments: ascii(" ".join(arguments))[:60],
@@ -269,6 +269,14 @@ def test_a_wrong_command_line_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     assert_refused(run(arguments, capsys), EXIT_CONFIG)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_command_is_quoted_without_control_characters(capsys: Capture, fault: Fault) -> None:
+    fault("input: wrong command line")
+    ended = run(["\x1b[2J\nERROR: x"], capsys)
+    assert ended.code == EXIT_CONFIG
+    assert ended.errors[0].endswith(r"COMMAND: expected one of these, got '\x1b[2J\nERROR: x'")
+    assert all(line.isprintable() for line in ended.errors)
 
 
 def test_a_terminal_that_knows_only_ascii_gets_escapes(tmp_path: Path, fault: Fault) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zeshel_tasks.config import NO_CONTROL_CHARACTERS, STAGE_CONFIGS, StageConfig, bounds_of, setting_flag
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import preset_values
 
 INTRODUCTION = """# Settings
@@ -51,7 +52,7 @@ def hyperparameters_page() -> str:
 
 def _section(stage: str, model: type[StageConfig]) -> Iterator[str]:
     yield f"## {stage.replace('_', '-')}\n"
-    yield (model.__doc__ or "").splitlines()[0] + "\n"
+    yield STAGES[stage.replace("_", "-")].summary + "\n"
     yield "| setting | takes | default | presets | reuse | |"
     yield "|---|---|---|---|---|---|"
     properties = model.model_json_schema()["properties"]

@@ -1,0 +1,33 @@
+"""Types of command-line arguments; each refuses a wrong value with what was expected and what was given."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from zeshel_tasks.text.addresses import checked_address
+from zeshel_tasks.text.safe_text import quoted
+
+
+def address(text: str) -> str:
+    """An address that can be asked for."""
+    try:
+        return checked_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def path(text: str) -> Path:
+    """A local path."""
+    return Path(address(text))
+
+
+def seed(text: str) -> int:
+    """The seed of a random generator."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to {2**32 - 1}, got {quoted(text)}")
+    return number

@@ -1,0 +1,104 @@
+"""The settings of stages on the command line: a flag for each, and the recipe that they make."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_origin
+
+from pydantic.fields import FieldInfo
+
+from zeshel_tasks.commands.argument_types import path
+from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.pipeline.stage import Stage
+from zeshel_tasks.presets import PRESETS
+from zeshel_tasks.recipe import build_recipe, preset_values, read_config_file
+from zeshel_tasks.text.yaml_text import MAX_CHARACTERS
+
+
+def add_stage_settings(parser: argparse.ArgumentParser, stage: Stage, *, prefix: str = "") -> None:
+    """Adds a flag for each setting of the stage: ``--<prefix><setting>``."""
+    group = parser.add_argument_group(prefix.rstrip(".") or "settings", stage.summary)
+    for name, field in stage.config_type.model_fields.items():
+        text = f"{field.description} ({_in_presets(preset_values(stage.settings, name))})".replace("%", "%%")
+        group.add_argument(
+            f"--{prefix}{name}", dest=f"setting:{prefix}{name}", metavar="VALUE", help=text, **_value_options(field)
+        )
+
+
+def add_shared_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds a flag ``--<setting>`` that sets it for every stage that has it; ``--help`` does not list them again."""
+    group = parser.add_argument_group("settings of every stage that has them")
+    fields = {name: field for model in STAGE_CONFIGS.values() for name, field in model.model_fields.items()}
+    for name, field in sorted(fields.items()):
+        group.add_argument(
+            f"--{name}", dest=f"setting:{name}", metavar="VALUE", help=argparse.SUPPRESS, **_value_options(field)
+        )
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--preset`` and ``--config``."""
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="values of all settings not set otherwise (default: recommended)",
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", type=path, help="file with settings; flags override it")
+
+
+def recipe_of(options: argparse.Namespace, prefix: str = "") -> Recipe:
+    """Build the recipe from the preset, the file and the flags; later ones take precedence.
+
+    Args:
+        options: the parsed command line.
+        prefix: stands before each flag's name in the recipe: ``train_biencoder.``.
+
+    Raises:
+        ConfigError: the file is not readable, or a setting is unknown or out of range.
+    """
+    preset: str | None = None
+    from_file: dict[str, Any] = {}
+    if options.config is not None:
+        preset, from_file = read_config_file(str(options.config), _text_of(options.config))
+    flags = {
+        prefix + name.removeprefix("setting:"): value
+        for name, value in vars(options).items()
+        if name.startswith("setting:") and value is not None
+    }
+    return build_recipe(options.preset or preset or "recommended", from_file, flags)
+
+
+def with_underscores(arguments: Sequence[str]) -> list[str]:
+    """Convert ``--top-k=8`` to ``--top_k=8``: settings have BLINK's underscores, but users often type dashes."""
+    return [_with_underscores(argument) for argument in arguments]
+
+
+def _with_underscores(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
+
+
+def _value_options(field: FieldInfo) -> dict[str, Any]:
+    """Repeat a flag to give a list. A boolean flag without a value means true, as in BLINK's --data_parallel."""
+    if get_origin(field.annotation) is tuple:
+        return {"action": "append"}
+    return {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+
+
+def _text_of(config: Path) -> str:
+    if config.exists() and not config.is_file():  # reading a pipe without a writer would block
+        raise ConfigError(f"--config: expected a YAML file, got {config}, which is not a file")
+    try:
+        with config.open(encoding="utf-8") as file:
+            return file.read(MAX_CHARACTERS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config: expected a readable YAML file, got {config}: {error}") from error
+
+
+def _in_presets(values: dict[Preset, Any]) -> str:
+    """``64``, or ``blink 64, recommended 64, smoke 16``."""
+    if len(set(values.values())) == 1:
+        return "none" if values["recommended"] == () else str(values["recommended"])
+    return ", ".join(f"{preset} {value}" for preset, value in values.items())
