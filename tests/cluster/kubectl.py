@@ -1,12 +1,17 @@
 """The cluster under test, through kubectl: what a person would type."""
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -19,6 +24,19 @@ class KubectlFailed(Exception):
     """kubectl said no; the message has its words."""
 
 
+@cache
+def tool_environment() -> Mapping[str, str]:
+    """The environment of kubectl and Helm, with a temporary HOME.
+
+    Both keep caches under HOME, or in the current folder where HOME is not set. Without KUBECONFIG they still read the
+    user's own file.
+    """
+    home = tempfile.mkdtemp(prefix="kubectl-home-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    kubeconfig = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    return {**os.environ, "HOME": home, "KUBECONFIG": kubeconfig}
+
+
 class Namespace:
     """A namespace of the cluster that ``KUBECONFIG`` names."""
 
@@ -28,7 +46,11 @@ class Namespace:
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """stdout of ``kubectl --namespace ... <arguments>``."""
         done = subprocess.run(
-            ["kubectl", "--namespace", self.name, *arguments], input=stdin, capture_output=True, text=True
+            ["kubectl", "--namespace", self.name, *arguments],
+            input=stdin,
+            env=tool_environment(),
+            capture_output=True,
+            text=True,
         )
         if done.returncode != 0:
             raise KubectlFailed(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
@@ -58,7 +80,8 @@ class Namespace:
 
         def keep_forwarding() -> None:
             while not closed.is_set():
-                process[:] = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
+                quiet = subprocess.DEVNULL
+                process[:] = [subprocess.Popen(command, env=tool_environment(), stdout=quiet, stderr=quiet)]
                 process[0].wait()
                 closed.wait(POLL_SECONDS)
 
@@ -93,6 +116,7 @@ def eventually(look: Callable[[], T | None], what: str, seconds: float = 300.0) 
 
 def helm(*arguments: str) -> str:
     """stdout of Helm ($HELM, or helm on PATH)."""
-    done = subprocess.run([os.environ.get("HELM", "helm"), *arguments], capture_output=True, text=True)
+    command = [os.environ.get("HELM", "helm"), *arguments]
+    done = subprocess.run(command, env=tool_environment(), capture_output=True, text=True)
     assert done.returncode == 0, f"helm {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
     return done.stdout

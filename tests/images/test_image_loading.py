@@ -70,7 +70,7 @@ def test_output_of_real_kubectl_is_parsed(tmp_path: Path) -> None:
     kubeconfig.write_text(kubeconfig_view("kind-real"))
     kubectl = shutil.which("kubectl")
     assert kubectl is not None
-    environ = {"PATH": str(Path(kubectl).parent), "KUBECONFIG": str(kubeconfig)}
+    environ = {"PATH": str(Path(kubectl).parent), "KUBECONFIG": str(kubeconfig), "HOME": str(tmp_path)}
     assert current_context(environ) == Context("kind-real")
 
 
