@@ -24,7 +24,7 @@ from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.store.s3 import s3_client
 
-pytest_plugins = ["tests.faults", "tests.scheduling"]
+pytest_plugins = ["tests.faults", "tests.scheduling", "tests.whole_airflow"]
 
 # Read when torch is first imported, by child processes too. Models of a few thousand weights gain nothing from a second
 # thread, and where other work holds a core, each operation waits for it: a test of 3 s then takes 60.

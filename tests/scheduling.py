@@ -1,16 +1,17 @@
 """Marks and groups tests by the fixtures they take, so that no test needs to say it again.
 
-A test that takes ``airflow`` or ``chromium`` gets the mark that ``make test`` leaves out. Tests that share an expensive
-fixture get one ``xdist_group``, so that ``--dist loadgroup`` runs them on one worker and the fixture is made once.
+A test that takes ``migrated_home`` or ``chromium`` gets the mark that ``make test`` leaves out. Tests that share an
+expensive fixture get one ``xdist_group``, so that ``--dist loadgroup`` runs them on one worker and the fixture is made
+once.
 """
 
 from __future__ import annotations
 
 import pytest
 
-MARKS = {"airflow": pytest.mark.airflow, "chromium": pytest.mark.browser}
+MARKS = {"migrated_home": pytest.mark.airflow, "chromium": pytest.mark.browser}
 # Session fixtures that start a server or run all stages. A test that takes several belongs to the first of them.
-MADE_ONCE = ("airflow", "mlflow_server", "finished_run")
+MADE_ONCE = ("migrated_home", "mlflow_server", "finished_run")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by the marks, and before xdist reads the groups

@@ -12,7 +12,7 @@ TESTS = """
 import pytest
 
 @pytest.fixture(scope="session")
-def airflow():
+def migrated_home():
     return print("airflow was started")
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def test_that_shares_a_fixture(expensive, number):
     pass
 
 @pytest.mark.parametrize("number", range(4))
-def test_on_airflow(airflow, number):
+def test_on_airflow(migrated_home, number):
     pass
 
 @pytest.mark.parametrize("number", range(4))

@@ -9,8 +9,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,20 +86,19 @@ class Morning:
 
 
 @pytest.fixture(scope="module")
-def morning(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Morning]:
+def morning(
+    chromium: str, migrated_home: Path, sample_worlds: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Morning]:
     folder = tmp_path_factory.mktemp("browser")
     shots = Path(os.environ.get("SCREENSHOTS") or ROOT / "build" / "screenshots")
     shots.mkdir(parents=True, exist_ok=True)
-    data_set = folder / "worlds.tar.bz2"
-    command = [sys.executable, "-m", "zeshel_tasks.cli", "make-sample-worlds", "--out", str(data_set)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     variables = {"ZESHEL_RETRIES": "0", "OMP_NUM_THREADS": "1", "ZESHEL_DEFAULTS": json.dumps(DEFAULTS)}
-    with running_airflow(folder, variables) as airflow, sync_playwright() as playwright:
+    with running_airflow(folder, migrated_home, variables) as airflow, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_context(viewport=SIZE).new_page()
         page.set_default_timeout(60_000)
         expect.set_options(timeout=60_000)
-        yield Morning(airflow, page, LocalStore(folder / "store"), data_set, shots)
+        yield Morning(airflow, page, LocalStore(folder / "store"), sample_worlds, shots)
         browser.close()
 
 

@@ -1,7 +1,6 @@
 """Hostile Params through Airflow's own API: refused in words, or one literal argument of the stage's command."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.exceptions import AirflowFailException
 
 from tests.faults import Fault
-from tests.orchestration.real_airflow import DAG, ended, running_airflow
+from tests.orchestration.real_airflow import DAG, ended
+from tests.whole_airflow import RENDERED
 from zeshel_tasks.cli import _parser
 from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused
@@ -21,8 +21,6 @@ from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.text.safe_text import quoted
 
-ROOT = Path(__file__).parents[2]
-RENDERED = "rendered-by-a-template"
 HOSTILE = {
     "shell": "/no/$(touch {canary}) `touch {canary}`; touch {canary} & touch {canary} | cat > {canary} ${IFS} \\ \"'",
     "template": "/no/{{ var.value.hostile }} {{{{ run_id }}}} {% raw %} {{ ''.__class__ }} ${var.value.hostile}",
@@ -31,18 +29,6 @@ HOSTILE = {
     "unicode": "/no/\u202e\u2028\u00e9\U0001f600",
 }
 DOWNLOAD = Step(STAGES["download"])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("hostile")
-
-
-@pytest.fixture(scope="module")
-def airflow(folder: Path) -> Iterator[LocalAirflow]:
-    variables = {"ZESHEL_RETRIES": "0", "ZESHEL_MAX_ACTIVE_RUNS": "5", "AIRFLOW_VAR_HOSTILE": RENDERED}
-    with running_airflow(folder, variables) as started:
-        yield started
 
 
 def source(text: str, folder: Path) -> str:
@@ -64,9 +50,11 @@ def ended_log(airflow: LocalAirflow, run_id: str) -> str:
 
 
 @pytest.mark.timeout(400)
-def test_a_hostile_text_arrives_as_one_literal_argument(airflow: LocalAirflow, folder: Path, fault: Fault) -> None:
+def test_a_hostile_text_arrives_as_one_literal_argument(
+    airflow: LocalAirflow, airflow_folder: Path, fault: Fault
+) -> None:
     """Each as the address of the data set, which is text of any kind; the stage quotes it as it came."""
-    texts = {kind: source(text, folder) for kind, text in HOSTILE.items()}
+    texts = {kind: source(text, airflow_folder) for kind, text in HOSTILE.items()}
     for kind, text in texts.items():
         airflow.client.trigger(DAG, {"preset": "smoke", "download.source": text}, f"hostile-{kind}")
     for kind, text in texts.items():
@@ -74,18 +62,20 @@ def test_a_hostile_text_arrives_as_one_literal_argument(airflow: LocalAirflow, f
         assert f"source: expected a file, got {quoted(text)}: no such file" in log
         assert RENDERED not in log
         fault("params: hostile text")
-    assert not (folder / "canary").exists()
+    assert not (airflow_folder / "canary").exists()
 
 
 @pytest.mark.timeout(400)
-def test_a_secret_in_a_param_is_in_no_log_and_no_xcom(airflow: LocalAirflow, folder: Path, fault: Fault) -> None:
+def test_a_secret_in_a_param_is_in_no_log_and_no_xcom(
+    airflow: LocalAirflow, airflow_folder: Path, fault: Fault
+) -> None:
     address = "ftp://user:canary-password@host/x?token=canary-token"
     log = failed_log(airflow, "secret", {"download.source": address})
     assert "got 'ftp://***@host/x?***'" in log
     with pytest.raises(AirflowRefused):
         airflow.client.xcom(DAG, "secret", "download")
     # Airflow's database keeps what a person typed into its form: docs/security.md.
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("airflow.db")]
+    files = [path for path in airflow_folder.rglob("*") if path.is_file() and not path.name.startswith("airflow.db")]
     logs = [path for path in files if path.suffix == ".log"]
     assert any(b"***@host" in path.read_bytes() for path in logs), "the log is not among the files"
     assert [path for path in files if b"canary-" in path.read_bytes()] == []
@@ -125,9 +115,7 @@ def test_what_no_setting_can_be_is_refused_by_the_api(
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("run_id", ["../../../etc/x", "a/../b", "a b; touch canary", "{{ run_id }}", "-\n-"])
-def test_a_run_id_that_is_a_path_or_a_command_is_refused(
-    airflow: LocalAirflow, folder: Path, run_id: str, fault: Fault
-) -> None:
+def test_a_run_id_that_is_a_path_or_a_command_is_refused(airflow: LocalAirflow, run_id: str, fault: Fault) -> None:
     with pytest.raises(AirflowRefused) as caught:
         airflow.client.trigger(DAG, {"preset": "smoke", "download.source": "/no"}, run_id)
     assert caught.value.status in (400, 422)
@@ -135,9 +123,9 @@ def test_a_run_id_that_is_a_path_or_a_command_is_refused(
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_each_text_is_one_argument_that_the_command_line_reads_back(kind: str, folder: Path, fault: Fault) -> None:
+def test_each_text_is_one_argument_that_the_command_line_reads_back(kind: str, tmp_path: Path, fault: Fault) -> None:
     """Without Airflow, and for all texts: what the operators run is what the parser reads."""
-    text = source(HOSTILE[kind], folder)
+    text = source(HOSTILE[kind], tmp_path)
     arguments = command_line(DOWNLOAD, "/store/runs/r1", {"preset": "smoke", "download.source": text})
     assert arguments[-1] == f"--source={text}"
     options = vars(_parser().parse_args(arguments))

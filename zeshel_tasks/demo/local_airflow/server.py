@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Self
 
@@ -71,6 +72,15 @@ class LocalAirflow:
             if process.poll() is not None:
                 raise AirflowFailed(f"airflow {name} ended with exit code {process.returncode}\n{self._tail(name)}")
 
+    def migrate(self) -> None:
+        """Migrate the database, unless this version of Airflow has already done so."""
+        done, current = self.home / "migrated", version("apache-airflow-core")
+        if (self.home / "airflow.db").exists() and done.exists() and done.read_text() == current:
+            return
+        self._say("preparing Airflow's database")
+        self._run_once("db", "migrate")
+        done.write_text(current)
+
     def stop(self) -> None:
         """Stop all processes; first the scheduler and its tasks, while the API server can still record their states."""
         if "scheduler" in self._components:
@@ -85,8 +95,7 @@ class LocalAirflow:
     def _start(self) -> None:
         if ended := end_processes_of_home(self.home, 5.0):
             self._say(f"ended {ended} processes of an earlier demo")
-        self._say("preparing Airflow's database")
-        self._run_once("db", "migrate")
+        self.migrate()
         self._say("starting Airflow")
         for name, arguments in FIRST.items():
             self._spawn(name, arguments)
