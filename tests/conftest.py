@@ -15,6 +15,7 @@ from uuid import uuid4
 import boto3
 import pytest
 from hypothesis import settings
+from psutil import disk_usage, virtual_memory
 
 from tests.cluster.s3.server import s3_server
 from tests.data_set_files import DataSetFiles
@@ -34,6 +35,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+# pytest's temporary folders are kept in memory where there is room: a commit to a store waits for the disk twice.
+SHARED_MEMORY, ROOM = Path("/dev/shm"), 8 << 30
+if SHARED_MEMORY.is_dir() and min(disk_usage(str(SHARED_MEMORY)).free, virtual_memory().available) > ROOM:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(SHARED_MEMORY))
 
 GOLDEN = Path(__file__).parent / "golden"
 
