@@ -1,4 +1,4 @@
-"""A hostile download server: it cannot lead into other networks, keep a stage for ever, fill its memory or crash it."""
+"""A hostile download server cannot lead into other networks, block a stage forever, fill its memory or crash it."""
 
 import socket
 import threading
@@ -78,12 +78,12 @@ def server() -> Iterator[FileServer]:
         ("2002:7f00:1::", "loopback"),
     ],
 )
-def test_each_address_is_of_a_kind_of_network(address: str, network: str) -> None:
+def test_kind_of_network_of_each_address(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
 @pytest.mark.parametrize("inner", INNER)
-def test_a_redirect_from_a_public_server_does_not_lead_inside(
+def test_public_server_cannot_redirect_to_internal_networks(
     servers: dict[str, FileServer], tmp_path: Path, inner: str, fault: Fault
 ) -> None:
     public, target = servers["public"], servers[inner]
@@ -99,7 +99,7 @@ def test_a_redirect_from_a_public_server_does_not_lead_inside(
 
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("kind", ['<form id="download-form" action="{}">', '<a href="{}?confirm=t">'])
-def test_a_page_of_a_public_server_does_not_lead_inside(
+def test_page_of_a_public_server_cannot_lead_to_internal_networks(
     servers: dict[str, FileServer], tmp_path: Path, inner: str, kind: str, fault: Fault
 ) -> None:
     public, target = servers["public"], servers[inner]
@@ -117,7 +117,7 @@ def test_a_page_of_a_public_server_does_not_lead_inside(
 
 
 @pytest.mark.parametrize("named", ["public", "private", "loopback"])
-def test_the_server_that_a_user_names_may_be_anywhere_but_where_credentials_are(
+def test_named_server_may_be_on_any_network_except_link_local(
     servers: dict[str, FileServer], tmp_path: Path, named: str
 ) -> None:
     assert get(servers[named].address, tmp_path).size == len(CONTENT)
@@ -127,7 +127,7 @@ def test_the_server_that_a_user_names_may_be_anywhere_but_where_credentials_are(
 
 
 @pytest.mark.parametrize(("named", "led_to"), [("private", "private"), ("private", "public"), ("loopback", "loopback")])
-def test_an_internal_server_may_lead_on_within_its_network_or_out(
+def test_internal_server_may_redirect_within_its_network_and_to_the_internet(
     servers: dict[str, FileServer], tmp_path: Path, named: str, led_to: str
 ) -> None:
     servers[named].script = [redirect(f"{servers[led_to].address}/x")]
@@ -142,10 +142,10 @@ def test_all_networks_can_be_allowed(servers: dict[str, FileServer], tmp_path: P
 
 
 @pytest.mark.parametrize("later", ["private", "link-local"])
-def test_a_name_that_changes_its_address_is_looked_at_when_it_is_connected(
+def test_dns_rebinding_is_detected_at_the_connection(
     servers: dict[str, FileServer], tmp_path: Path, later: str, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    """DNS rebinding: the address is a good one when it is checked, and another when it is connected to."""
+    """The name resolves to an allowed address at the check and to another one at the connection."""
     real, asked = socket.getaddrinfo, []
 
     def rebinding(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
@@ -165,14 +165,14 @@ def test_a_name_that_changes_its_address_is_looked_at_when_it_is_connected(
 
 
 @pytest.mark.parametrize("scheme", ["file", "ftp", "data", "javascript", "gopher", "s3", "unix"])
-def test_a_redirect_leads_to_no_other_scheme(server: FileServer, tmp_path: Path, scheme: str, fault: Fault) -> None:
+def test_redirect_to_another_scheme_is_refused(server: FileServer, tmp_path: Path, scheme: str, fault: Fault) -> None:
     server.script = [redirect(f"{scheme}://host/etc/passwd"), redirect(f"{scheme}://host/etc/passwd")]
     with pytest.raises(ConfigError, match="expected http or https"):
         get(server.address, tmp_path)
     fault("download: led to another scheme")
 
 
-def test_an_https_address_leads_to_no_http_address() -> None:
+def test_redirect_from_https_to_http_is_refused() -> None:
     hops = Hops("allow", Deadline(3600, "max_download_minutes"))
     safe, unsafe = httpx.URL("https://host/x"), httpx.URL("http://user:canary@host/x")
     hops.check(safe)
@@ -181,7 +181,7 @@ def test_an_https_address_leads_to_no_http_address() -> None:
         hops.check(unsafe, before=safe)
 
 
-def test_credentials_stay_with_the_server_that_they_are_for(servers: dict[str, FileServer], tmp_path: Path) -> None:
+def test_credentials_are_not_sent_to_another_server(servers: dict[str, FileServer], tmp_path: Path) -> None:
     public, private = servers["public"], servers["private"]
     private.script = [redirect(f"{public.address}/x")]
     get(private.address.replace("://", "://user:canary@"), tmp_path)
@@ -189,7 +189,7 @@ def test_credentials_stay_with_the_server_that_they_are_for(servers: dict[str, F
     assert public.requests[0].headers["Authorization"] is None
 
 
-def test_behind_a_proxy_addresses_in_numbers_are_checked(
+def test_numeric_addresses_are_checked_behind_a_proxy(
     servers: dict[str, FileServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy = servers["private"]
@@ -205,7 +205,7 @@ def test_behind_a_proxy_addresses_in_numbers_are_checked(
 
 
 @pytest.mark.parametrize("proxy", ["socks5://user:canary@127.0.0.1:1", "gopher://user:canary@127.0.0.1:1"])
-def test_a_proxy_that_cannot_be_used_is_a_config_error_without_its_secrets(
+def test_unusable_proxy_is_a_config_error_without_its_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
@@ -244,7 +244,7 @@ SLOW = {
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", SLOW)
-def test_a_server_that_sends_a_byte_at_a_time_is_left_when_the_time_is_over(
+def test_server_that_sends_single_bytes_is_cut_off_at_the_deadline(
     server: FileServer, tmp_path: Path, kind: str, fault: Fault
 ) -> None:
     """Each byte comes well within ``timeout_seconds``, so that this alone would wait for ever."""
@@ -254,12 +254,12 @@ def test_a_server_that_sends_a_byte_at_a_time_is_left_when_the_time_is_over(
     fault("download: a byte at a time")
 
 
-def test_the_time_counts_over_all_tries(server: FileServer, tmp_path: Path) -> None:
+def test_deadline_covers_all_tries(server: FileServer, tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="max_download_minutes"):
         get(server.address, tmp_path, max_download_minutes=1e-9)
 
 
-def test_a_deadline_leaves_no_thread_behind(server: FileServer, tmp_path: Path) -> None:
+def test_deadline_leaves_no_thread(server: FileServer, tmp_path: Path) -> None:
     before = threading.active_count()
     get(server.address, tmp_path)
     timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
@@ -282,7 +282,7 @@ def test_a_deadline_leaves_no_thread_behind(server: FileServer, tmp_path: Path) 
     ],
 )
 @pytest.mark.timeout(60)
-def test_a_body_without_end_is_not_read(
+def test_endless_body_is_not_read(
     server: FileServer, tmp_path: Path, head: str, error: type[ZeshelError], fault: Fault
 ) -> None:
     sent: list[int] = []
@@ -296,7 +296,7 @@ def test_a_body_without_end_is_not_read(
     fault("download: without end")
 
 
-def test_a_packed_body_is_not_unpacked_on_its_way(server: FileServer, tmp_path: Path) -> None:
+def test_compressed_body_is_not_decompressed(server: FileServer, tmp_path: Path) -> None:
     """A thousandfold bomb would be within the bound when it is sent, and beyond when it is unpacked."""
     import gzip
 
@@ -333,7 +333,7 @@ NONSENSE: dict[str, tuple[Callable[[FileServer], list[Any]], type[ZeshelError] |
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", NONSENSE)
-def test_nonsense_of_a_server_ends_in_one_error(server: FileServer, tmp_path: Path, kind: str, fault: Fault) -> None:
+def test_invalid_answers_end_in_one_error(server: FileServer, tmp_path: Path, kind: str, fault: Fault) -> None:
     script, error = NONSENSE[kind]
     source = ZESHEL_ON_GOOGLE_DRIVE if "page" in kind else server.address
 
@@ -350,14 +350,14 @@ def test_nonsense_of_a_server_ends_in_one_error(server: FileServer, tmp_path: Pa
     fault("download: nonsense")
 
 
-def test_an_entity_tag_that_cannot_be_sent_back_is_not(server: FileServer, tmp_path: Path) -> None:
+def test_etag_that_is_not_ascii_is_not_sent_back(server: FileServer, tmp_path: Path) -> None:
     server.etag = '"\u00e9"'
     server.script = [cut(server)]
     assert get(server.address, tmp_path).size == len(CONTENT)
     assert server.requests[1].headers["If-Range"] is None
 
 
-def test_two_cookies_of_one_name_are_no_conflict(server: FileServer, tmp_path: Path) -> None:
+def test_two_cookies_with_the_same_name_do_not_conflict(server: FileServer, tmp_path: Path) -> None:
     def two(handler: Handler) -> None:
         handler.send_response(200)
         for path in ("/", "/uc"):
