@@ -39,8 +39,8 @@ NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
 _ADDRESS = Field(min_length=1, max_length=MAX_CHARACTERS, pattern=NO_CONTROL_CHARACTERS)
 
 
-def _takes(parse: Callable[[str], object]) -> AfterValidator:
-    """Refuses addresses that ``parse`` refuses, and keeps the others as they are."""
+def takes(parse: Callable[[str], object]) -> AfterValidator:
+    """A validator that refuses the addresses that ``parse`` refuses, and does not change the others."""
 
     def checked(address: str) -> str:
         parse(address)
@@ -49,9 +49,9 @@ def _takes(parse: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(checked)
 
 
-SourceAddress = Annotated[str, _ADDRESS, _takes(source_location)]
-ModelAddress = Annotated[str, _ADDRESS, _takes(model_location)]
-WeightsAddress = Annotated[str, _ADDRESS, _takes(weights_location)]
+SourceAddress = Annotated[str, _ADDRESS, takes(source_location)]
+ModelAddress = Annotated[str, _ADDRESS, takes(model_location)]
+WeightsAddress = Annotated[str, _ADDRESS, takes(weights_location)]
 WorldToSplit = Annotated[str, Field(max_length=MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+=(train|valid|test)$")]
 
 

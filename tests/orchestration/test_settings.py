@@ -26,6 +26,7 @@ def test_an_empty_schedule_means_off(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({}, ["ZESHEL_STORE", "not set"]),
         ({"STORE": ""}, ["ZESHEL_STORE", "not set"]),
+        ({"STORE": "gs://b/p"}, ["ZESHEL_STORE: expected a local directory or s3://bucket/prefix; got 'gs://b/p'"]),
         ({"STORE": "/d", "RUNNER": "docker"}, ["ZESHEL_RUNNER", "'process' or 'kubernetes'", "'docker'"]),
         ({"STORE": "/d", "RETRIES": "-1"}, ["ZESHEL_RETRIES", "greater than or equal to 0", "-1"]),
         ({"STORE": "/d", "DEFAULTS": "{oops"}, ["ZESHEL_DEFAULTS", "JSON"]),

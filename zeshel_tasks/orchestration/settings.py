@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from zeshel_tasks.config import takes
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.location import store_location
 from zeshel_tasks.orchestration.pods.settings import PodSettings
 
 Runner = Literal["process", "kubernetes"]
@@ -44,7 +46,9 @@ class Deployment(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
-    store: str = Field(min_length=1, description="the address of the store, s3://bucket/prefix or a directory")
+    store: Annotated[str, takes(store_location)] = Field(
+        min_length=1, description="the address of the store, s3://bucket/prefix or a directory"
+    )
     runner: Runner = Field("process", description="Run each stage as a child process or as a pod.")
     pods: PodSettings | None = Field(None, description="Settings of pods for the kubernetes runner, as JSON.")
     schedule: str | None = Field(None, description="Cron expression, or a preset such as @daily. Empty: no schedule.")
@@ -146,7 +150,9 @@ def _problem(item: Any) -> str:
     if item["type"] == "missing":
         what = "a value" if within else Deployment.model_fields[field].description
         return f"{variable}: expected {what}; it is not set"
-    message = "expected a JSON object" if item["type"].startswith("model_") else item["msg"]
+    message = (
+        "expected a JSON object" if item["type"].startswith("model_") else item["msg"].removeprefix("Value error, ")
+    )
     return f"{variable}: {message}; got {_shown(item['input'], field, within)}"
 
 
