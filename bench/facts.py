@@ -15,6 +15,13 @@ from zeshel_tasks.compute.machine import versions
 _BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # as Linux writes them
 
 
+def chosen_device(name: str) -> torch.device:
+    """The device of the option ``--device``; ``auto`` is a GPU if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
 def machine_facts(device: torch.device) -> Iterator[str]:
     """Lines about the CPU, the device and what runs on them."""
     cpu = _cpu()

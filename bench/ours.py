@@ -144,9 +144,15 @@ class Evaluation:
         """Vectors of candidates, in a file at ``path``."""
         config = self.recipe.eval_biencoder
         encode_table(
-            model.cand_encoder, table, config.encode_batch_size, self.pad, self.accelerator, path, lambda _: None,
+            model.cand_encoder,
+            table,
+            config.encode_batch_size,
+            self.pad,
+            self.accelerator,
+            path,
+            lambda _: None,
             config.vector_dtype,
-        )  # fmt: skip
+        )
         return VectorFile(path)
 
     def contexts(self, model: Biencoder, table: TokenTable) -> torch.Tensor:
@@ -162,9 +168,16 @@ class Evaluation:
         candidates = new_array(folder / "candidates.npy", np.int32, shape)
         scores = new_array(folder / "scores.npy", np.float32, shape)
         for found in retrieve(
-            model.context_encoder, contexts, np.arange(len(contexts)), vectors, config.top_k, config.eval_batch_size,
-            self.pad, self.accelerator, lambda _: None,
-        ):  # fmt: skip
+            model.context_encoder,
+            contexts,
+            np.arange(len(contexts)),
+            vectors,
+            config.top_k,
+            config.eval_batch_size,
+            self.pad,
+            self.accelerator,
+            lambda _: None,
+        ):
             candidates[found.rows], scores[found.rows] = found.positions, found.scores
         return candidates, scores
 

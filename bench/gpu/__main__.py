@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from bench.facts import commit_facts, gpu_facts, machine_facts
+from bench.facts import chosen_device, commit_facts, gpu_facts, machine_facts
 from bench.gpu import rows
 from bench.gpu.ceilings import Ceiling, copied_bytes_per_second, kinds_on, measure_ceiling
 from bench.gpu.numerics import checks
@@ -36,8 +36,7 @@ Results = dict[tuple[rows.Row, str], rows.Result]
 def main() -> int:
     """Checks, measures and prints; returns the exit code."""
     options = _options()
-    device = torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else
-                          "cpu" if options.device == "auto" else options.device)  # fmt: skip
+    device = chosen_device(options.device)
     for line in (*machine_facts(device), *gpu_facts(device), commit_facts()):
         print(line, flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.scratch) as folder:
@@ -106,10 +105,14 @@ def _cells(row: rows.Row, option: str, found: rows.Result, ceilings: dict[str, C
     """As :data:`_HEADINGS` has them."""
     share = found.flop_per_second / ceilings[row.ceiling].best
     return (
-        row.name, option, f"{found.items_per_second:,.2f} {row.items}", f"{found.flop_per_second / 1e12:,.4g}",
-        f"{share:.1%} of {row.ceiling}", "" if row.goal is None else f"{row.goal:.0%}",
+        row.name,
+        option,
+        f"{found.items_per_second:,.2f} {row.items}",
+        f"{found.flop_per_second / 1e12:,.4g}",
+        f"{share:.1%} of {row.ceiling}",
+        "" if row.goal is None else f"{row.goal:.0%}",
         "" if found.peak_gpu_mb is None else f"{found.peak_gpu_mb:,.0f}",
-    )  # fmt: skip
+    )
 
 
 def _columns(results: Results) -> dict[str, Rates]:

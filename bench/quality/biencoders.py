@@ -79,9 +79,16 @@ def retrieved(model: Path, pairs: GoldPairs, sample: Sample) -> Retrieved:
         path = sample.scratch / "vectors.npy"
         encode_table(biencoder.cand_encoder, sample.entities(world), _BATCH, pad, accelerator, path, lambda _: None)
         for found in retrieve(
-            biencoder.context_encoder, mentions.contexts, rows, VectorFile(path), _RETRIEVED, _BATCH, pad, accelerator,
+            biencoder.context_encoder,
+            mentions.contexts,
+            rows,
+            VectorFile(path),
+            _RETRIEVED,
+            _BATCH,
+            pad,
+            accelerator,
             lambda _: None,
-        ):  # fmt: skip
+        ):
             candidates[found.rows, : found.positions.shape[1]] = found.positions
     hit = candidates == np.asarray(mentions.label)[:, None]
     return Retrieved(candidates, np.where(hit.any(1), hit.argmax(1), -1).astype(np.int32))

@@ -78,8 +78,10 @@ class Candidates:
 def crossencoder_config(row: Row, sample: Sample, seed: int) -> TrainCrossencoderConfig:
     """The row's settings: one epoch, whose mentions are all different."""
     lengths = {
-        "max_context_length": sample.length, "max_cand_length": sample.length, "max_seq_length": 2 * sample.length,
-    }  # fmt: skip
+        "max_context_length": sample.length,
+        "max_cand_length": sample.length,
+        "max_seq_length": 2 * sample.length,
+    }
     own = {f"train_crossencoder.{name}": value for name, value in row.settings.items()}
     fixed = {"seed": seed, "train_crossencoder.num_train_epochs": 1}
     return build_recipe("blink", lengths, fixed, own).train_crossencoder

@@ -31,8 +31,11 @@ _PACE: Settings = {"learning_rate": 1e-4, "train_batch_size": 32}
 """``blink``'s 1e-05 and 128 are for five epochs of ZESHEL; minutes of them move little, so its method has these too."""
 
 _TRAINED: Settings = _PACE | {
-    "type_optimization": "all", "shuffle": True, "mask_duplicate_golds": True, "attention_dropout": 0.0,
-}  # fmt: skip
+    "type_optimization": "all",
+    "shuffle": True,
+    "mask_duplicate_golds": True,
+    "attention_dropout": 0.0,
+}
 _BASE: Settings = _TRAINED | {"pooling": "mean", "similarity": "cosine"}
 
 BIENCODER = (

@@ -20,9 +20,14 @@ def write_split(folder: Path, mentions: int) -> Path:
         for number in range(mentions):
             words = [_WORDS[index] for index in generator.integers(len(_WORDS), size=230)]
             line = {
-                "context_left": " ".join(words[:64]), "context_right": " ".join(words[64:128]), "mention": words[128],
-                "label": " ".join(words[129:229]), "label_id": number % 1000, "label_title": words[229], "world": "w",
-            }  # fmt: skip
+                "context_left": " ".join(words[:64]),
+                "context_right": " ".join(words[64:128]),
+                "mention": words[128],
+                "label": " ".join(words[129:229]),
+                "label_id": number % 1000,
+                "label_title": words[229],
+                "world": "w",
+            }
             blink.write(json.dumps(line) + "\n")
             ids = {name: f"{name}-{number:08}" for name in ("mention_id", "context_document_id", "label_document_id")}
             side.write(json.dumps({**ids, "category": f"category {number % 4}"}) + "\n")

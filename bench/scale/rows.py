@@ -44,9 +44,13 @@ def search(scratch: Path, *, dimension: int, entities: int, queries: int) -> Row
     warm_up(scratch)
     seconds, memory = measured(lambda: search_all(asked, vectors))
     return {
-        "dimension": dimension, "stored as": dtype, "entities": entities,
-        "s per 1,000 queries": seconds / queries * 1000, "peak MB": memory, "MB on disk": path.stat().st_size / 1e6,
-    }  # fmt: skip
+        "dimension": dimension,
+        "stored as": dtype,
+        "entities": entities,
+        "s per 1,000 queries": seconds / queries * 1000,
+        "peak MB": memory,
+        "MB on disk": path.stat().st_size / 1e6,
+    }
 
 
 def mentions(scratch: Path, *, mentions: int) -> Row:
@@ -72,9 +76,11 @@ def mentions(scratch: Path, *, mentions: int) -> Row:
     ]
     written = sum(file.stat().st_size for file in files)
     return {
-        "mentions": mentions, "s per 1,000 mentions": seconds / mentions * 1000, "peak MB": memory,
+        "mentions": mentions,
+        "s per 1,000 mentions": seconds / mentions * 1000,
+        "peak MB": memory,
         "MB on disk": written / 1e6,
-    }  # fmt: skip
+    }
 
 
 def indexes(scratch: Path, *, dimension: int, entities: int, queries: int) -> Row:
@@ -106,10 +112,14 @@ def compared(row: Row, exact: Rows, dimension: int, entities: int, seconds: floa
     saved = (seconds - row["seconds"]) / queries
     pays = round(row["build s"] / saved) if saved > 0 and row["build s"] else "-"
     return {
-        "dimension": dimension, "entities": entities, "index": row["index"], "build s": row["build s"],
-        "s per 1,000 queries": row["seconds"] / queries * 1000, "recall@64": float(np.mean(same)) / exact.shape[1],
+        "dimension": dimension,
+        "entities": entities,
+        "index": row["index"],
+        "build s": row["build s"],
+        "s per 1,000 queries": row["seconds"] / queries * 1000,
+        "recall@64": float(np.mean(same)) / exact.shape[1],
         "pays from": pays,
-    }  # fmt: skip
+    }
 
 
 def make_vectors(

@@ -19,10 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from bench.data_folder import data_folder
-from bench.facts import commit_facts, data_facts, machine_facts
+from bench.facts import chosen_device, commit_facts, data_facts, machine_facts
 from bench.stages.inputs import Inputs
 from bench.stages.measure import Measurement, Side, in_own_process, make_inputs, measure
 from bench.stages.stage_list import STAGES
@@ -59,10 +57,16 @@ class Row:
         """As :data:`_HEADINGS` has them."""
         stage, theirs, ours = STAGES[self.name], self.rate("comparator"), self.rate("ours")
         return (
-            stage.title, stage.items, f"{theirs:,.2f}", f"{ours:,.2f}", f"{ours / theirs:.2f}x",
-            f"{stage.goal:g}x", self.memory("comparator"), self.memory("ours"),
+            stage.title,
+            stage.items,
+            f"{theirs:,.2f}",
+            f"{ours:,.2f}",
+            f"{ours / theirs:.2f}x",
+            f"{stage.goal:g}x",
+            self.memory("comparator"),
+            self.memory("ours"),
             " / ".join(f"{self.measured[side][0].count:,}" for side in _SIDES),
-        )  # fmt: skip
+        )
 
 
 def main() -> None:
@@ -112,8 +116,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _facts(options: argparse.Namespace, recipe: Recipe) -> Iterator[str]:
-    device = torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else
-                          "cpu" if options.device == "auto" else options.device)  # fmt: skip
+    device = chosen_device(options.device)
     yield from machine_facts(device)
     yield data_facts(options.data)
     yield commit_facts()

@@ -88,27 +88,47 @@ def _scored_at_once(inputs: Inputs) -> int:
 
 STAGES = {
     "train-biencoder": Stage(
-        "bi-encoder training", "mentions", 5, _mixed,
-        Work(plain_side.train_biencoder, _biencoder_step), Work(our_side.train_biencoder, _biencoder_step),
+        "bi-encoder training",
+        "mentions",
+        5,
+        _mixed,
+        Work(plain_side.train_biencoder, _biencoder_step),
+        Work(our_side.train_biencoder, _biencoder_step),
     ),
     "encode": Stage(
-        "candidate encoding", "entities", 10, lambda inputs: len(inputs.encoded()),
-        Work(plain_side.encode, lambda _: ENCODE_BATCH_SIZE), Work(our_side.encode, _encoded_at_once),
+        "candidate encoding",
+        "entities",
+        10,
+        lambda inputs: len(inputs.encoded()),
+        Work(plain_side.encode, lambda _: ENCODE_BATCH_SIZE),
+        Work(our_side.encode, _encoded_at_once),
     ),
     "retrieve": Stage(
-        "retrieval", "mentions", 10, _retrieved,
-        Work(plain_side.retrieve, _one), Work(our_side.retrieve, _retrieved_at_once),
+        "retrieval",
+        "mentions",
+        10,
+        _retrieved,
+        Work(plain_side.retrieve, _one),
+        Work(our_side.retrieve, _retrieved_at_once),
     ),
     "train-crossencoder": Stage(
-        "cross-encoder training", "mentions", 5, _mixed,
-        Work(plain_side.train_crossencoder, _crossencoder_step), Work(our_side.train_crossencoder, _crossencoder_step),
+        "cross-encoder training",
+        "mentions",
+        5,
+        _mixed,
+        Work(plain_side.train_crossencoder, _crossencoder_step),
+        Work(our_side.train_crossencoder, _crossencoder_step),
     ),
     "score": Stage(
-        "cross-encoder scoring", "mentions", 8, _mixed,
-        Work(plain_side.score, lambda _: plain_side.EVAL_BATCH_SIZE), Work(our_side.score, _scored_at_once),
+        "cross-encoder scoring",
+        "mentions",
+        8,
+        _mixed,
+        Work(plain_side.score, lambda _: plain_side.EVAL_BATCH_SIZE),
+        Work(our_side.score, _scored_at_once),
     ),
     "tokenize": Stage(
         "convert + tokenize", "mentions", 10, _world, Work(plain_side.tokenize, _one), Work(our_side.tokenize, _one)
     ),
-}  # fmt: skip
+}
 """In the order of the recipe, but for ``tokenize``, which is part of several stages."""

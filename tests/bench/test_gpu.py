@@ -10,9 +10,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TINY = {
-    "layers": 2, "hidden": 32, "heads": 2, "intermediate": 64, "vocabulary": 60, "length": 8, "batch": 4,
-    "encode_batch": 4, "candidates": 3, "entities": 50, "seconds": 0.001,
-}  # fmt: skip
+    "layers": 2,
+    "hidden": 32,
+    "heads": 2,
+    "intermediate": 64,
+    "vocabulary": 60,
+    "length": 8,
+    "batch": 4,
+    "encode_batch": 4,
+    "candidates": 3,
+    "entities": 50,
+    "seconds": 0.001,
+}
 MODEL_ROWS = ["bi-encoder training", "cross-encoder training", "candidate encoding", "cross-encoder scoring"]
 
 

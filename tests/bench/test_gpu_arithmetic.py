@@ -34,9 +34,7 @@ ONES = Rates(train_biencoder=1, encode=1, search=1, train_crossencoder=1, score=
 def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     folder = tmp_path_factory.mktemp("gpu")
     write_model(SHAPE, folder / "model")
-    return Setup(
-        SHAPE, folder / "model", folder, CPU, length=24, batch=6, encode_batch=5, candidates=3, entities=40
-    )  # fmt: skip
+    return Setup(SHAPE, folder / "model", folder, CPU, length=24, batch=6, encode_batch=5, candidates=3, entities=40)
 
 
 def counted(run: Callable[[], object]) -> int:
@@ -135,9 +133,7 @@ def test_apart_is_measured_in_distances_from_the_mean() -> None:
 
 
 def test_hours_are_items_over_rates() -> None:
-    amounts = Amounts(
-        train=3600, valid=7200, test=10_800, entities=36_000, biencoder_epochs=2, crossencoder_epochs=3
-    )  # fmt: skip
+    amounts = Amounts(train=3600, valid=7200, test=10_800, entities=36_000, biencoder_epochs=2, crossencoder_epochs=3)
     everyone = 1 + 2 + 3
     assert [stage.hours for stage in stages(ONES, amounts)] == [2 * 1, 2 * 2 * 2, 10, 2 * everyone, 3 * 1, 3 * 2, 2 + 3]
     assert total(stages(replace(ONES, score=2), amounts)) == 2 + 8 + 10 + 12 + 3 + 3 + 2.5

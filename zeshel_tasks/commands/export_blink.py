@@ -131,9 +131,11 @@ def _worlds(convert: Manifest) -> list[str]:
         return list(dict.fromkeys(world for split in SPLITS for world in sorted(by_split[split])))
     except (LookupError, TypeError) as error:
         raise DataError(
-            "a manifest of convert whose metrics this version does not know", field="worlds",
-            expected="worlds by split", got=f"{type(error).__name__}: {error}",
-        ) from error  # fmt: skip
+            "a manifest of convert whose metrics this version does not know",
+            field="worlds",
+            expected="worlds by split",
+            got=f"{type(error).__name__}: {error}",
+        ) from error
 
 
 def _candidate_rows(pool: TokenTable, candidates: npt.NDArray[np.int32]) -> TokenTable:

@@ -127,9 +127,13 @@ class Tokens:
     def _ids(self, texts: list[str]) -> list[list[int]]:
         # Text from data never becomes a special token, whatever it spells.
         encoded = self._tokenizer(
-            texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False,
-            return_token_type_ids=False, verbose=False,
-        )  # fmt: skip
+            texts,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 

@@ -60,24 +60,41 @@ class _Retriever:
         config = self._config
         with guarded_batches(config, progress, "in retrieval", "eval_batch_size") as count:
             for candidates in retrieve(
-                self._model.context_encoder, table.contexts, rows, vectors, config.top_k, config.eval_batch_size,
-                self._tokens.pad, self._accelerator, count,
-            ):  # fmt: skip
+                self._model.context_encoder,
+                table.contexts,
+                rows,
+                vectors,
+                config.top_k,
+                config.eval_batch_size,
+                self._tokens.pad,
+                self._accelerator,
+                count,
+            ):
                 files.put(candidates.rows, candidates.scores, candidates.positions, table.label[candidates.rows])
 
     def _encode(self, job: Job, world: str) -> Metrics:
         download = job.inputs["download"]
         entities, folder = world_size(download, world), job.new_folder("encodings")
         table = tokenize_entities(
-            world_documents(download, world), entities, self._tokens, self._settings.max_cand_length,
-            self._config.candidate_form, folder / "tokens.npy",
-        )  # fmt: skip
+            world_documents(download, world),
+            entities,
+            self._tokens,
+            self._settings.max_cand_length,
+            self._config.candidate_form,
+            folder / "tokens.npy",
+        )
         progress = Progress(f"encode {world}", entities, "entities", self._config.print_interval)
         with guarded_batches(self._config, progress, f"encoding {world}", "encode_batch_size") as count:
             encode_table(
-                self._model.cand_encoder, table, self._config.encode_batch_size, self._tokens.pad, self._accelerator,
-                folder / "vectors.npy", count, self._config.vector_dtype,
-            )  # fmt: skip
+                self._model.cand_encoder,
+                table,
+                self._config.encode_batch_size,
+                self._tokens.pad,
+                self._accelerator,
+                folder / "vectors.npy",
+                count,
+                self._config.vector_dtype,
+            )
         job.attempt.add("tokens.npy", folder / "tokens.npy")
         job.attempt.add("vectors.npy", folder / "vectors.npy")
         return {

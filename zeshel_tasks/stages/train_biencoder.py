@@ -55,7 +55,11 @@ def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Obj
     if config.hard_negatives:
         entities = load_worlds(task.tables / "entities")
         negatives = HardNegatives(
-            train_pairs.mentions, entities, config.hard_negatives, config.hard_negative_rounds,
-            config.num_train_epochs, config.seed,
-        )  # fmt: skip
+            train_pairs.mentions,
+            entities,
+            config.hard_negatives,
+            config.hard_negative_rounds,
+            config.num_train_epochs,
+            config.seed,
+        )
     return model, BiencoderObjective(train_pairs, valid_pairs, settings, tokenizer, accelerator, config, negatives)

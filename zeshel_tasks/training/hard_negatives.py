@@ -105,9 +105,16 @@ class HardNegatives:
                 model.cand_encoder, self._entities[world], _BATCH, pad, accelerator, path, lambda _: after_batch()
             )
             best = retrieve(
-                model.context_encoder, self._mentions.contexts, rows, VectorFile(path), _DRAWN_FROM * self._count + 1,
-                _BATCH, pad, accelerator, lambda _: after_batch(),
-            )  # fmt: skip
+                model.context_encoder,
+                self._mentions.contexts,
+                rows,
+                VectorFile(path),
+                _DRAWN_FROM * self._count + 1,
+                _BATCH,
+                pad,
+                accelerator,
+                lambda _: after_batch(),
+            )
             drawn = [self._drawn(candidates.positions, candidates.rows, random) for candidates in best]
         return np.concatenate(drawn)
 

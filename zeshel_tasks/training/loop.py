@@ -120,9 +120,13 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         config, done = self._config, self._state.step - epoch * self._steps_an_epoch
         order = epoch_order(
-            self._objective.mentions, config.seed, epoch,
-            shuffle=config.shuffle, groups=self._objective.groups, batch_size=config.train_batch_size,
-        )  # fmt: skip
+            self._objective.mentions,
+            config.seed,
+            epoch,
+            shuffle=config.shuffle,
+            groups=self._objective.groups,
+            batch_size=config.train_batch_size,
+        )
         with out_of_memory_named(f"before epoch {epoch + 1}", "use a smaller bert_model"):
             self._objective.begin_epoch(self._model, epoch, resumed=done > 0, after_batch=self._look_up_alone)
         self._look_up()
