@@ -14,6 +14,7 @@ from zeshel_tasks.champion import gate
 from zeshel_tasks.champion.champions import KEY, Champions, read_champions
 from zeshel_tasks.champion.comparison import compare_accuracy
 from zeshel_tasks.champion.gate import decide
+from zeshel_tasks.champion.metrics import ComparisonMetrics, Decision
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import PromoteConfig, Recipe
 from zeshel_tasks.errors import ConfigError, TryAgain
@@ -54,14 +55,15 @@ def compared(**worlds: tuple[int, int]) -> dict[str, Any]:
     ids=["better", "worse", "tie", "chance", "a-world-drops", "a-world-drops-little", "first"],
 )
 def test_the_gate(measured: dict[str, Any], promoted: bool, reason: str) -> None:
-    decision = decide(measured, PromoteConfig())
-    assert (decision["promoted"], decision["reason"].startswith(reason)) == (promoted, True), decision["reason"]
-    assert {name: decision[name] for name in measured} == measured
+    decision = decide(ComparisonMetrics.model_validate(measured), PromoteConfig())
+    assert (decision.promoted, decision.reason.startswith(reason)) == (promoted, True), decision.reason
+    assert {name: decision.dump()[name] for name in measured} == measured
 
 
 @pytest.mark.parametrize(("margin", "promoted"), [(0.05, True), (0.07, False)])
 def test_the_margin(margin: float, promoted: bool) -> None:
-    assert decide(compared(elves=(90, 20), orcs=(80, 30)), PromoteConfig(margin=margin))["promoted"] is promoted
+    measured = ComparisonMetrics.model_validate(compared(elves=(90, 20), orcs=(80, 30)))
+    assert decide(measured, PromoteConfig(margin=margin)).promoted is promoted
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_a_teams_weeks(store_of_its_own: Run, small_recipe: Recipe, caplog: pyte
     evaluations = [key for key in store.keys("artifacts/eval-crossencoder/") if key.endswith("manifest.json")]
     assert len(evaluations) == 4  # valid and test, of two models
     decision = manifest_of(other, "promote").metrics
-    assert decision == decide(measured, PromoteConfig())
+    assert decision == decide(ComparisonMetrics.model_validate(measured), PromoteConfig()).dump()
     assert f"{'promoted' if decision['promoted'] else 'not promoted'}: {decision['reason']}" in caplog.messages
     now = read_champions(store).champion
     assert now is not None
@@ -128,8 +130,12 @@ def test_a_champion_is_evaluated_on_new_test_mentions(store_of_its_own: Run, sma
 
 
 def forced(monkeypatch: pytest.MonkeyPatch, promoted: bool) -> None:
-    """The gate's answer, whatever was measured."""
-    monkeypatch.setattr(gate, "decide", lambda measured, _: {"promoted": promoted, "reason": "said so", **measured})
+    """Fixes the gate's answer, whatever was measured."""
+
+    def decide(measured: ComparisonMetrics, _: PromoteConfig) -> Decision:
+        return Decision(promoted=promoted, reason="said so", **dict(measured))
+
+    monkeypatch.setattr(gate, "decide", decide)
 
 
 def test_a_model_that_was_taken_back_is_not_promoted_again(

@@ -1,10 +1,10 @@
-"""Metrics of ``compare``; ``comparison.py`` computes them."""
+"""Metrics of ``compare`` and ``promote``; ``comparison.py`` and ``gate.py`` make them."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from zeshel_tasks.metrics import MetricsModel, Number
+from zeshel_tasks.metrics import MetricsModel
 
 
 class ComparedChampion(MetricsModel):
@@ -30,10 +30,10 @@ class ComparedGroup(MetricsModel):
     """
 
     mentions: int
-    new: Number
-    champion: Number
-    difference: Number
-    interval: tuple[Number, Number]
+    new: float
+    champion: float
+    difference: float
+    interval: tuple[float, float]
     won: int
     lost: int
     may_be_chance: bool
@@ -42,7 +42,14 @@ class ComparedGroup(MetricsModel):
 class ComparisonMetrics(MetricsModel):
     """Metrics of ``compare``. Without a champion only the accuracy of the run's own model is known."""
 
-    unnormalized_accuracy: Number
+    unnormalized_accuracy: float
     champion: ComparedChampion | None
     overall: ComparedGroup | None = None
     worlds: dict[str, ComparedGroup] = Field(default_factory=dict)
+
+
+class Decision(ComparisonMetrics):
+    """Metrics of ``promote``: the decision about a model, its reason, and the metrics of ``compare``."""
+
+    promoted: bool
+    reason: str

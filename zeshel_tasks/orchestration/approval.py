@@ -10,11 +10,12 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.champion.gate import decide_now
+from zeshel_tasks.champion.metrics import ComparisonMetrics, Decision
 from zeshel_tasks.orchestration.params import recipe_of, run_config_of
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.orchestration.web.links import report_page
 from zeshel_tasks.pipeline.registry import STAGES
-from zeshel_tasks.store import Metrics, open_run
+from zeshel_tasks.store import open_run
 from zeshel_tasks.text.safe_text import one_line
 
 DOC = (
@@ -53,28 +54,29 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not
         if champions.champion is not None and champions.champion.crossencoder == trained.artifact:
             self.log.info("nobody is asked: this model is the champion already")
             return None
-        decision = decide_now(champions, trained.artifact, compared.metrics, recipe_of(params).promote)
-        if not decision["promoted"]:
-            self.log.info("nobody is asked, since it will not be promoted: %s", decision["reason"])
+        measured = ComparisonMetrics.model_validate(compared.metrics)
+        decision = decide_now(champions, trained.artifact, measured, recipe_of(params).promote)
+        if not decision.promoted:
+            self.log.info("nobody is asked, since it will not be promoted: %s", decision.reason)
             return None
         self.body = "\n".join(_question(run.address, report_page(context["run_id"], STAGES["compare"]), decision))
         return super().execute(context)
 
 
-def _question(run: str, report: str, decision: Metrics) -> Iterator[str]:
+def _question(run: str, report: str, decision: Decision) -> Iterator[str]:
     """Markdown: the figures of both models."""
     yield f"Run `{run}`: [its report]({report}).\n"
-    yield f"The gate says: {_literal(decision['reason'])}.\n"
-    if decision["champion"] is None:
-        yield f"Unnormalized accuracy on test: **{decision['unnormalized_accuracy']:.2%}**."
+    yield f"The gate says: {_literal(decision.reason)}.\n"
+    if decision.overall is None:
+        yield f"Unnormalized accuracy on test: **{decision.unnormalized_accuracy:.2%}**."
         return
     yield "| world | mentions | champion | this model | difference | interval |"
     yield "|---|---|---|---|---|---|"
-    for world, figures in [("all", decision["overall"]), *sorted(decision["worlds"].items())]:
-        low, high = (f"{100 * end:+.2f}" for end in figures["interval"])
+    for world, figures in [("all", decision.overall), *sorted(decision.worlds.items())]:
+        low, high = (f"{100 * end:+.2f}" for end in figures.interval)
         yield (
-            f"| {_literal(world)} | {figures['mentions']:,} | {figures['champion']:.2%} | {figures['new']:.2%} "
-            f"| {100 * figures['difference']:+.2f} | {low} to {high} |"
+            f"| {_literal(world)} | {figures.mentions:,} | {figures.champion:.2%} | {figures.new:.2%} "
+            f"| {100 * figures.difference:+.2f} | {low} to {high} |"
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.champion.comparison import Flags, compare_accuracy
-from zeshel_tasks.champion.gate import shown_comparison, shown_figures
+from zeshel_tasks.champion.gate import describe_comparison, describe_figures
 from zeshel_tasks.champion.metrics import ComparedChampion, ComparedGroup, ComparisonMetrics
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.errors import ConfigError
@@ -48,9 +48,9 @@ def work(job: Job) -> Metrics:
         overall=overall,
         worlds=worlds,
     ).dump()
-    log.info("%s", shown_comparison(metrics))
-    for world, figures in metrics["worlds"].items():
-        log.info("%s: %s", world, shown_figures(figures))
+    log.info("%s", describe_comparison(champion.run, overall))
+    for world, figures in worlds.items():
+        log.info("%s: %s", world, describe_figures(figures))
     return metrics
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.champion.gate import decide_now, is_compared_with
+from zeshel_tasks.champion.metrics import ComparisonMetrics, Decision
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import TryAgain
 from zeshel_tasks.pipeline.job import Job
@@ -30,7 +31,8 @@ def work(job: Job) -> Metrics:
     job.check_outside()
     if champions.champion is not None and champions.champion.crossencoder == own:
         return champions.champion.decision  # an earlier run promoted the same model
-    return decide_now(champions, own, job.inputs["compare"].manifest.metrics, job.recipe.promote)
+    compared = ComparisonMetrics.model_validate(job.inputs["compare"].manifest.metrics)
+    return decide_now(champions, own, compared, job.recipe.promote).dump()
 
 
 def deliver(run: Run, _: Recipe, decided: Artifact, inputs: Mapping[str, Artifact]) -> None:
@@ -39,13 +41,13 @@ def deliver(run: Run, _: Recipe, decided: Artifact, inputs: Mapping[str, Artifac
     Raises:
         TryAgain: the champion has changed since the decision.
     """
-    decision, own = decided.manifest.metrics, _folder(inputs, "train-crossencoder")
-    if decision["promoted"]:
+    decision, own = Decision.model_validate(decided.manifest.metrics), _folder(inputs, "train-crossencoder")
+    if decision.promoted:
         _promote(run, own, decision, inputs)
-    log.info("%s: %s", "promoted" if decision["promoted"] else "not promoted", decision["reason"])
+    log.info("%s: %s", "promoted" if decision.promoted else "not promoted", decision.reason)
 
 
-def _promote(run: Run, own: str, decision: Metrics, inputs: Mapping[str, Artifact]) -> None:
+def _promote(run: Run, own: str, decision: Decision, inputs: Mapping[str, Artifact]) -> None:
     for _ in range(_SWAPS):
         champions = read_champions(run.store)
         if champions.knows(own):
@@ -58,13 +60,13 @@ def _promote(run: Run, own: str, decision: Metrics, inputs: Mapping[str, Artifac
     raise TryAgain(f"{run.store.address}/{KEY}: changed {_SWAPS} times while this run tried to change it")
 
 
-def _candidate(run: Run, own: str, decision: Metrics, inputs: Mapping[str, Artifact]) -> Champion:
+def _candidate(run: Run, own: str, decision: Decision, inputs: Mapping[str, Artifact]) -> Champion:
     return Champion(
         run=run.run_id,
         biencoder=_folder(inputs, "train-biencoder"),
         crossencoder=own,
         promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        decision=decision,
+        decision=decision.dump(),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zeshel_tasks.champion.gate import shown_comparison
+from zeshel_tasks.champion.gate import describe_comparison
 from zeshel_tasks.config import ALL_SPLITS, Split
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.download.metrics import DownloadMetrics
@@ -45,10 +45,12 @@ def work(job: Job) -> Metrics:
 
 
 def _results(data: ReportData) -> ReportMetrics:
-    compared = data.comparison
+    compared, line = data.comparison, None
+    if compared is not None and compared.champion is not None and compared.overall is not None:
+        line = describe_comparison(compared.champion.run, compared.overall)
     return ReportMetrics(
         results={split: _row(data, split) for split in ALL_SPLITS if split in data.recall},
-        comparison=shown_comparison(compared.dump()) if compared is not None and compared.champion else None,
+        comparison=line,
     )
 
 
