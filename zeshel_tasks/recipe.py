@@ -36,12 +36,24 @@ def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> 
         raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}, got {quoted(preset)}")
     values: dict[str, dict[str, Any]] = {stage: {} for stage in STAGE_CONFIGS}
     for layer in (PRESETS[preset], *overrides):
-        for stage, name, value in _addressed(layer):
-            values[stage][name] = None if isinstance(value, str) and value.lower() in ("none", "null") else value
+        for stage, settings in settings_by_stage(layer).items():
+            values[stage] |= {name: _none_as_none(value) for name, value in settings.items()}
     try:
         return Recipe.model_validate({"preset": preset, **values})
     except ValidationError as error:
         raise ConfigError(*_problems(error)) from error
+
+
+def settings_by_stage(layer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """``{"stage": {"setting": value}}`` for every stage; a bare setting goes to all stages that have it.
+
+    Raises:
+        ConfigError: unknown stage or setting, or a setting that is given twice.
+    """
+    values: dict[str, dict[str, Any]] = {stage: {} for stage in STAGE_CONFIGS}
+    for stage, name, value in _addressed(layer):
+        values[stage][name] = value
+    return values
 
 
 def preset_values(stage: str, name: str) -> dict[Preset, Any]:
@@ -67,6 +79,10 @@ def read_config_file(path: str, text: str) -> tuple[str | None, dict[str, Any]]:
     if preset is not None and not isinstance(preset, str):
         raise ConfigError(f"{path}: preset: expected one of {', '.join(PRESETS)}, got {quoted(preset)}")
     return preset, content
+
+
+def _none_as_none(value: Any) -> Any:
+    return None if isinstance(value, str) and value.lower() in ("none", "null") else value
 
 
 @cache

@@ -18,7 +18,7 @@ from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe, bounds_of, settin
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.settings import RunConfig
 from zeshel_tasks.presets import PRESETS
-from zeshel_tasks.recipe import build_recipe, preset_values
+from zeshel_tasks.recipe import build_recipe, preset_values, settings_by_stage
 
 DEFAULT_PRESET: Preset = "recommended"
 UNSET = "preset's value"
@@ -81,15 +81,9 @@ def recipe_overrides(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     run_config_of(params)
     recipe_of(params)
     given = _given(params)
-    by_stage: dict[str, dict[str, Any]] = {stage: {} for stage in STAGE_CONFIGS}
-    for name in param_schemas():  # shared names come first, so that a stage's own value takes precedence
-        stage, _, setting = name.rpartition(".")
-        if name in given:
-            for found in [stage] if stage else [s for s, m in STAGE_CONFIGS.items() if setting in m.model_fields]:
-                by_stage[found][setting] = given[name]
     if unknown := sorted(given.keys() - param_schemas().keys()):
         raise ConfigError(f"{', '.join(unknown)}: expected names of the trigger form; use stage.setting")
-    return by_stage
+    return settings_by_stage(given)
 
 
 def run_config_of(params: Mapping[str, Any]) -> RunConfig:
