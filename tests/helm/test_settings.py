@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.helm.chart import CHART, NAMESPACE, render
-from zeshel_tasks.orchestration.pods.settings import PodClass, PodSettings
+from zeshel_tasks.orchestration.pod_settings import PodClass, PodSettings
 from zeshel_tasks.orchestration.settings import Deployment, read_deployment
 
 STORE = {"address": "s3://bucket/prefix"}

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from zeshel_tasks.config import takes
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import store_location
-from zeshel_tasks.orchestration.pods.settings import PodSettings
+from zeshel_tasks.orchestration.pod_settings import PodSettings
 
 Runner = Literal["process", "kubernetes"]
 ENV_PREFIX = "ZESHEL_"

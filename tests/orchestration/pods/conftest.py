@@ -13,8 +13,8 @@ import yaml
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
+from zeshel_tasks.orchestration.pod_settings import PodSettings
 from zeshel_tasks.orchestration.pods.operator import StagePodOperator
-from zeshel_tasks.orchestration.pods.settings import PodSettings
 from zeshel_tasks.pipeline.stage import Step
 
 

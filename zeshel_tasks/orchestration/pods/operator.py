@@ -16,9 +16,9 @@ from kubernetes.client import models as k8s
 
 from zeshel_tasks.errors import EXIT_OK
 from zeshel_tasks.orchestration.params import run_config_of
+from zeshel_tasks.orchestration.pod_settings import PodSettings
 from zeshel_tasks.orchestration.pods import specification
 from zeshel_tasks.orchestration.pods.ending import container_state, exit_code, is_over, pod_failure
-from zeshel_tasks.orchestration.pods.settings import PodSettings
 from zeshel_tasks.orchestration.settings import path_safe, run_address
 from zeshel_tasks.orchestration.stage_task import (
     asset_of,

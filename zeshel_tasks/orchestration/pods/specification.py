@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kubernetes.client import models as k8s
 
-from zeshel_tasks.orchestration.pods.settings import PodClass, PodSettings
+from zeshel_tasks.orchestration.pod_settings import PodClass, PodSettings
 from zeshel_tasks.orchestration.settings import RunConfig
 from zeshel_tasks.pipeline.stage import Step
 

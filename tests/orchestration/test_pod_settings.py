@@ -3,7 +3,7 @@ import json
 import pytest
 
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.orchestration.pods.settings import PodSettings
+from zeshel_tasks.orchestration.pod_settings import PodSettings
 from zeshel_tasks.orchestration.settings import read_deployment
 
 LEAST = {"image": "zeshel-tasks:1", "namespace": "ml"}
