@@ -1,4 +1,4 @@
-"""What a measurement depends on, besides the code: the machine, the versions, the data."""
+"""Facts that a measurement depends on besides the code: machine, versions, data."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def data_facts(data: Path) -> str:
 
 
 def commit_facts() -> str:
-    """The commit of the code, and whether it was changed since."""
+    """The commit of the code, with a note if it was changed since."""
     commit = _git("rev-parse", "HEAD")
     changed = " with changes" if commit and _git("status", "--porcelain") else ""
     return f"git commit: {commit or 'unknown'}{changed}"

@@ -1,4 +1,4 @@
-"""How well the package uses one GPU, whether its numbers are right there, and what all of ZESHEL would take.
+"""Measures how well the package uses one GPU, checks its numbers there, and projects the time for all of ZESHEL.
 
     python -m bench.gpu [--seconds 5] [--compile] [--layers 24 --hidden 1024 --heads 16 --intermediate 4096]
 

@@ -1,4 +1,4 @@
-"""Whether the numbers are right: precisions, devices and ways to compute against one another, with padding."""
+"""Compares the numbers of precisions, devices and ways to compute with one another, with padding."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether the difference is a number within the tolerance."""
+        """True if the difference is a number within the tolerance."""
         return self.found <= self.tolerance
 
     def line(self) -> str:

@@ -22,7 +22,7 @@ class PlainPairs:
 
     Attributes:
         contexts: int64 [mentions, max_context_length].
-        golds: int64 [mentions, max_cand_length]; a gold of several mentions is there several times.
+        golds: int64 [mentions, max_cand_length]; a gold of several mentions occurs several times.
         labels: int64 [mentions], position of the gold in its world.
         worlds: of each mention.
     """

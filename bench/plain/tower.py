@@ -17,7 +17,7 @@ class PlainTower(nn.Module):
 
     Args:
         model: directory of the pretrained BERT.
-        add_linear: whether the output is one number by a linear layer.
+        add_linear: True adds a linear layer with one output.
     """
 
     def __init__(self, model: Path, *, add_linear: bool = False) -> None:

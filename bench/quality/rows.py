@@ -19,7 +19,7 @@ class Row:
     Attributes:
         name: in the table.
         settings: of the stage, over ``blink``'s.
-        on_test: whether it is also measured on the test worlds; choices are made by the others.
+        on_test: True measures it on the test worlds too; choices are made by the other worlds.
     """
 
     name: str

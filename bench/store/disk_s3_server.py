@@ -128,7 +128,7 @@ def _bytes_of(files: list[Path], first: int, end: int) -> Iterator[bytes]:
 
 
 def main() -> None:
-    """Serves on a free port, which it prints, until the process is ended."""
+    """Serves on a free port, which it prints, until the process ends."""
     _Handler.stored = _Stored(Path(sys.argv[1]))
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)

@@ -31,7 +31,7 @@ def test_a_process_that_hangs_ends_and_asks_for_another_attempt(fault: Fault) ->
     ended = run(minutes=0.005, beats=3, then="time.sleep(600)")
     assert ended.returncode == EXIT_TRY_AGAIN
     (line,) = [line for line in ended.stdout.splitlines() if "ERROR" in line]
-    assert "nothing was done for 0.005 minutes (stall_minutes)" in line
+    assert "no progress for 0.005 minutes (stall_minutes)" in line
     assert "went on" not in ended.stdout
     assert "<string>" in ended.stderr, "the stacks say where it hangs"
 

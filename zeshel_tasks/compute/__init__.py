@@ -1,1 +1,1 @@
-"""What every model run needs: device, memory, watchdog, progress, machine, disk."""
+"""Shared by everything that runs a model: device, memory, watchdog, interrupt, progress, machine, disk."""

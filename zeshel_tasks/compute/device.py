@@ -1,4 +1,4 @@
-"""Device and precision, by accelerate."""
+"""Choice of device and precision with accelerate."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 def build_accelerator(config: ComputeConfig) -> Accelerator:
-    """Where and in which precision this process computes.
+    """The accelerator for the device and the precision of the settings.
 
     Raises:
-        ConfigError: a GPU was asked for and there is none.
+        ConfigError: the settings ask for a GPU and the machine has none.
     """
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device: expected a machine with a GPU for {config.device!r}, got none")

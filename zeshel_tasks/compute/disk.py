@@ -1,4 +1,4 @@
-"""A full disk, in words that say where to get more."""
+"""Turns a full disk into an error that names the setting to change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 @contextmanager
 def full_disk_named() -> Iterator[None]:
-    """Turns a full disk into an error for the user. Others may use the disk too: a retry can help.
+    """Turns a full disk into an error for the user. A retry can help, because others may use the same disk.
 
     Raises:
         TryAgain: there was no room for a file.

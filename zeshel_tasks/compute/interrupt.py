@@ -1,4 +1,4 @@
-"""SIGTERM as a flag: Kubernetes and Airflow send it before they kill."""
+"""Turns SIGTERM into a flag. Kubernetes and Airflow send SIGTERM before they kill a process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Interrupt:
-    """Whether the process was told to stop."""
+    """Holds a flag that a signal handler sets."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -22,7 +22,7 @@ class Interrupt:
 
 @contextmanager
 def on_sigterm() -> Iterator[Interrupt]:
-    """While open, SIGTERM sets the flag instead of ending the process (in the main thread; else it is never set)."""
+    """Inside the context, SIGTERM sets the flag instead of ending the process. Works in the main thread only."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt

@@ -1,4 +1,4 @@
-"""What a manifest says of the machine: memory, hardware, versions."""
+"""Facts about the machine for the manifest: memory, hardware, versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "boto
 
 
 def reset_peak_memory() -> None:
-    """Starts measuring anew, so that each stage of a process has its own peak; only Linux can, elsewhere it adds up."""
+    """Resets the peak, so that each stage of a process has its own. Only Linux supports this."""
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
         try:
@@ -68,6 +68,6 @@ def hardware() -> dict[str, Any]:
 
 
 def _cuda() -> Any:
-    """torch.cuda, where a GPU is and torch was needed; a stage that never imported it used no GPU."""
+    """torch.cuda, or None without a GPU. A stage that has not imported torch has used no GPU."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_available() else None

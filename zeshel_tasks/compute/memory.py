@@ -1,4 +1,4 @@
-"""Out of memory, in words that name the setting to change."""
+"""Turns a failed allocation into an error that names the setting to change."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 
 from zeshel_tasks.errors import ConfigError
 
-# How torch says that the host has no memory: a plain RuntimeError.
+# torch raises a plain RuntimeError with this word if the host has no memory.
 _HOST_IS_FULL = "DefaultCPUAllocator"
 
 
 @contextmanager
 def out_of_memory_named(doing: str, advice: str) -> Iterator[None]:
-    """Turns the failure of an allocation, of a GPU or of the host, into a wrong setting: a retry would need as much.
+    """Turns a failed allocation, on the GPU or the host, into a ConfigError. A retry would need as much memory.
 
     Args:
         doing: ``at step 120``.
         advice: ``lower train_batch_size (now 128)``.
 
     Raises:
-        ConfigError: there was not enough memory.
+        ConfigError: not enough memory.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Progress as log lines, one every so many seconds: a pod's log has no use for a bar that redraws itself."""
+"""Progress as log lines at a fixed interval. A bar that redraws itself is of no use in the log of a pod."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Clock = Callable[[], float]
 
 
 class Progress:
-    """Logs a line like ``step 120/1,925  6.2%  loss 0.413  1,840 mentions/s  eta 14m`` now and then.
+    """Logs lines like ``step 120/1,925  6.2%  loss 0.413  1,840 mentions/s  eta 14m``.
 
     Args:
         what: first word of the line.
-        total: how many steps (or rows) there are.
+        total: number of steps (or rows).
         unit: what the rate counts, in the plural.
         interval: seconds between lines.
-        done: how many were done before; they do not count for the rate.
+        done: steps done before; they do not count for the rate.
         clock: seconds, as ``time.monotonic`` counts them.
     """
 
@@ -31,7 +31,7 @@ class Progress:
         self._pace = _Pace(interval, clock)
 
     def update(self, done: int = 1, *, units: int | None = None, note: str = "") -> None:
-        """Counts ``done`` more of the total, made of ``units`` units (as many as ``done`` where not given)."""
+        """Counts ``done`` more steps, which consist of ``units`` units (default: ``done``)."""
         self._done += done
         self._units += done if units is None else units
         if self._pace.due():
@@ -55,7 +55,7 @@ class Progress:
 
 
 class ByteProgress:
-    """Logs a line like ``download 120 MB of 300 MB  40%  12 MB/s  eta 15s`` now and then.
+    """Logs lines like ``download 120 MB of 300 MB  40%  12 MB/s  eta 15s``.
 
     Args:
         verb: what is being done.

@@ -1,4 +1,4 @@
-"""A limit for waiting: a GPU, a network or a process that hangs would else hold its machine until somebody looks."""
+"""Ends a process that makes no progress, so that a hanging GPU, network or process does not hold a machine forever."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Ends the process with exit code 75 when :meth:`beat` was not called for too long.
+    """Ends the process with exit code 75 if :meth:`beat` is not called in time.
 
-    Nothing in Python can interrupt a call that hangs in a driver, so the process ends at once: the stacks of all
-    threads go to standard error, scratch files stay.
+    Python cannot interrupt a call that hangs in a driver, so the process ends at once. It writes the stacks of all
+    threads to standard error and leaves its scratch files.
 
     Args:
         minutes: the limit (``stall_minutes``).
@@ -43,7 +43,7 @@ class Watchdog:
         self._thread.join()
 
     def beat(self) -> None:
-        """Something was done."""
+        """Reports progress."""
         self._last = time.monotonic()
 
     def _watch(self) -> None:
@@ -54,8 +54,8 @@ class Watchdog:
     def _end(self) -> None:
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         log.error(
-            "nothing was done for %g minutes (stall_minutes): a GPU, the network or another process of this training "
-            "hangs, or a single step takes longer; the next attempt goes on from the last checkpoint",
+            "no progress for %g minutes (stall_minutes): a GPU, the network or another process of this training "
+            "hangs, or a single step takes longer; the next attempt resumes from the last checkpoint",
             self._minutes,
         )
         logging.shutdown()

@@ -1,1 +1,1 @@
-"""What bytes mean: ZESHEL files, BLINK format, mention and candidate tokens, sample worlds."""
+"""Reads and writes the data: ZESHEL files, BLINK's format, token tables, candidate sets, vectors."""

@@ -17,12 +17,12 @@ Rows = npt.NDArray[np.int64]
 
 
 def new_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """A memory-mapped ``.npy`` file whose room on the disk is taken at once.
+    """Creates a memory-mapped ``.npy`` file and reserves its space on the disk.
 
-    Without that a write into a page for which the disk has no room ends the process by SIGBUS, without a word.
+    Otherwise a write to a full disk would end the process with SIGBUS and no message.
 
     Raises:
-        OSError: the disk is too full for it.
+        OSError: the disk is too full.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
     with path.open("r+b") as file:
@@ -31,10 +31,10 @@ def new_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.me
 
 
 def release(array: npt.NDArray[Any]) -> None:
-    """Takes the pages of a memory-mapped array out of this process's memory; they are read again where needed.
+    """Drops the pages of a memory-mapped array from this process's memory. The next access reads them again.
 
-    What was written to them is not lost: it is the file's. Without this, a table that is filled from one end to the
-    other is resident memory as a whole in the end. An array that is not mapped stays as it is.
+    Written data is not lost: it belongs to the file. Without this call, a table that is filled from start to end is
+    completely resident at the end. Does nothing for an array that is not mapped.
     """
     pages = array.base
     if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
@@ -42,7 +42,7 @@ def release(array: npt.NDArray[Any]) -> None:
 
 
 def read_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
-    """The array in a ``.npy`` file, memory-mapped where it may be large. Nothing is unpickled.
+    """Reads a ``.npy`` file, memory-mapped if ``mapped``. Never unpickles.
 
     Raises:
         DataError: not an array, or one of Python objects.

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorldSummary:
-    """Mentions of one world in one split: written, found in the data set, and broken."""
+    """Mentions of one world in one split: written, in the data set, and broken."""
 
     mentions: int
     mentions_in_data_set: int
@@ -66,7 +66,7 @@ class ConvertMetrics(MetricsModel):
 
 @dataclass(frozen=True, slots=True)
 class BlinkMention:
-    """A mention in its context with its gold entity, as both files of a split tell it.
+    """A mention in its context with its gold entity, from both files of a split.
 
     Attributes:
         context_left: lower-cased tokens before the mention, separated by single spaces.
@@ -98,12 +98,12 @@ class World:
         self._documents = {document.document_id: (index, document) for index, document in enumerate(documents)}
 
     def check(self, mention: Mention, file: str) -> None:
-        """Whether the mention's documents exist and its span says its text; ``file`` is for messages.
+        """Checks that the mention's documents exist and that its span contains its text; ``file`` is for messages.
 
         The text is compared without case, as BLINK does.
 
         Raises:
-            DataError: they do not.
+            DataError: a document is missing, or the span is wrong.
         """
         error = partial(DataError, file=file, line=mention.line)
         for field in ("context_document_id", "label_document_id"):

@@ -15,7 +15,7 @@ from zeshel_tasks.data.tokens import CandidateForm, Tokens, TokenTable, write_ta
 from zeshel_tasks.data.zeshel import Document
 
 NO_CANDIDATE = -1
-"""Fills the row of a mention whose world has fewer entities than candidates were asked for."""
+"""Pads the row of a mention whose world has fewer than ``top_k`` entities."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class CandidateSets:
 
     Attributes:
         mentions: the mentions, in file order.
-        candidates: int32 [mentions, top_k], positions in the mention's world; :data:`NO_CANDIDATE` where there is none.
+        candidates: int32 [mentions, top_k], positions in the mention's world; :data:`NO_CANDIDATE` pads a row.
         gold_rank: int32 [mentions], column of the gold; -1 where it was not retrieved.
         tokens: by world, int32 [entities, max_cand_length].
     """

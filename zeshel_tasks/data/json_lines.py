@@ -15,7 +15,7 @@ from typing import Any
 
 from zeshel_tasks.errors import DataError
 
-# No page of any known data set comes near; without a bound, a file without line ends would fill the memory.
+# Far more than any page of a known data set. Without a bound, a file without line ends would fill the memory.
 MAX_LINE_BYTES = 256 * 2**20
 
 BadLine = Callable[[DataError], None]
@@ -23,14 +23,14 @@ BadLine = Callable[[DataError], None]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line of a file: a JSON object and where it stood."""
+    """One line of a file: a JSON object and its position."""
 
     values: dict[str, Any]
     file: str
     line: int
 
     def text(self, field: str) -> str:
-        """A field that must be a string that UTF-8 can hold.
+        """A string that UTF-8 can encode.
 
         Raises:
             DataError: missing, or anything else.
@@ -43,7 +43,7 @@ class Record:
         return value
 
     def name(self, field: str) -> str:
-        """A string that must not be empty.
+        """A non-empty string.
 
         Raises:
             DataError: missing, empty, or anything else.
@@ -76,7 +76,7 @@ class Record:
         return tuple(map(items.name, items.values))
 
     def index(self, field: str) -> int:
-        """A field that must be a non-negative integer.
+        """A non-negative integer.
 
         Raises:
             DataError: missing, negative, or anything else (``true`` and ``1.0`` too).
@@ -89,7 +89,7 @@ class Record:
         return value
 
     def error(self, problem: str, *, field: str | None = None, expected: object = None, got: object = ...) -> DataError:
-        """The error to raise about this line."""
+        """An error about this line."""
         return DataError(problem, file=self.file, line=self.line, field=field, expected=expected, got=got)
 
     def _value(self, field: str, expected: str) -> Any:
@@ -104,7 +104,7 @@ def read_records(path: Path, file: str, on_bad_line: BadLine | None = None) -> I
     Args:
         path: where the file is.
         file: its name in messages, as the user knows it (``mentions/train.json``).
-        on_bad_line: gets the error of a line that cannot be read, and reading goes on; without it, the error is raised.
+        on_bad_line: receives the error of an unreadable line, which is skipped; if None, the error is raised.
 
     Raises:
         DataError: no such file, an empty one, a byte order mark, or a bad line.
@@ -184,7 +184,7 @@ def _parse(raw: bytes, file: str, line: int) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON. Of a field that is there twice, Python would keep the last."""
+    """Builds an object. Refuses a duplicate field, of which Python would keep the last value."""
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]

@@ -19,7 +19,7 @@ from zeshel_tasks.data.tokens import Tokens, TokenTable, write_table
 
 @dataclass(frozen=True)
 class MentionTable:
-    """A split's mentions, in file order. What is text (ids, contexts) is in the split's files, read where it is needed.
+    """A split's mentions, in file order. Texts (ids, contexts) stay in the split's files.
 
     Attributes:
         contexts: int32 [mentions, max_context_length].

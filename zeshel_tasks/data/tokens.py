@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Tokens:
-    """Turns texts into ids by one tokenizer of the BERT family.
+    """Turns texts into ids with a tokenizer of the BERT family.
 
     Args:
         tokenizer: a ``transformers`` tokenizer with the markers in its vocabulary.
@@ -113,7 +113,7 @@ class Tokens:
         return hashlib.sha256(json.dumps([rules, markers, max_length, form], sort_keys=True).encode()).hexdigest()
 
     def _leading_ids(self, texts: Sequence[str], needed: int) -> list[list[int]]:
-        """At least the first ``needed`` ids of each text, or all of them; long pages are not tokenized whole."""
+        """At least the first ``needed`` ids of each text. Does not tokenize the rest of long pages."""
         heads = [" ".join(text.split(maxsplit=needed)[:needed]).lower() for text in texts]
         ids = self._ids(heads)
         for index, head in enumerate(heads):

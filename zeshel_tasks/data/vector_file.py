@@ -1,7 +1,7 @@
-"""Vectors in a ``.npy`` file: stored in the precision that was asked for, read block by block.
+"""Vectors in a ``.npy`` file, stored in the requested precision and read block by block.
 
-A block is read into a buffer, not mapped: mapped pages stay in the process's resident memory, so that a large world
-would look, to whatever limits the process, like a process that needs as much.
+A block is read into a buffer and not mapped. Mapped pages count as resident memory, so a memory limit would see a
+process that needs as much memory as its largest world.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class VectorFile:
     def blocks(self, size: int) -> Iterator[npt.NDArray[Any]]:
         """The rows in order, ``size`` at a time: [size, dimension], the last one shorter.
 
-        All blocks are the same memory: one is gone when the next is asked for.
+        All blocks share one buffer: the next block overwrites the previous one.
         """
         buffer = np.empty((min(size, self._rows), self.dimension), dtype=self.dtype)
         with self._path.open("rb", buffering=0) as file:
@@ -52,11 +52,11 @@ class VectorFile:
 
 
 def storable(vectors: npt.NDArray[np.float32], dtype: VectorDtype) -> npt.NDArray[Any]:
-    """The vectors in the precision in which they are stored.
+    """Converts vectors to the precision of the file.
 
     Raises:
-        ConfigError: a number is too large for it; it would become infinite, and its entity be found by every mention.
-        DataError: a number is infinite or not a number already.
+        ConfigError: a number is too large for ``dtype``: as infinity, every mention would retrieve its entity.
+        DataError: a number is infinite or not a number.
     """
     if not np.isfinite(vectors).all():
         raise DataError(

@@ -53,7 +53,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A span of a page that stands for an entity of the same world; ``line`` is where it was read, from 1."""
+    """A span of a page that refers to an entity of the same world; ``line`` is its line in the file, from 1."""
 
     mention_id: str
     context_document_id: str
@@ -68,12 +68,12 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSummary:
-    """What a data set holds.
+    """The content of a data set.
 
     Attributes:
         documents: world -> entities.
         mentions: split -> world -> readable mentions; only the splits that exist.
-        bad_mentions: split -> mention lines that cannot be read; ``convert`` decides what becomes of them.
+        bad_mentions: split -> unreadable mention lines; ``convert`` decides how to treat them.
     """
 
     documents: dict[str, int]
@@ -86,7 +86,7 @@ class Dataset:
 
     Args:
         root: the folder that holds ``documents/`` and ``mentions/``.
-        name: in messages, before the names of its files.
+        name: prefix of its files' names in messages.
 
     Attributes:
         worlds: names of the worlds, sorted.
@@ -105,7 +105,7 @@ class Dataset:
             )
 
     def splits(self) -> tuple[Split, ...]:
-        """The splits that exist; train, valid and test are always named, so that reading a missing one fails."""
+        """The splits that exist, and always train, valid and test, so that reading a missing one fails."""
         return tuple(s for s in MENTION_FILES if s in SPLITS or s in self.splits_with_a_file())
 
     def splits_with_a_file(self) -> tuple[Split, ...]:
@@ -136,8 +136,8 @@ class Dataset:
         """The mentions of a split, in file order.
 
         Args:
-            split: which one.
-            on_bad_line: gets the error of each bad line, which is then left out; without it, the error is raised.
+            split: the split.
+            on_bad_line: receives the error of each bad line, which is skipped; if None, the error is raised.
 
         Raises:
             DataError: no such file; a broken line, a missing or mistyped field, a ``mention_id`` that occurs twice,
@@ -178,7 +178,7 @@ class Dataset:
 
 
 def check_dataset(root: Path) -> DatasetSummary:
-    """Reads all of a data set and counts it, holding the ids of one file in memory.
+    """Reads a whole data set and counts documents and mentions. Holds the ids of one file in memory.
 
     A mention line that cannot be read is counted and logged, not raised: whether it stops the run is a setting
     of ``convert``, which reads it again.
@@ -219,7 +219,7 @@ class BadLines:
     """Counts bad lines and logs the first few.
 
     Args:
-        verb: what becomes of them, in the log (``left out``).
+        verb: how the log describes them (``left out``).
     """
 
     def __init__(self, verb: str) -> None:
@@ -228,7 +228,7 @@ class BadLines:
         self._verb = verb
 
     def __call__(self, error: DataError) -> None:
-        """Takes one more."""
+        """Counts one more."""
         self.count += 1
         self.first = self.first or error
         if self.count <= SHOWN_BAD_LINES:

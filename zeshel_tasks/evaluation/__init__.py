@@ -1,1 +1,1 @@
-"""Encoding, exact search, re-ranking, and the field's measures."""
+"""Encoding, exact search, re-ranking and metrics."""

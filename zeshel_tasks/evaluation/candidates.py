@@ -1,4 +1,4 @@
-"""The candidates of many mentions of one world: their contexts encoded, then searched for, many at once."""
+"""Retrieves the candidates of the mentions of one world: encodes contexts and searches for many at once."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def retrieve(
     accelerator: Accelerator,
     counted: Callable[[int], None],
 ) -> Iterator[Candidates]:
-    """Retrieves for the mentions ``rows``; only as many as are searched at once are in memory.
+    """Retrieves candidates for the mentions ``rows``. Holds only the mentions of one search in memory.
 
     Args:
         encoder: of mentions, in eval mode, on the accelerator's device.
         contexts: int32 [mentions, max_context_length].
-        rows: int64, the mentions; all of one world.
+        rows: int64, mentions of one world.
         vectors: of that world's entities.
-        k: candidates of a mention, or all there are.
+        k: candidates of a mention; fewer if the world has fewer entities.
         batch_size: mentions encoded at once.
         pad: id of [PAD].
         accelerator: device and precision.
-        counted: called with the number of mentions after each batch that is encoded, which takes the time.
+        counted: called after each encoded batch with its number of mentions.
     """
     size = search_size(accelerator.device).queries
     for start in range(0, len(rows), size):

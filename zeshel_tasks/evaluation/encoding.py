@@ -1,4 +1,4 @@
-"""Token tables to vectors, streamed: nothing but one batch is in memory."""
+"""Encodes token tables into vectors. Holds one batch in memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def encode_table(
         accelerator: device and precision.
         path: the file, ``dtype`` [rows, dimension].
         counted: called with the number of rows after each batch.
-        dtype: how the vectors are stored.
+        dtype: type of the stored vectors.
     """
     out = new_array(path, dtype, (len(table), encoder.dimension))
     for rows in _by_length(table, batch_size, pad):
@@ -58,7 +58,7 @@ def encode_table(
 
 
 def _by_length(table: TokenTable, batch_size: int, pad: int) -> Iterator[Rows]:
-    """Batches of rows of like length, from one stretch of the table after the other: little padding, near reads."""
+    """Batches of rows of similar length, to save padding. Sorts one stretch of the table at a time."""
     stretch = batch_size * _SORTED_BATCHES
     for start in range(0, len(table), stretch):
         lengths = used_lengths(table[start : start + stretch], pad)

@@ -31,10 +31,10 @@ def candidate_scores(
         max_seq_length: tokens of a pair.
         pad: id of [PAD].
         device: the model's.
-        chosen: bool [n, top_k], which candidates are scored; None scores all.
+        chosen: bool [n, top_k], the candidates to score; None scores all.
 
     Returns:
-        float [n, top_k]; minus infinity where there is no candidate, or one that is not chosen.
+        float [n, top_k]; minus infinity for a missing candidate and for one that is not chosen.
     """
     scored = sets.candidates[rows] != NO_CANDIDATE
     mention, column = np.nonzero(scored if chosen is None else scored & chosen)
@@ -49,7 +49,7 @@ def best_candidates(scores: npt.NDArray[np.float32]) -> tuple[Rows, npt.NDArray[
     """The best candidate of each mention and its probability among the candidates (softmax).
 
     Args:
-        scores: float32 [mentions, top_k]; minus infinity where there is no candidate, and at least one of each mention.
+        scores: float32 [mentions, top_k]; minus infinity for a missing candidate; each mention has at least one.
 
     Returns:
         Columns, int64 [mentions], the first of equal ones; probabilities, float32 [mentions].

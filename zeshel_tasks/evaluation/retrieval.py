@@ -1,4 +1,4 @@
-"""Exact top-k search by dot product over a file of vectors, in memory that grows with neither of them.
+"""Exact top-k search by dot product over a file of vectors, in constant memory.
 
 The file is read in blocks. A block's scores are one matrix product, of which the best are kept.
 
@@ -6,8 +6,8 @@ The order is defined: by score, highest first, then by position, lowest first. E
 all products have the same shape, a multiple of 64 columns. Otherwise a BLAS computes the last columns of a product with
 other kernels, which round differently: of two equal vectors, one would win by the last bit of its score.
 
-Vectors go to a GPU by plain copies: pinned, asynchronous ones would save less than a second of a whole ZESHEL (1 GB
-of float16), whose encoding takes hours.
+Vectors are copied to a GPU synchronously. Pinned, asynchronous copies would save less than a second for all of ZESHEL
+(1 GB of float16), whose encoding takes hours.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _COLUMNS = 64  # MKL's kernels for SSE2 need multiples of 16, those for AVX2 mul
 
 @dataclass(frozen=True)
 class SearchSize:
-    """How much is searched at once.
+    """Sizes of one search.
 
     Attributes:
-        queries: the most that :func:`top_k` should get; the file is read once for so many.
-        block_bytes: of a block of vectors as float32.
-        score_bytes: of the scores of all queries with a block.
+        queries: most queries for one call of :func:`top_k`, which reads the file once.
+        block_bytes: size of a block of vectors in float32.
+        score_bytes: size of the scores of all queries for one block.
     """
 
     queries: int
@@ -44,7 +44,7 @@ _GPU = SearchSize(8192, 256 * 2**20, 1024 * 2**20)
 
 
 def search_size(device: torch.device) -> SearchSize:
-    """What suits the device: on a CPU, products of that size reach its peak, and larger ones only need more memory."""
+    """The sizes for a device. On a CPU, products of this size reach its peak; larger ones only need more memory."""
     return _CPU if device.type == "cpu" else _GPU
 
 
@@ -56,8 +56,8 @@ def top_k(
     Args:
         queries: float32 [queries, dimension].
         vectors: float32 or float16 [vectors, dimension]; the products are computed in float32.
-        k: how many; fewer come back where there are fewer vectors.
-        size: how much at once; what suits the queries' device where not given.
+        k: results of a query; fewer if there are fewer vectors.
+        size: sizes of the search; by default those for the queries' device.
 
     Returns:
         Scores, float32, and positions, int64; both [queries, min(k, vectors)].
@@ -85,7 +85,7 @@ def top_k(
 
 
 def _best_of_block(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best scores and their columns. Which of equal ones ``topk`` takes is undefined: those rows are sorted."""
+    """The best scores and their columns. Sorts rows with a tie at the k-th place, which ``topk`` would break arbitrarily."""
     found, where = scores.topk(min(k + 1, scores.shape[1]))
     if found.shape[1] > k:
         tied = (found[:, k - 1] == found[:, k]).nonzero()[:, 0]
@@ -96,9 +96,9 @@ def _best_of_block(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Te
 
 
 def _keys(scores: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """One integer for a score and its position: the better the higher, and of equal scores the lower position.
+    """One integer for a score and its position: higher for a better score, then for a lower position.
 
-    A float's bits, read as an integer, rise with it, once those of negative ones are turned around.
+    The bits of a float, read as an integer, have the order of the floats after those of negative floats are inverted.
     """
     bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0
     return (_turned(bits).long() << 32) + (_LOW_32 - positions)

@@ -1,4 +1,4 @@
-"""Token ids on their way to a device: sequences of like length together, so that next to no padding is computed."""
+"""Batches of token ids on a device. Sequences of similar length are together, to avoid computing padding."""
 
 from __future__ import annotations
 

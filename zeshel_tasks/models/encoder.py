@@ -30,7 +30,7 @@ class Encoder(nn.Module):
         pull_from_layer: index of the layer whose output is used; -1 is the last.
         out_dim: output dimension of the linear layer, or None for none.
         pooling: what becomes of a layer's output; the pooler reads [CLS].
-        normalized: whether vectors have length 1, so that a dot product is a cosine.
+        normalized: True scales vectors to length 1, so that a dot product is a cosine.
 
     Raises:
         ConfigError: there is no such layer.

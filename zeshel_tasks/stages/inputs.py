@@ -1,4 +1,4 @@
-"""What several stages read from the artifacts before them."""
+"""Inputs that several stages read from earlier artifacts."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def split_worlds(job: Job, split: Split) -> list[str]:
 
 
 def world_documents(download: Artifact, world: str) -> Iterator[Document]:
-    """The entities of one world; only its file is fetched."""
+    """The entities of one world. Fetches only its file."""
     return Dataset(download.path(f"documents/{world}.json").parents[1]).documents(world)
 
 
 def world_size(download: Artifact, world: str) -> int:
-    """How many entities a world has."""
+    """Number of entities of a world."""
     return int(download.manifest.metrics["documents_by_world"][world])
 
 
@@ -74,7 +74,7 @@ def candidate_encodings(retrieved: Artifact, cache: Path) -> dict[str, Artifact 
 
 
 def has_tokens(encoded: Artifact, identity: str | None) -> bool:
-    """Whether the tokens of these candidate encodings have this :meth:`~zeshel_tasks.data.tokens.Tokens.identity`."""
+    """True if these candidate encodings have tokens of this :meth:`~zeshel_tasks.data.tokens.Tokens.identity`."""
     return identity is not None and encoded.manifest.metrics.get("tokens") == identity
 
 

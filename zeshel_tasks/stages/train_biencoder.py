@@ -1,4 +1,4 @@
-"""train-biencoder: two towers on in-batch negatives, the best epoch by validation kept."""
+"""train-biencoder: train the bi-encoder with in-batch negatives; keep the best epoch by validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""train-crossencoder: pick the gold among the retrieved candidates, the best epoch by validation kept."""
+"""train-crossencoder: train the cross-encoder on the retrieved candidates; keep the best epoch by validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both training stages do: prepare, train in one process for each GPU, keep the best epoch's model."""
+"""Shared by both training stages: prepare, train in one process for each GPU, keep the best epoch's model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints written beside the training: a thread writes and uploads them, training waits for the copy alone."""
+"""Writes and uploads checkpoints in a thread. Training waits only for the copy in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CheckpointWriter:
 
     @property
     def busy(self) -> bool:
-        """Whether a snapshot is on its way."""
+        """True while a snapshot is being written."""
         return self._running is not None and not self._running.done()
 
     def write(self, snapshot: Snapshot) -> None:

@@ -55,7 +55,7 @@ class Checkpoints:
     Args:
         store: where they are kept.
         folder: key prefix, without a trailing slash.
-        scratch: a local directory for files on their way.
+        scratch: a local directory for temporary files.
     """
 
     def __init__(self, store: Store, folder: str, scratch: Path) -> None:

@@ -1,4 +1,4 @@
-"""What each training process does: open the prepared tables, build the model, train."""
+"""Work of each training process: open the prepared tables, build the model, train."""
 
 from __future__ import annotations
 

@@ -60,11 +60,11 @@ class HardNegatives:
 
     @property
     def found(self) -> bool:
-        """Whether there are any yet."""
+        """True after the first round."""
         return bool((self.table != NO_NEGATIVE).any())
 
     def due(self, epoch: int) -> bool:
-        """Whether they are found anew before this epoch (from 0)."""
+        """True if new ones are to be found before this epoch (from 0)."""
         return bool(self._count) and epoch in self._epochs
 
     def tokens(self, rows: Rows) -> TokenTable:

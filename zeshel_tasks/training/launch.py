@@ -1,4 +1,4 @@
-"""One process for each GPU of the machine; a single one stays in this process."""
+"""Starts one process for each GPU of the machine. With one GPU or none, trains in this process."""
 
 from __future__ import annotations
 

@@ -278,7 +278,7 @@ class Trainer:
         self._resumed_at = now
 
     def _agreed(self, *mine: bool) -> list[bool]:
-        """For each flag, whether any process has raised it: all of them must stop, or save, at the same step."""
+        """For each flag, True if any process has raised it: all of them must stop, or save, at the same step."""
         if self._accelerator.num_processes == 1:
             return list(mine)
         flags = torch.tensor([float(flag) for flag in mine], device=self._accelerator.device)

@@ -1,4 +1,4 @@
-"""What a training loop asks of what it trains."""
+"""Interface between the training loop and the objective that it trains."""
 
 from __future__ import annotations
 

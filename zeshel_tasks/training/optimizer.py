@@ -1,4 +1,4 @@
-"""Which parameters are trained, how they are grouped, and the learning rate of each step."""
+"""Choice and grouping of the trained parameters, and the learning rate of each step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes of a data-parallel training exchange."""
+"""Communication between the processes of a data-parallel training."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Saver:
         return found.state, found.prepared
 
     def due(self) -> bool:
-        """Whether it is time to save. The first process knows; the others say no.
+        """True if it is time to save. The first process decides; the others return False.
 
         Raises:
             ConfigError, OSError: the last snapshot could not be stored, and none after it could be.
