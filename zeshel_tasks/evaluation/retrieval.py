@@ -85,7 +85,7 @@ def top_k(
 
 
 def _best_of_block(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best scores and their columns. Sorts rows with a tie at the k-th place, which ``topk`` would break arbitrarily."""
+    """The best scores and their columns. Sorts rows with a tie at the k-th place, which ``topk`` breaks arbitrarily."""
     found, where = scores.topk(min(k + 1, scores.shape[1]))
     if found.shape[1] > k:
         tied = (found[:, k - 1] == found[:, k]).nonzero()[:, 0]
