@@ -86,7 +86,7 @@ def with_password(address: str) -> str:
     return address.replace("://", f"://someone:{PASSWORD}@")
 
 
-def test_a_run_is_there_with_parameters_metrics_curves_and_addresses(
+def test_mlflow_run_has_parameters_metrics_curves_and_addresses(
     client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest
 ) -> None:
     assert main(["track", "--run", finished_run.address]) == EXIT_OK
@@ -106,7 +106,7 @@ def test_a_run_is_there_with_parameters_metrics_curves_and_addresses(
         assert run.data.tags[f"artifact.{name}"] == f"{finished_run.store.address}/{record.artifact}"
 
 
-def test_it_is_told_once_however_often_it_is_told(
+def test_repeated_updates_send_a_stage_once(
     client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest
 ) -> None:
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_it_is_told_once_however_often_it_is_told(
     assert len(client.search_model_versions(f"name = '{request.node.name}'")) == 1
 
 
-def test_a_stage_tells_of_those_before_it_that_could_not(
+def test_stage_sends_earlier_stages_that_mlflow_lacks(
     client: MlflowClient, own_run: Run, request: pytest.FixtureRequest
 ) -> None:
     """As after a night in which the server was down: the next stage makes up for it."""
@@ -125,9 +125,7 @@ def test_a_stage_tells_of_those_before_it_that_could_not(
     assert {name for name in NAMES if f"stage.{name}" in told} == set(NAMES)
 
 
-def test_a_run_that_came_to_no_end_is_finished_as_far_as_it_was_told(
-    client: MlflowClient, own_run: Run, request: pytest.FixtureRequest
-) -> None:
+def test_incomplete_run_is_marked_finished(client: MlflowClient, own_run: Run, request: pytest.FixtureRequest) -> None:
     """Nobody tells MLflow of a stage that failed, or of a promotion that was rejected."""
     for name in ("compare", "report", "promote"):
         own_run.store.delete(f"runs/{own_run.run_id}/stages/{name}.json")
@@ -137,7 +135,7 @@ def test_a_run_that_came_to_no_end_is_finished_as_far_as_it_was_told(
     assert (run.info.status, run.info.end_time) == ("FINISHED", tracking._milliseconds(last))
 
 
-def test_a_stage_that_was_done_again_is_shown_as_it_is_now(
+def test_repeated_stage_replaces_the_mlflow_run(
     client: MlflowClient, own_run: Run, small_recipe: Recipe, request: pytest.FixtureRequest
 ) -> None:
     """With other settings under the same run id: MLflow cannot forget parameters and steps."""
@@ -163,7 +161,7 @@ def test_a_stage_that_was_done_again_is_shown_as_it_is_now(
     assert only_run(client, request.node.name).info.run_id == now.info.run_id, "it is replaced once, not at each stage"
 
 
-def test_a_telling_that_broke_off_goes_on_and_doubles_nothing(
+def test_interrupted_update_resumes_without_duplicates(
     client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
@@ -175,7 +173,7 @@ def test_a_telling_that_broke_off_goes_on_and_doubles_nothing(
     assert len(client.get_metric_history(run_id, "download.work_seconds")) == 1
 
 
-def test_who_finds_its_mlflow_run_gone_tells_the_one_that_is_there(
+def test_update_continues_in_the_mlflow_run_that_was_kept(
     client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two evaluations that end side by side, both may have made one."""
@@ -195,7 +193,7 @@ def test_who_finds_its_mlflow_run_gone_tells_the_one_that_is_there(
     assert {name for name in NAMES if f"stage.{name}" in run.data.tags} == set(NAMES)
 
 
-def test_of_two_mlflow_runs_made_side_by_side_one_is_left_whole(
+def test_one_complete_mlflow_run_remains_of_two_concurrent_ones(
     client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create_run = MlflowClient.create_run
@@ -212,7 +210,7 @@ def test_of_two_mlflow_runs_made_side_by_side_one_is_left_whole(
     assert {name for name in NAMES if f"stage.{name}" in run.data.tags} == set(NAMES)
 
 
-def test_a_model_may_have_any_name_that_mlflow_takes(
+def test_model_may_have_any_name_that_mlflow_accepts(
     client: MlflowClient, finished_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = 'the team\'s "linker" %'
@@ -222,7 +220,7 @@ def test_a_model_may_have_any_name_that_mlflow_takes(
     assert client.get_model_version_by_alias(name, "champion").version == "1"
 
 
-def test_a_metric_of_a_world_with_a_long_name_keeps_its_end() -> None:
+def test_long_metric_name_keeps_its_end() -> None:
     worlds = [f"{'x' * 300}{last}{'y' * 300}" for last in "ab"]
     names = [tracking._metric_name(f"eval.recall.{world}.{at}") for world in worlds for at in (6, 64)]
     assert len(set(names)) == len(names)
@@ -231,7 +229,7 @@ def test_a_metric_of_a_world_with_a_long_name_keeps_its_end() -> None:
     assert tracking._metric_name("eval.recall.lego.64") == "eval.recall.lego.64"
 
 
-def test_a_password_in_the_address_is_never_printed(
+def test_password_in_the_address_is_never_printed(
     client: MlflowClient, mlflow_server: str, own_run: Run, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -243,7 +241,7 @@ def test_a_password_in_the_address_is_never_printed(
     assert PASSWORD not in caplog.text + "".join(capfd.readouterr())
 
 
-def test_an_error_that_quotes_the_address_is_told_without_its_password(
+def test_error_that_quotes_the_address_hides_its_password(
     finished_run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", with_password("http://127.0.0.1:1"))
@@ -258,7 +256,7 @@ def test_an_error_that_quotes_the_address_is_told_without_its_password(
     assert PASSWORD not in caplog.text
 
 
-def test_a_server_that_never_answers_is_asked_twice(
+def test_silent_server_gets_two_requests(
     finished_run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in tracking._PATIENCE:
@@ -267,10 +265,10 @@ def test_a_server_that_never_answers_is_asked_twice(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         tracking.tell_of_run(finished_run.address)
         assert connections_of(silent) == 2
-    assert "MLflow was not told" in caplog.text
+    assert "MLflow was not updated" in caplog.text
 
 
-def test_the_alias_is_at_the_champion_and_follows_a_roll_back(
+def test_alias_points_to_the_champion_and_follows_a_rollback(
     client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     store = LocalStore(tmp_path)
@@ -286,30 +284,30 @@ def test_the_alias_is_at_the_champion_and_follows_a_roll_back(
     assert version.source.endswith(f"/{champion('monday').crossencoder}")
 
 
-def test_a_server_that_is_down_is_a_warning_and_nothing_else(
+def test_unreachable_server_causes_only_a_warning(
     finished_run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{free_port()}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with caplog.at_level(logging.WARNING):
         tracking.tell_of_run(finished_run.address)
-    (warning,) = [line for line in caplog.messages if line.startswith("MLflow was not told")]
+    (warning,) = [line for line in caplog.messages if line.startswith("MLflow was not updated")]
     assert "127.0.0.1" in warning
     assert "secret" not in warning
     assert main(["track", "--run", finished_run.address]) == EXIT_TRY_AGAIN
 
 
-def test_an_error_of_any_library_is_a_warning_too(
+def test_error_of_any_library_causes_only_a_warning(
     finished_run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://nowhere")
     monkeypatch.setattr("zeshel_tasks.commands.tracking._finished", lambda _: 1 / 0)
     with caplog.at_level(logging.WARNING):
         tracking.tell_of_run(finished_run.address)
-    assert "MLflow was not told" in caplog.text
+    assert "MLflow was not updated" in caplog.text
 
 
-def test_without_an_address_nothing_is_told_and_mlflow_is_not_imported(finished_run: Run) -> None:
+def test_nothing_is_sent_and_mlflow_is_not_imported_without_an_address(finished_run: Run) -> None:
     code = f"""
 import sys
 from zeshel_tasks.commands.tracking import tell_of_champion, tell_of_run
@@ -320,7 +318,7 @@ assert not [name for name in sys.modules if name.split(".")[0] == "mlflow"]
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_track_by_hand_says_what_is_missing(
+def test_track_command_names_what_is_missing(
     finished_run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -328,7 +326,7 @@ def test_track_by_hand_says_what_is_missing(
     assert "MLFLOW_TRACKING_URI: expected the address of an MLflow server" in capsys.readouterr().out
 
 
-def test_an_address_without_mlflow_says_what_to_install(
+def test_address_without_mlflow_names_the_package_to_install(
     finished_run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")

@@ -1,12 +1,12 @@
-"""MLflow, where a tracking address is set: what a run did, and which model is the champion.
+"""Records runs and the champion in MLflow, if a tracking address is set.
 
-A stage that has done its work tells MLflow of every stage of its run that MLflow has not heard of: what could not be
-told at one stage's end, since the server was down, is told at the next one's. ``zeshel track`` does the same by hand.
-The store is the truth, and no stage fails because of MLflow.
+A stage that has finished its work sends MLflow every finished stage of its run that MLflow does not know yet. If the
+server was down at the end of one stage, the next stage sends its data. ``zeshel track`` does the same by hand. The
+store is the source of truth, and no stage fails because of MLflow.
 
-What MLflow shows of a run is what the store has of it now. Parameters and steps cannot be taken back, so where a stage
-was done again, the MLflow run is deleted and another one told from the start. MLflow is told of what has finished, and
-by nobody of what failed, was rejected or was never begun: to MLflow, a run is FINISHED as far as it was told.
+MLflow shows the present state of a run in the store. MLflow cannot remove parameters and steps, so if a stage was
+repeated, its MLflow run is deleted and replaced by a new one. MLflow learns only about finished stages, not about those
+that failed, were rejected or did not start. Its runs are always marked FINISHED.
 """
 
 from __future__ import annotations
@@ -43,36 +43,36 @@ MODEL = "ZESHEL_MLFLOW_MODEL"
 DEFAULT_NAME = "zeshel"
 ALIAS = "champion"
 KEY = "zeshel.key"
-"""Tag of an MLflow run: tells our run, as a hash, since addresses have characters that no search takes."""
+"""Tag that identifies our run, as a hash, because MLflow's search rejects some characters of addresses."""
 
 _LAST_STAGE = "promote"
-# A stage holds a GPU while it tells MLflow. MLflow's own settings wait for many minutes for a silent server; with these
-# the first request that stays without an answer costs 16 seconds, and is the last.
+# A stage holds a GPU while it updates MLflow. By default, MLflow waits many minutes for a silent server. With these
+# settings, the first unanswered request fails after 16 seconds and ends the update.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "8", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-# MLflow prints the address of a run that has ended, with the password that is in it.
+# At the end of a run, MLflow prints its address, including a password in it.
 _PRINTS_NO_ADDRESS = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-_TURNS = 5  # each is lost to another process that has told the whole run meanwhile
-# MLflow's own bounds.
+_TURNS = 5  # an attempt fails if another process has replaced the MLflow run meanwhile
+# MLflow's limits.
 _METRICS_A_BATCH, _PARAMS_A_BATCH = 1000, 100
 _METRIC_CHARACTERS, _PARAM_CHARACTERS = 250, 6000
 
 
 def tell_of_run(run_address: str) -> None:
-    """Tells MLflow of the finished stages of a run, if an address is set; what goes wrong is a warning."""
+    """Send the finished stages of a run to MLflow, if an address is set. Failures are logged as warnings."""
     _told(lambda: track_run(run_address))
 
 
 def tell_of_champion(store_address: str) -> None:
-    """Tells MLflow who the champion is, if an address is set; what goes wrong is a warning."""
+    """Send the champion to MLflow, if an address is set. Failures are logged as warnings."""
     _told(lambda: _Tracking(_client()).champion(open_store(store_address)))
 
 
 def track_run(run_address: str) -> None:
-    """Tells MLflow of the finished stages of a run, and of the champion where the run came to promoting.
+    """Send the finished stages of a run to MLflow, and the champion if the run has finished ``promote``.
 
     Raises:
         ConfigError: no address is set, MLflow is not installed, or the run has no finished stage.
-        StoreUnavailable: MLflow does not answer, or refuses.
+        StoreUnavailable: MLflow does not answer or rejects a request.
     """
     run = open_run(run_address)
     with _refusals_named():
@@ -81,14 +81,14 @@ def track_run(run_address: str) -> None:
 
 @dataclass(frozen=True)
 class _Stage:
-    """A stage of a run that has finished."""
+    """A finished stage of a run."""
 
     name: str
     record: RunRecord
     manifest: Manifest
 
     def tags_of_its_making(self, run: Run) -> dict[str, str]:
-        """What tells this artifact from another one that the stage had before, or has later."""
+        """Tags that distinguish this artifact from earlier and later ones of the stage."""
         address = _address(run.store, self.record.artifact)
         return {f"artifact.{self.name}": address, f"made.{self.name}": self.manifest.finished_at}
 
@@ -98,7 +98,7 @@ class _Stage:
 
     @property
     def tag_of_all(self) -> tuple[str, str]:
-        """MLflow has heard all of it."""
+        """The tag that is set after MLflow has received everything about the stage."""
         return f"stage.{self.name}", self.manifest.fingerprint
 
 
@@ -109,18 +109,20 @@ class _Tracking:
         self._client = client
 
     def run(self, run: Run) -> None:
-        """All stages of ``run`` that MLflow has not heard of."""
+        """Send the stages of ``run`` that MLflow does not know, and the champion after the last stage."""
         for _ in range(_TURNS):
             stages = self._turn(run)
             if stages is not None:
                 break
         else:
-            raise StoreUnavailable(f"{run.address}: its MLflow run was replaced {_TURNS} times while it was told")
+            raise StoreUnavailable(
+                f"{run.address}: other processes replaced its MLflow run {_TURNS} times during the update"
+            )
         if any(stage.name == _LAST_STAGE for stage in stages):
             self.champion(run.store)
 
     def _turn(self, run: Run) -> list[_Stage] | None:
-        """The stages that MLflow has heard of now; None where another process has replaced the MLflow run."""
+        """Return the stages that MLflow now knows, or None if another process has replaced the MLflow run."""
         from mlflow.exceptions import RestException
 
         run_id, tags, stages = self._run_to_tell(run)
@@ -142,17 +144,17 @@ class _Tracking:
         return stages
 
     def _run_to_tell(self, run: Run) -> tuple[str, dict[str, str], list[_Stage]]:
-        """The MLflow run, its tags, and the run's stages. One that shows what the run no longer has is replaced."""
+        """Return the MLflow run, its tags, and the run's stages. Replace an MLflow run that shows outdated results."""
         known = self._only_run(run)
         tags = {} if known is None else self._tags(known)
-        stages = _finished(run)  # after the tags: what others told of was in the store by then
+        stages = _finished(run)  # read after the tags: what other processes sent was in the store by then
         if not stages:
             raise ConfigError(f"--run: expected a run with finished stages, got none at {run.address}")
         making = [item for stage in stages for item in stage.tags_of_its_making(run).items()]
         if known is not None and all(tags.get(key, value) == value for key, value in making):
             return known, tags, stages
         if known is not None:
-            log.info("MLflow: run %s shows what was done again since: it is deleted, and told anew", known)
+            log.info("MLflow: run %s shows a stage that was repeated since; replacing the MLflow run", known)
             self._client.delete_run(known)
         made = self._new_run(run, min(stage.manifest.started_at for stage in stages))
         return made, self._tags(made), stages
@@ -161,7 +163,7 @@ class _Tracking:
         return dict(self._client.get_run(run_id).data.tags)
 
     def champion(self, store: Store) -> None:
-        """The alias is at the version that is the store's champion; one that is not registered yet is."""
+        """Point the alias to the version of the store's champion, and register that version if it is missing."""
         champion = read_champions(store).champion
         if champion is None:
             return
@@ -178,7 +180,7 @@ class _Tracking:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        # Not by the model's name: no search takes every name that a model may have.
+        # Do not search by the model's name: the search rejects some valid names.
         found = self._client.search_model_versions(f"tags.crossencoder = '{champion.crossencoder}'")
         return next((version for version in found if version.name == name), None)
 
@@ -196,7 +198,7 @@ class _Tracking:
         )
 
     def _new_run(self, run: Run, started_at: str) -> str:
-        """A new MLflow run for ``run``, or that of another process that has made one meanwhile."""
+        """Create an MLflow run for ``run``, or return the one that another process has created meanwhile."""
         tags = {KEY: _key(run), "zeshel.run": without_secrets(run.address)}
         made = self._client.create_run(
             self._experiment(), start_time=_milliseconds(started_at), run_name=run.run_id, tags=tags
@@ -204,10 +206,10 @@ class _Tracking:
         return self._only_run(run) or str(made.info.run_id)
 
     def _only_run(self, run: Run) -> str | None:
-        """The MLflow run that stands for ``run``, if any.
+        """Return the MLflow run of ``run``, if any.
 
-        Evaluations that end side by side may each make one: all take the same for the right one and delete the others.
-        Who was telling one of these finds it gone, and tells the right one.
+        Evaluations that end at the same time may each create one. All processes keep the same MLflow run and delete the
+        others. A process whose MLflow run was deleted starts again with the one that was kept.
         """
         found = self._client.search_runs([self._experiment()], f"tags.`{KEY}` = '{_key(run)}'")
         run_ids = sorted(each.info.run_id for each in found)
@@ -242,7 +244,7 @@ class _Tracking:
         metrics = [Metric(_metric_name(key), value, ended, step) for key, step, value in points]
         metrics.append(Metric(f"{name}.work_seconds", manifest.wall_seconds, ended, 0))
         making = [*stage.tags_of_its_making(run).items(), stage.tag_of_its_reuse]
-        # First: where this breaks off, it is known of which artifact there may be numbers.
+        # First, so that after a failure the tags say which artifact the recorded numbers may belong to.
         self._client.log_batch(run_id, tags=[RunTag(*tag) for tag in making])
         for start in range(0, len(params), _PARAMS_A_BATCH):
             self._client.log_batch(run_id, params=params[start : start + _PARAMS_A_BATCH])
@@ -253,7 +255,7 @@ class _Tracking:
 
 def _client() -> MlflowClient:
     if not os.environ.get(ADDRESS):
-        raise ConfigError(f"{ADDRESS}: expected the address of an MLflow server; it is not set")
+        raise ConfigError(f"{ADDRESS}: expected the address of an MLflow server, got nothing")
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
     os.environ.update(_PRINTS_NO_ADDRESS)
@@ -273,16 +275,16 @@ def _told(tell: Callable[[], None]) -> None:
         with _refusals_named():
             tell()
     except ZeshelError as error:
-        log.warning("MLflow was not told, which changes nothing else: %s", error)
-    except Exception as error:  # of whatever library: the stage is done, and is not to end red for a note about it
-        # No traceback: it would show the address, in the words of whatever library.
+        log.warning("MLflow was not updated; nothing else is affected: %s", error)
+    except Exception as error:  # of any library: the stage has finished and must not fail because of MLflow
+        # No traceback, because any library in it may show the address.
         problem = f"{type(error).__name__}: {_without_secrets(error)}"
-        log.warning("MLflow was not told, which changes nothing else: %s", problem)
+        log.warning("MLflow was not updated; nothing else is affected: %s", problem)
 
 
 @contextmanager
 def _refusals_named() -> Iterator[None]:
-    """MLflow's errors as ours; of a server that is down they have a page of text."""
+    """Convert MLflow's errors, which fill a page if the server is down, to one line."""
     try:
         yield
     except ZeshelError:
@@ -294,7 +296,7 @@ def _refusals_named() -> Iterator[None]:
 
 
 def _without_secrets(error: Exception) -> str:
-    """The first line of an error's message. Its library may quote the address, or a part of it."""
+    """Return the first line of an error's message, without secrets of the address that the library may quote."""
     text = (str(error).splitlines() or [type(error).__name__])[0]
     for secret in sorted(secrets_of(os.environ[ADDRESS]), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
@@ -302,13 +304,13 @@ def _without_secrets(error: Exception) -> str:
 
 
 def _finished(run: Run) -> list[_Stage]:
-    """The finished stages, without those whose inputs were done again since: they are not this run's results now."""
+    """Return the finished stages, except those whose inputs were repeated since: their results are outdated."""
     found: dict[str, _Stage] = {}
     outdated: set[str] = set()
     for stage, split in RECIPE:
         name = stage.name_for(split)
         record = run.record(name)
-        # One that a cleanup has in hand is not waited for: it is told at the next stage's end.
+        # Do not wait for an artifact that a cleanup is checking: the next stage sends it.
         manifest = None if record is None else read_manifest_now(run.store, record.artifact)
         if record is None or manifest is None:
             continue
@@ -329,12 +331,12 @@ def _address(store: Store, folder: str) -> str:
 
 
 def _as_uri(address: str) -> str:
-    """MLflow takes no local path for a model that lies outside of its own folders."""
+    """MLflow rejects the local path of a model outside of its own folders."""
     return address if "://" in address else f"zeshel:{Path(address).absolute()}"
 
 
 def _numbers(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The numbers in nested metrics: ``eval-biencoder-test.recall.micro.64``."""
+    """Flatten the numbers in nested metrics: ``eval-biencoder-test.recall.micro.64``."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _numbers(f"{prefix}.{key}", value)
@@ -355,9 +357,9 @@ def _curve(run: Run, stage: _Stage) -> Iterator[tuple[str, int, float]]:
 
 
 def _metric_name(name: str) -> str:
-    """Names of worlds may have characters that MLflow does not take, and be too long for it.
+    """Replace characters that MLflow rejects, and shorten long names, which may come from names of worlds.
 
-    A long one loses its middle: its end says which number it is (``recall.64``), and a hash which world.
+    A long name loses its middle. Its end identifies the metric (``recall.64``), and a hash identifies the world.
     """
     plain = re.sub(r"[^\w\-. /]", "_", name)
     if len(plain) <= _METRIC_CHARACTERS:
