@@ -46,25 +46,25 @@ def test_airflow_is_healthy(deployment: Deployment) -> None:
     }  # fmt: skip
 
 
-def test_it_runs_under_an_account_of_its_own(deployment: Deployment) -> None:
+def test_airflow_runs_under_its_own_account(deployment: Deployment) -> None:
     assert airflow_account(deployment) not in ("", "default")
 
 
 @pytest.mark.parametrize(("verb", "resource"), NEEDED)
-def test_it_may_do_what_it_must(deployment: Deployment, verb: str, resource: str) -> None:
+def test_airflow_has_the_permissions_that_it_needs(deployment: Deployment, verb: str, resource: str) -> None:
     assert may(deployment, airflow_account(deployment), verb, resource)
 
 
 @pytest.mark.parametrize(("verb", "resource"), FORBIDDEN)
-def test_it_may_do_nothing_else(deployment: Deployment, verb: str, resource: str) -> None:
+def test_airflow_has_no_other_permissions(deployment: Deployment, verb: str, resource: str) -> None:
     assert not may(deployment, airflow_account(deployment), verb, resource)
 
 
 @pytest.mark.parametrize("other", ["default", "kube-system"])
-def test_other_namespaces_are_closed_to_it(deployment: Deployment, other: str) -> None:
+def test_airflow_has_no_permissions_in_other_namespaces(deployment: Deployment, other: str) -> None:
     assert not may(deployment, airflow_account(deployment), "get", "pods", f"--namespace={other}")
     assert not may(deployment, airflow_account(deployment), "create", "pods", f"--namespace={other}")
 
 
-def test_the_stages_account_may_do_nothing(deployment: Deployment) -> None:
+def test_stages_account_has_no_permissions(deployment: Deployment) -> None:
     assert not any(may(deployment, "zeshel-stage", verb, resource) for verb, resource in [*NEEDED, *FORBIDDEN])

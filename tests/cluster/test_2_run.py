@@ -62,7 +62,7 @@ def test_every_stage_is_a_pod_and_succeeds(first_run: DagRun, pods: PodWatch) ->
     assert all(pod.deleted for pod in pods.of_run(first_run.name)), "successful pods are removed"
 
 
-def test_the_three_evaluations_ran_at_the_same_time(first_run: DagRun, pods: PodWatch) -> None:
+def test_three_evaluations_run_in_parallel(first_run: DagRun, pods: PodWatch) -> None:
     evals = [pod for pod in pods.of_run(first_run.name) if pod.stage.startswith("eval-biencoder")]
     for pod in evals:
         print(f"{pod.stage}: {pod.started} to {pod.ended}")
@@ -71,14 +71,14 @@ def test_the_three_evaluations_ran_at_the_same_time(first_run: DagRun, pods: Pod
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_its_artifact_is_committed_in_s3(first_run: DagRun, deployment: Deployment, stage: str) -> None:
+def test_artifact_of_each_stage_is_committed_in_s3(first_run: DagRun, deployment: Deployment, stage: str) -> None:
     record = first_run.record(stage)
     assert record["reused"] is False
     key = f"test/{record['artifact']}/manifest.json"
     assert deployment.s3.head_object(Bucket=BUCKET, Key=key)["ContentLength"] > 100
 
 
-def test_the_report_is_in_the_runs_folder(first_run: DagRun, deployment: Deployment) -> None:
+def test_report_is_in_the_runs_folder(first_run: DagRun, deployment: Deployment) -> None:
     page = deployment.s3.get_object(Bucket=BUCKET, Key=f"test/runs/{first_run.name}/report/index.html")["Body"].read()
     assert b"<html" in page
 
@@ -90,17 +90,17 @@ def test_metrics_are_in_xcom(first_run: DagRun) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_its_log_in_airflow_shows_the_stages_own_lines(first_run: DagRun, stage: str) -> None:
+def test_airflows_log_shows_the_lines_of_the_stage(first_run: DagRun, stage: str) -> None:
     assert re.search(rf"committed {stage} [0-9a-f]{{12}}", first_run.log_text(stage)), first_run.log_text(stage)
 
 
 @pytest.mark.parametrize("stage", ["train-biencoder", "train-crossencoder"])
-def test_progress_is_shown_while_it_trains(first_run: DagRun, stage: str) -> None:
+def test_log_shows_progress_during_training(first_run: DagRun, stage: str) -> None:
     steps = re.findall(r"step (\d+)/(\d+).*loss", first_run.log_text(stage))
     assert len(steps) > 1, first_run.log_text(stage)
 
 
-def test_nothing_is_done_twice_and_no_pod_is_made_when_nothing_has_changed(
+def test_unchanged_run_reuses_everything_without_pods(
     first_run: DagRun, deployment: Deployment, pods: PodWatch
 ) -> None:
     seconds = stopwatch()
@@ -149,16 +149,14 @@ def training_pod(merged_run: DagRun) -> str:
     return str(merged_run.running_pod("train-biencoder", says="step ")["metadata"]["name"])
 
 
-def test_nothing_is_root_or_writes_to_the_root_file_system_or_has_a_token(
-    deployment: Deployment, training_pod: str
-) -> None:
+def test_pods_are_not_root_and_have_no_writable_root_or_token(deployment: Deployment, training_pod: str) -> None:
     assert look_from_inside(deployment, training_pod) == {
         "user": 50000, "writable": ["/scratch", "/dev/shm"], "token": False, "capabilities": 0,
         "no_new_privileges": "1", "seccomp": "2",
     }  # fmt: skip
 
 
-def test_mlflows_client_works_in_a_pod(first_run: DagRun, deployment: Deployment, training_pod: str) -> None:
+def test_mlflow_client_works_in_a_pod(first_run: DagRun, deployment: Deployment, training_pod: str) -> None:
     """Nothing but its scratch can be written there; a server would be an address instead of a folder."""
     mlflow = ("MLFLOW_TRACKING_URI=file:///scratch/mlruns", "MLFLOW_ALLOW_FILE_STORE=true")
     command = ("zeshel", "track", f"--run=s3://{BUCKET}/test/runs/{first_run.name}")
@@ -167,7 +165,7 @@ def test_mlflows_client_works_in_a_pod(first_run: DagRun, deployment: Deployment
     assert told.strip().endswith(first_run.name)
 
 
-def test_a_teams_own_worlds_are_trained_and_tested_on_beside_the_others(merged_run: DagRun, first_run: DagRun) -> None:
+def test_additional_worlds_are_trained_and_evaluated(merged_run: DagRun, first_run: DagRun) -> None:
     tasks = merged_run.succeed().tasks()
     assert {name: task.state for name, task in tasks.items()} == dict.fromkeys(tasks, "success")
     assert "quill" in merged_run.metrics("eval-crossencoder-test")["worlds"]

@@ -9,9 +9,7 @@ from tests.cluster.pod_watch import PodWatch
 DOWNSTREAM = ("train-biencoder", "eval-biencoder-test", "train-crossencoder", "eval-crossencoder-test")
 
 
-def test_a_deleted_stage_pod_is_tried_again_and_the_figures_are_the_same(
-    first_run: DagRun, deployment: Deployment
-) -> None:
+def test_deleted_pod_is_retried_with_the_same_results(first_run: DagRun, deployment: Deployment) -> None:
     deployment.forget("train-biencoder")
     run = deployment.trigger("pod-deleted")
     pod = run.running_pod("train-biencoder", says="step ")
@@ -26,7 +24,7 @@ def test_a_deleted_stage_pod_is_tried_again_and_the_figures_are_the_same(
     print("\nsecond try:", *resumed, sep="\n  ")
 
 
-def test_a_killed_airflow_takes_the_run_up_again(first_run: DagRun, deployment: Deployment, pods: PodWatch) -> None:
+def test_killed_airflow_resumes_the_run(first_run: DagRun, deployment: Deployment, pods: PodWatch) -> None:
     deployment.forget("train-biencoder", "train-crossencoder")
     run = deployment.trigger("airflow-killed")
     run.running_pod("train-biencoder", says="step ")
@@ -42,7 +40,7 @@ def test_a_killed_airflow_takes_the_run_up_again(first_run: DagRun, deployment: 
     assert deployment.namespace.pods(run=run.name) == [], "no pod is left behind"
 
 
-def test_a_run_that_is_given_up_leaves_no_pod(first_run: DagRun, deployment: Deployment) -> None:
+def test_run_marked_as_failed_leaves_no_pod(first_run: DagRun, deployment: Deployment) -> None:
     deployment.forget("train-biencoder")
     run = deployment.trigger("given-up")
     run.running_pod("train-biencoder", says="step ")

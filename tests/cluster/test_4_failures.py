@@ -9,20 +9,20 @@ from tests.cluster.kubectl import eventually
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 
 
-def test_a_value_that_the_form_would_refuse_starts_no_run(deployment: Deployment) -> None:
+def test_value_that_the_form_rejects_starts_no_run(deployment: Deployment) -> None:
     with pytest.raises(AirflowRefused) as refused:
         deployment.trigger("refused", train_biencoder__num_train_epochs=-1)
     assert refused.value.status == 400
 
 
-def test_bad_configuration_is_red_at_once(first_run: DagRun, deployment: Deployment) -> None:
+def test_bad_configuration_fails_without_retry(first_run: DagRun, deployment: Deployment) -> None:
     deployment.forget("train-biencoder")
     run = deployment.trigger("no-such-gpu", device="cuda:3")
     assert run.wait() == "failed"
     assert_red_at_once(run, "train-biencoder", "bad configuration (exit code 2), not retried", "cuda:3")
 
 
-def test_bad_data_is_red_at_once(first_run: DagRun, deployment: Deployment) -> None:
+def test_bad_data_fails_without_retry(first_run: DagRun, deployment: Deployment) -> None:
     deployment.s3.upload_fileobj(BytesIO(b"this is no archive"), BUCKET, "test/inputs/broken.tar.bz2")
     run = deployment.trigger("broken-archive", download__source=f"s3://{BUCKET}/test/inputs/broken.tar.bz2")
     assert run.wait() == "failed"
@@ -39,7 +39,7 @@ def assert_red_at_once(run: DagRun, task_id: str, *words: str) -> None:
         assert part in errors, errors
 
 
-def test_out_of_memory_is_said_in_words(first_run: DagRun, deployment: Deployment) -> None:
+def test_out_of_memory_is_named_in_the_log(first_run: DagRun, deployment: Deployment) -> None:
     run = deployment.trigger("too-little-memory", memory="96Mi", seed=7)
     wait_for_retry(run, "train-biencoder")
     text = run.log_text("train-biencoder", 1)
@@ -47,7 +47,7 @@ def test_out_of_memory_is_said_in_words(first_run: DagRun, deployment: Deploymen
     assert "out of memory: the container needed more than its limit of 96Mi" in text, text
 
 
-def test_an_image_that_cannot_be_pulled_is_said_in_words(first_run: DagRun, deployment: Deployment) -> None:
+def test_image_that_cannot_be_pulled_is_named_in_the_log(first_run: DagRun, deployment: Deployment) -> None:
     deployment.forget("download")  # what is done needs no pod, and no image
     run = deployment.trigger("no-such-image", image="localhost/no-such-image:1")
     wait_for_retry(run, "download")
