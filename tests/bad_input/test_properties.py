@@ -21,7 +21,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.bad_input.builders import archive_of, data_set_files, empty_member
-from zeshel_tasks.cli import _parser, _recipe, _with_underscores
+from zeshel_tasks.cli import _parser
+from zeshel_tasks.commands.settings_flags import recipe_of, with_underscores
 from zeshel_tasks.config import SPLITS, STAGE_CONFIGS, ConvertConfig, Recipe
 from zeshel_tasks.data.blink_format import BlinkMention, convert_split, read_blink_mentions
 from zeshel_tasks.data.json_lines import read_records
@@ -270,10 +271,10 @@ switches = st.tuples(addresses | words, words).map(lambda pair: f"--{pair[0]}={p
 def test_any_command_line_is_a_recipe_or_refused(command: str, arguments: list[str]) -> None:
     with read_or_refused():
         try:
-            options = _parser().parse_args(_with_underscores([command, "--run", "x", *arguments]))
+            options = _parser().parse_args(with_underscores([command, "--run", "x", *arguments]))
         except SystemExit as told:  # --help, --version
             code, options = told.code, None
-        assert code == 0 if options is None else isinstance(_recipe(options), Recipe)
+        assert code == 0 if options is None else isinstance(recipe_of(options), Recipe)
 
 
 # Opening a model takes a hundred times as long as reading a line.
