@@ -6,7 +6,7 @@ import psutil
 from zeshel_tasks.data.arrays import new_array, read_array, release
 
 
-def test_what_was_written_is_there_after_its_pages_were_released(tmp_path: Path) -> None:
+def test_released_pages_keep_their_data(tmp_path: Path) -> None:
     array = new_array(tmp_path / "a.npy", np.int32, (1000, 7))
     array[:] = np.arange(7000).reshape(1000, 7)
     release(array)

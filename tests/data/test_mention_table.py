@@ -33,7 +33,7 @@ def jsonl(data_set: DataSetFiles) -> Path:
     return data_set.root / "out" / "train.jsonl"
 
 
-def test_columns_say_what_the_files_say(jsonl: Path, tokens: Tokens, tmp_path: Path) -> None:
+def test_columns_match_the_files(jsonl: Path, tokens: Tokens, tmp_path: Path) -> None:
     table = tokenize_mentions(jsonl, tokens, 16, tmp_path / "table")
     mentions = list(read_blink_mentions(jsonl))
     assert len(table) == len(mentions) == 4
@@ -47,7 +47,7 @@ def test_columns_say_what_the_files_say(jsonl: Path, tokens: Tokens, tmp_path: P
     assert {world: rows.tolist() for world, rows in table.rows_of_world().items()} == {"aster": [1, 3], "brine": [0, 2]}
 
 
-def test_nothing_of_a_loaded_table_is_in_memory_but_its_names(jsonl: Path, tokens: Tokens, tmp_path: Path) -> None:
+def test_loaded_table_keeps_only_names_in_memory(jsonl: Path, tokens: Tokens, tmp_path: Path) -> None:
     tokenize_mentions(jsonl, tokens, 16, tmp_path / "table")
     table = MentionTable.load(tmp_path / "table")
     for column in (table.contexts, table.world, table.label, table.category):

@@ -72,6 +72,6 @@ def test_a_vocabulary_without_markers_is_refused_by_name(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("given_rows", [2, 4])
-def test_a_table_with_another_number_of_rows_than_announced_is_an_error(tmp_path: Path, given_rows: int) -> None:
+def test_wrong_number_of_rows_is_an_error(tmp_path: Path, given_rows: int) -> None:
     with pytest.raises(ValueError, match="3"):
         write_table(tmp_path / "t.npy", 3, 8, range(given_rows), lambda batch: np.zeros((len(batch), 8), np.int32))

@@ -32,7 +32,7 @@ def test_other_arrays_are_refused(array: np.ndarray, tmp_path: Path) -> None:
         VectorFile(tmp_path / "v.npy")
 
 
-def test_a_file_that_shrinks_is_an_error_and_no_bus_error(tmp_path: Path) -> None:
+def test_shrinking_file_is_a_data_error_instead_of_a_bus_error(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     np.save(path, VECTORS)
     file = VectorFile(path)
@@ -48,7 +48,7 @@ def test_vectors_are_stored_as_asked(dtype: str) -> None:
     np.testing.assert_allclose(stored, VECTORS / 3, rtol=1e-3)
 
 
-def test_numbers_too_large_for_float16_are_refused_by_the_name_of_the_setting() -> None:
+def test_numbers_too_large_for_float16_are_refused_with_the_setting() -> None:
     assert np.isfinite(storable(np.array([[65_504.0]], dtype=np.float32), "float16")).all()
     for number in (65_505.0, -70_000.0, 1e30):
         with pytest.raises(ConfigError, match=r"^vector_dtype: .*got float16, which ends at 65,504: use float32"):
@@ -58,6 +58,6 @@ def test_numbers_too_large_for_float16_are_refused_by_the_name_of_the_setting() 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_vectors_that_are_no_numbers_are_refused(number: float, dtype: str) -> None:
+def test_vectors_must_be_finite(number: float, dtype: str) -> None:
     with pytest.raises(DataError, match="vectors that are not numbers"):
         storable(np.array([[1, number]], dtype=np.float32), dtype)  # type: ignore[arg-type]

@@ -114,7 +114,7 @@ def test_the_summary_counts_documents_and_mentions_by_world(data_set: DataSetFil
     assert summary.bad_mentions == {"train": 0, "valid": 0, "test": 0}
 
 
-def test_the_golden_data_set_is_in_order(golden: Path) -> None:
+def test_golden_data_set_is_valid(golden: Path) -> None:
     summary = check_dataset(golden / "raw")
     assert set(summary.documents.values()) == {80}
     assert {split: sum(worlds.values()) for split, worlds in summary.mentions.items()} == {
@@ -138,7 +138,7 @@ def test_the_golden_data_set_is_in_order(golden: Path) -> None:
     ],
     ids=["cut", "deep", "digits", "list", "empty", "spaces", "bytes"],
 )
-def test_a_line_that_is_no_object_is_refused_with_file_and_line(
+def test_line_without_an_object_is_refused_with_file_and_line(
     data_set: DataSetFiles, file: str, bad_line: bytes, problem: str
 ) -> None:
     root = data_set.write()

@@ -82,7 +82,7 @@ def test_equal_vectors_are_in_file_order_within_a_block_across_blocks_and_at_the
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_an_equal_vector_has_the_same_score_wherever_it_is(threads: int, tmp_path: Path) -> None:
+def test_equal_vectors_have_equal_scores_at_every_position(threads: int, tmp_path: Path) -> None:
     vectors = np.tile(np.random.default_rng(1).normal(size=768).astype(np.float32), (1003, 1))
     queries, before = torch.randn(5, 768), torch.get_num_threads()
     try:
@@ -96,7 +96,7 @@ def test_an_equal_vector_has_the_same_score_wherever_it_is(threads: int, tmp_pat
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_vectors_that_get_better_or_worse_all_along_are_found(order: int, tmp_path: Path) -> None:
+def test_rising_and_falling_scores_are_found(order: int, tmp_path: Path) -> None:
     """Where they get better, every block replaces all that was found before."""
     vectors = np.arange(4000, dtype=np.float32)[::order, None]
     queries = torch.tensor([[1.0], [-2.0]])
@@ -104,14 +104,14 @@ def test_vectors_that_get_better_or_worse_all_along_are_found(order: int, tmp_pa
     np.testing.assert_array_equal(positions.numpy(), expected(queries, vectors, 64))
 
 
-def test_a_world_smaller_than_k_gives_all_it_has(tmp_path: Path) -> None:
+def test_world_smaller_than_k_returns_all_entities(tmp_path: Path) -> None:
     scores, positions = top_k(torch.eye(3), stored(tmp_path / "v.npy", np.eye(3, dtype=np.float32)), 64)
     assert positions.shape == scores.shape == (3, 3)
     assert positions.tolist() == [[0, 1, 2], [1, 0, 2], [2, 0, 1]]
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), 3e38])
-def test_scores_that_are_no_numbers_are_an_error(broken: float, tmp_path: Path) -> None:
+def test_scores_must_be_finite(broken: float, tmp_path: Path) -> None:
     queries = torch.full((2, DIMENSION), broken)
     file = stored(tmp_path / "v.npy", np.ones((100, DIMENSION), dtype=np.float32))
     with pytest.raises(DataError, match="a score of retrieval is not a number"):

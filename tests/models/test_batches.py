@@ -47,7 +47,7 @@ def test_a_batch_has_no_mask_where_it_has_no_padding(monkeypatch: pytest.MonkeyP
     assert places.tolist() == [2, 0, 1, 3]
 
 
-def test_what_is_encoded_in_parts_comes_back_in_order(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_of_parts_are_returned_in_order(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder(load_bert(golden / "bert")).eval()
     ids = table([3, 12, 1, 7, 7, 2])
     with torch.inference_mode():

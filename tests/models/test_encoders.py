@@ -76,7 +76,7 @@ def test_pulling_from_a_layer_gives_that_layers_output_and_leaves_those_above_un
     assert frozen == {"1"}
 
 
-def test_a_layer_that_is_not_there_is_refused(golden: Path) -> None:
+def test_missing_layer_is_refused(golden: Path) -> None:
     with pytest.raises(ConfigError, match="pull_from_layer: expected -3 to 2 for a model of 2 layers, got 3"):
         Encoder(load_bert(golden / "bert"), pull_from_layer=3)
 
