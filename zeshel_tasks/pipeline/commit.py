@@ -59,7 +59,7 @@ def work_and_commit(work: Work, job: Job, config: dict[str, Any]) -> Manifest:
 
 
 def _commit_patiently(attempt: Attempt, facts: dict[str, Any]) -> Manifest:
-    """Commits, and waits for a store that does not answer: hours of work hang on this minute."""
+    """Commits, and waits for a store that does not answer, so that hours of work are not lost."""
     for seconds in COMMIT_PAUSES:
         try:
             return attempt.commit(facts)

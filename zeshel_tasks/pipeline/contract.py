@@ -79,13 +79,13 @@ def identities(inputs: Mapping[str, Artifact]) -> dict[str, str]:
 
 
 def derived_artifact(job: Job, stage: str, config: dict[str, Any], inputs: dict[str, str], work: Work) -> Artifact:
-    """An artifact of its own within a stage: made once, found again by later stages and attempts.
+    """Returns an intermediate artifact, which later stages and attempts reuse.
 
     Args:
-        job: the stage's job; its device and inputs are handed on.
+        job: the job of the stage; the work gets its device and inputs.
         stage: folder name under ``artifacts/``.
-        config: what decides the content, besides ``inputs``.
-        inputs: identities of what it is made from.
+        config: decides the content, together with ``inputs``.
+        inputs: identities of everything it is made from.
         work: makes it.
     """
     return _within(job, Target(stage, None, config, inputs), job.recipe, job.inputs, config, work)
@@ -112,7 +112,7 @@ def artifact_of_others(
 def _within(
     job: Job, target: Target, recipe: Recipe, inputs: Mapping[str, Artifact], config: dict[str, Any], work: Work
 ) -> Artifact:
-    """An artifact that a stage makes or reuses on its way, and uses."""
+    """Makes or reuses an intermediate artifact, and records that the stage uses it."""
 
     def make() -> Manifest:
         scratch = Path(tempfile.mkdtemp(prefix=f"{target.stage}-", dir=job.scratch))
@@ -153,7 +153,7 @@ def _made_or_reused(
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A directory for the stage's files on their way; ``ZESHEL_SCRATCH`` says where (a pod's scratch volume)."""
+    """A temporary directory; ``ZESHEL_SCRATCH`` is its parent (the scratch volume of a pod)."""
     parent = os.environ.get("ZESHEL_SCRATCH")
     if parent and not Path(parent).is_dir():
         raise ConfigError(f"ZESHEL_SCRATCH: expected a directory, got {parent!r}")

@@ -1,4 +1,4 @@
-"""What the work of a stage is given."""
+"""The job of a stage: everything that its work needs."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Job:
         target: the artifact to make.
         scratch: local directory, removed when the stage ends.
         look_outside: returns the current identities of what the stage reads besides ``inputs``.
-        device: what it computed on, for the manifest.
-        attempt: takes the files that the stage leaves.
+        device: the device it computed on, for the manifest.
+        attempt: collects the files of the artifact.
         seen_outside: the identities that ``look_outside`` returned when the job began.
-        peak_memory_mb: the highest that is known so far.
-        peak_gpu_memory_mb: of the processes that worked for it, if others did.
-        uses: folders of the artifacts that it made or reused on its way.
+        peak_memory_mb: the highest peak so far.
+        peak_gpu_memory_mb: the peak of child processes, if they did the work.
+        uses: folders of the intermediate artifacts that it made or reused.
         after_commit: called once the artifact is committed.
     """
 
@@ -90,7 +90,7 @@ class Job:
         return self.target.folder
 
     def note_peak_memory(self) -> None:
-        """Keeps this process's peak, before something else within the stage measures anew."""
+        """Saves the peak memory of this process before a part of the stage resets the measurement."""
         self.peak_memory_mb = max(self.peak_memory_mb, machine.peak_memory_mb())
 
     def check_outside(self) -> None:

@@ -1,4 +1,4 @@
-"""The artifacts that a stage reads: the run's own, each made from the others as they are now."""
+"""Reads the inputs of a step and checks that they were made from one another."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ log = logging.getLogger(__name__)
 
 
 def read_inputs(run: Run, names: Iterable[str], optional_names: Iterable[str], cache: Path) -> dict[str, Artifact]:
-    """The artifacts of a run's stages, by name.
+    """Returns the artifacts of a run's steps, by name.
 
     Args:
-        run: whose they are.
+        run: the run that made or reused them.
         names: the steps that must have finished.
         optional_names: the steps whose artifacts are read if the run has them and they were made from the others.
-        cache: for their files.
+        cache: local directory for their files.
 
     Raises:
-        ConfigError: one is missing, or was made from another artifact than the run has now: what comes before it was
-            done again, and it was not.
+        ConfigError: an artifact is missing, or it was made from an earlier artifact than the run has now, because a
+            step before it was repeated and it was not.
     """
     inputs = {name: run.artifact(name, cache) for name in names}
     manifests = {name: artifact.manifest for name, artifact in inputs.items()}
@@ -46,7 +46,7 @@ def read_inputs(run: Run, names: Iterable[str], optional_names: Iterable[str], c
 
 
 def outdated_inputs(manifest: Manifest, now: Mapping[str, Manifest]) -> Iterator[tuple[str, str, str]]:
-    """Those stages that an artifact was made from at another state: name, fingerprint then, fingerprint now."""
+    """Yields the inputs that have changed since the artifact was made: name, fingerprint then, fingerprint now."""
     for source, was in manifest.inputs.items():
         if source in now and was != now[source].fingerprint:
             yield source, was, now[source].fingerprint
