@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from tests.champion.test_champions import champion, put_models
-from tests.finished import NAMES, manifest_of
+from tests.finished import NAMES, copy_of, manifest_of
 from tests.silent_server import connections_of
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
@@ -28,7 +27,7 @@ from zeshel_tasks.demo.local_airflow.configuration import free_port
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
-from zeshel_tasks.store import LocalStore, Run, open_run
+from zeshel_tasks.store import LocalStore, Run
 
 START_SECONDS = 180
 PASSWORD = "s3cr3t-of-mlflow"
@@ -78,8 +77,7 @@ def only_run(client: MlflowClient, name: str) -> MlflowRun:
 @pytest.fixture
 def own_run(finished_run: Run, tmp_path: Path) -> Run:
     """A copy of the finished run that a test may change."""
-    shutil.copytree(finished_run.store.address, tmp_path / "store")
-    return open_run(f"{tmp_path}/store/runs/{finished_run.run_id}")
+    return copy_of(finished_run, tmp_path)
 
 
 def with_password(address: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.finished import NAMES, STEPS, manifest_of, record_of
+from tests.finished import NAMES, STEPS, copy_of, manifest_of, record_of
 from zeshel_tasks.champion import gate
 from zeshel_tasks.champion.champions import KEY, Champions, read_champions
 from zeshel_tasks.champion.comparison import compare_accuracy
@@ -54,24 +54,48 @@ def compared(**worlds: tuple[int, int]) -> dict[str, Any]:
     ],
     ids=["better", "worse", "tie", "chance", "a-world-drops", "a-world-drops-little", "first"],
 )
-def test_the_gate(measured: dict[str, Any], promoted: bool, reason: str) -> None:
+def test_gate_decides(measured: dict[str, Any], promoted: bool, reason: str) -> None:
     decision = decide(ComparisonMetrics.model_validate(measured), PromoteConfig())
     assert (decision.promoted, decision.reason.startswith(reason)) == (promoted, True), decision.reason
     assert {name: decision.dump()[name] for name in measured} == measured
 
 
 @pytest.mark.parametrize(("margin", "promoted"), [(0.05, True), (0.07, False)])
-def test_the_margin(margin: float, promoted: bool) -> None:
+def test_gate_asks_for_the_margin(margin: float, promoted: bool) -> None:
     measured = ComparisonMetrics.model_validate(compared(elves=(90, 20), orcs=(80, 30)))
     assert decide(measured, PromoteConfig(margin=margin)).promoted is promoted
 
 
-@pytest.fixture
-def store_of_its_own(small_recipe: Recipe, tmp_path: Path) -> Run:
-    """A run whose model is the first champion of a new store."""
-    run = open_run(str(tmp_path / "store" / "runs" / "first"))
-    run_pipeline(run.address, small_recipe)
+@pytest.fixture(scope="module")
+def stocked_run(finished_run: Run, small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The finished run in a store that also has the artifacts of two other recipes, which no run uses yet.
+
+    A run of one of these recipes has only to compare, report and promote.
+    """
+    run = copy_of(finished_run, tmp_path_factory.mktemp("stocked"))
+    aside = f"{run.store.address}/runs/aside"
+    for recipe in (another_seed(small_recipe), other_mentions(small_recipe)):
+        for stage, split in STEPS[: NAMES.index("compare")]:
+            run_stage(stage, aside, recipe, split)
+    for key in list(run.store.keys("runs/aside/")):
+        run.store.delete(key)
     return run
+
+
+@pytest.fixture
+def first_run(stocked_run: Run, tmp_path: Path) -> Run:
+    """The run of the first champion, in a store of the test's own."""
+    return copy_of(stocked_run, tmp_path)
+
+
+def sibling(run: Run, name: str) -> Run:
+    """Another run in the same store."""
+    return open_run(f"{run.store.address}/runs/{name}")
+
+
+def other_mentions(recipe: Recipe) -> Recipe:
+    """Takes other mentions of each world."""
+    return recipe.model_copy(update={"convert": recipe.convert.model_copy(update={"subset_seed": 9})})
 
 
 def another_seed(recipe: Recipe) -> Recipe:
@@ -82,8 +106,11 @@ def another_seed(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changed)
 
 
-def test_a_teams_weeks(store_of_its_own: Run, small_recipe: Recipe, caplog: pytest.LogCaptureFixture) -> None:
-    first, store = store_of_its_own, store_of_its_own.store
+def test_team_retrains_week_after_week(
+    finished_run: Run, small_recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = copy_of(finished_run, tmp_path)
+    store = first.store
     assert manifest_of(first, "compare").metrics["champion"] is None
     assert manifest_of(first, "promote").metrics["reason"] == "there was no champion"
     champion = read_champions(store).champion
@@ -91,13 +118,13 @@ def test_a_teams_weeks(store_of_its_own: Run, small_recipe: Recipe, caplog: pyte
     assert (champion.run, champion.crossencoder) == ("first", record_of(first, "train-crossencoder").artifact)
 
     # Nothing is new: all of it is reused, the promotion too.
-    again = open_run(first.address.replace("first", "second"))
+    again = sibling(first, "second")
     run_pipeline(again.address, small_recipe)
     assert [record_of(again, name).reused for name in NAMES] == [True] * len(NAMES)
     assert read_champions(store).champion == champion
 
     # Another model: compared on the same mentions, and the champion is not evaluated anew.
-    other = open_run(first.address.replace("first", "third"))
+    other = sibling(first, "third")
     with caplog.at_level(logging.INFO, logger="zeshel_tasks"):
         run_pipeline(other.address, another_seed(small_recipe))
     measured = manifest_of(other, "compare").metrics
@@ -117,10 +144,10 @@ def test_a_teams_weeks(store_of_its_own: Run, small_recipe: Recipe, caplog: pyte
     assert now.run == ("third" if decision["promoted"] else "first")
 
 
-def test_a_champion_is_evaluated_on_new_test_mentions(store_of_its_own: Run, small_recipe: Recipe) -> None:
-    fewer = small_recipe.model_copy(update={"convert": small_recipe.convert.model_copy(update={"subset_seed": 9})})
-    run = open_run(store_of_its_own.address.replace("first", "other-mentions"))
-    run_pipeline(run.address, fewer)
+def test_champion_is_evaluated_on_new_test_mentions(first_run: Run, small_recipe: Recipe) -> None:
+    recipe = other_mentions(small_recipe)
+    run = sibling(first_run, "other-mentions")
+    run_pipeline(run.address, recipe)
     overall = manifest_of(run, "compare").metrics["overall"]
     new = manifest_of(run, "eval-crossencoder-test").metrics
     assert overall["mentions"] == new["mentions"]
@@ -138,18 +165,18 @@ def forced(monkeypatch: pytest.MonkeyPatch, promoted: bool) -> None:
     monkeypatch.setattr(gate, "decide", decide)
 
 
-def test_a_model_that_was_taken_back_is_not_promoted_again(
-    store_of_its_own: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+def test_model_that_was_rolled_back_is_not_promoted_again(
+    first_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forced(monkeypatch, promoted=True)
-    better = open_run(store_of_its_own.address.replace("first", "better"))
+    better = sibling(first_run, "better")
     run_pipeline(better.address, another_seed(small_recipe))
     store = better.store
     assert read_champions(store).champion is not None
     assert [found.run for found in read_champions(store).earlier] == ["first"]
     read_champions(store).roll_back("odd links")
 
-    again = open_run(store_of_its_own.address.replace("first", "again"))
+    again = sibling(first_run, "again")
     run_pipeline(again.address, another_seed(small_recipe))
     decision = manifest_of(again, "promote").metrics
     assert decision["promoted"] is False
@@ -159,11 +186,11 @@ def test_a_model_that_was_taken_back_is_not_promoted_again(
     assert champion.run == "first"
 
 
-def test_an_attempt_that_died_after_the_swap_is_gone_on_with(
-    store_of_its_own: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+def test_retry_completes_an_attempt_that_died_after_the_swap(
+    first_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forced(monkeypatch, promoted=True)
-    better = open_run(store_of_its_own.address.replace("first", "better"))
+    better = sibling(first_run, "better")
     recipe = another_seed(small_recipe)
     run_pipeline(better.address, recipe)
     decided = manifest_of(better, "promote")
@@ -175,11 +202,11 @@ def test_an_attempt_that_died_after_the_swap_is_gone_on_with(
     assert [found.run for found in read_champions(better.store).earlier] == ["first"]
 
 
-def test_another_champion_than_was_compared_with_is_left_alone(
-    store_of_its_own: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+def test_champion_that_was_not_compared_with_is_left_alone(
+    first_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forced(monkeypatch, promoted=True)
-    run = open_run(store_of_its_own.address.replace("first", "late"))
+    run = sibling(first_run, "late")
     recipe = another_seed(small_recipe)
     for stage, split in STEPS[:-1]:
         run_stage(stage, run.address, recipe, split)
@@ -203,9 +230,9 @@ def test_another_champion_than_was_compared_with_is_left_alone(
     assert read_champions(run.store).champion == rival
 
 
-def test_a_champion_whose_file_was_deleted_is_promoted_again(store_of_its_own: Run, small_recipe: Recipe) -> None:
+def test_champion_whose_file_was_deleted_is_promoted_again(first_run: Run, small_recipe: Recipe) -> None:
     """The decision is found again, but it is no longer so."""
-    run, store = store_of_its_own, store_of_its_own.store
+    run, store = first_run, first_run.store
     before = read_champions(store).champion
     store.delete(KEY)
     run_stage(STAGES["compare"], run.address, small_recipe)
@@ -221,9 +248,9 @@ def test_a_champion_whose_file_was_deleted_is_promoted_again(store_of_its_own: R
     assert again.promoted_at == promoted_at
 
 
-def test_a_model_that_was_not_evaluated_is_not_promoted(store_of_its_own: Run, small_recipe: Recipe) -> None:
+def test_model_that_was_not_evaluated_is_not_promoted(first_run: Run, small_recipe: Recipe) -> None:
     """The training was done again, by hand, and what follows it was not."""
-    run = open_run(store_of_its_own.address.replace("first", "by-hand"))
+    run = sibling(first_run, "by-hand")
     for stage, split in STEPS[:-1]:
         run_stage(stage, run.address, small_recipe, split)
     trained = small_recipe.train_crossencoder.model_copy(update={"seed": 7})
@@ -234,16 +261,16 @@ def test_a_model_that_was_not_evaluated_is_not_promoted(store_of_its_own: Run, s
         run_stage(STAGES["promote"], run.address, small_recipe)
 
 
-def test_the_champion_is_evaluated_as_this_run_is_and_on_this_machine(
-    store_of_its_own: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+def test_champion_is_evaluated_with_the_settings_of_the_run_on_this_machine(
+    first_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What changes results is as in the run's evaluation; device and batch size are the machine's."""
-    run = open_run(store_of_its_own.address.replace("first", "elsewhere"))
-    fewer = small_recipe.model_copy(update={"convert": small_recipe.convert.model_copy(update={"subset_seed": 9})})
+    run = sibling(first_run, "elsewhere")
+    recipe = other_mentions(small_recipe)
     for stage, split in STEPS[: NAMES.index("compare")]:
-        run_stage(stage, run.address, fewer, split)
-    batches = {name: getattr(fewer, name).model_copy(update={"eval_batch_size": 3}) for name in ("eval_biencoder",)}
-    run_stage(STAGES["compare"], run.address, fewer.model_copy(update=batches))
+        run_stage(stage, run.address, recipe, split)
+    batches = {name: getattr(recipe, name).model_copy(update={"eval_batch_size": 3}) for name in ("eval_biencoder",)}
+    run_stage(STAGES["compare"], run.address, recipe.model_copy(update=batches))
     (ours, champions) = (
         [
             m
@@ -252,7 +279,7 @@ def test_the_champion_is_evaluated_as_this_run_is_and_on_this_machine(
         ]
         for trained in (
             record_of(run, "train-biencoder").fingerprint,
-            record_of(store_of_its_own, "train-biencoder").fingerprint,
+            record_of(first_run, "train-biencoder").fingerprint,
         )
     )
     assert ours[0].config["eval_batch_size"] != 3
@@ -266,11 +293,11 @@ def all_manifests(run: Run, stage: str) -> list[Manifest]:
     return [manifest for manifest in found if manifest is not None]
 
 
-def test_a_champion_whose_model_is_gone_says_what_can_be_done(store_of_its_own: Run, small_recipe: Recipe) -> None:
-    run = open_run(store_of_its_own.address.replace("first", "after"))
+def test_missing_champion_model_is_an_error_that_says_what_to_do(first_run: Run, small_recipe: Recipe) -> None:
+    run = sibling(first_run, "after")
     for stage, split in STEPS[: NAMES.index("compare")]:
         run_stage(stage, run.address, another_seed(small_recipe), split)
-    folder = record_of(store_of_its_own, "train-crossencoder").artifact
+    folder = record_of(first_run, "train-crossencoder").artifact
     run.store.delete(f"{folder}/manifest.json")
     with pytest.raises(ConfigError, match=r"is gone: put it back, .* or delete the file to begin without a champion"):
         run_stage(STAGES["compare"], run.address, another_seed(small_recipe))
