@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.fork_server import fork_server
 from zeshel_tasks.config import EncoderConfig, Recipe
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import tokenize_pairs
@@ -20,6 +21,12 @@ from zeshel_tasks.stages import train_biencoder, train_crossencoder
 from zeshel_tasks.stages.inputs import candidate_sets, tokenize_worlds
 from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.training.fit import BuildObjective, Fit
+
+
+@pytest.fixture(autouse=True)
+def _one_fork_server() -> None:
+    """Trainings in processes of their own find torch imported, whoever starts the server."""
+    fork_server()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Trainings in processes of their own, which die (by SIGKILL, with no last word) or hang at a chosen moment."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tests.fork_server import fork_server
 from zeshel_tasks.store import LocalStore
 from zeshel_tasks.training import loop
 from zeshel_tasks.training.fit import Fit, fit
@@ -30,8 +30,8 @@ class Mishap:
 
     Attributes:
         moment: of :data:`MOMENTS`.
-        count: at the how manieth such moment, from 1.
-        before: rather than after it.
+        count: the number of the moment, from 1.
+        before: it strikes before the moment rather than after it.
         rank: only the process of this rank, where there are several.
         hangs: instead of dying.
     """
@@ -43,27 +43,29 @@ class Mishap:
     hangs: bool = False
 
 
-def start(task: Fit, mishap: Mishap | None = None, processes: int = 1) -> BaseProcess:
-    """A process that trains, with ``processes`` processes of its own where it is more than one."""
-    # Forked from a server that has imported torch, but never computed with it.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "zeshel_tasks.stages.train_biencoder", "zeshel_tasks.stages.inputs"])
-    target = partial(_train_in, processes) if processes > 1 else _train
-    process = context.Process(target=target, args=(task, mishap))
+def start(task: Fit, mishap: Mishap | None = None) -> BaseProcess:
+    """Starts a process that trains."""
+    process = fork_server().Process(target=_train, args=(task, mishap))
     process.start()
     return process
 
 
-def train(task: Fit, mishap: Mishap | None = None, processes: int = 1) -> int:
+def train(task: Fit, mishap: Mishap | None = None) -> int:
     """Trains in a process of its own; returns its exit code, -9 where it died."""
-    process = start(task, mishap, processes)
+    process = start(task, mishap)
     process.join(300)
     assert process.exitcode is not None, "hangs"
     return process.exitcode
 
 
-def _train_in(processes: int, task: Fit, mishap: Mishap | None) -> None:
-    run_in_processes(partial(_train, mishap=mishap), task, processes, task.out)
+def train_in_two_processes(task: Fit, mishap: Mishap | None = None) -> None:
+    """Trains in two processes, as a stage does on a machine with two GPUs.
+
+    Raises:
+        TryAgain: a process was killed.
+        ProcessRaisedException: a process crashed, since it lost the other one.
+    """
+    run_in_processes(partial(_train, mishap=mishap), task, 2, task.out)
 
 
 def _train(task: Fit, mishap: Mishap | None) -> None:

@@ -39,7 +39,7 @@ def _witnessed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_whatever_the_order_nothing_is_torn(
+def test_no_interleaving_damages_the_store(
     tmp_path: Path, fault: Fault, situation: Callable[[Situation], None]
 ) -> None:
     orders = set()
@@ -68,7 +68,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_each_safeguard_is_missed_when_it_is_not_there(
+def test_store_is_damaged_without_any_one_safeguard(
     tmp_path: Path, broken: Callable[[], AbstractContextManager[object]]
 ) -> None:
     with broken():
