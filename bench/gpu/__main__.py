@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +33,9 @@ _AS_IT_IS = ""
 Results = dict[tuple[rows.Row, str], rows.Result]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Checks, measures and prints; returns the exit code."""
-    options = _options()
+    options = _options(arguments)
     device = chosen_device(options.device)
     for line in (*machine_facts(device), *gpu_facts(device), commit_facts()):
         print(line, flush=True)
@@ -152,7 +152,7 @@ def _setup(options: argparse.Namespace, device: torch.device, scratch: Path) -> 
     return Setup(shape, scratch / "model", scratch, device, **sizes)
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5, help="of each row, about")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -167,7 +167,7 @@ def _options() -> argparse.Namespace:
     for name, default in (*vars(shape).items(), *setup.items()):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--scratch", type=Path, help="a directory with room for the model; the system's own without")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

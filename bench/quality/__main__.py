@@ -13,7 +13,7 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -40,9 +40,9 @@ _TIMED_MENTIONS = 160
 _RECALL_AT = (1, 8, 64)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes the tables."""
-    options = _options()
+    options = _options(arguments)
     with tempfile.TemporaryDirectory(prefix="quality-", dir=options.scratch) as scratch:
         folder = Path(scratch)
         tokens = Tokens(load_tokenizer(options.model, lowercase=True))
@@ -151,7 +151,7 @@ def _facts(options: argparse.Namespace, sample: Sample) -> Iterator[str]:
     yield f"accuracy: {options.accuracy_mentions} mentions of each world, {options.candidates} candidates"
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="archive or folder in ZESHEL's format")
     parser.add_argument("--model", type=Path, required=True, help="directory of a pretrained BERT")
@@ -167,7 +167,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--candidates", type=int, default=16, help="of the cross-encoder")
     parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
     parser.add_argument("--out", type=Path, help="a file for the tables")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,18 @@ Why the package has no approximate index: docs/recipe.md has what this showed.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from bench.own_process import in_own_process
+from bench.scale import rows
 
 Row = dict[str, Any]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dimensions", type=int, nargs="+", default=[384, 1024])
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--mentions", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--index_entities", type=int, default=100_000, help="0 leaves the indexes out")
     parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="scale-", dir=options.scratch) as folder:
         scratch = Path(folder)
         _print("exact search", _searches(options, scratch))
@@ -46,37 +46,35 @@ def _searches(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
     for dimension in options.dimensions:
         first: Row | None = None
         for entities in options.entities:
-            row = _measured("search", scratch, dimension=dimension, entities=entities, queries=options.queries)
+            row = _measured(rows.search, scratch, dimension=dimension, entities=entities, queries=options.queries)
             first = first or row
             linear = first["s per 1,000 queries"] * entities / first["entities"]
             yield row | {"time / linear": row["s per 1,000 queries"] / linear}
 
 
 def _mentions(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
-    return (_measured("mentions", scratch, mentions=count) for count in options.mentions)
+    return (_measured(rows.mentions, scratch, mentions=count) for count in options.mentions)
 
 
 def _indexes(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
     for dimension in options.dimensions:
         facts = {"dimension": dimension, "entities": options.index_entities, "queries": options.queries}
-        found = _measured("indexes", scratch, **facts)
+        found = _measured(rows.indexes, scratch, **facts)
         if "missing" in found:
             print(f"\n{found['missing']}", flush=True)
             return
         yield from found["rows"]
 
 
-def _measured(what: str, scratch: Path, **facts: int) -> Row:
-    """What a new process measures: see ``rows.py``. Its files are gone before the next one starts."""
+def _measured(measure: Callable[..., Row], scratch: Path, **facts: int) -> Row:
+    """Measures in a new process. Its files are gone before the next one starts."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        command = [sys.executable, "-m", "bench.scale.rows", what, folder, json.dumps(facts)]
-        row: Row = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-    return row
+        return in_own_process(measure, Path(folder), **facts)
 
 
-def _print(title: str, rows: Iterator[Row]) -> None:
+def _print(title: str, lines: Iterator[Row]) -> None:
     """A table, a line as soon as it is measured."""
-    for number, row in enumerate(rows):
+    for number, row in enumerate(lines):
         if number == 0:
             print(f"\n{title}\n" + "  ".join(f"{name:>{_width(name)}}" for name in row))
         print("  ".join(f"{_shown(value):>{_width(name)}}" for name, value in row.items()), flush=True)

@@ -1,6 +1,4 @@
-"""What one process of ``bench.scale`` measures, printed as JSON: a row, or the rows of all indexes.
-
-    python -m bench.scale.rows search|mentions|indexes SCRATCH '{"entities": 10000, ...}'
+"""What one process of ``bench.scale`` measures: a row, or the rows of all indexes.
 
 Vectors are made, not learned: points of 64 dimensions, turned into as many as asked for, since the vectors of a BERT
 have fewer degrees of freedom than numbers. A query is such a point near an entity's. Among plain noise every index
@@ -9,8 +7,6 @@ would look worse than it is.
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -159,9 +155,3 @@ def measured(work: Callable[[], object]) -> tuple[float, float]:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started, peak_memory_mb() - idle
-
-
-if __name__ == "__main__":
-    _, what, scratch, facts = sys.argv
-    measures: dict[str, Callable[..., Row]] = {"search": search, "mentions": mentions, "indexes": indexes}
-    print(json.dumps(measures[what](Path(scratch), **json.loads(facts))))

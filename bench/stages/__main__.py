@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.data_folder import data_folder
 from bench.facts import chosen_device, commit_facts, data_facts, machine_facts
+from bench.own_process import in_own_process
 from bench.stages.inputs import Inputs
-from bench.stages.measure import Measurement, Side, in_own_process, make_inputs, measure
+from bench.stages.measure import Measurement, Side, make_inputs, measure
 from bench.stages.stage_list import STAGES
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.recipe import build_recipe
@@ -69,9 +70,9 @@ class Row:
         )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and prints."""
-    options = _options()
+    options = _options(arguments)
     recipe = _recipe(options)
     for line in _facts(options, recipe):
         print(line, flush=True)
@@ -85,7 +86,7 @@ def main() -> None:
         print(line)
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="archive or folder in ZESHEL's format")
     parser.add_argument("--model", type=Path, required=True, help="directory of a pretrained BERT, with vocab.txt")
@@ -105,7 +106,7 @@ def _options() -> argparse.Namespace:
         help="a setting, of both sides where the comparator has it",
     )
     parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

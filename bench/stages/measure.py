@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal
 
 import torch
 
@@ -16,8 +14,6 @@ from bench.stages.stage_list import STAGES
 from zeshel_tasks.compute.machine import peak_gpu_memory_mb, peak_memory_mb, reset_peak_memory
 
 Side = Literal["comparator", "ours"]
-P = ParamSpec("P")
-T = TypeVar("T")
 _GROWTH = 4
 
 
@@ -43,15 +39,6 @@ class Measurement:
     def items(self) -> int:
         """Done in all."""
         return self.count * self.passes
-
-
-def in_own_process(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls a function in a process that is new, but for its imports."""
-    context = multiprocessing.get_context("forkserver")
-    # The server imports and never computes: a fork of a process with threads at work would hang.
-    context.set_forkserver_preload(["torch", "accelerate", "transformers.models.bert.modeling_bert"])
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(function, *args, **kwargs).result()
 
 
 def make_inputs(names: Iterable[str], inputs: Inputs) -> None:

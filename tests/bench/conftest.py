@@ -1,5 +1,6 @@
 """The golden data set and its tiny BERT as inputs of both sides."""
 
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from bench.plain.biencoder import PlainBiencoder
 from bench.plain.crossencoder import PlainCrossencoder
 from bench.stages.inputs import Inputs
 from tests.bench.blinks_weights import load_blinks
+from tests.fork_server import fork_server
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.models.biencoder import Biencoder
 from zeshel_tasks.models.crossencoder import Crossencoder
@@ -64,3 +66,10 @@ def crossencoders(inputs: Inputs, golden: Path) -> tuple[PlainCrossencoder, Cros
     load_blinks(plain, weights)
     model, _ = ours.start_crossencoder(inputs.model, inputs.recipe, weights)
     return plain, model.eval()
+
+
+@pytest.fixture(scope="session")
+def one_fork_server() -> None:
+    """Starts the server with the imports of all tests, before a script starts it with fewer."""
+    fork_server()
+    forkserver.ensure_running()

@@ -1,14 +1,11 @@
-"""The script itself, on the CPU and on shapes that are done in an instant."""
+"""bench.gpu, on the CPU and on shapes that take an instant."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from bench.gpu.__main__ import main
+
 TINY = {
     "layers": 2,
     "hidden": 32,
@@ -25,13 +22,10 @@ TINY = {
 MODEL_ROWS = ["bi-encoder training", "cross-encoder training", "candidate encoding", "cross-encoder scoring"]
 
 
-def test_each_row_is_positive_and_the_projection_adds_up() -> None:
+def test_each_row_is_positive_and_the_projection_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = [f"--{name}={value}" for name, value in TINY.items()]
-    command = [sys.executable, "-m", "bench.gpu", *sizes, "--device", "cpu", "--compile", "eager"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # for so little work threads cost more than they bring
-    bench = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
-    assert bench.returncode == 0, bench.stdout + bench.stderr
-    facts, numerics, ceilings, _, table, projection = bench.stdout.strip().split("\n\n")
+    assert main([*sizes, "--device", "cpu", "--compile", "eager"]) == 0
+    facts, numerics, ceilings, _, table, projection = capsys.readouterr().out.strip().split("\n\n")
     for fact in ("CPU: ", "device: cpu", "torch ", "git commit: ", "hidden=32"):
         assert fact in facts
     assert all(line.startswith("ok  ") for line in numerics.splitlines())

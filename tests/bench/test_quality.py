@@ -1,17 +1,14 @@
 """bench.quality: its arithmetic, and the script at a size of seconds."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from bench.quality.__main__ import main
 from bench.quality.results import Figures, table
 from bench.quality.rows import BIENCODER, CROSSENCODER, RETRIEVER, Row
 from bench.quality.training import Pace
 from zeshel_tasks.recipe import build_recipe
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +37,9 @@ def test_a_row_is_of_settings_that_exist(row: Row) -> None:
     build_recipe("blink", {f"{stage}.{name}": value for name, value in row.settings.items()})
 
 
-def test_the_script_measures_the_rows_that_are_asked_for(golden: Path, tmp_path: Path) -> None:
+def test_script_measures_the_rows_that_are_asked_for(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = [RETRIEVER.name, "base + 2 hard negatives", CROSSENCODER[-1].name]
     sizes = [
         "--seconds=0.2",
@@ -50,14 +49,12 @@ def test_the_script_measures_the_rows_that_are_asked_for(golden: Path, tmp_path:
         "--recall_mentions=4",
         "--accuracy_mentions=3",
     ]
-    command = [
-        sys.executable, "-m", "bench.quality", f"--data={golden / 'raw'}", f"--model={golden / 'bert'}", *sizes,
-        "--crossencoder_mentions=60", f"--out={tmp_path / 'out.md'}", *(f"--row={name}" for name in names),
-    ]  # fmt: skip
-    bench = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
-    assert bench.returncode == 0, bench.stdout + bench.stderr
+    main([
+        f"--data={golden / 'raw'}", f"--model={golden / 'bert'}", *sizes, "--crossencoder_mentions=60",
+        f"--out={tmp_path / 'out.md'}", *(f"--row={name}" for name in names),
+    ])  # fmt: skip
     written = (tmp_path / "out.md").read_text()
-    assert written.split("\n\n")[0] in bench.stdout
+    assert written.split("\n\n")[0] in capsys.readouterr().out
     rows = [line.split("|")[1:-1] for line in written.splitlines() if line.startswith("| ") and "row" not in line[:6]]
     assert [row[0].strip() for row in rows] == names
     for row in rows:

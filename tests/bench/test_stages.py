@@ -1,29 +1,28 @@
-"""The script itself, on inputs that are done in an instant."""
+"""bench.stages, on inputs that take an instant."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+import pytest
+
+from bench.stages.__main__ import main
+
 TITLES = [
     "bi-encoder training", "candidate encoding", "retrieval", "cross-encoder training", "cross-encoder scoring",
     "convert + tokenize",
 ]  # fmt: skip
 
 
-def test_the_table_has_a_row_of_positive_numbers_for_each_stage(raw_archive: Path, golden: Path) -> None:
+@pytest.mark.usefixtures("one_fork_server")
+def test_table_has_a_row_of_positive_numbers_for_each_stage(
+    raw_archive: Path, golden: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     smaller = {"train_biencoder.train_batch_size": 2, "top_k": 4, "max_context_length": 32, "max_cand_length": 32,
                "max_seq_length": 64, "encode_batch_size": 8, "eval_biencoder.eval_batch_size": 8}  # fmt: skip
-    command = [
-        sys.executable, "-m", "bench.stages", "--data", raw_archive, "--model", golden / "bert", "--seconds", "0.01",
-        "--rounds", "1", "--device", "cpu", *(f"--set={name}={value}" for name, value in smaller.items()),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # for so little work threads cost more than they bring
-    bench = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
-    assert bench.returncode == 0, bench.stdout + bench.stderr
-    facts, table = bench.stdout.split("\n\n")
+    settings = [f"--set={name}={value}" for name, value in smaller.items()]
+    inputs = ["--data", str(raw_archive), "--model", str(golden / "bert")]
+    main([*inputs, "--seconds", "0.01", "--rounds", "1", "--device", "cpu", *settings])
+    facts, table = capsys.readouterr().out.split("\n\n")
     for fact in ("CPU: ", "avx512_bf16", "amx_bf16", "torch ", "threads ", "SHA-256 ", "git commit: "):
         assert fact in facts
     rows = table.splitlines()[1:]
