@@ -12,7 +12,7 @@ WORKERS ?= 2
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-isa test-cluster bench lint docs images clean
+.PHONY: help install demo test test-all test-isa test-nightly test-cluster bench lint docs images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ test-isa: $(INSTALLED) ## Run the numeric tests with the kernels for SSE, AVX2 a
 	if grep -qw avx512f /proc/cpuinfo; then \
 		ATEN_CPU_CAPABILITY=avx512 $(BIN)/python -m pytest $(PARALLEL) $(NUMERIC_TESTS); \
 		else echo 'not tested: this CPU has no AVX-512'; fi
+
+# HYPOTHESIS_PROFILE is the one switch; tests/rounds.py reads it, too.
+test-nightly: $(INSTALLED) ## As test-all, with new random examples, more kills, and each edge of a setting by itself
+	HYPOTHESIS_PROFILE=hunt $(BIN)/python -m pytest $(PARALLEL) -m 'not cluster' --timeout 3600
 
 # Reads KUBECONFIG, HELM, IMAGE_LOAD, IMAGES_LOADED and KEEP: tests/cluster/conftest.py, tests/cluster/image_loading.py.
 test-cluster: $(INSTALLED) ## Test the images and the chart on the cluster of kubectl's context
