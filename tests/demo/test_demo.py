@@ -31,7 +31,8 @@ def start(code: str, **env: str) -> subprocess.Popen[bytes]:
         [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, **env}, start_new_session=True
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == b"up\n"
+    with process.stdout as printed:
+        assert printed.readline() == b"up\n"
     return process
 
 
