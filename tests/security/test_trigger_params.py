@@ -1,6 +1,7 @@
 """Hostile Params through Airflow's own API: refused in words, or one literal argument of the stage's command."""
 
 import os
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,14 @@ def test_params_that_the_form_does_not_have_make_no_command(params: dict[str, An
     with pytest.raises(AirflowFailException, match="bad configuration, not retried"):
         command_line(DOWNLOAD, "/store/runs/r1", {"preset": "smoke", **params})
     fault("params: refused by the DAG")
+
+
+def test_traceback_of_a_refused_param_has_no_secret() -> None:
+    """Airflow writes the traceback of a failed task to its log, with those of all causes."""
+    address = "ftp://user:canary-password@host/x?token=canary-token"
+    with pytest.raises(AirflowFailException) as caught:
+        command_line(DOWNLOAD, "/store/runs/r1", {"preset": "smoke", "download.source": address})
+    assert "canary-" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_airflow_masks_the_secrets_of_an_address_in_rendered_templates_and_logs() -> None:

@@ -56,7 +56,8 @@ def command_line(step: Step, run: str, params: Mapping[str, Any]) -> list[str]:
     try:
         overrides = recipe_overrides(params)[step.stage.settings]
     except ZeshelError as error:
-        raise AirflowFailException(f"{step.name}: bad configuration, not retried:\n{error}") from error
+        # Without its cause: pydantic's message has the value itself, shortened, and no mask finds half a secret.
+        raise AirflowFailException(f"{step.name}: bad configuration, not retried:\n{error}") from None
     arguments = [step.stage.name, f"--run={run}", f"--preset={params.get('preset') or DEFAULT_PRESET}"]
     if step.split:
         arguments.append(f"--split={step.split}")
