@@ -110,7 +110,6 @@ def airflow(
         "OMP_NUM_THREADS": "1",
         "ZESHEL_RETRIES": "1",
         "ZESHEL_RETRY_DELAY_SECONDS": "1",
-        "ZESHEL_MAX_ACTIVE_RUNS": "5",
         "ZESHEL_DEFAULTS": json.dumps({**quick_recipe, "approve": True}),
         "ZESHEL_SCHEDULE": "0 3 31 12 *",
         "ZESHEL_SCHEDULE_ASSET": sample_worlds.as_uri(),
