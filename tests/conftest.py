@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import shutil
+import signal
 import sys
 import tarfile
 import tempfile
@@ -55,6 +56,17 @@ def _no_precision_of_another_test() -> Iterator[None]:
     yield
     if (state := sys.modules.get("accelerate.state")) is not None:
         state.AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(autouse=True)
+def _logs_and_signals_of_the_tests() -> Iterator[None]:
+    """``cli.main`` configures the logs of its process and handles SIGTERM, which would outlast the test."""
+    root = logging.getLogger()
+    handlers, level, on_sigterm = root.handlers[:], root.level, signal.getsignal(signal.SIGTERM)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    signal.signal(signal.SIGTERM, on_sigterm)
 
 
 @pytest.fixture(scope="session")
