@@ -9,7 +9,7 @@ NUMERIC_TESTS := tests/test_blink_parity.py tests/test_near_ties.py tests/evalua
 	$(addprefix tests/training/test_,objectives.py gradient_cache.py optimizer.py)
 # Processes that run tests. Each takes up to 3 GB of memory.
 WORKERS ?= 2
-PARALLEL := --numprocesses $(WORKERS) --dist loadgroup
+PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all test-isa test-nightly test-cluster bench lint docs images clean

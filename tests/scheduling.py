@@ -2,7 +2,8 @@
 
 A test that takes ``migrated_home`` or ``chromium`` gets the mark that ``make test`` leaves out. Tests that share an
 expensive fixture get one ``xdist_group``, so that ``--dist loadgroup`` runs them on one worker and the fixture is made
-once.
+once. Workers take tests and groups in the order in which they were collected, so what takes longest comes first: no
+worker is left with it alone at the end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ MARKS = {"migrated_home": pytest.mark.airflow, "chromium": pytest.mark.browser}
 # Session fixtures that start a server or run all stages. A test that takes several belongs to the first of them.
 MADE_ONCE = ("migrated_home", "mlflow_server", "finished_run")
 
+LONGEST = ("test_learning.py", "test_kills.py")  # single tests of a minute and more
+
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by the marks, and before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,6 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(MARKS[fixture])
             if (group := _group(item)) is not None:
                 item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_turn)
 
 
 def _group(item: pytest.Function) -> str | None:
@@ -31,3 +35,10 @@ def _group(item: pytest.Function) -> str | None:
             return fixture
     definitions = item._fixtureinfo.name2fixturedefs.values()
     return item.nodeid.partition("::")[0] if any(found[-1].scope == "module" for found in definitions) else None
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.path.name in LONGEST:
+        return 0
+    group = item.get_closest_marker("xdist_group")
+    return 1 + MADE_ONCE.index(group.args[0]) if group and group.args[0] in MADE_ONCE else 1 + len(MADE_ONCE)

@@ -20,7 +20,7 @@ from zeshel_tasks.config import PromoteConfig, Recipe
 from zeshel_tasks.errors import ConfigError, TryAgain
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
-from zeshel_tasks.store import Manifest, Run, open_run
+from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
 
@@ -134,8 +134,7 @@ def test_team_retrains_week_after_week(
     assert measured["overall"]["new"] == pytest.approx(evaluated[other]["unnormalized_accuracy"]["micro"])
     for world, found in measured["worlds"].items():
         assert found["new"] == pytest.approx(evaluated[other]["worlds"][world]["unnormalized_accuracy"])
-    evaluations = [key for key in store.keys("artifacts/eval-crossencoder/") if key.endswith("manifest.json")]
-    assert len(evaluations) == 4  # valid and test, of two models
+    assert record_of(first, "eval-crossencoder-test").artifact in manifest_of(other, "compare").uses
     decision = manifest_of(other, "promote").metrics
     assert decision == decide(ComparisonMetrics.model_validate(measured), PromoteConfig()).dump()
     assert f"{'promoted' if decision['promoted'] else 'not promoted'}: {decision['reason']}" in caplog.messages
@@ -271,26 +270,12 @@ def test_champion_is_evaluated_with_the_settings_of_the_run_on_this_machine(
         run_stage(stage, run.address, recipe, split)
     batches = {name: getattr(recipe, name).model_copy(update={"eval_batch_size": 3}) for name in ("eval_biencoder",)}
     run_stage(STAGES["compare"], run.address, recipe.model_copy(update=batches))
-    (ours, champions) = (
-        [
-            m
-            for m in all_manifests(run, "eval-biencoder")
-            if m.inputs["train-biencoder"] == trained and m.split == "test"
-        ]
-        for trained in (
-            record_of(run, "train-biencoder").fingerprint,
-            record_of(first_run, "train-biencoder").fingerprint,
-        )
-    )
-    assert ours[0].config["eval_batch_size"] != 3
-    assert [m.config["top_k"] for m in champions] == [ours[0].config["top_k"]] * 2
-    assert 3 in [m.config["eval_batch_size"] for m in champions]
-
-
-def all_manifests(run: Run, stage: str) -> list[Manifest]:
-    folders = {key.removesuffix("/manifest.json") for key in run.store.keys(f"artifacts/{stage}/") if "manifest" in key}
-    found = [read_manifest(run.store, folder) for folder in folders]
-    return [manifest for manifest in found if manifest is not None]
+    ours = manifest_of(run, "eval-biencoder-test")
+    champions = [read_manifest(run.store, folder) for folder in manifest_of(run, "compare").uses]
+    (evaluated,) = [manifest for manifest in champions if manifest is not None and manifest.stage == "eval-biencoder"]
+    assert evaluated.inputs["train-biencoder"] == record_of(first_run, "train-biencoder").fingerprint
+    assert (ours.config["eval_batch_size"], evaluated.config["eval_batch_size"]) == (recipe.eval_biencoder.eval_batch_size, 3)
+    assert evaluated.config["top_k"] == ours.config["top_k"]
 
 
 def test_missing_champion_model_is_an_error_that_says_what_to_do(first_run: Run, small_recipe: Recipe) -> None:
