@@ -94,7 +94,7 @@ def test_each_task_announces_its_asset(load_dag_file: LoadDagFile) -> None:
     ("variables", "complaint"),
     [
         ({"ZESHEL_STORE": ""}, "ZESHEL_STORE"),
-        ({"ZESHEL_RUNNER": "kubernetes"}, "ZESHEL_PODS: expected how pods are made"),
+        ({"ZESHEL_RUNNER": "kubernetes"}, "ZESHEL_PODS: expected settings of pods"),
         ({"ZESHEL_DEFAULTS": '{"gpus": "many"}'}, "gpus"),
     ],
 )

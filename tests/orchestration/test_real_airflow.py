@@ -49,7 +49,7 @@ def test_a_triggered_run_with_the_same_params_reuses_all_stages(
 ) -> None:
     second = finished(airflow, {**quick_recipe, "approve": False}, "second")
     assert set(second.values()) == {"success", "skipped"}, failures(airflow, "second")
-    assert any("nobody is asked" in line.text for line in airflow.client.log(DAG, "second", "approve", 1))
+    assert any("no approval needed" in line.text for line in airflow.client.log(DAG, "second", "approve", 1))
     again = open_run(run_address(str(airflow_folder / "store"), "second"))
     for task in retrained.states.keys() - HELDOUT - {"approve"}:
         record = again.record(task)

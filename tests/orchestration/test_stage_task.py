@@ -83,10 +83,10 @@ def test_params_that_make_no_recipe_fail_the_task_without_a_retry() -> None:
     [
         (2, False, "bad configuration (exit code 2), not retried"),
         (3, False, "bad input data (exit code 3), not retried"),
-        (75, True, "asks to be tried again"),
+        (75, True, "asks for a retry"),
         (1, True, "crashed (exit code 1)"),
-        (-9, True, "signal 9; often this means out of memory"),
-        (137, True, "signal 9; often this means out of memory"),
+        (-9, True, "signal 9; often caused by running out of memory"),
+        (137, True, "signal 9; often caused by running out of memory"),
         (-15, True, "signal 15"),
     ],
 )

@@ -1,1 +1,1 @@
-"""What only Airflow needs: a deployment's settings, the trigger form, operators, the local demo."""
+"""The Airflow side: a deployment's settings, the trigger form, operators, notifications, web pages."""

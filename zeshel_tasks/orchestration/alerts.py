@@ -27,9 +27,9 @@ def alerts(deployment: Deployment) -> dict[str, Any]:
             )
         return {}
     notifier = deployment.notifier
-    found: dict[str, Any] = {"on_failure_callback": _made(notifier.path, notifier.kwargs)}
+    found: dict[str, Any] = {"on_failure_callback": _notifier(notifier.path, notifier.kwargs)}
     if deployment.deadline_minutes is not None:
-        _made(notifier.path, notifier.kwargs | notifier.late)
+        _notifier(notifier.path, notifier.kwargs | notifier.late)
         found["deadline"] = DeadlineAlert(
             reference=DeadlineReference.DAGRUN_QUEUED_AT,
             interval=timedelta(minutes=deployment.deadline_minutes),
@@ -46,10 +46,10 @@ def question_notifiers(deployment: Deployment) -> list[Any]:
     """
     if (notifier := deployment.notifier) is None:
         return []
-    return [_made(notifier.path, notifier.kwargs | notifier.question)]
+    return [_notifier(notifier.path, notifier.kwargs | notifier.question)]
 
 
-def _made(path: str, kwargs: Mapping[str, Any]) -> Any:
+def _notifier(path: str, kwargs: Mapping[str, Any]) -> Any:
     try:
         return pkgutil.resolve_name(path)(**kwargs)
     except (ImportError, AttributeError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The task between ``report`` and ``promote`` in which a person may have to agree."""
+"""The task between ``report`` and ``promote`` that asks a person to approve the model, if the run requires it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DOC = (
 
 
 class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
-    """Waits for *Approve* or *Reject* where the run asks for it and the gate would let the model pass.
+    """Waits for *Approve* or *Reject* if the run requires approval and the gate would promote the model.
 
     Args:
         store: root address of runs and artifacts.
@@ -38,33 +38,33 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not
         self.store = store
 
     def execute(self, context: Any) -> Any:
-        """Returns at once where there is nothing to ask.
+        """Ask, or return at once if there is nothing to decide.
 
         Raises:
-            TaskAwaitingInput: the question is put.
+            TaskAwaitingInput: the task now waits for an answer.
         """
         params, run = context["params"], open_run(run_address(self.store, context["run_id"]))
         if not run_config_of(params).approve:
-            self.log.info("nobody is asked: the Param approve is not set")
+            self.log.info("no approval needed: the Param approve is not set")
             return None
         compared, trained = run.manifest("compare"), run.record("train-crossencoder")
         assert compared is not None  # both are upstream
         assert trained is not None
         champions = read_champions(run.store)
         if champions.champion is not None and champions.champion.crossencoder == trained.artifact:
-            self.log.info("nobody is asked: this model is the champion already")
+            self.log.info("no approval needed: this model is already the champion")
             return None
         measured = ComparisonMetrics.model_validate(compared.metrics)
         decision = decide_now(champions, trained.artifact, measured, recipe_of(params).promote)
         if not decision.promoted:
-            self.log.info("nobody is asked, since it will not be promoted: %s", decision.reason)
+            self.log.info("no approval needed: the model will not be promoted: %s", decision.reason)
             return None
         self.body = "\n".join(_question(run.address, report_page(context["run_id"], STAGES["compare"]), decision))
         return super().execute(context)
 
 
 def _question(run: str, report: str, decision: Decision) -> Iterator[str]:
-    """Markdown: the figures of both models."""
+    """Return the lines of the question, in Markdown: the figures of both models."""
     yield f"Run `{run}`: [its report]({report}).\n"
     yield f"The gate says: {_literal(decision.reason)}.\n"
     if decision.overall is None:
@@ -81,5 +81,5 @@ def _question(run: str, report: str, decision: Decision) -> Iterator[str]:
 
 
 def _literal(text: str) -> str:
-    """Markdown that shows this text: names of worlds and runs are data, and have no links, HTML or columns to add."""
+    """Escape text for Markdown, because names of worlds and runs are data and may contain links, HTML or columns."""
     return re.sub(r"([\\`\[\]<>|])", r"\\\1", one_line(text))

@@ -1,4 +1,4 @@
-"""Makes the DAG's arguments and its tasks from the deployment's settings."""
+"""Creates the DAG's arguments and its tasks from the deployment's settings."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from zeshel_tasks.pipeline.stage import Step
 
 
 class TaskMaker(Protocol):
-    """Makes the task of a stage in the DAG that is being written."""
+    """Creates the task of a stage within the current DAG."""
 
     def __call__(self, name: str, split: Split | None = None, **kwargs: Any) -> BaseOperator: ...
 
 
 def dag_arguments(deployment: Deployment) -> dict[str, Any]:
-    """Arguments of ``DAG(...)`` that are not about the recipe.
+    """Return the arguments of ``DAG(...)``.
 
     Raises:
-        ConfigError: the deployment's defaults do not make a valid form, or its schedule is none.
+        ConfigError: the deployment's defaults or its schedule are not valid.
     """
     return {
         "schedule": _schedule(deployment),
@@ -43,7 +43,7 @@ def dag_arguments(deployment: Deployment) -> dict[str, Any]:
         "default_args": {
             "owner": deployment.owner,
             "pool": deployment.pool,
-            # The runs of a backfill are not counted by max_active_runs: each stage by itself must be bounded, too.
+            # max_active_runs does not count the runs of a backfill, so each stage has a limit, too.
             "max_active_tis_per_dag": deployment.max_active_runs,
             "retries": deployment.retries,
             "retry_delay": timedelta(seconds=deployment.retry_delay_seconds),
@@ -54,7 +54,7 @@ def dag_arguments(deployment: Deployment) -> dict[str, Any]:
 
 
 def _schedule(deployment: Deployment) -> str | list[Asset] | AssetOrTimeSchedule | None:
-    """When runs begin by themselves: by the clock, whenever the data set is updated, or both."""
+    """Return the schedule: a timetable, updates of the data set, both or neither."""
     assets = [] if deployment.schedule_asset is None else [_asset(deployment.schedule_asset)]
     if deployment.schedule is None:
         return assets or None
@@ -63,7 +63,7 @@ def _schedule(deployment: Deployment) -> str | list[Asset] | AssetOrTimeSchedule
 
 
 def _timetable(schedule: str) -> CronTriggerTimetable:
-    """Airflow itself would only complain when the DAG is serialized, in words that do not name the setting."""
+    """Check the schedule here: Airflow would check it only on serialization, and would not name the setting."""
     timetable = CronTriggerTimetable(schedule, timezone="UTC")
     try:
         timetable.validate()
@@ -80,12 +80,12 @@ def _asset(uri: str) -> Asset:
 
 
 def approval(deployment: Deployment) -> BaseOperator:
-    """The task in which a person may have to agree before ``promote``."""
+    """Return the task that asks a person to approve the model before ``promote``."""
     return ApprovePromotion(store=deployment.store, notifiers=question_notifiers(deployment))
 
 
 def task_maker(deployment: Deployment) -> TaskMaker:
-    """``stage_task("eval-biencoder", "test")`` makes that stage's task, run by the deployment's runner."""
+    """Return the function ``stage_task("eval-biencoder", "test")``, whose tasks use the deployment's runner."""
     operator = _operator(deployment)
 
     def stage_task(name: str, split: Split | None = None, **kwargs: Any) -> BaseOperator:
@@ -96,16 +96,16 @@ def task_maker(deployment: Deployment) -> TaskMaker:
 
 
 def _operator(deployment: Deployment) -> Callable[..., BaseOperator]:
-    """The one place that knows which runners there are."""
+    """Return the operator of the deployment's runner. No other code depends on the kind of runner."""
     if deployment.runner == "process":
         return lambda step, **kwargs: StageProcessOperator(
             step=step, store=deployment.store, grace_seconds=deployment.grace_seconds, **kwargs
         )
     if deployment.pods is None:
         raise ConfigError(
-            "ZESHEL_PODS: expected how pods are made, as JSON, with ZESHEL_RUNNER=kubernetes; it is not set"
+            "ZESHEL_PODS: expected settings of pods, as JSON, with ZESHEL_RUNNER=kubernetes; it is not set"
         )
-    from zeshel_tasks.orchestration.pods.operator import StagePodOperator  # not at import: Kubernetes' client is heavy
+    from zeshel_tasks.orchestration.pods.operator import StagePodOperator  # Kubernetes' client is slow to import
 
     pods = deployment.pods
     return lambda step, **kwargs: StagePodOperator(step=step, store=deployment.store, pods=pods, **kwargs)

@@ -68,7 +68,7 @@ def recipe_of(params: Mapping[str, Any]) -> Recipe:
     Raises:
         ConfigError: a name is unknown, or values are inconsistent.
     """
-    return build_recipe(params.get("preset") or DEFAULT_PRESET, _given(params))
+    return build_recipe(params.get("preset") or DEFAULT_PRESET, _filled_in(params))
 
 
 def recipe_overrides(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -80,7 +80,7 @@ def recipe_overrides(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     run_config_of(params)
     recipe_of(params)
-    given = _given(params)
+    given = _filled_in(params)
     if unknown := sorted(given.keys() - param_schemas().keys()):
         raise ConfigError(f"{', '.join(unknown)}: expected names of the trigger form; use stage.setting")
     return settings_by_stage(given)
@@ -99,8 +99,8 @@ def run_config_of(params: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(f"{problem['loc'][0]}: {problem['msg']}; got {problem['input']!r}") from error
 
 
-def _given(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's settings that were filled in."""
+def _filled_in(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe's settings that are filled in."""
     others = {"preset", *RunConfig.model_fields}
     return {name: value for name, value in params.items() if value is not None and name not in others}
 
@@ -129,19 +129,19 @@ def _stage_schemas(stage: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _section(stage: str) -> str:
-    """``train_biencoder`` -> ``Train biencoder``."""
+    """Return the form's heading for a stage: ``train_biencoder`` -> ``Train biencoder``."""
     return stage.replace("_", " ").capitalize()
 
 
 def _description(stage: str, name: str, text: str) -> str:
     """Return the setting's description followed by its value in each preset."""
-    values = {preset: _shown(value) for preset, value in preset_values(stage, name).items()}
+    values = {preset: _value_text(value) for preset, value in preset_values(stage, name).items()}
     if len(set(values.values())) == 1:
         return f"{text} Default: **{values[DEFAULT_PRESET]}**."
     return f"{text} Presets: " + ", ".join(f"{preset} **{value}**" for preset, value in values.items()) + "."
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, bool):
@@ -167,6 +167,6 @@ def _optional(schema: Mapping[str, Any], *, title: str, description: str) -> dic
         result |= {"enum": [*result["enum"], None], "values_display": {"null": UNSET}}
     if bounds := bounds_of(core):
         description = (
-            f"{description} Takes {', '.join(bounds)}."  # of a value beyond, the form says no more than "Bad Request"
+            f"{description} Takes {', '.join(bounds)}."  # for a value out of range, the form only says "Bad Request"
         )
     return result | {"title": title, "description_md": description}

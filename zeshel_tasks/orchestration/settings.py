@@ -153,12 +153,13 @@ def _problem(item: Any) -> str:
     message = (
         "expected a JSON object" if item["type"].startswith("model_") else item["msg"].removeprefix("Value error, ")
     )
-    return f"{variable}: {message}; got {_shown(item['input'], field, within)}"
+    return f"{variable}: {message}; got {_value_text(item['input'], field, within)}"
 
 
-def _shown(value: Any, field: str, within: list[str]) -> str:
-    """The value for a message. Everyone can see it as the DAG's import error, so settings that may contain passwords
-    are hidden.
+def _value_text(value: Any, field: str, within: list[str]) -> str:
+    """Return the value for a message, without settings that may contain passwords.
+
+    Everyone can see the message as the DAG's import error.
     """
     may_be_secret = field == "notifier" or "env" in within
     return f"a {type(value).__name__}" if may_be_secret else repr(value)

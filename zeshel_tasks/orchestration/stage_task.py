@@ -1,7 +1,7 @@
-"""What both runners share: a stage's name and command line, and what its end means to Airflow.
+"""Shared by both runners: a stage's command line, and how its end becomes the state of its task.
 
-An operator runs :func:`command_line` in its own way (a child process, a pod), then calls :func:`finish`. That is
-the only place that lets a task turn green, and it asks the store, not the process: the manifest is the truth.
+An operator runs :func:`command_line` as a child process or a pod, then calls :func:`finish`. Only :func:`finish` marks
+a task as successful, and it relies on the manifest in the store, not on the process.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from zeshel_tasks.text.redaction import secrets_of
 log = logging.getLogger(__name__)
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-# Airflow may not reach what a stage's pod reaches; it is not to wait for long before it lets the pod try.
+# Airflow may be unable to reach servers that a stage's pod can reach, so it gives up soon and leaves it to the pod.
 _MINUTES_TO_ASK = 0.25
 NO_RETRY = {EXIT_CONFIG: "bad configuration", EXIT_DATA: "bad input data"}
 SIGNALS: dict[int, str] = {
-    signal.SIGKILL: "; often this means out of memory: try smaller batches or more memory",
-    signal.SIGTERM: " (SIGTERM): it was told to stop before it could finish",
+    signal.SIGKILL: "; often caused by running out of memory: try smaller batches or more memory",
+    signal.SIGTERM: " (SIGTERM): it was stopped before it could finish",
 }
 
 
 def asset_of(step: Step) -> Asset:
-    """What the step's task produces: each event carries the metrics, and other DAGs can be scheduled on it."""
+    """Return the Asset that the step's task updates. Its events contain the metrics, and other DAGs can wait for it."""
     return Asset(name=f"zeshel-{step.name}", group="zeshel")
 
 
 def command_line(step: Step, run: str, params: Mapping[str, Any]) -> list[str]:
-    """The arguments of ``zeshel`` for this stage: a list, never a shell string.
+    """Return the arguments of ``zeshel`` for this stage, as a list and never a shell string.
 
-    Each setting is one argument ``--name=value``, so that a value with spaces, quotes or a leading dash stays
-    what it is. Secrets in addresses are made known to Airflow, which masks them in logs and rendered templates.
+    Each setting is one argument ``--name=value``, so that spaces, quotes and leading dashes in a value are safe.
+    Secrets in addresses are registered with Airflow, which masks them in logs and rendered templates.
 
     Raises:
-        AirflowFailException: the Params are not a valid recipe; no retry helps.
+        AirflowFailException: the Params are not a valid recipe, so a retry cannot help.
     """
     texts = [text for value in params.values() for text in (value if isinstance(value, list) else [value])]
     for secret in {secret for text in texts if isinstance(text, str) for secret in secrets_of(text)}:
@@ -64,51 +64,51 @@ def command_line(step: Step, run: str, params: Mapping[str, Any]) -> list[str]:
     return arguments + [
         f"--{name}={_text(item)}"
         for name, value in overrides.items()
-        for item in (value if isinstance(value, list | tuple) else [value])  # a list is given one by one
+        for item in (value if isinstance(value, list | tuple) else [value])  # one flag for each item of a list
     ]
 
 
 def skip_without_split(step: Step, run: str) -> None:
-    """Ends the task where the data set does not have the stage's split, which it need not have.
+    """Skip the task if the data set does not have the stage's split. Some splits are optional.
 
     Raises:
-        AirflowSkipException: it does not.
+        AirflowSkipException: the split does not exist.
     """
     if step.split is None:
         return
     try:
         there = has_split(open_run(run), step.split)
     except ZeshelError as error:
-        log.info("%s: the stage itself is to see whether there is such a split: %s", step.name, error)
+        log.info("%s: the stage will check if the split exists: %s", step.name, error)
         return
     if not there:
         raise AirflowSkipException(f"the data set has no {step.split}")
 
 
 def finish_if_done(step: Step, run: str, context: Any) -> dict[str, Any] | None:
-    """The metrics of a stage whose artifact is in the store already: it needs no process, no pod, no GPU.
+    """Return the metrics of a stage whose artifact is already in the store. It needs no process, pod or GPU.
 
-    None where there is work to do, or where that cannot be told from here: the stage itself finds out then.
+    Returns None if there is work to do, or if Airflow cannot find out; then the stage will.
     """
     recipe = recipe_of(context["params"])
     asking = recipe.download.model_copy(update={"max_download_minutes": _MINUTES_TO_ASK})
     try:
         manifest = reuse_stage(step.stage, run, recipe.model_copy(update={"download": asking}), step.split)
-    except (ZeshelError, OSError) as error:  # a path of the stages' machine may be another user's on this one
-        log.info("%s: the stage itself is to see whether it is done: %s", step.name, error)
+    except (ZeshelError, OSError) as error:  # a path on the stages' machine may be unreadable on this one
+        log.info("%s: the stage will check if it is already done: %s", step.name, error)
         return None
     return None if manifest is None else finish(step, run, EXIT_OK, [], context)
 
 
 def finish(step: Step, run: str, exit_code: int, last_lines: Sequence[str], context: Any) -> dict[str, Any]:
-    """Judges a stage that ended: its metrics if it is done, an exception otherwise.
+    """Return the metrics of a stage that ended, or raise an exception if it is not done.
 
     Args:
         step: the step that ended.
         run: the run's address.
         exit_code: as in :mod:`zeshel_tasks.errors`; negative for a signal.
-        last_lines: what the stage said last, its errors if there were any; shown in the exception.
-        context: of the task instance; the asset's event gets the metrics as its extra.
+        last_lines: the stage's errors or last lines, for the exception.
+        context: context of the task instance; the asset's event gets the metrics as its extra.
 
     Raises:
         AirflowFailException: exit code 2 or 3; Airflow does not retry.
@@ -126,12 +126,12 @@ def finish(step: Step, run: str, exit_code: int, last_lines: Sequence[str], cont
 
 
 def failure(step: Step, exit_code: int, last_lines: Sequence[str]) -> AirflowException:
-    """The exception that tells Airflow what to do, and a person why."""
+    """Return the exception for a failed stage. Its type tells Airflow whether to retry."""
     if exit_code in NO_RETRY:
         problem = f"{step.name}: {NO_RETRY[exit_code]} (exit code {exit_code}), not retried"
         return AirflowFailException(with_lines(problem, last_lines))
     if exit_code == EXIT_TRY_AGAIN:
-        problem = f"{step.name}: asks to be tried again (exit code {exit_code})"
+        problem = f"{step.name}: asks for a retry (exit code {exit_code})"
     elif (number := _signal(exit_code)) is not None:
         problem = f"{step.name}: ended by signal {number}{SIGNALS.get(number, '')}"
     else:
@@ -140,22 +140,22 @@ def failure(step: Step, exit_code: int, last_lines: Sequence[str]) -> AirflowExc
 
 
 def with_lines(problem: str, lines: Sequence[str]) -> str:
-    """``problem``, with what was said last below it."""
+    """Return ``problem`` followed by the lines."""
     return "\n".join([f"{problem}:" if lines else problem, *lines])
 
 
 def split_level(line: str, previous: str) -> tuple[str, str]:
-    """Level and text of a stage's line. One without a level goes on with what was said before (a traceback, say)."""
+    """Return level and text of a stage's line. Without one (in a traceback), the previous line's level applies."""
     level, colon, text = line.partition(": ")
     return (level, text) if colon and level in LEVELS else (previous, line)
 
 
 def _signal(exit_code: int) -> int | None:
-    """The signal that ended a process: negative for a child of ours, 128 more in a container."""
+    """Return the signal that ended a process: the exit code is its negative, or in a container 128 more."""
     number = -exit_code if exit_code < 0 else exit_code - 128
     return number if number in set(signal.Signals) else None
 
 
 def _text(value: Any) -> str:
-    """A JSON value as the command line takes it: strings as they are, true and false in lower case."""
+    """Return a JSON value as the command line expects it: strings unquoted, true and false in lower case."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -38,10 +38,10 @@ def waiting(reason: str, message: str | None = None) -> k8s.V1ContainerState:
     [
         (None, ["zeshel-train-biencoder-x1 is gone", "last checkpoint"]),
         (pod(terminated(137, "OOMKilled"), limits={"memory": "2Gi"}), ["out of memory", "limit of 2Gi", "`memory`"]),
-        (pod(terminated(137, "OOMKilled")), ["out of memory", "what its node had"]),
+        (pod(terminated(137, "OOMKilled")), ["out of memory", "more than its node provides"]),
         (pod(terminated(137)), ["ended by signal 9", "out of memory"]),
         (pod(terminated(143, message="INFO: checkpoint saved")), ["SIGTERM", "checkpoint saved"]),
-        (pod(terminated(75, message="ERROR: store is away")), ["tried again (exit code 75):\nstore is away"]),
+        (pod(terminated(75, message="ERROR: store is away")), ["asks for a retry (exit code 75):\nstore is away"]),
         (pod(terminated(1, message="Traceback\nValueError: x")), ["crashed (exit code 1):\nTraceback\nValueError: x"]),
         (pod(reason="Evicted", message="low on disk"), ["evicted by its node (Evicted):\nlow on disk"]),
         (pod(terminated(137), reason="DeadlineExceeded"), ["activeDeadlineSeconds"]),

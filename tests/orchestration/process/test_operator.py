@@ -153,7 +153,7 @@ def test_airflows_own_secrets_are_not_handed_to_the_stage(
         operator().execute(context())
 
 
-@pytest.mark.parametrize(("hang", "exit_words"), [("polite", "asks to be tried again"), ("stubborn", "signal 9")])
+@pytest.mark.parametrize(("hang", "exit_words"), [("polite", "asks for a retry"), ("stubborn", "signal 9")])
 def test_stopping_the_task_ends_the_whole_group_and_is_never_green(
     operator: MakeOperator, tmp_path: Path, hang: str, exit_words: str
 ) -> None:
@@ -181,7 +181,7 @@ def test_a_helper_that_the_stage_left_behind_does_not_hold_up_the_task(operator:
 def test_a_task_stopped_before_its_stage_began_is_not_green(operator: MakeOperator, tmp_path: Path) -> None:
     task = operator()
     task.on_kill()
-    with pytest.raises(AirflowException, match="stopped before the stage began"):
+    with pytest.raises(AirflowException, match="stopped before the stage started"):
         task.execute(context())
     assert not (tmp_path / "runs").exists()
 

@@ -60,7 +60,7 @@ def test_each_stage_has_a_page_with_its_files_metrics_and_settings(
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("/runs/nobody/report", "there is no report yet"),
+        ("/runs/nobody/report", "the report does not exist yet"),
         ("/runs/nobody/stages/convert", "the stage convert has not finished"),
         ("/runs/a b/report", "no such run"),
         ("/runs/.hidden/report", "no such run"),
@@ -150,7 +150,7 @@ def test_no_more_than_a_few_pages_wait_for_the_store(client: TestClient, monkeyp
 
     refused, served = asyncio.run(answers())
     assert (refused.status_code, refused.json()["detail"]) == (
-        503, f"{pages.AT_ONCE} pages are waiting for the store: try again in a minute",
+        503, f"{pages.AT_ONCE} pages are already waiting for the store: try again in a minute",
     )  # fmt: skip
     assert {answer.status_code for answer in served} == {200}
     assert client.get("/runs/weekly/report.json").status_code == 200, "their places are free again"
@@ -168,4 +168,4 @@ def test_an_artifact_that_a_dead_cleanup_has_in_hand_is_not_waited_for(
     )
     answer = client.get(f"/runs/{finished_run.run_id}/stages/convert")
     assert answer.status_code == 404
-    assert "the artifact is not there, or being removed" in answer.json()["detail"]
+    assert "the artifact was removed or is being removed" in answer.json()["detail"]

@@ -1,1 +1,1 @@
-"""The runner for a cluster: a stage is a pod on Kubernetes."""
+"""The runner for a cluster, where each stage runs as a pod."""

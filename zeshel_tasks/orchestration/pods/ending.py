@@ -1,4 +1,4 @@
-"""What became of a stage's pod, in words that tell a person what to do."""
+"""Explains how a stage's pod ended, and what to do about it."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ POD_REASONS = {
 
 
 def container_state(pod: k8s.V1Pod | None, container: str) -> k8s.V1ContainerState | None:
-    """What Kubernetes says of the stage's container; None before there is one, and after the pod is gone."""
+    """Return the state of the stage's container; None before it exists and after the pod is gone."""
     statuses = (pod.status.container_statuses if pod is not None and pod.status else None) or []
     return next((status.state for status in statuses if status.name == container), None)
 
 
 def exit_code(pod: k8s.V1Pod | None, container: str) -> int | None:
-    """Of the stage, once it has ended."""
+    """Return the stage's exit code; None until it has ended."""
     state = container_state(pod, container)
     return state.terminated.exit_code if state is not None and state.terminated else None
 
 
 def is_over(pod: k8s.V1Pod) -> bool:
-    """Whether nothing of this pod can run any more."""
+    """Return True if no container of this pod can run again."""
     return pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
 
 
 def pod_failure(step: Step, pod: k8s.V1Pod | None, container: str, event: Mapping[str, Any]) -> AirflowException:
-    """Why the stage is not done.
+    """Return the exception that explains why the stage is not done.
 
     Args:
         step: the step that the pod ran.
-        pod: as it was last seen; None if it is gone.
+        pod: its last known state; None if it is gone.
         container: name of the stage's container.
-        event: of the trigger that watched the pod.
+        event: event of the trigger that watched the pod.
 
     Returns:
-        AirflowFailException where no retry helps, AirflowException elsewhere.
+        AirflowFailException if a retry cannot help, else AirflowException.
     """
     if pod is None:
         return AirflowException(
             f"{step.name}: pod {event['name']} is gone and no manifest is committed. It was deleted, evicted or "
-            "preempted, or its node was lost; the next try goes on from the last checkpoint"
+            "preempted, or its node was lost; the next try resumes from the last checkpoint"
         )
     state = container_state(pod, container)
     code = exit_code(pod, container)
@@ -78,10 +78,10 @@ def pod_failure(step: Step, pod: k8s.V1Pod | None, container: str, event: Mappin
 def _out_of_memory(step: Step, pod: k8s.V1Pod, container: str) -> str:
     resources = next(c.resources for c in pod.spec.containers if c.name == container)
     limit = ((resources.limits if resources else None) or {}).get("memory")
-    allowed = f"its limit of {limit}" if limit else "what its node had"
+    allowed = f"its limit of {limit}" if limit else "its node provides"
     return (
         f"{step.name}: out of memory: the container needed more than {allowed} and was killed (OOMKilled). Trigger "
-        "a run with more `memory`, or with a smaller batch"
+        "a run with more `memory` or a smaller batch"
     )
 
 
@@ -96,11 +96,11 @@ def _did_not_start(
         )
     if waiting.reason in ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"):
         problem = (
-            f"{step.name}: the image {image} cannot be pulled ({waiting.reason}). Is its name right, is it in the "
-            "registry, and may the cluster read it (imagePullSecrets)?"
+            f"{step.name}: the image {image} cannot be pulled ({waiting.reason}). Check its name, "
+            "that it is in the registry, and that the cluster may read it (imagePullSecrets)"
         )
     elif waiting.reason == "CreateContainerConfigError":
-        problem = f"{step.name}: the container cannot be set up; a Secret or ConfigMap that it names is missing"
+        problem = f"{step.name}: the container cannot be created: a Secret or ConfigMap that it names is missing"
     else:
         problem = f"{step.name}: the container did not start ({waiting.reason})"
     return AirflowException(with_lines(problem, said))
@@ -113,7 +113,7 @@ def _why_not_scheduled(pod: k8s.V1Pod, event: Mapping[str, Any]) -> list[str]:
 
 
 def _last_lines(state: k8s.V1ContainerState | None) -> list[str]:
-    """The stage's errors or, where it has none, its last lines: the end of its log is the termination message."""
+    """Return the stage's errors, else its last lines. The termination message is the end of its log."""
     message = state.terminated.message if state is not None and state.terminated else None
     lines = (message or "").splitlines()
     first_error = next((number for number, line in enumerate(lines) if line.startswith("ERROR: ")), None)

@@ -38,7 +38,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
     Args:
         step: the step to run.
         store: root address of runs and artifacts.
-        pods: how pods are made here.
+        pods: the deployment's settings of pods.
     """
 
     ui_color = "#dbe9f6"
@@ -50,17 +50,17 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             task_id=step.name,
             outlets=[asset_of(step)],
             # -- which cluster
-            kubernetes_conn_id=pods.connection_id,  # the default would look for a connection that need not be there
+            kubernetes_conn_id=pods.connection_id,  # the default is a connection that may not exist
             in_cluster=pods.in_cluster if pods.connection_id is None else None,
             namespace=pods.namespace,
             # -- what runs
             name=f"zeshel-{step.name.replace('_', '-')}",
-            random_name_suffix=True,  # what is remembered of a pod is its name, without a uid (apache/airflow#71743)
+            random_name_suffix=True,  # Airflow stores a pod's name without its uid (apache/airflow#71743)
             image=pods.image,
             image_pull_policy=pods.image_pull_policy,
             image_pull_secrets=[k8s.V1LocalObjectReference(name=name) for name in pods.image_pull_secrets],
             env_vars=specification.environment(pods),
-            # By reference: values would be in the rendered template and in logs (apache/airflow#17604, #69021).
+            # By reference, because values would appear in rendered templates and logs (apache/airflow#17604, #69021).
             secrets=[Secret("env", None, name) for name in pods.secrets],
             labels=specification.labels(step, pods),
             annotations=dict(pods.annotations),
@@ -71,36 +71,36 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             priority_class_name=pod_class.priority_class_name,
             # -- what it may do
             service_account_name=pods.service_account_name,
-            automount_service_account_token=False,  # a stage has no business with the API server
+            automount_service_account_token=False,  # stages do not use the API server
             security_context=specification.pod_security(pods),
             container_security_context=specification.container_security(),
             volumes=specification.volumes(pods),
             volume_mounts=specification.volume_mounts(),
             # -- how it is watched
-            deferrable=True,  # hours of training hold no worker slot and survive a worker's death
-            durable=True,  # a new try finds the pod that the one before has left running
+            deferrable=True,  # hours of training occupy no worker slot and survive a worker's death
+            durable=True,  # a new try finds the pod that the previous try left running
             poll_interval=pods.poll_interval_seconds,
             startup_check_interval_seconds=pods.poll_interval_seconds,
             schedule_timeout_seconds=pods.schedule_timeout_seconds,  # GPU nodes scale up slowly (apache/airflow#51789)
             startup_timeout_seconds=pods.startup_timeout_seconds,
             logging_interval=pods.logging_interval_seconds,  # None: no log before the end (apache/airflow#57531)
-            do_xcom_push=False,  # no sidecar that can hang (apache/airflow#37298): metrics come from the manifest
-            log_pod_spec_on_failure=False,  # it has the environment in it (apache/airflow#17604)
-            log_events_on_failure=True,  # "FailedScheduling", "BackOff": often the whole story
-            termination_message_policy="FallbackToLogsOnError",  # the stage's last lines, also when no log can be read
+            do_xcom_push=False,  # metrics come from the manifest; a sidecar can hang (apache/airflow#37298)
+            log_pod_spec_on_failure=False,  # it contains the environment (apache/airflow#17604)
+            log_events_on_failure=True,  # such as "FailedScheduling" and "BackOff", which often explain it
+            termination_message_policy="FallbackToLogsOnError",  # the stage's last lines, even if its log is unreadable
             # -- how it ends
-            on_finish_action="delete_succeeded_pod",  # a failed one can be looked at
+            on_finish_action="delete_succeeded_pod",  # a failed pod stays for inspection
             on_kill_action="delete_pod",
             termination_grace_period=pods.termination_grace_period_seconds,  # to save a checkpoint
-            active_deadline_seconds=pods.active_deadline_seconds,  # should nobody watch any more
+            active_deadline_seconds=pods.active_deadline_seconds,  # ends a pod that Airflow no longer watches
             **kwargs,
         )
         self.step, self.store, self.pods, self.pod_class = step, store, pods, pod_class
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        """Adds what the run decides, so that the UI's *Rendered Templates* shows it.
+        """Add the fields that depend on the run, so that the UI's *Rendered Templates* shows them.
 
-        After the rendering, not before: a Param's text is a value, and no template of ours.
+        This happens after the rendering, because a Param's text must never be rendered as a template.
 
         Raises:
             AirflowFailException: the Params are not a valid recipe.
@@ -115,17 +115,17 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         self.labels = specification.labels(self.step, self.pods) | run_label
 
     def execute(self, context: Any) -> None:
-        """Makes the pod, or finds the one of an earlier try, and hands it to the triggerer.
+        """Create the pod, or find the one of an earlier try, and hand it to the triggerer.
 
-        What is in the store already needs none.
+        If the stage's artifact is already in the store, no pod is created.
 
         Raises:
-            TaskDeferred: the pod is there.
-            AirflowException: the task was stopped; the pod is deleted.
+            TaskDeferred: the pod exists.
+            AirflowException: the task was stopped and the pod deleted.
         """
         run = run_address(self.store, context["run_id"])
         skip_without_split(self.step, run)
-        # Not in a later try: the one before may have left a pod, which is found again and then removed.
+        # A later try must look for the pod of the previous one, to remove it.
         if context["ti"].try_number == 1:
             done = finish_if_done(self.step, run, context)
             if done is not None:
@@ -134,17 +134,17 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         try:
             super().execute(context)
         except TaskDeferred as deferred:
-            # SIGTERM raises nothing here: without this, the task would wait for the pod that it has deleted.
+            # SIGTERM raises nothing here, so the task would wait for the pod that it has deleted.
             if self._killed:
-                raise AirflowException(f"{self.step.name}: the task was stopped, and its pod deleted") from deferred
+                raise AirflowException(f"{self.step.name}: the task was stopped and its pod deleted") from deferred
             raise
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
-        """Judges the pod that the triggerer saw ending; its metrics become the task's XCom.
+        """Decide whether the task succeeded, after the triggerer saw the pod end. The metrics become its XCom.
 
         Raises:
-            TaskDeferred: it has not ended yet.
-            AirflowFailException, AirflowException: as ``ending.pod_failure`` and ``stage_task.finish`` say.
+            TaskDeferred: the pod is still running.
+            AirflowFailException, AirflowException: see ``ending.pod_failure`` and ``stage_task.finish``.
         """
         failure = None
         try:
@@ -154,7 +154,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         if failure is not None and self.pod is not None and exit_code(self.pod, self.base_container_name) != EXIT_OK:
             self._delete_what_could_still_run(self.pod)
             raise failure
-        # The pod ended well, or it is gone and nobody saw how it ended: the manifest decides.
+        # The pod succeeded, or is gone and its end is unknown: the manifest decides.
         try:
             metrics = finish(self.step, run_address(self.store, context["run_id"]), EXIT_OK, [], context)
         except AirflowException as error:
@@ -162,11 +162,11 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         self._push(context, metrics)
 
     def _push(self, context: Any, metrics: dict[str, Any]) -> None:
-        # By hand: do_xcom_push=False, meant for the sidecar, also keeps Airflow from pushing what a task returns.
+        # do_xcom_push=False disables the sidecar, but also the push of the task's return value.
         context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, metrics)
 
     def _delete_what_could_still_run(self, pod: k8s.V1Pod) -> None:
-        """A pod that waits for its image or for a node is not kept: it would run beside that of the next try."""
+        """Delete a pod that waits for its image or a node. It could run at the same time as the next try's pod."""
         if is_over(pod):
             return
         try:
@@ -175,7 +175,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             self.log.warning("could not delete pod %s: %s", pod.metadata.name, error.reason)
 
     def _write_logs(self, pod: k8s.V1Pod, follow: bool = False, since_time: Any = None) -> None:  # noqa: ARG002
-        """The lines that the triggerer has not logged yet, each at its own level (the provider's are all INFO)."""
+        """Log the lines that the triggerer has not logged, each at its own level. The provider logs all as INFO."""
         state = container_state(pod, self.base_container_name)
         if state is None or state.waiting:
             return
@@ -197,7 +197,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
 
 
 def _whole_second(time: datetime | str | None) -> datetime | None:
-    """The triggerer leaves out the lines of the second in which it reads."""
+    """Round down to a second, because the triggerer omits the lines of the second in which it reads."""
     if isinstance(time, str):
         time = datetime.fromisoformat(time)
     return None if time is None else time.replace(microsecond=0)

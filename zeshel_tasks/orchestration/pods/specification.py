@@ -1,4 +1,4 @@
-"""The parts of a stage's pod that Kubernetes has classes for. Each has its reason beside it."""
+"""Parts of a stage's pod: labels, volumes, security contexts, environment, resources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCRATCH = "/scratch"  # images/tasks sets HOME, TMPDIR and ZESHEL_SCRATCH to it
 
 
 def labels(step: Step, pods: PodSettings) -> dict[str, str]:
-    """By which ``kubectl get pods -l`` and a NetworkPolicy find the pod; the operator adds the run."""
+    """Return the labels for ``kubectl get pods -l`` and NetworkPolicies. The operator adds the run."""
     own = {
         "app.kubernetes.io/name": "zeshel",
         "app.kubernetes.io/component": "stage",
@@ -22,17 +22,17 @@ def labels(step: Step, pods: PodSettings) -> dict[str, str]:
 
 
 def volumes(pods: PodSettings) -> list[k8s.V1Volume]:
-    """Scratch on the node's disk, and shared memory."""
+    """Return a scratch volume on the node's disk and a volume of shared memory."""
     return [
-        # The root file system is read-only. The limit keeps one run from filling the node's disk for all.
+        # The root file system is read-only. The limit prevents one run from filling the node's disk.
         k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit=pods.scratch_size)),
-        # A container's own /dev/shm has 64 MiB, which NCCL and workers of a data loader exceed.
+        # A container's own /dev/shm has 64 MiB, which is too little for NCCL and the workers of a data loader.
         k8s.V1Volume(name="shm", empty_dir=k8s.V1EmptyDirVolumeSource(medium="Memory", size_limit=pods.shm_size)),
     ]
 
 
 def volume_mounts() -> list[k8s.V1VolumeMount]:
-    """Where the stage finds them."""
+    """Return the mount points of :func:`volumes`."""
     return [
         k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH),
         k8s.V1VolumeMount(name="shm", mount_path="/dev/shm"),
@@ -40,7 +40,7 @@ def volume_mounts() -> list[k8s.V1VolumeMount]:
 
 
 def pod_security(pods: PodSettings) -> k8s.V1PodSecurityContext:
-    """What the Pod Security Standard "restricted" asks of a pod; fsGroup lets the user write to the volumes."""
+    """Meet the Pod Security Standard "restricted". fsGroup lets the user write to the volumes."""
     user = pods.run_as_user
     return k8s.V1PodSecurityContext(
         run_as_non_root=True,
@@ -52,7 +52,7 @@ def pod_security(pods: PodSettings) -> k8s.V1PodSecurityContext:
 
 
 def container_security() -> k8s.V1SecurityContext:
-    """What it asks of a container, and a root file system that nothing can be written to."""
+    """Meet the same standard for the container, with a read-only root file system."""
     return k8s.V1SecurityContext(
         allow_privilege_escalation=False,
         read_only_root_filesystem=True,
@@ -61,14 +61,14 @@ def container_security() -> k8s.V1SecurityContext:
 
 
 def environment(pods: PodSettings) -> list[k8s.V1EnvVar]:
-    """The deployment's variables, and as many threads as the pod has cores."""
-    # Left to itself, torch starts a thread for each core of the node, and they wait for the few that the pod may use.
+    """Return the deployment's variables, and set the number of threads to the pod's cores."""
+    # By default, torch starts a thread for each core of the node, and they compete for the few cores of the pod.
     cores = k8s.V1EnvVarSource(
         resource_field_ref=k8s.V1ResourceFieldSelector(container_name="base", resource="limits.cpu", divisor="1")
     )
     own = [
         k8s.V1EnvVar(name="OMP_NUM_THREADS", value_from=cores),
-        # Pods share a node's cores: threads that wait by spinning would slow the others down.
+        # Pods share a node's cores, and threads that spin while they wait would slow other pods down.
         k8s.V1EnvVar(name="OMP_WAIT_POLICY", value="PASSIVE"),
     ]
     return [variable for variable in own if variable.name not in pods.env] + [
@@ -77,15 +77,15 @@ def environment(pods: PodSettings) -> list[k8s.V1EnvVar]:
 
 
 def resources(step: Step, pods: PodSettings, pod_class: PodClass, run: RunConfig) -> k8s.V1ResourceRequirements:
-    """CPU, memory and GPUs, with what a person chose for this run in place of the deployment's."""
+    """Return CPU, memory and GPUs; the run's settings override the deployment's."""
     requests, limits = dict(pod_class.resources.requests), dict(pod_class.resources.limits)
     if step.stage.runs_a_model:
         if run.memory is not None:
-            # Both: a pod whose limit is above its request is the first to go when the node runs short.
+            # Set both, because a node that runs short evicts pods that use more than their request.
             requests["memory"] = limits["memory"] = run.memory
         gpus = pods.gpus if run.gpus is None else run.gpus
         if not step.stage.trains:
-            gpus = min(gpus, 1)  # a training has a process for each GPU; an evaluation is one process
+            gpus = min(gpus, 1)  # a training runs a process per GPU, an evaluation only one
         if gpus:
             requests[pods.gpu_resource] = limits[pods.gpu_resource] = str(gpus)
     return k8s.V1ResourceRequirements(requests=requests, limits=limits)

@@ -1,1 +1,1 @@
-"""The runner for one machine: a stage is a child process of its Airflow task."""
+"""The runner for one machine, where each stage is a child process of its Airflow task."""

@@ -1,4 +1,4 @@
-"""A command as a child process in a process group of its own, which is stopped as a whole."""
+"""Runs a command as a child process in its own process group, which is stopped as a whole."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
 class ChildProcess:
-    """Starts ``command``; its output is read by :meth:`lines`.
+    """Starts ``command``. Read its output with :meth:`lines`.
 
-    The group is killed as soon as its leader has ended, so no helper process outlives it. On Linux the leader
-    gets SIGTERM if this process dies without a word: Airflow ends a task's process with SIGKILL five seconds
-    after SIGTERM, which is too soon for a checkpoint. (Linux means the thread: start it from one that stays.)
+    The group is killed as soon as its leader ends, so no helper process outlives it. On Linux, the leader gets SIGTERM
+    if this process is killed: Airflow sends SIGKILL to a task's process five seconds after SIGTERM, which is too soon
+    for a checkpoint. Linux tracks the parent thread, not the process: start the child from a thread that keeps running.
 
     Args:
         command: program and arguments.
-        env: the whole environment.
-        grace_seconds: from SIGTERM to SIGKILL.
+        env: the complete environment.
+        grace_seconds: time from SIGTERM to SIGKILL.
     """
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], grace_seconds: float) -> None:
@@ -45,25 +45,25 @@ class ChildProcess:
         self._watcher.start()
 
     def lines(self) -> Iterator[str]:
-        """Lines of stdout and stderr, without their ends, as they come; ends when the child has ended."""
+        """Yield the lines of stdout and stderr, without line ends, until the child ends."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             yield line.rstrip()
 
     def terminate(self) -> None:
-        """SIGTERM to the group now, SIGKILL after the grace period; does not wait. Safe in a signal handler."""
+        """Send SIGTERM to the group, and SIGKILL after the grace period. Returns at once; safe in a signal handler."""
         self._signal(signal.SIGTERM)
         timer = threading.Timer(self._grace_seconds, self._signal, [signal.SIGKILL])
         timer.daemon = True
         timer.start()
 
     def wait(self) -> int:
-        """Exit code; the negative number of the signal that ended it."""
+        """Wait for the end and return the exit code; for a signal, its negative number."""
         self._watcher.join()
         return self._process.wait()
 
     def close(self) -> None:
-        """Ends the child if it still runs, waits, and closes the pipe."""
+        """Terminate the child if it still runs, wait for it, and close the pipe."""
         if self._process.returncode is None:
             self.terminate()
         self.wait()
@@ -71,19 +71,19 @@ class ChildProcess:
         self._process.stdout.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process.returncode is None:  # after wait() the number may belong to somebody else
+        if self._process.returncode is None:  # after wait(), the number may belong to another process
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
     def _kill_what_the_leader_left(self) -> None:
-        # WNOWAIT: the leader stays a zombie until wait(), so its group's number is still its own.
+        # With WNOWAIT, the leader stays a zombie until wait(), so no other group can get its number.
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         self._signal(signal.SIGKILL)
 
 
 def sigterm_when_the_parent_dies() -> Callable[[], None] | None:
-    """For Popen's ``preexec_fn``: the child gets SIGTERM should this thread die first. None where Linux is not."""
+    """Return a ``preexec_fn`` for Popen: the child gets SIGTERM if this thread dies first. None on other systems."""
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, where taking a lock could hang
+    prctl = ctypes.CDLL(None).prctl  # look it up before the fork, because a lock could hang after it
     return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -28,7 +28,7 @@ from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.text.redaction import without_secrets
 
 LAST_LINES = 20
-AIRFLOWS_OWN = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")  # with secrets among them
+AIRFLOWS_OWN = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")  # they include secrets
 
 
 class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
@@ -37,8 +37,8 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
     Args:
         step: the step to run.
         store: root address of runs and artifacts.
-        grace_seconds: what the stage gets to save a checkpoint when the task is stopped.
-        program: what comes before the stage's own arguments.
+        grace_seconds: time that a stopped stage has to save a checkpoint.
+        program: start of the command, before the stage's arguments.
     """
 
     ui_color = "#dbe9f6"
@@ -52,10 +52,10 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
         self._stopped = False
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """The stage's metrics (Airflow pushes them as XCom).
+        """Run the stage and return its metrics, which Airflow pushes as XCom.
 
         Raises:
-            AirflowFailException, AirflowException: as :func:`zeshel_tasks.orchestration.stage_task.finish` says.
+            AirflowFailException, AirflowException: see :func:`zeshel_tasks.orchestration.stage_task.finish`.
         """
         run = run_address(self.store, context["run_id"])
         arguments = command_line(self.step, run, context["params"])
@@ -69,21 +69,21 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
         return finish(self.step, run, exit_code, last_lines, context)
 
     def on_kill(self) -> None:
-        """Airflow calls this on SIGTERM, inside :meth:`execute`: stopping the child makes that one go on and raise."""
+        """Stop the child. Airflow calls this on SIGTERM during :meth:`execute`, which then continues and raises."""
         self._stopped = True
         if self._child is not None:
             self._child.terminate()
 
     def _run(self, arguments: list[str], env: Mapping[str, str]) -> tuple[int, list[str]]:
-        """Exit code, and the last errors or, where there were none, the last lines of any kind."""
-        self.log.info("zeshel %s", " ".join(map(_shown, arguments)))
+        """Return the exit code, and the last errors or, if there were none, the last lines of any level."""
+        self.log.info("zeshel %s", " ".join(map(_without_secrets, arguments)))
         if self._stopped:
-            raise AirflowException(f"{self.step.name}: the task was stopped before the stage began")
+            raise AirflowException(f"{self.step.name}: the task was stopped before the stage started")
         self._child = child = ChildProcess([*self.program, *arguments], env, self.grace_seconds)
         errors: deque[str] = deque(maxlen=LAST_LINES)
         lines: deque[str] = deque(maxlen=LAST_LINES)
         try:
-            if self._stopped:  # SIGTERM came while the child was being started
+            if self._stopped:  # SIGTERM arrived during the start of the child
                 child.terminate()
             level = "INFO"
             for line in child.lines():
@@ -91,21 +91,21 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
                 getattr(self.log, level.lower())("%s", text)
                 (errors if level == "ERROR" else lines).append(text)
             return child.wait(), list(errors or lines)
-        finally:  # also when Airflow's timeout or an interrupt comes out of the loop
+        finally:  # also if Airflow's timeout or an interrupt ends the loop
             child.close()
 
 
-def _shown(argument: str) -> str:
+def _without_secrets(argument: str) -> str:
     name, equals, value = argument.partition("=")
     return f"{name}{equals}{without_secrets(value)}"
 
 
 def _child_environment(params: Mapping[str, Any]) -> dict[str, str]:
-    """Ours, without Airflow's own settings, connections and variables, and with the run's choice of GPUs."""
+    """Return our environment without Airflow's settings, connections and variables, and with the run's GPUs."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(AIRFLOWS_OWN)}
     gpus = run_config_of(params).gpus
     if gpus is not None:
         visible = env.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
         env["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:gpus])
-    # Tasks that run side by side share the machine's cores: threads that wait by spinning would slow the others down.
+    # Concurrent tasks share the machine's cores, and threads that spin while they wait would slow other tasks down.
     return {"OMP_WAIT_POLICY": "PASSIVE"} | env | {"PYTHONUNBUFFERED": "1"}

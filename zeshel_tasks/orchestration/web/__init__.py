@@ -1,1 +1,1 @@
-"""What this project adds to Airflow's own web pages: a run's report, and what a stage left in the store."""
+"""Pages on Airflow's web server: a run's report and the artifacts of its stages."""

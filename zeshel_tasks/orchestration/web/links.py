@@ -1,4 +1,4 @@
-"""The buttons on a task's page: its part of the run's report, and its artifact."""
+"""The buttons on a task's page, which link to its section of the report and to its artifact."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ PREFIX = "/zeshel"
 
 
 class ReportLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not follow imports into Airflow
-    """To the section of the run's report that is about the task's stage."""
+    """Links to the section of the run's report about the task's stage."""
 
     name = "Report"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The address of the page; it is there once the task ``report`` has finished."""
+        """Return the address of the page, which exists after the task ``report`` has finished."""
         return report_page(ti_key.run_id, operator.step.stage)
 
 
 class ArtifactLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not follow imports into Airflow
-    """To what the task's stage left in the store."""
+    """Links to the page about the stage's artifact."""
 
     name = "Artifact"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The address of the page."""
+        """Return the address of the page."""
         return f"{_base()}/runs/{path_safe(ti_key.run_id)}/stages/{operator.step.name}"
 
 
 def report_page(run_id: str, stage: Stage) -> str:
-    """The address, without a host, of the part of a run's report that is about a stage."""
+    """Return the address, without a host, of the section about a stage in a run's report."""
     return f"{_base()}/runs/{path_safe(run_id)}/report#{stage.section}"
 
 
@@ -43,6 +43,6 @@ LINKS = (ReportLink(), ArtifactLink())
 
 
 def _base() -> str:
-    """Our pages' address on Airflow's web server, all of whose pages may be below a path."""
+    """Return the path of our pages on Airflow's web server, which may itself be below a path."""
     address: str = conf.get("api", "base_url", fallback="")
     return urlparse(address).path.rstrip("/") + PREFIX

@@ -1,14 +1,14 @@
-"""The pages behind the links: files of the store, for those who may read the DAG.
+"""The pages behind the links. They show files of the store to users who may read the DAG.
 
     /zeshel/runs/<run>/report            the run's report
     /zeshel/runs/<run>/report.json       its numbers
     /zeshel/runs/<run>/stages/<name>     a stage's manifest, as a page
 
-They are plain pages without scripts. What comes from data is escaped, and no browser would run it: the report forbids
-it itself, and every answer says so again.
+The pages contain no scripts. Text from data is escaped, and a Content-Security-Policy in the report and in every
+response forbids scripts.
 
-A store that is down takes nothing from the rest of Airflow's web server: a page is made in one of a few threads of our
-own, and whatever the store does, an answer is there within ``SECONDS``.
+A store that is down does not affect the rest of Airflow's web server: pages are rendered in a few threads of our own,
+and every request is answered within ``SECONDS``.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from zeshel_tasks.text.redaction import recorded
 
 DAG_ID = "zeshel"
 SECONDS = 8.0
-"""Until a page is given up. An impatient S3 client gives up a server that is silent in 6 to 7."""
+"""Time limit of a page. An impatient S3 client gives up on a silent server after 6 to 7 seconds."""
 AT_ONCE = 8
-"""Pages that are made at once."""
+"""Maximum number of pages that are rendered at the same time."""
 _HEADERS = {
     "Content-Security-Policy": "sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "X-Content-Type-Options": "nosniff",
@@ -61,13 +61,13 @@ _free = threading.BoundedSemaphore(AT_ONCE)
 
 @app.get("/runs/{run_id}/report")
 async def report_page(run_id: RunId) -> Response:
-    """The run's report."""
+    """Return the run's report."""
     return await _in_time(lambda: HTMLResponse(_published(run_id, "report/index.html"), headers=_HEADERS))
 
 
 @app.get("/runs/{run_id}/report.json")
 async def report_numbers(run_id: RunId) -> Response:
-    """The report's numbers."""
+    """Return the report's numbers."""
     return await _in_time(
         lambda: Response(_published(run_id, "report/metrics.json"), media_type="application/json", headers=_HEADERS)
     )
@@ -75,23 +75,23 @@ async def report_numbers(run_id: RunId) -> Response:
 
 @app.get("/runs/{run_id}/stages/{name}")
 async def stage_page(run_id: RunId, name: Annotated[str, Path(max_length=100, pattern="^[a-z_-]+$")]) -> Response:
-    """What a stage of the run left."""
+    """Return a page about the artifact of a stage."""
     return await _in_time(lambda: HTMLResponse(_stage(run_id, name), headers=_HEADERS))
 
 
 async def _in_time(make: Callable[[], Response]) -> Response:
-    """What ``make`` returns or raises, unless it takes too long, or too many are being made."""
+    """Run ``make`` in a thread; respond with 503 if it takes too long or if all threads are busy."""
     if not _free.acquire(blocking=False):
-        raise HTTPException(503, f"{AT_ONCE} pages are waiting for the store: try again in a minute")
-    page = _threads.submit(_made, make)
-    page.add_done_callback(lambda _: _free.release())  # a thread that was given up is taken until it comes back
+        raise HTTPException(503, f"{AT_ONCE} pages are already waiting for the store: try again in a minute")
+    page = _threads.submit(_render, make)
+    page.add_done_callback(lambda _: _free.release())  # a thread stays busy after a timeout until it returns
     try:
         return await asyncio.wait_for(asyncio.wrap_future(page), SECONDS)
     except TimeoutError as error:
         raise HTTPException(503, f"the store did not answer within {SECONDS:g} seconds: try again later") from error
 
 
-def _made(make: Callable[[], Response]) -> Response:
+def _render(make: Callable[[], Response]) -> Response:
     try:
         return make()
     except ZeshelError as error:
@@ -103,9 +103,9 @@ def _stage(run_id: str, name: str) -> str:
     record = run.record(name)
     if record is None:
         raise HTTPException(404, f"{run.address}: the stage {name} has not finished")
-    manifest = read_manifest_now(run.store, record.artifact)  # one that a cleanup has in hand is not waited for
+    manifest = read_manifest_now(run.store, record.artifact)  # do not wait for a cleanup
     if manifest is None:
-        raise HTTPException(404, f"{run.store.address}/{record.artifact}: the artifact is not there, or being removed")
+        raise HTTPException(404, f"{run.store.address}/{record.artifact}: the artifact was removed or is being removed")
     shown = {**manifest.model_dump(mode="json"), "config": recorded(manifest.config)}
     page: str = _template().render(run=run.address, name=name, record=record, manifest=shown, store=run.store.address)
     return page
@@ -115,7 +115,7 @@ def _published(run_id: str, file: str) -> bytes:
     run = _run(run_id)
     content = run.store.get(f"runs/{run_id}/{file}")
     if content is None:
-        raise HTTPException(404, f"{run.address}: there is no report yet; the task `report` writes it")
+        raise HTTPException(404, f"{run.address}: the report does not exist yet; the task `report` writes it")
     return content
 
 

@@ -1,7 +1,7 @@
-"""The Airflow plugin: found by its entry point where the package is installed.
+"""The Airflow plugin, which Airflow finds by its entry point.
 
-Every component of Airflow loads it, task processes too, and the API server alone shows pages: they are imported, and
-FastAPI and boto3 with them, when the first of them is asked for.
+Every component of Airflow loads it, including task processes, but only the API server serves pages. So the pages,
+FastAPI and boto3 are imported at the first request.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from zeshel_tasks.orchestration.web.links import PREFIX
 async def app(
     scope: MutableMapping[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
 ) -> None:
-    """The pages, as an ASGI application."""
-    pages = await asyncio.to_thread(_pages)  # the import takes a second, in which the server goes on
+    """Serve the pages, as an ASGI application."""
+    pages = await asyncio.to_thread(_pages)  # the import takes a second and must not block the server
     await pages(scope, receive, send)
 
 
@@ -30,7 +30,7 @@ def _pages() -> Any:
 
 
 class ZeshelPlugin(AirflowPlugin):  # type: ignore[misc]  # mypy does not follow imports into Airflow
-    """Puts our pages on Airflow's web server."""
+    """Adds our pages to Airflow's web server."""
 
     name = "zeshel"
     fastapi_apps: ClassVar[list[Any]] = [{"app": app, "url_prefix": PREFIX, "name": "zeshel"}]
