@@ -113,7 +113,7 @@ def test_a_place_that_is_no_store_is_refused(tmp_path: Path, capsys: pytest.Capt
 def test_a_second_cleanup_asks_to_be_tried_again(store: AgedStore, capsys: pytest.CaptureFixture[str]) -> None:
     store.put(LOCK, b"of another one")
     assert collect(store) == EXIT_TRY_AGAIN
-    assert f"ERROR: {store.address}/{LOCK}: another cleanup is at work" in capsys.readouterr().out
+    assert f"ERROR: {store.address}/{LOCK}: another cleanup is running" in capsys.readouterr().out
 
 
 def test_a_broken_record_stops_it_and_says_what_to_mend(store: AgedStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -275,7 +275,7 @@ def test_a_local_directory_is_added_with_all_that_is_below_it(
 def test_a_manifest_that_is_none_is_refused_by_name(store: Store, content: bytes) -> None:
     store.put(f"{FOLDER}/manifest.json", content)
     with pytest.raises(
-        CorruptArtifact, match=r"manifest\.json: broken; delete this manifest, and the stage is done again"
+        CorruptArtifact, match=r"manifest\.json: broken; delete this manifest to run the stage again"
     ) as raised:
         read_manifest(store, FOLDER)
     assert f"{store.address}/{FOLDER}/manifest.json" in str(raised.value)

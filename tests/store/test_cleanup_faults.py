@@ -127,7 +127,7 @@ def test_two_cleanups_do_not_meet(aged: AgedStore, make_artifact: MakeArtifact) 
 
     def second() -> None:
         aged.before = lambda operation, key: None
-        with pytest.raises(TryAgain, match=rf"{LOCK}: another cleanup is at work, last seen 0 minutes ago") as raised:
+        with pytest.raises(TryAgain, match=rf"{LOCK}: another cleanup is running, last seen 0 minutes ago") as raised:
             clean_up(aged, BEFORE, roots=champion_folders)
         refused.append(raised)
 

@@ -197,6 +197,6 @@ def test_uploads_that_never_ended_go_when_they_are_old(
     assert len(list(aged.unfinished("artifacts/"))) == 1
     aged.grow_old()
     done = clean_up(aged, BEFORE, roots=champion_folders)
-    assert [garbage.reason for garbage in done.removed] == ["an upload that did not end"]
+    assert [garbage.reason for garbage in done.removed] == ["unfinished upload"]
     assert done.removed[0].size == len(b"half")
     assert list(aged.unfinished("artifacts/")) == []

@@ -72,7 +72,7 @@ def test_without_conditional_writes_an_existing_object_is_kept_all_the_same_and_
     assert store.get("key") == b"first"
     assert list(store.keys("")) == ["key"], "the probe is removed"
     assert own_messages(caplog) == [
-        f"{store.address} has no conditional writes (If-None-Match): two writers at once are told apart late"
+        f"{store.address} does not support conditional writes (If-None-Match), so concurrent writers are detected late"
     ]
 
 
@@ -90,7 +90,7 @@ def test_without_conditional_writes_what_has_changed_is_kept_all_the_same_and_th
     assert store.get("key") == b"second"
     assert list(store.keys("")) == ["key"], "the probe is removed"
     assert own_messages(caplog) == [
-        f"{store.address} has no conditional writes (If-Match): two writers at once are told apart late"
+        f"{store.address} does not support conditional writes (If-Match), so concurrent writers are detected late"
     ]
 
 

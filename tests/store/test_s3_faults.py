@@ -177,7 +177,7 @@ def test_a_file_that_is_damaged_in_the_store_is_named_with_what_to_delete(
     fault("store: damaged object")
     with pytest.raises(CorruptArtifact) as raised:
         Artifact(store, FOLDER, manifest, tmp_path / "cache").path("small")
-    assert f"; delete {store.address}/{FOLDER}/manifest.json, and the stage is done again" in str(raised.value)
+    assert f"; delete {store.address}/{FOLDER}/manifest.json to run the stage again" in str(raised.value)
 
 
 @pytest.mark.parametrize("kind", LASTING)

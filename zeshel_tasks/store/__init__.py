@@ -1,6 +1,6 @@
-"""Where bytes live: local and S3 stores, artifacts in them, runs that refer to artifacts.
+"""Stores bytes locally or in S3: artifacts, and runs that refer to artifacts.
 
-Importing this package does not import boto3, which takes most of a second: ``open_store`` does, for an S3 address.
+boto3 takes most of a second to import, so ``open_store`` imports it for an S3 address and this package does not.
 """
 
 from zeshel_tasks.store.artifacts import (

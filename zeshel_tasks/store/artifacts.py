@@ -1,7 +1,7 @@
 """Artifacts: the output of a stage, committed by its manifest, verified when read, reused by fingerprint.
 
-artifacts/<stage>/<fingerprint>/manifest.json                  written last; without it nothing exists
-artifacts/<stage>/<fingerprint>/attempts/<attempt>/<file>      what one attempt wrote
+artifacts/<stage>/<fingerprint>/manifest.json                  written last; without it, the artifact does not exist
+artifacts/<stage>/<fingerprint>/attempts/<attempt>/<file>      the files of one attempt
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from zeshel_tasks.store.checksummed import READS, checksummed, read_checksummed
 
 log = logging.getLogger(__name__)
 
-_DECISION_PAUSES = (1, 2, 4, 8, 15, *[30] * 9)  # seconds, 5 minutes in all: by then the cleanup is dead
+_DECISION_PAUSES = (1, 2, 4, 8, 15, *[30] * 9)  # seconds; after 5 minutes in total, the cleanup must be dead
 Metrics = dict[str, Any]
-"""What a stage measured, as its manifest has it."""
+"""What a stage measured, in the form of its manifest."""
 
-_REMEDY = "delete this manifest, and the stage is done again"
+_REMEDY = "delete this manifest to run the stage again"
 
 
 class FileEntry(BaseModel):
@@ -40,9 +40,9 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a stage did and what it left: the only proof that it finished. Unknown fields are kept out.
+    """Describes an artifact, and is the only proof that its stage finished. Refuses unknown fields.
 
-    ``uses`` are the folders of the artifacts that this one was made with and that no stage of the recipe has.
+    ``uses`` are the folders of the artifacts that were used on the way and belong to no stage of the recipe.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,7 +68,7 @@ class Manifest(BaseModel):
 def fingerprint(
     stage: str, split: str | None, version: str, config: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> str:
-    """SHA-256 (hex) of everything that decides what a stage computes."""
+    """Returns the SHA-256 (hex) of everything that decides what a stage computes."""
     identity = {"stage": stage, "split": split, "version": version, "config": dict(config), "inputs": dict(inputs)}
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -79,20 +79,20 @@ def artifact_folder(stage: str, fingerprint: str) -> str:
 
 
 def manifest_key(folder: str) -> str:
-    """Where the manifest of the artifact in ``folder`` is."""
+    """Key of the manifest of the artifact in ``folder``."""
     return f"{folder}/manifest.json"
 
 
 def removed_manifest_key(folder: str) -> str:
-    """Where a cleanup keeps the manifest until it has decided about the artifact in ``folder``."""
+    """Key under which a cleanup keeps the manifest until it has decided about the artifact in ``folder``."""
     return f"{folder}/manifest.removed.json"
 
 
 def read_manifest(store: Store, folder: str) -> Manifest | None:
-    """The committed manifest in ``folder``, or None. Where a cleanup has it in hand, what the cleanup decides.
+    """Returns the committed manifest in ``folder``, or None. Waits for the decision of a cleanup.
 
     Raises:
-        CorruptArtifact: there is one, but it is not a manifest.
+        CorruptArtifact: the object is not a manifest.
     """
     for seconds in _DECISION_PAUSES:
         manifest = read_manifest_now(store, folder)
@@ -102,40 +102,40 @@ def read_manifest(store: Store, folder: str) -> Manifest | None:
             break
         log.info("waiting for a cleanup to decide about %s", folder)
         time.sleep(seconds)
-    return read_manifest_now(store, folder)  # it may have been put back after the first look
+    return read_manifest_now(store, folder)  # the cleanup may have restored it after the first read
 
 
 def read_manifest_now(store: Store, folder: str) -> Manifest | None:
-    """As :func:`read_manifest`, but at once: what is there now."""
+    """Like :func:`read_manifest`, but does not wait for a cleanup."""
     return read_checksummed(store, manifest_key(folder), Manifest, _REMEDY)
 
 
 def put_aside(store: Store, folder: str) -> Manifest | None:
-    """The manifest that a cleanup has put aside, or None."""
+    """Returns the manifest that a cleanup has set aside, or None."""
     return read_checksummed(store, removed_manifest_key(folder), Manifest, _REMEDY)
 
 
 class StoredFiles:
-    """Files in the store, for reading. Each is checked against its entry before it is handed out.
+    """Reads files in the store. Each is checked against its entry before it is returned.
 
     Args:
-        store: where they lie.
+        store: the store that holds them.
         folder: key prefix that the entries' keys are relative to.
-        files: what was committed, by name.
-        cache: local directory for what must be fetched.
+        files: committed files, by name.
+        cache: local directory for fetched files.
     """
 
     def __init__(self, store: Store, folder: str, files: Mapping[str, FileEntry], cache: Path) -> None:
         self.store, self._folder, self._files = store, folder, files
         self._cache = cache / folder
         self._verified: dict[str, Path] = {}
-        self._remedy = ""  # what to do about a damaged file, for messages
+        self._remedy = ""  # tells the user what to do about a damaged file
 
     def path(self, name: str) -> Path:
-        """A local file with the bytes that were committed under ``name``; fetched on first use.
+        """Returns a local file with the bytes that were committed under ``name``. Fetches it on first use.
 
         Raises:
-            CorruptArtifact: missing, or different in size or SHA-256 from its entry.
+            CorruptArtifact: the file is missing, or its size or SHA-256 differs from its entry.
         """
         if name not in self._verified:
             entry = self._files.get(name)
@@ -145,7 +145,7 @@ class StoredFiles:
         return self._verified[name]
 
     def directory(self, prefix: str) -> Path:
-        """A local directory with all files whose names begin with ``prefix/``."""
+        """Returns a local directory with all files whose names begin with ``prefix/``."""
         names = [name for name in self._files if name.startswith(f"{prefix}/")]
         if not names:
             raise CorruptArtifact("no such directory was committed", file=self._where(prefix))
@@ -186,14 +186,14 @@ class Artifact(StoredFiles):
     def __init__(self, store: Store, folder: str, manifest: Manifest, cache: Path) -> None:
         super().__init__(store, folder, manifest.files, cache)
         self.manifest = manifest
-        self._remedy = f"; delete {store.address}/{manifest_key(folder)}, and the stage is done again"
+        self._remedy = f"; delete {store.address}/{manifest_key(folder)} to run the stage again"
 
 
 class Uploads:
-    """Local files on their way into a folder of the store, below a prefix that no other attempt uses.
+    """Uploads local files into a folder of the store, below a prefix that no other attempt uses.
 
     Args:
-        store: where they go.
+        store: the store to upload to.
         folder: key prefix that the entries' keys are relative to.
     """
 
@@ -202,7 +202,7 @@ class Uploads:
         self._entries: dict[str, FileEntry] = {}
 
     def upload(self, paths: Mapping[str, Path]) -> dict[str, FileEntry]:
-        """Uploads files by name; a call after one that failed goes on with what is missing."""
+        """Uploads files by name. After a failure, the next call uploads only the missing files."""
         for name, path in paths.items():
             if name not in self._entries:
                 entry = FileEntry(key=f"{self._prefix}/{name}", size=path.stat().st_size, sha256=sha256_of(path))
@@ -212,7 +212,7 @@ class Uploads:
 
 
 class Attempt:
-    """The files of an artifact in the making. Nothing is stored before :meth:`commit`."""
+    """Collects the files of a new artifact. Nothing is stored before :meth:`commit`."""
 
     def __init__(self, store: Store, folder: str) -> None:
         self._store, self._folder = store, folder
@@ -220,7 +220,7 @@ class Attempt:
         self._uploads = Uploads(store, folder)
 
     def add(self, name: str, path: Path) -> None:
-        """Makes the finished local file part of the artifact, under ``name``."""
+        """Adds a finished local file to the artifact, under ``name``."""
         self._paths[name] = path
 
     def add_directory(self, prefix: str, directory: Path) -> None:
@@ -229,11 +229,11 @@ class Attempt:
             self.add(f"{prefix}/{path.relative_to(directory).as_posix()}", path)
 
     def commit(self, facts: Mapping[str, Any]) -> Manifest:
-        """Uploads the files, then the manifest made of ``facts`` and the files' entries; may be called again.
+        """Uploads the files, then a manifest with ``facts`` and the files' entries. May be called again.
 
         Returns:
-            The manifest that is committed now: this attempt's, or that of an attempt that was faster, in which
-            case this attempt's files are removed again.
+            The committed manifest: this attempt's, or that of a faster attempt, in which case this attempt's files
+            are deleted.
         """
         entries = self._uploads.upload(self._paths)
         manifest = Manifest.model_validate({**facts, "files": entries})
@@ -241,17 +241,17 @@ class Attempt:
             return manifest
         winner = read_manifest(self._store, self._folder)
         if winner is None:
-            raise StoreUnavailable(f"{self._store.address}/{self._folder}: the manifest vanished while it was read")
-        if winner.files == entries:  # the answer to our own write got lost, and the client's retry was refused
+            raise StoreUnavailable(f"{self._store.address}/{self._folder}: the manifest was deleted while it was read")
+        if winner.files == entries:  # our write succeeded, but its answer was lost and the client's retry was refused
             return winner
-        log.info("another attempt committed %s first: using its result", self._folder)
+        log.info("another attempt committed %s first, using its result", self._folder)
         for entry in entries.values():
             self._store.delete(f"{self._folder}/{entry.key}")
         return winner
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal, read in blocks."""
+    """SHA-256 of a file in hexadecimal. Reads the file in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

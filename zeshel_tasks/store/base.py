@@ -1,4 +1,4 @@
-"""What a store can do; artifacts and runs are built on these few operations alone."""
+"""Interface of a store. Artifacts and runs use only these few operations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _MAX_NAME_BYTES = 255  # of a file system
 
 
 class StoredObject(NamedTuple):
-    """An object as a listing tells of it.
+    """An object in a listing.
 
     Attributes:
         key: relative to the store's root.
         size: in bytes.
-        modified: when it was put there, in seconds since 1970; by the store's own clock.
-        version: differs where the content differs.
+        modified: time of the last write, in seconds since 1970, by the store's own clock.
+        version: differs if the content differs.
     """
 
     key: str
@@ -32,62 +32,64 @@ class StoredObject(NamedTuple):
 class Store(Protocol):
     """Named byte strings below one root. Keys are relative, with ``/`` between their parts (:func:`checked_key`).
 
-    Every method raises :class:`~zeshel_tasks.errors.StoreUnavailable` when the store does not answer after
-    all retries, and :class:`~zeshel_tasks.errors.ConfigError` when it refuses (credentials, bucket, permission).
+    Every method raises :class:`~zeshel_tasks.errors.StoreUnavailable` if the store does not answer after all retries,
+    and :class:`~zeshel_tasks.errors.ConfigError` if it refuses (credentials, bucket, permission).
     """
 
     @property
     def address(self) -> str:
-        """The root as the user gave it."""
+        """Address of the root."""
 
     def get(self, key: str) -> bytes | None:
-        """The whole object (meant for small ones), or None where there is none."""
+        """Returns the whole object, which should be small, or None if it does not exist."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Writes a small object; readers see all of it or nothing."""
+        """Writes a small object. Readers see all of it or nothing."""
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Writes the object unless one is there; False means that another writer was first."""
+        """Writes the object unless it exists. Returns False if another writer was first."""
 
     def get_version(self, key: str) -> tuple[bytes, str] | None:
-        """The object and its version, for :meth:`put_if_unchanged`; None where there is none."""
+        """Returns the object and its version, for :meth:`put_if_unchanged`, or None if it does not exist."""
 
     def put_if_unchanged(self, key: str, data: bytes, version: str) -> bool:
-        """Replaces the object if it still is that version; False means that another writer was first."""
+        """Replaces the object if it still has this version. Returns False if another writer was first."""
 
     def upload(self, path: Path, key: str) -> None:
-        """Stores a finished local file; the caller does not change the file afterwards."""
+        """Stores a finished local file. The caller must not change the file afterwards."""
 
     def local_copy(self, key: str, destination: Path) -> Path | None:
-        """A local file with the object's bytes: ``destination``, or the object itself where it is local already.
+        """Returns a local file with the object's bytes: ``destination``, or the object itself if it is a local file.
 
-        None where there is no such object.
+        Returns None if the object does not exist.
         """
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
-        """All objects whose keys start with ``prefix``, in lexical order."""
+        """Yields all objects whose keys start with ``prefix``, in lexical order."""
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """All keys that start with ``prefix``, in lexical order."""
+        """Yields all keys that start with ``prefix``, in lexical order."""
 
     def delete(self, key: str) -> None:
-        """Removes the object if it is there."""
+        """Deletes the object if it exists."""
 
     def unfinished(self, prefix: str) -> Iterator[StoredObject]:
-        """What began to be written under ``prefix`` and has not become an object: it takes room all the same.
+        """Yields unfinished uploads under ``prefix``, which take up space although they are not objects yet.
 
-        ``modified`` is when it was begun.
+        ``modified`` is the time at which the upload began.
         """
 
     def discard(self, unfinished: StoredObject) -> None:
-        """Removes something unfinished, if it is there."""
+        """Deletes an unfinished upload if it still exists."""
 
 
 def checked_key(key: str) -> str:
-    """The key, if every store can have it: not absolute, without empty, ``.`` or ``..`` parts, printable, not too long.
+    """Returns the key if it is valid in every store.
+
+    A valid key is relative and printable, has no empty, ``.`` or ``..`` parts, and is not too long.
 
     Raises:
-        ConfigError: it is another one.
+        ConfigError: the key is not valid.
     """
     parts = key.split("/")
     if any(part in ("", ".", "..") for part in parts):
@@ -99,10 +101,10 @@ def checked_key(key: str) -> str:
 
 
 def checked_prefix(prefix: str) -> str:
-    """The beginning of keys, if there can be such keys; it may be empty and may end anywhere in a part.
+    """Returns the prefix if valid keys can start with it. It may be empty and may end within a part.
 
     Raises:
-        ConfigError: no key begins so.
+        ConfigError: no valid key starts with it.
     """
     folder, slash, _ = prefix.rpartition("/")
     if slash:

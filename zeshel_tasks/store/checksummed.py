@@ -1,4 +1,4 @@
-"""Small JSON objects that carry their own SHA-256, so that a changed byte is noticed."""
+"""Small JSON objects that contain their own SHA-256, which reveals a changed byte."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from zeshel_tasks.store.base import Store
 log = logging.getLogger(__name__)
 
 READS = 3
-"""Attempts to fetch an object that arrives damaged: bits also flip in transit."""
+"""Number of reads of an object that arrives damaged, because bits also flip in transit."""
 _CHECKSUM = "sha256"
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def checksummed(model: BaseModel) -> bytes:
-    """The model as JSON with one more field, the SHA-256 of all the others."""
+    """Returns the model as JSON with an additional field, the SHA-256 of all others."""
     values = model.model_dump(mode="json")
     return json.dumps({**values, _CHECKSUM: _digest(values)}, indent=1).encode()
 
 
 def read_checksummed(store: Store, key: str, model: type[Model], remedy: str) -> Model | None:
-    """Reads what :func:`checksummed` made and someone put under ``key``; None if there is no object.
+    """Reads an object that was written with :func:`checksummed`. Returns None if it does not exist.
 
     Args:
         store: holds the object.
-        key: of the object.
+        key: key of the object.
         model: the type to validate it as.
         remedy: tells the user what to do if it is broken.
 
     Raises:
-        CorruptArtifact: every read returned something other than what was written.
+        CorruptArtifact: every read returned something else than was written.
     """
     for left in reversed(range(READS)):
         data = store.get(key)

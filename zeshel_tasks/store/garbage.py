@@ -1,14 +1,14 @@
-"""Removing what no run refers to, while runs work.
+"""Removes artifacts that no run refers to, while runs are active.
 
-A run refers to an artifact by a record, and an artifact refers to those that it ``uses`` by its manifest. The caller
-names further roots, such as the champions' models. What nothing refers to is removed once it is old. A run may be
-about to reuse something old at this very moment; an order that both sides keep shows it:
+A run refers to an artifact with a record. An artifact refers to the artifacts that it ``uses`` in its manifest. The
+caller names further roots, such as the champions' models. An artifact that nothing refers to is removed once it is old.
+A run may be about to reuse an old artifact at the same moment, so both sides keep an order:
 
-* a run writes its record first, then looks whether the manifest is there, and makes the artifact again if it is not;
-* a cleanup takes the manifest away first, then looks for records, and puts it back if there is one.
+* a run writes its record, then checks that the manifest exists, and makes the artifact again if it does not;
+* a cleanup sets the manifest aside, then looks for records, and restores the manifest if there is one.
 
-One of the two sees the other. Until it is decided, the manifest lies beside its place as ``manifest.removed.json`` and
-no file is touched: a cleanup that dies leaves the decision to the next one.
+So at least one of them notices the other. Until the cleanup has decided, the manifest is stored as
+``manifest.removed.json`` and no file is deleted. If a cleanup dies, the next one decides.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from zeshel_tasks.store.runs import listed_records, read_record
 
 log = logging.getLogger(__name__)
 
-Reason = Literal["no run refers to it", "never finished", "left by an attempt", "an upload that did not end"]
+Reason = Literal["no run refers to it", "never finished", "left by an attempt", "unfinished upload"]
 
 
 class Garbage(NamedTuple):
-    """Something that can go: where, since when it is there (seconds since 1970), how many bytes, and why it can go."""
+    """Something that can be removed; ``modified`` is in seconds since 1970, ``size`` in bytes."""
 
     place: str
     modified: float
@@ -41,7 +41,7 @@ class Garbage(NamedTuple):
 
 @dataclass
 class Cleanup:
-    """What a cleanup removed, or would remove; what it keeps, in artifacts and bytes."""
+    """Result of a cleanup, or of a dry run: removed objects, and the number and size of the artifacts that stay."""
 
     removed: list[Garbage] = field(default_factory=list)
     kept: int = 0
@@ -49,28 +49,28 @@ class Cleanup:
 
 
 Roots = Callable[[Store], Iterable[str]]
-"""Reads from the store which artifacts' folders must stay besides those that runs refer to."""
+"""Returns the folders of artifacts that must stay in addition to those that runs refer to."""
 
 
 def clean_up(store: Store, before: datetime, *, roots: Roots, dry_run: bool = False) -> Cleanup:
-    """Removes what neither a run nor ``roots`` refers to and what was put into the store before ``before``.
+    """Removes artifacts that neither a run nor ``roots`` refers to and that are older than ``before``.
 
     Args:
-        store: its artifacts and unfinished uploads; of runs nothing is removed.
-        before: a time, by the store's clock, two days or more in the past: what an attempt uploads before its manifest,
-            and a live training's checkpoints, must be younger. (S3 refuses a client whose clock is 15 minutes off.)
-        roots: asked once before anything is changed, and once more after the manifests were put aside.
-        dry_run: nothing is changed.
+        store: the store. Artifacts and unfinished uploads may be removed, but never a part of a run.
+        before: a time by the store's clock, at least two days in the past. The uploads of a live attempt and the
+            checkpoints of a live training must be younger. S3 refuses clients whose clock is off by 15 minutes.
+        roots: called before anything is changed, and again after the manifests were set aside.
+        dry_run: True to change nothing.
 
     Raises:
-        TryAgain: another cleanup is at work.
-        CorruptArtifact: a record, or a manifest that a run refers to, is broken, so that nobody knows what the run
-            needs; nothing was removed.
+        TryAgain: another cleanup is running.
+        CorruptArtifact: a record, or a manifest that a run refers to, is broken, so it is unknown what the run needs.
+            Nothing was removed.
     """
     if dry_run:
-        return _Cleaner(store, before.timestamp(), roots).sorted_out().done
+        return _Cleaner(store, before.timestamp(), roots).select().done
     with locked(store) as lock:
-        cleaner = _Cleaner(store, before.timestamp(), roots).sorted_out()
+        cleaner = _Cleaner(store, before.timestamp(), roots).select()
         lock.check()
         cleaner.remove(lock.hold)
     return cleaner.done
@@ -78,7 +78,7 @@ def clean_up(store: Store, before: datetime, *, roots: Roots, dry_run: bool = Fa
 
 @dataclass(frozen=True)
 class _Folder:
-    """An artifact's folder, as listed."""
+    """The objects in an artifact's folder."""
 
     name: str
     objects: tuple[StoredObject, ...]
@@ -89,12 +89,12 @@ class _Folder:
 
     @property
     def is_undecided(self) -> bool:
-        """A cleanup died before it had decided about it."""
+        """True if a cleanup died before it had decided about the artifact."""
         return self.manifest is None and self._named(removed_manifest_key(self.name)) is not None
 
     @property
     def files(self) -> list[StoredObject]:
-        """All but the manifest, in its place or aside."""
+        """All objects except the manifest, committed or set aside."""
         manifests = (manifest_key(self.name), removed_manifest_key(self.name))
         return [found for found in self.objects if found.key not in manifests]
 
@@ -107,7 +107,7 @@ class _Folder:
 
 
 class _References:
-    """Which artifacts' folders runs refer to; a second look reads only what has changed since the first."""
+    """Finds the folders that runs refer to. The second call reads only new records."""
 
     def __init__(self, store: Store, roots: Roots) -> None:
         self._store, self._roots = store, roots
@@ -115,13 +115,13 @@ class _References:
         self._manifests: dict[str, Manifest] = {}
 
     def look(self, young: Iterable[str]) -> set[str]:
-        """Folders that are referred to now: by a record, by a root, or from ``young``, which are among them."""
+        """Returns the folders in ``young`` and those that a record, a root or one of these refers to."""
         for listed in listed_records(self._store):
             if listed not in self._named_by:
                 record = read_record(self._store, listed.key)
                 if record is not None:
                     self._named_by[listed] = record.artifact
-        # Records that are gone since the first look still count: it does no harm to spare too much.
+        # Records that were deleted since the first call still count: keeping too much does no harm.
         waiting = [*self._named_by.values(), *self._roots(self._store), *young]
         referred = set[str]()
         while waiting:
@@ -133,7 +133,7 @@ class _References:
         return referred
 
     def manifest(self, folder: str) -> Manifest | None:
-        """The manifest in a folder, in its place or aside."""
+        """Returns the manifest in a folder, committed or set aside."""
         if folder not in self._manifests:
             found = read_manifest_now(self._store, folder) or put_aside(self._store, folder)
             if found is None:
@@ -143,7 +143,7 @@ class _References:
 
 
 class _Cleaner:
-    """One cleanup of a store; what is younger than ``limit`` (seconds since 1970) stays."""
+    """One cleanup of a store. Keeps everything younger than ``limit`` (seconds since 1970)."""
 
     def __init__(self, store: Store, limit: float, roots: Roots) -> None:
         self._store, self._limit = store, limit
@@ -154,9 +154,9 @@ class _Cleaner:
         self._uploads: list[StoredObject] = []
         self.done = Cleanup()
 
-    def sorted_out(self) -> _Cleaner:
-        """Looks at everything once, and changes nothing."""
-        # The listing comes first: what is committed after it is in no danger.
+    def select(self) -> _Cleaner:
+        """Selects the objects to remove. Changes nothing."""
+        # List first: artifacts that are committed later are safe.
         folders = list(_folders(self._store))
         self._young = [folder.name for folder in folders if folder.manifest and not self._is_old(folder.manifest)]
         referred = self._references.look(self._young)
@@ -164,11 +164,11 @@ class _Cleaner:
             self._sort(folder, folder.name in referred)
         self._uploads = [found for found in self._store.unfinished("artifacts/") if self._is_old(found)]
         for upload in self._uploads:
-            self._note(upload.key, [upload], "an upload that did not end")
+            self._note(upload.key, [upload], "unfinished upload")
         return self
 
     def remove(self, hold: Callable[[], None]) -> None:
-        """Removes what was sorted out, unless a run has come to refer to it; calls ``hold`` now and then."""
+        """Removes the selected objects, unless a run refers to them by now. Calls ``hold`` often."""
         for found in self._leftovers:
             hold()
             self._store.delete(found.key)
@@ -202,17 +202,17 @@ class _Cleaner:
             if not is_referred:
                 self._note(folder.name, folder.objects, "no run refers to it")
         elif folder.manifest is None:
-            # A younger file is a sign of life: of a training's checkpoint, or an attempt about to commit.
+            # A younger file may be a checkpoint of a live training, or belong to an attempt that is about to commit.
             if all(self._is_old(found) for found in folder.objects):
-                self._leave_behind(folder, folder.objects, "never finished")
+                self._add_leftovers(folder, folder.objects, "never finished")
         elif manifest := self._references.manifest(folder.name):
             own = {manifest_key(folder.name), *(f"{folder.name}/{entry.key}" for entry in manifest.files.values())}
             stale = [found for found in folder.objects if found.key not in own and self._is_old(found)]
             self._keep(folder, but=sum(found.size for found in stale))
             if stale:
-                self._leave_behind(folder, stale, "left by an attempt")
+                self._add_leftovers(folder, stale, "left by an attempt")
 
-    def _leave_behind(self, folder: _Folder, files: Sequence[StoredObject], reason: Reason) -> None:
+    def _add_leftovers(self, folder: _Folder, files: Sequence[StoredObject], reason: Reason) -> None:
         self._leftovers.extend(files)
         self._note(folder.name, files, reason)
 
@@ -236,20 +236,20 @@ class _Cleaner:
     def _put_back(self, folder: _Folder) -> None:
         data = self._store.get(removed_manifest_key(folder.name))
         if data is not None:
-            # Where there is a manifest, a run has made the artifact again.
+            # If there is a manifest, a run has made the artifact again.
             self._store.put_if_absent(manifest_key(folder.name), data)
             self._store.delete(removed_manifest_key(folder.name))
-            log.info("kept %s after all: a run may have begun to use it", folder.name)
+            log.info("kept %s: a run may have started to use it", folder.name)
 
     def _remove(self, folder: _Folder) -> None:
-        self._store.delete(removed_manifest_key(folder.name))  # from here on there is no way back
-        # Only what was listed, and no manifest: a run that has made the artifact again by now needs the rest.
+        self._store.delete(removed_manifest_key(folder.name))  # after this, the artifact cannot be restored
+        # Delete only the listed files, and no manifest: a run that has made the artifact again needs the others.
         for found in folder.files:
             self._store.delete(found.key)
 
 
 def _folders(store: Store) -> Iterator[_Folder]:
-    """All artifacts' folders; anything else below ``artifacts/`` is none of ours."""
+    """Yields the folders of all artifacts. Ignores other objects below ``artifacts/``."""
     parts = ((found.key.split("/"), found) for found in store.objects("artifacts/"))
     ours = (("/".join(names[:3]), found) for names, found in parts if len(names) > 3)
     for name, group in itertools.groupby(ours, key=lambda pair: pair[0]):

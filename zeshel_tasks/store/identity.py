@@ -11,9 +11,9 @@ from zeshel_tasks.store.artifacts import sha256_of
 
 
 def content_identity(location: StoreLocation) -> str:
-    """``sha256:...`` of a local file or directory; ``etag:...`` of an S3 object or prefix, which is not downloaded.
+    """Returns ``sha256:...`` for a local file or directory, and ``etag:...`` for an S3 object or prefix.
 
-    Equal files have equal identities wherever they are stored.
+    Equal files have equal identities wherever they are stored. Nothing is downloaded from S3.
 
     Raises:
         DataError: the location does not exist, or contains no file.
@@ -34,5 +34,5 @@ def content_identity(location: StoreLocation) -> str:
 
 
 def digest_of(named: Mapping[str, str]) -> str:
-    """Hexadecimal digest of names and the hash or ETag of each."""
+    """Returns the hexadecimal digest of names with their hashes or ETags."""
     return hashlib.sha256("\n".join(f"{name} {value}" for name, value in sorted(named.items())).encode()).hexdigest()

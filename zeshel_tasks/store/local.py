@@ -20,7 +20,7 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class LocalStore:
-    """Objects are files. A file appears under its name only when it is whole and on the disk."""
+    """Stores objects as files. A file gets its name only after it is completely written to the disk."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.expanduser().absolute()
@@ -46,7 +46,7 @@ class LocalStore:
         with _translated(self._path(key)), self._unfinished(key) as part:
             _write_through(part, data)
             try:
-                # A hard link is created atomically and never over an existing name, also on NFS.
+                # Creating a hard link is atomic and never replaces an existing name, even on NFS.
                 os.link(part, self._path(key))
             except FileExistsError:
                 return False
@@ -73,7 +73,7 @@ class LocalStore:
     def upload(self, path: Path, key: str) -> None:
         with _translated(self._path(key)), self._unfinished(key) as part:
             try:
-                os.link(path.resolve(), part)  # free on the same file system
+                os.link(path.resolve(), part)  # costs nothing on the same file system
             except OSError:
                 shutil.copyfile(path, part)
             _sync(part)
@@ -94,7 +94,7 @@ class LocalStore:
     def delete(self, key: str) -> None:
         path = self._path(key)
         with _translated(path):
-            path.unlink(missing_ok=True)  # its folder stays, even empty: another process may be about to write there
+            path.unlink(missing_ok=True)  # keep an empty folder, because another process may be about to write there
 
     def unfinished(self, prefix: str) -> Iterator[StoredObject]:
         return self._listed(prefix, lambda path: path.name.startswith(_UNFINISHED))
@@ -128,14 +128,14 @@ class LocalStore:
 def _listed_as(key: str, path: Path) -> StoredObject | None:
     try:
         status = path.stat()
-    except FileNotFoundError:  # deleted while it was listed
+    except FileNotFoundError:  # deleted during the listing
         return None
-    # ctime, since an uploaded file may be a hard link and brings its own mtime along.
+    # ctime, because an uploaded file may be a hard link that keeps its own mtime.
     return StoredObject(key, status.st_size, status.st_ctime, f"{status.st_ino}-{status.st_ctime_ns}")
 
 
 def _pass_over_missing(error: OSError) -> None:
-    """Folders vanish while they are listed, since other processes delete; any other failure is one."""
+    """Ignores folders that other processes delete during a listing. Raises any other error."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
@@ -148,7 +148,7 @@ def _write_through(path: Path, data: bytes) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Brings a file's bytes, or a folder's names, to the disk."""
+    """Flushes a file's bytes or a folder's names to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -158,7 +158,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds a folder against others who do the same; the system lets go when a holder dies."""
+    """Holds an exclusive lock on a folder. The system releases it if the holder dies."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:

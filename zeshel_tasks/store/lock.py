@@ -1,4 +1,4 @@
-"""A lock in the store: one cleanup at a time."""
+"""A lock in the store that allows only one cleanup at a time."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ log = logging.getLogger(__name__)
 
 LOCK = "cleanup.lock"
 DEAD_AFTER_MINUTES = 60
-"""A holder that was not seen for so long is dead: its requests would have been given up long before."""
+"""A holder that was not seen for this long is dead: all of its requests would have failed before."""
 _SEEN_EVERY_SECONDS = 300
 
 
 class Lock:
-    """A lock that is held."""
+    """The held lock of a store."""
 
     def __init__(self, store: Store, content: bytes) -> None:
         self._store, self._content, self._seen = store, content, time.monotonic()
 
     def check(self) -> None:
-        """Raises: TryAgain (another one has taken over)."""
+        """Checks that the lock is still held.
+
+        Raises:
+            TryAgain: another cleanup has taken over.
+        """
         if self._store.get(LOCK) != self._content:
             raise TryAgain(f"{self._store.address}/{LOCK}: another cleanup has taken over")
 
     def hold(self) -> None:
-        """To be called often: shows now and then that the holder lives.
+        """Renews the lock every few minutes. Call it often.
 
         Raises:
-            TryAgain: another one has taken over.
+            TryAgain: another cleanup has taken over.
         """
         if time.monotonic() - self._seen > _SEEN_EVERY_SECONDS:
             self.check()
@@ -43,7 +47,7 @@ class Lock:
             self._seen = time.monotonic()
 
     def release(self) -> None:
-        """Leaves it to others, unless another one has taken over."""
+        """Releases the lock, unless another cleanup has taken over."""
         if self._store.get(LOCK) == self._content:
             self._store.delete(LOCK)
 
@@ -53,7 +57,7 @@ def locked(store: Store) -> Iterator[Lock]:
     """Holds the store's lock.
 
     Raises:
-        TryAgain: another one holds it and was seen lately.
+        TryAgain: another cleanup holds the lock and was seen recently.
     """
     lock = Lock(store, content := f"{uuid.uuid4().hex} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
     if not store.put_if_absent(LOCK, content):
@@ -61,8 +65,8 @@ def locked(store: Store) -> Iterator[Lock]:
         minutes = 0.0 if held is None else (time.time() - held.modified) / 60
         if minutes < DEAD_AFTER_MINUTES:
             raise TryAgain(
-                f"{store.address}/{LOCK}: another cleanup is at work, last seen {minutes:.0f} minutes ago; "
-                "if you know that it is dead, delete this object"
+                f"{store.address}/{LOCK}: another cleanup is running, last seen {minutes:.0f} minutes ago; "
+                "if you are sure that it is dead, delete this object"
             )
         log.warning("taking over from a cleanup that was last seen %.0f minutes ago", minutes)
         store.put(LOCK, content)

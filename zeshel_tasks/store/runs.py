@@ -1,4 +1,4 @@
-"""Runs: an address, and under it one small record a stage that says which artifact the run uses."""
+"""Runs: a run is an address with one small record per stage that names the artifact of the run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _RECORD = re.compile(r"runs/[^/]+/(stages|uses)/[^/]+\.json")
 
 
 class RunRecord(BaseModel):
-    """Which artifact a stage of this run made or reused. ``wall_seconds`` is what it took in this run.
+    """Names the artifact that a stage of this run made or reused. ``wall_seconds`` is the time it took in this run.
 
-    What the run made stays ``reused=False`` when the run is interrupted, goes on, and finds it there.
-    An artifact that a record names is never removed by a cleanup.
+    An artifact that the run made keeps ``reused=False`` if the run is interrupted and finds it again after a restart.
+    A cleanup never removes an artifact that a record names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,16 +48,16 @@ class Run:
         return f"{self.store.address}/{self._folder}"
 
     def record(self, name: str) -> RunRecord | None:
-        """The record of the stage ``name`` (``eval-biencoder-test``), or None where it did not finish."""
+        """Returns the record of the stage ``name`` (``eval-biencoder-test``), or None if it has not finished."""
         return read_record(self.store, self._record_key(name))
 
     def manifest(self, name: str) -> Manifest | None:
-        """The committed manifest that the stage ``name`` of this run made or reused, or None."""
+        """Returns the manifest that the stage ``name`` of this run committed or reused, or None."""
         record = self.record(name)
         return None if record is None else read_manifest(self.store, record.artifact)
 
     def artifact(self, name: str, cache: Path) -> Artifact:
-        """The artifact of the stage ``name``, for reading.
+        """Opens the artifact of the stage ``name``.
 
         Raises:
             ConfigError: the stage has not finished in this run.
@@ -69,23 +69,23 @@ class Run:
         return Artifact(self.store, record.artifact, manifest, cache)
 
     def write_record(self, name: str, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
-        """Notes that the stage ``name`` of this run is what ``manifest`` describes.
+        """Records ``manifest`` as the artifact of the stage ``name``.
 
-        Nothing is reused that this run made itself: what an earlier attempt noted about it stays.
+        A record of an artifact that this run made itself is not replaced by one that says ``reused``.
         """
         self._put_record(self._record_key(name), name, manifest, reused, wall_seconds)
 
     def write_use(self, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
-        """Notes that a stage of this run works with an artifact that no stage has for its own."""
+        """Records that a stage of this run uses an artifact that belongs to no stage of the recipe."""
         name = f"{manifest.stage}-{manifest.fingerprint[:16]}"
         self._put_record(f"{self._folder}/uses/{name}.json", name, manifest, reused, wall_seconds)
 
     def publish(self, name: str, data: bytes) -> None:
-        """Puts a small file into the run's own folder, where people look for it."""
+        """Writes a small file for people into the run's own folder."""
         self.store.put(f"{self._folder}/{name}", data)
 
     def _put_record(self, key: str, name: str, manifest: Manifest, reused: bool, wall_seconds: float) -> None:
-        if reused and self._made(key, manifest):
+        if reused and self._made_by_this_run(key, manifest):
             return
         record = RunRecord(
             stage=name,
@@ -97,12 +97,12 @@ class Run:
         )
         self.store.put(key, checksummed(record))
 
-    def _made(self, key: str, manifest: Manifest) -> bool:
-        """Whether the record under ``key`` says that this run made the artifact."""
+    def _made_by_this_run(self, key: str, manifest: Manifest) -> bool:
+        """Returns True if the record under ``key`` says that this run made the artifact."""
         try:
             before = read_record(self.store, key)
         except CorruptArtifact:
-            return False  # it is to be written anew
+            return False  # replace a broken record
         return before is not None and before.fingerprint == manifest.fingerprint and not before.reused
 
     def _record_key(self, name: str) -> str:
@@ -110,36 +110,34 @@ class Run:
 
 
 def listed_records(store: Store) -> Iterator[StoredObject]:
-    """The records of all runs, as listed."""
+    """Yields the records of all runs, as in a listing."""
     return (found for found in store.objects("runs/") if _RECORD.fullmatch(found.key))
 
 
 def read_record(store: Store, key: str) -> RunRecord | None:
-    """The record under ``key``, or None where there is none.
+    """Returns the record under ``key``, or None if it does not exist.
 
     Raises:
-        CorruptArtifact: it is broken.
+        CorruptArtifact: the record is broken.
     """
-    return read_checksummed(
-        store, key, RunRecord, "delete this record, and run the stage again, which reuses its artifact"
-    )
+    return read_checksummed(store, key, RunRecord, "delete this record and run the stage again; it reuses its artifact")
 
 
 def open_store(address: str, *, patient: bool = True) -> Store:
-    """The store at ``s3://bucket/prefix`` or in a local directory.
+    """Opens the store at ``s3://bucket/prefix`` or in a local directory.
 
     Args:
-        address: of the store.
-        patient: False where somebody waits for a page: a server that does not answer is an error within seconds.
+        address: address of the store.
+        patient: False to raise an error within seconds if a server does not answer, because someone waits for a page.
 
     Raises:
-        ConfigError: any other scheme.
+        ConfigError: the address has another scheme.
     """
     return store_at(located("store", address, store_location), patient=patient)
 
 
 def store_at(location: StoreLocation, *, patient: bool = True) -> Store:
-    """The store at a location; ``patient`` as in :func:`open_store`."""
+    """Opens the store at a location; ``patient`` as in :func:`open_store`."""
     if isinstance(location, LocalPath):
         return LocalStore(location.path)
     from zeshel_tasks.store.s3 import S3Store  # imports boto3
@@ -148,10 +146,10 @@ def store_at(location: StoreLocation, *, patient: bool = True) -> Store:
 
 
 def open_run(address: str) -> Run:
-    """The run at ``<store>/runs/<run id>``.
+    """Opens the run at ``<store>/runs/<run id>``.
 
     Raises:
-        ConfigError: any other address.
+        ConfigError: the address has another form.
     """
     store, run_id = located("--run", address, _store_and_run_id)
     return Run(store_at(store), run_id)

@@ -39,43 +39,43 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT_SECONDS = 60
-"""A server that is silent for this long is asked again."""
+"""A request to a server that is silent for this long is retried."""
 
-# For somebody who waits for a page. Twice asked, a silent server costs 6 seconds and the pause between.
+# For requests of a page that someone waits for. Two attempts at a silent server take 6 seconds and a pause.
 _IMPATIENT = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=2, read_timeout=3)
 
-# 16 MiB parts: a 10,000-part upload reaches 160 GB, and 8 parts in flight stay at 128 MiB of memory.
+# With parts of 16 MiB, the maximum of 10,000 parts is 160 GB, and 8 parts in flight take 128 MiB of memory.
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=8)
 Condition = Literal["IfNoneMatch", "IfMatch"]
 
-_READS = 5  # as often as boto3 begins a download again
+_READS = 5  # the number of times that boto3 starts a download
 _BROKEN_OFF = (ResponseStreamingError, ReadTimeoutError, IncompleteReadError, HTTPError)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {
     "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
     "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "301",
 }  # fmt: skip
-_conditional_writes: dict[tuple[S3Client, str, Condition], bool] = {}  # asked, and said in the log, once a process
+_conditional_writes: dict[tuple[S3Client, str, Condition], bool] = {}  # probed and logged once per process
 _NO_CONDITIONAL_WRITES = {"NotImplemented", "501", "InvalidArgument", "400", "BadRequest", "InvalidRequest"}
 
 
 @functools.cache
 def s3_client(*, patient: bool = True) -> S3Client:
-    """The process's S3 client (thread-safe).
+    """Returns the process's S3 client, which is thread-safe.
 
-    It retries with backoff what may pass: 10 times, or as AWS_MAX_ATTEMPTS says. One that is not patient asks twice
-    at most, and waits for seconds.
+    It retries temporary failures with backoff, 10 times or AWS_MAX_ATTEMPTS. An impatient client tries twice and waits
+    only for seconds.
     """
     with translated("s3"):
         session = boto3.session.Session()
         checksums = "when_required" if _custom_endpoint() else "when_supported"
-        # Some S3-compatible stores refuse the CRC32 trailers that boto3 sends to AWS by default.
+        # Some S3-compatible stores reject the CRC32 trailers that boto3 sends by default.
         config = Config(
             retries={"mode": "standard", **({} if "AWS_MAX_ATTEMPTS" in os.environ else {"max_attempts": 10})},
             connect_timeout=10,
             read_timeout=READ_TIMEOUT_SECONDS,
             max_pool_connections=16,
-            # The server checks what arrives by its SHA-256, also where TLS lets boto3 leave that out.
+            # Send a SHA-256 that the server checks; boto3 omits it by default over TLS.
             s3={"payload_signing_enabled": True},
             request_checksum_calculation=os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", checksums).lower(),  # type: ignore[arg-type]
             response_checksum_validation=os.environ.get("AWS_RESPONSE_CHECKSUM_VALIDATION", checksums).lower(),  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ def s3_client(*, patient: bool = True) -> S3Client:
 
 
 def object_tags(location: S3Address) -> dict[str, str]:
-    """ETags of all objects below a prefix, by relative key; of a single object, by the key ``"."``."""
+    """Returns the ETags of all objects below a prefix by relative key, or of a single object under ``"."``."""
     with translated(location.name):
         pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.key)
         objects = [item for page in pages for item in page.get("Contents", [])]
@@ -99,9 +99,9 @@ class S3Store:
     """Objects below ``s3://bucket/prefix``.
 
     Args:
-        bucket: its name.
-        prefix: of all keys.
-        patient: False for whom an error within seconds is better than an answer within minutes.
+        bucket: name of the bucket.
+        prefix: prefix of all keys.
+        patient: False to raise an error within seconds instead of retrying for minutes.
     """
 
     def __init__(self, bucket: str, prefix: str, *, patient: bool = True) -> None:
@@ -125,7 +125,7 @@ class S3Store:
                     if _code(error) in _MISSING:
                         return None
                     raise
-                except _BROKEN_OFF:  # boto3 itself tries again only where no answer had begun
+                except _BROKEN_OFF:  # boto3 retries only until the answer starts
                     if not left:
                         raise
         raise AssertionError("unreachable")
@@ -161,7 +161,7 @@ class S3Store:
             try:
                 self._client().download_file(self._bucket, self._key(key), str(destination), Config=_TRANSFER)
             except ClientError:
-                # A download begins with HEAD, whose refusal has no words: was it the object, the bucket, the token?
+                # A download starts with HEAD, whose error does not tell a missing object from a missing bucket.
                 if self._says_missing(key):
                     return None
                 raise
@@ -180,7 +180,7 @@ class S3Store:
         with translated(self._where(prefix)):
             pages = self._client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefixed(checked_prefix(prefix))):
-                # A key that ends in / is a folder that a console drew, and holds nothing.
+                # A key that ends with / is an empty object with which consoles represent a folder.
                 for item in page.get("Contents", []):
                     if not item["Key"].endswith("/"):
                         yield StoredObject(
@@ -217,7 +217,7 @@ class S3Store:
         try:
             return sum(part["Size"] for page in pages for part in page.get("Parts", []))
         except ClientError as error:
-            if _code(error) == "NoSuchUpload":  # it ended while it was listed
+            if _code(error) == "NoSuchUpload":  # the upload ended during the listing
                 return 0
             raise
 
@@ -228,12 +228,12 @@ class S3Store:
         return key[len(self._prefix) + 1 :] if self._prefix else key
 
     def _honours(self, condition: Condition) -> bool:
-        """Whether the server looks at a condition: some refuse the header, some accept and ignore it."""
+        """Returns True if the server honours a condition. Some servers reject the header, and some ignore it."""
         known = (self._client(), self._bucket, condition)
         if known not in _conditional_writes:
             _conditional_writes[known] = self._probed(condition)
             if not _conditional_writes[known]:
-                problem = "%s has no conditional writes (%s): two writers at once are told apart late"
+                problem = "%s does not support conditional writes (%s), so concurrent writers are detected late"
                 log.warning(problem, self.address, "If-None-Match" if condition == "IfNoneMatch" else "If-Match")
         return _conditional_writes[known]
 
@@ -242,7 +242,7 @@ class S3Store:
         try:
             with translated(self._where(probe)):
                 self.put(probe, b"")
-                # Of what is there, neither nothing nor this is a version.
+                # The object exists and does not have this version, so the condition is false.
                 return not self._put_conditionally(probe, b"", condition, "*" if condition == "IfNoneMatch" else '"0"')
         except ConfigError as error:
             if not (isinstance(error.__cause__, ClientError) and _code(error.__cause__) in _NO_CONDITIONAL_WRITES):
@@ -259,7 +259,7 @@ class S3Store:
                     self._client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **conditions)
                     return True
                 except ClientError as error:
-                    if _code(error) in ("PreconditionFailed", "412", *_MISSING):  # If-Match of nothing is a 404
+                    if _code(error) in ("PreconditionFailed", "412", *_MISSING):  # 404 for If-Match without an object
                         return False
                     if _code(error) not in ("ConditionalRequestConflict", "409"):
                         raise
@@ -277,20 +277,20 @@ class S3Store:
 
 @contextmanager
 def translated(where: str) -> Iterator[None]:
-    """Turns boto3's exceptions into ours: refused -> ConfigError, anything else -> StoreUnavailable."""
+    """Turns boto3's exceptions into ours: ConfigError if the server refused, else StoreUnavailable."""
     try:
         yield
     except (NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError) as error:
         raise ConfigError(f"{where}: {error} (set the AWS environment variables that boto3 reads)") from error
     except ClientError as error:
         raise _answered(where, error) from error
-    except S3UploadFailedError as error:  # hides what the store answered
+    except S3UploadFailedError as error:  # it hides the store's answer
         cause = error.__context__
         answer = _answered(where, cause) if isinstance(cause, ClientError) else StoreUnavailable(f"{where}: {error}")
         raise answer from error
-    except (ValueError, ParamValidationError) as error:  # botocore's words for a malformed endpoint or bucket name
+    except (ValueError, ParamValidationError) as error:  # botocore raises these for a malformed endpoint or bucket name
         raise ConfigError(f"{where}: {error}") from error
-    except (BotoCoreError, Boto3Error, HTTPError) as error:  # urllib3's own where a refusal breaks off
+    except (BotoCoreError, Boto3Error, HTTPError) as error:  # urllib3 raises its own if an error response breaks off
         raise StoreUnavailable(f"{where}: {error}") from error
 
 
