@@ -1,6 +1,6 @@
-"""The champion: the model that is in use, in ``models/champion.json``, with those before it.
+"""The champions of a store: ``models/champion.json`` records the model in use and the models before it.
 
-A champion changes by compare-and-swap alone: of two runs that promote at once, one sees the other's.
+The file changes only by compare-and-swap, so of two runs that promote at once, one notices the other.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Champion(BaseModel):
     Attributes:
         run: id of the run that promoted it.
         biencoder: folder of its train-biencoder artifact in the store.
-        crossencoder: folder of its train-crossencoder artifact; it tells one model from another.
-        promoted_at: when.
-        decision: why, as the manifest of ``promote`` has it.
+        crossencoder: folder of its train-crossencoder artifact, which identifies the model.
+        promoted_at: time of the promotion, ISO 8601.
+        decision: metrics of ``promote``, which contain the reason.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,12 +40,12 @@ class Champion(BaseModel):
 
     @property
     def folders(self) -> tuple[str, str]:
-        """Of its artifacts."""
+        """Folders of the model's artifacts."""
         return self.biencoder, self.crossencoder
 
 
 class RolledBack(BaseModel):
-    """A champion that was taken back, when and why; it is not promoted again."""
+    """A champion that was rolled back, with time and reason. It is not promoted again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     champion: Champion
@@ -61,12 +61,12 @@ class _File(BaseModel):
 
 
 class Champions:
-    """What ``models/champion.json`` says, and changes to it.
+    """Content of ``models/champion.json``, and changes to it.
 
     Args:
-        store: where it lies.
-        content: of the file, an empty one where there is none.
-        version: of the file, None where there is none.
+        store: the store that holds the file.
+        content: content of the file; empty if it does not exist.
+        version: version of the file; None if it does not exist.
     """
 
     def __init__(self, store: Store, content: _File, version: str | None) -> None:
@@ -79,55 +79,55 @@ class Champions:
 
     @property
     def earlier(self) -> tuple[Champion, ...]:
-        """Those before it, the latest first."""
+        """Earlier champions, the latest first."""
         return self._content.earlier
 
     @property
     def all_rolled_back(self) -> tuple[RolledBack, ...]:
-        """Those that were taken back, the latest first."""
+        """Champions that were rolled back, the latest first."""
         return self._content.rolled_back
 
     @property
     def folders(self) -> set[str]:
-        """Folders of the models of all champions, earlier ones too: what a roll-back needs."""
+        """Folders of the champion's and the earlier champions' models, which a rollback needs."""
         known = self.earlier if self.champion is None else (self.champion, *self.earlier)
         return {folder for champion in known for folder in champion.folders}
 
     def rival_of(self, crossencoder: str) -> Champion | None:
-        """Whom a model has to beat, or had to: the champion, or the one before it where the model is the champion."""
+        """Returns the champion that a model must beat. If the model is the champion, this is the previous one."""
         if self.champion is None or self.champion.crossencoder != crossencoder:
             return self.champion
         return self.earlier[0] if self.earlier else None
 
     def knows(self, crossencoder: str) -> bool:
-        """Whether this model is the champion, or was one."""
+        """Returns True if this model is or was the champion."""
         return crossencoder in self.folders or self.rolled_back(crossencoder) is not None
 
     def rolled_back(self, crossencoder: str) -> RolledBack | None:
-        """How this model was taken back, if it was."""
+        """Returns the rollback of this model, if there was one."""
         return next((found for found in self._content.rolled_back if found.champion.crossencoder == crossencoder), None)
 
     def promote(self, champion: Champion) -> bool:
-        """Puts ``champion`` in front; False where the file has changed since it was read."""
+        """Makes ``champion`` the champion. Returns False if the file has changed since it was read."""
         known = self.earlier if self.champion is None else (self.champion, *self.earlier)
         earlier = tuple(before for before in known if before.crossencoder != champion.crossencoder)
         return self._replace(self._content.model_copy(update={"champion": champion, "earlier": earlier}))
 
     def roll_back(self, reason: str) -> bool:
-        """Puts the champion before this one in front again; False where the file has changed since it was read.
+        """Restores the previous champion. Returns False if the file has changed since it was read.
 
         Raises:
-            ConfigError: there is none before it.
+            ConfigError: there is no previous champion.
         """
         if self.champion is None or not self.earlier:
-            found = "no champion at all" if self.champion is None else f"the first champion, {self.champion.run}"
-            raise ConfigError(f"{self._store.address}/{KEY}: expected an earlier champion to go back to, got {found}")
-        taken_back = RolledBack(champion=self.champion, at=_now(), reason=reason)
+            found = "no champion" if self.champion is None else f"the first champion, {self.champion.run}"
+            raise ConfigError(f"{self._store.address}/{KEY}: expected an earlier champion, got {found}")
+        rolled_back = RolledBack(champion=self.champion, at=_now(), reason=reason)
         return self._replace(
             _File(
                 champion=self.earlier[0],
                 earlier=self.earlier[1:],
-                rolled_back=(taken_back, *self._content.rolled_back),
+                rolled_back=(rolled_back, *self._content.rolled_back),
             )
         )
 
@@ -139,20 +139,20 @@ class Champions:
 
 
 def read_champions(store: Store) -> Champions:
-    """What the file says now.
+    """Reads the champions of a store.
 
     Raises:
-        CorruptArtifact: it is broken.
+        CorruptArtifact: the file is broken.
     """
-    # The version first: if the file changes in between, the swap fails, and is tried again with what is there then.
+    # Read the version first: if the file changes in between, the swap fails and the caller reads the file again.
     found = store.get_version(KEY)
-    remedy = "put an earlier version of it back, or delete it to begin without a champion"
+    remedy = "restore an earlier version, or delete it to start without a champion"
     content = read_checksummed(store, KEY, _File, remedy)
     return Champions(store, content or _File(champion=None), None if found is None else found[1])
 
 
 def champion_folders(store: Store) -> set[str]:
-    """Folders of the artifacts that a cleanup must keep for the champion and for a roll-back."""
+    """Returns the artifact folders that a cleanup must keep for the champion and for a rollback."""
     return read_champions(store).folders
 
 

@@ -36,9 +36,9 @@ def decide_now(champions: Champions, crossencoder: str, compared: ComparisonMetr
     """
     rolled_back = champions.rolled_back(crossencoder)
     if rolled_back is not None:
-        reason = f"this model was taken back at {rolled_back.at}: {rolled_back.reason}"
+        reason = f"this model was rolled back at {rolled_back.at}: {rolled_back.reason}"
     elif not is_compared_with(champions.rival_of(crossencoder), compared):
-        reason = "the champion is another one than it was compared with: clear `compare` and what follows it"
+        reason = "it was compared with another champion than the present one: clear `compare` and the tasks after it"
     else:
         return decide(compared, config)
     return _decision(False, reason, compared)
@@ -51,7 +51,7 @@ def is_compared_with(rival: Champion | None, compared: ComparisonMetrics) -> boo
 
 
 def describe_comparison(champion: str, overall: ComparedGroup) -> str:
-    """A line about all mentions together; ``champion`` is the run of the champion."""
+    """One line about all mentions together; ``champion`` is the run of the champion."""
     return f"against champion {champion}: {describe_figures(overall)}"
 
 

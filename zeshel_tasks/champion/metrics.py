@@ -1,4 +1,4 @@
-"""Metrics of ``compare`` and ``promote``; ``comparison.py`` and ``gate.py`` make them."""
+"""Metrics of ``compare`` and ``promote``, computed by ``comparison.py`` and ``gate.py``."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class ComparedGroup(MetricsModel):
     """Two models on the same mentions.
 
     Attributes:
-        mentions: how many there are.
+        mentions: number of mentions.
         new: unnormalized accuracy of the new model.
         champion: unnormalized accuracy of the champion.
         difference: the first minus the second.
         interval: bootstrap interval of the difference, lower end first.
         won: mentions that only the new model links correctly.
         lost: mentions that only the champion links correctly.
-        may_be_chance: True if the new model is not better with the confidence that was asked for.
+        may_be_chance: True if the new model is not better at the requested confidence.
     """
 
     mentions: int
