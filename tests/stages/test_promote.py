@@ -285,5 +285,5 @@ def test_missing_champion_model_is_an_error_that_says_what_to_do(first_run: Run,
         run_stage(stage, run.address, another_seed(small_recipe), split)
     folder = record_of(first_run, "train-crossencoder").artifact
     run.store.delete(f"{folder}/manifest.json")
-    with pytest.raises(ConfigError, match=r"is gone: put it back, .* or delete the file to begin without a champion"):
+    with pytest.raises(ConfigError, match=r"is gone: restore it, .* or delete the file to start without a champion"):
         run_stage(STAGES["compare"], run.address, another_seed(small_recipe))

@@ -1,7 +1,7 @@
-"""compare: the run's model and the champion on the same test mentions.
+"""compare: compare the run's model with the champion on the same test mentions.
 
-The champion is evaluated on this run's test split, by this run's settings of evaluation. Where that has been done
-before (nothing new since it was trained) its artifacts are found again, and no model runs.
+The champion is evaluated on this run's test split with this run's evaluation settings. If that has been done before,
+its artifacts are reused and no model runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def work(job: Job) -> Metrics:
     champion = read_champions(job.run.store).rival_of(own)
     job.check_outside()
     if champion is None:
-        log.info("there is no other champion to compare with")
+        log.info("no champion to compare with")
         return ComparisonMetrics(unnormalized_accuracy=accuracy, champion=None).dump()
     evaluated = _evaluated(job, champion)
     new, old = (
@@ -55,7 +55,7 @@ def work(job: Job) -> Metrics:
 
 
 def _evaluated(job: Job, champion: Champion) -> Artifact:
-    """The champion's predictions for this run's test mentions."""
+    """Evaluates the champion on this run's test mentions."""
     recipe = job.recipe.model_copy(
         update={
             stage: getattr(job.recipe, stage).as_recorded(job.inputs[f"{stage.replace('_', '-')}-test"].manifest.config)
@@ -82,20 +82,20 @@ def _model(job: Job, folder: str) -> Artifact:
     if manifest is None:
         raise ConfigError(
             f"{store.address}/{KEY}: expected a champion whose model is in the store, got one whose {folder} is gone: "
-            "put it back, or go back with `zeshel rollback`, or delete the file to begin without a champion"
+            "restore it, or run `zeshel rollback`, or delete the file to start without a champion"
         )
     return Artifact(store, folder, manifest, job.scratch / "cache")
 
 
 def _answers(predictions: Path) -> dict[str, tuple[str, bool]]:
-    """By mention id: its world, and whether it was linked right."""
+    """Returns the world of each mention by id, and True if it was linked correctly."""
     return {line["mention_id"]: (line["world"], bool(line["correct"])) for line in read_json_lines(predictions)}
 
 
 def _compared(
     job: Job, new: dict[str, tuple[str, bool]], old: dict[str, tuple[str, bool]]
 ) -> tuple[ComparedGroup, dict[str, ComparedGroup]]:
-    """All mentions together, and each world."""
+    """Compares the answers over all mentions and in each world."""
     config = job.recipe.compare
     worlds = np.array([world for world, _ in new.values()])
     flags: list[Flags] = [np.array([answers[mention][1] for mention in new]) for answers in (new, old)]

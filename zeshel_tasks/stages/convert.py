@@ -1,4 +1,4 @@
-"""convert: the data set in BLINK's format."""
+"""convert: write the data set in BLINK's format."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def work(job: Job) -> Metrics:
 
 
 def _fetched(download: Artifact) -> Path:
-    """The whole data set in a local folder."""
+    """Fetches the whole data set into a local folder."""
     download.directory("mentions")
     return download.directory("documents").parent

@@ -46,7 +46,7 @@ def work(job: Job) -> Metrics:
 
 
 def _merged(job: Job, parts: list[Part]) -> Path:
-    """The folder with all of it; a single data set whose splits are as given is taken as it is."""
+    """Merges the data sets into one folder. A single data set without assigned splits stays unchanged."""
     assigned = job.recipe.download.assigned
     if len(parts) == 1 and not assigned:
         return parts[0].folder

@@ -43,7 +43,7 @@ class _Retriever:
         return tokenize_mentions(jsonl, self._tokens, self._settings.max_context_length, folder)
 
     def encodings(self, world: str) -> Artifact:
-        """The world's candidate pool (tokens) and its vectors; those of an earlier run or attempt where there are."""
+        """The tokens and vectors of the world's entities. Reuses those of an earlier run or attempt."""
         deciding = ("candidate_form", "precision", "vector_dtype")
         config = {"world": world, **{name: getattr(self._config, name) for name in deciding}}
         download, model = (self._job.inputs[name].manifest for name in ("download", "train-biencoder"))

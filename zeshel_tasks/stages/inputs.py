@@ -18,7 +18,7 @@ from zeshel_tasks.store.artifacts import read_manifest
 
 
 def split_file(job: Job, split: Split) -> Path:
-    """The split in BLINK's format, its side file beside it."""
+    """Fetches the split in BLINK's format and the file beside it."""
     convert = job.inputs["convert"]
     convert.path(f"{split}.mentions.jsonl")
     return convert.path(f"{split}.jsonl")

@@ -39,7 +39,7 @@ def work(job: Job) -> Metrics:
 
 
 def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:
-    """The bi-encoder at its start, and its objective over the prepared tables."""
+    """Creates the bi-encoder and its objective over the prepared tables."""
     config = task.config
     assert isinstance(config, TrainBiencoderConfig)
     model, settings = new_biencoder(task.bert, config)

@@ -40,22 +40,22 @@ def work(job: Job) -> Metrics:
     if config.num_train_epochs and not len(train_sets.retrieved):
         raise DataError(
             "nothing to train on: no train mention has its gold among its candidates",
-            expected="a bi-encoder that retrieves some",
+            expected="a bi-encoder that retrieves the golds of some mentions",
             got=f"{dropped} mentions without",
         )
-    log.info("%d of %d train mentions are left out: gold not retrieved", dropped, len(train_sets.mentions))
+    log.info("left out %d of %d train mentions, whose gold was not retrieved", dropped, len(train_sets.mentions))
     return train(job, task).model_copy(update={"dropped_mentions": dropped}).dump()
 
 
 def _start(job: Job, config: TrainCrossencoderConfig) -> Path:
-    """Directory of the BERT to start from."""
+    """Fetches the BERT to start from."""
     if config.from_biencoder:
         return mention_tower(job.inputs["train-biencoder"].directory("model"))
     return pretrained_bert(job, config.bert_model)
 
 
 def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:
-    """The cross-encoder at its start, and its objective over the prepared tables."""
+    """Creates the cross-encoder and its objective over the prepared tables."""
     config = task.config
     assert isinstance(config, TrainCrossencoderConfig)
     model, settings = new_crossencoder(task.bert, config)

@@ -18,14 +18,14 @@ from zeshel_tasks.training.metrics import TrainingMetrics
 
 
 def plan_training(job: Job, config: EncoderConfig, bert: Path, weights: str | None, build: BuildObjective) -> Fit:
-    """Says where everything lies.
+    """Describes the training: directories, settings and how to build the model.
 
     Args:
-        job: the stage's.
+        job: the job of the stage.
         config: hyper-parameters.
         bert: directory of the model to start from.
-        weights: path or s3 address of BLINK's weights to start from after all, if any; they are brought here.
-        build: makes model and objective.
+        weights: path or S3 address of BLINK's weights to start from instead, if any. They are downloaded.
+        build: creates model and objective.
     """
     return Fit(
         build=build,
@@ -40,7 +40,7 @@ def plan_training(job: Job, config: EncoderConfig, bert: Path, weights: str | No
 
 
 def pretrained_bert(job: Job, bert_model: str) -> Path:
-    """Directory of the pretrained model; one on the hub is fetched at the commit that the fingerprint is about."""
+    """Fetches the pretrained model; a hub model at the commit that is part of the fingerprint."""
     location = model_location(bert_model)
     if isinstance(location, HubModel):
         location = at_identity(location, job.seen_outside["bert_model"])
