@@ -56,8 +56,8 @@ class DataError(ZeshelError):
         file: the file as the user knows it (``mentions/train.json``).
         line: 1-based line number.
         field: the JSON field.
-        expected: what a correct input has there.
-        got: what this one has; long values are shortened. ``...`` is nothing to show, since None is a value of JSON.
+        expected: the expected input.
+        got: the actual input; long values are shortened. ``...`` shows nothing, since None is a value of JSON.
     """
 
     exit_code = EXIT_DATA
@@ -100,4 +100,4 @@ class StoreUnavailable(TryAgain):
 
 
 class Preempted(TryAgain):
-    """The process was told to stop; what it had trained is in a checkpoint that the next attempt finds."""
+    """The process was stopped after saving a checkpoint, from which the next attempt resumes."""

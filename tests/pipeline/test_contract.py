@@ -368,7 +368,7 @@ class TestInputsThatWereDoneAgain:
             run_stage(evaluate, address, recipe, "test")
         assert str(raised.value) == (
             f"{address}: convert: expected one that was made from the run's download {new.fingerprint[:12]}, got one "
-            f"from {old.fingerprint[:12]}: download was done again, so convert is to be done again, too"
+            f"from {old.fingerprint[:12]}: download was repeated, so repeat convert, too"
         )
         run_stage(convert, address, recipe)
         run_stage(evaluate, address, recipe, "test")
@@ -382,7 +382,7 @@ class TestInputsThatWereDoneAgain:
         assert "convert" in run_stage(report, address, recipe).inputs
         run_stage(download, address, build_recipe("smoke", {"worlds_to_splits": ("aster=test",)}))
         assert "convert" not in run_stage(report, address, recipe).inputs
-        assert "convert is left out" in caplog.text
+        assert "left out convert" in caplog.text
 
 
 class TestTheWorldOutside:

@@ -24,7 +24,7 @@ def full_disk_named() -> Iterator[None]:
         yield
     except ZeshelError:
         raise
-    except Exception as error:  # safetensors has no OSError of its own: it hands on the system's words
+    except Exception as error:  # safetensors raises its own type with the system's message
         if not any(words in str(error) for words in _FULL):
             raise
         where = os.environ.get("ZESHEL_SCRATCH") or tempfile.gettempdir()

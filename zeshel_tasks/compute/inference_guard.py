@@ -1,4 +1,4 @@
-"""Guard around inference: a batch that hangs ends the process, one that needs too much memory names the setting."""
+"""Guards inference against batches that hang and batches that need too much memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def guarded_batches(
     Args:
         config: ``stall_minutes``, and ``size``.
         progress: counts the rows.
-        doing: the work in messages, such as ``encoding lego``.
+        doing: description of the work for messages, such as ``encoding lego``.
         size: name of the setting that is the batch size.
 
     Raises:

@@ -39,7 +39,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """From the start to the last update."""
+        """Seconds from the start to the last update."""
         return max(self._pace.elapsed(), 1e-9)
 
     @property
@@ -58,8 +58,8 @@ class ByteProgress:
     """Logs lines like ``download 120 MB of 300 MB  40%  12 MB/s  eta 15s``.
 
     Args:
-        verb: what is being done.
-        total: bytes in all, if known; may be set later.
+        verb: first word of the line.
+        total: total number of bytes, if known. May be set later.
         interval: seconds between lines.
         clock: seconds, as ``time.monotonic`` counts them.
     """
@@ -83,7 +83,7 @@ class ByteProgress:
 
 
 class _Pace:
-    """Says when the next line is due."""
+    """Decides when the next line is due."""
 
     def __init__(self, interval: float, clock: Clock) -> None:
         self._interval, self._clock = interval, clock

@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 
 def run_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | None = None) -> Manifest:
-    """Runs a stage, or reuses what an earlier run of the same fingerprint left; either way the run records it."""
+    """Runs a stage, or reuses an artifact with the same fingerprint. Either way, the run records it."""
     return _run_step(Step(stage, split), open_run(run_address), recipe, may_work=True)
 
 
 def reuse_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | None = None) -> Manifest | None:
-    """Does the same if the artifact exists already; returns None if there would be work to do."""
+    """Like :func:`run_stage`, but only if the artifact already exists. Returns None if there is work to do."""
     try:
         return _run_step(Step(stage, split), open_run(run_address), recipe, may_work=False)
     except _WorkToDo:
@@ -63,7 +63,7 @@ def _run_step(step: Step, run: Run, recipe: Recipe, *, may_work: bool) -> Manife
         if stage.deliver is None:
             manifest, reused = _made_or_reused(run, target, make, record)
         else:
-            # The record says that the step is done. Until then a record of its use keeps a cleanup off the artifact.
+            # The record marks the step as done. Until then, a record of its use protects the artifact from a cleanup.
             manifest, reused = _made_or_reused(run, target, make, _use_recorder(run, started))
             stage.deliver(run, recipe, Artifact(run.store, target.folder, manifest, scratch / "cache"), inputs)
             record(manifest, reused)
@@ -94,14 +94,14 @@ def derived_artifact(job: Job, stage: str, config: dict[str, Any], inputs: dict[
 def artifact_of_others(
     job: Job, stage: Stage, split: Split | None, recipe: Recipe, inputs: Mapping[str, Artifact]
 ) -> Artifact:
-    """The artifact of a stage for inputs other than this run's own, such as another run's model.
+    """Returns the artifact of a stage for other inputs than this run's, such as another run's model.
 
     Args:
-        job: of the stage that asks for it.
-        stage: makes the artifact, unless it exists.
-        split: of the stage.
-        recipe: its settings.
-        inputs: by the names that the stage asks for.
+        job: job of the stage that needs the artifact.
+        stage: the stage that makes the artifact, unless it exists.
+        split: the split of the stage.
+        recipe: settings of the stage.
+        inputs: inputs by the names that the stage uses.
     """
     config: StageConfig = getattr(recipe, stage.settings)
     decisive = identities(inputs) | stage.outside(config, job.run)
@@ -137,10 +137,10 @@ def _use_recorder(run: Run, started: float) -> Callable[[Manifest, bool], None]:
 def _made_or_reused(
     run: Run, target: Target, make: Callable[[], Manifest], record: Callable[[Manifest, bool], None]
 ) -> tuple[Manifest, bool]:
-    """The committed artifact, recorded in the run so that no cleanup takes it, and whether it existed already.
+    """Returns the committed artifact, and True if it existed already. A record in the run protects it from a cleanup.
 
-    A cleanup takes a manifest away before it looks for records that name it (``store/garbage.py``): what is still
-    there after it was recorded stays.
+    A cleanup sets a manifest aside before it looks for records (``store/garbage.py``). So if the manifest still exists
+    after the record was written, the artifact stays.
     """
     while True:
         found = read_manifest(run.store, target.folder)
@@ -148,7 +148,7 @@ def _made_or_reused(
         kept = read_manifest(run.store, target.folder)
         if kept is not None:
             return kept, found is not None
-        log.warning("a cleanup has just removed %s, which was to be reused: it is made again", target.folder)
+        log.warning("a cleanup has just removed %s, so it is made again", target.folder)
 
 
 @contextmanager

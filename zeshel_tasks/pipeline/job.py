@@ -16,14 +16,14 @@ from zeshel_tasks.store import Artifact, Attempt, Metrics, Run, artifact_folder,
 
 @dataclass(frozen=True)
 class Target:
-    """The artifact that is wanted: everything that decides its content, known before any work.
+    """The artifact to make: everything that decides its content, known before the work starts.
 
     Attributes:
         stage: name of the stage, the artifact's folder below ``artifacts/``.
-        split: for the stages that have one.
+        split: the split, if the stage has splits.
         config: the settings that change the result.
         inputs: identities of everything it is made from.
-        fingerprint: SHA-256 of the above and of the package's version.
+        fingerprint: SHA-256 of all of these and of the package's version.
     """
 
     stage: str
@@ -44,7 +44,7 @@ class Target:
 
 @dataclass
 class Job:
-    """What a stage works with.
+    """The job of a stage.
 
     Attributes:
         run: the run it works for.
@@ -81,12 +81,12 @@ class Job:
 
     @property
     def split(self) -> Split | None:
-        """The split that the stage works on, where it has splits."""
+        """The split of the stage, if it has splits."""
         return self.target.split
 
     @property
     def folder(self) -> str:
-        """Key prefix of the artifact in the making."""
+        """Key prefix of the artifact to make."""
         return self.target.folder
 
     def note_peak_memory(self) -> None:
@@ -94,17 +94,17 @@ class Job:
         self.peak_memory_mb = max(self.peak_memory_mb, machine.peak_memory_mb())
 
     def check_outside(self) -> None:
-        """Makes sure that the fingerprint is about what was read; call it after reading what is not an input.
+        """Checks that nothing outside has changed since the stage started. Call it after reading from outside.
 
         Raises:
-            TryAgain: something outside has changed since the stage began.
+            TryAgain: something outside has changed since the stage started.
         """
         for name, now in self.look_outside().items():
             if now != self.seen_outside.get(name):
                 raise TryAgain(f"{name} has changed while it was read: from {self.seen_outside.get(name)} to {now}")
 
     def new_folder(self, name: str) -> Path:
-        """Makes a local directory below ``scratch``."""
+        """Creates a local directory below ``scratch``."""
         path = self.scratch / name
         path.mkdir(parents=True)
         return path

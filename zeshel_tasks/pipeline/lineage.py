@@ -32,14 +32,14 @@ def read_inputs(run: Run, names: Iterable[str], optional_names: Iterable[str], c
         for source, was, now in outdated_inputs(manifest, manifests):
             raise ConfigError(
                 f"{run.address}: {name}: expected one that was made from the run's {source} {now[:12]}, got one from "
-                f"{was[:12]}: {source} was done again, so {name} is to be done again, too"
+                f"{was[:12]}: {source} was repeated, so repeat {name}, too"
             )
     for name in optional_names:
         if run.record(name) is None:
             continue
         artifact = run.artifact(name, cache)
         if any(outdated_inputs(artifact.manifest, manifests)):
-            log.warning("%s is left out: it was made before what it was made from was done again", name)
+            log.warning("left out %s, because one of its inputs was repeated after it was made", name)
         else:
             inputs[name] = artifact
     return inputs
@@ -53,7 +53,7 @@ def outdated_inputs(manifest: Manifest, now: Mapping[str, Manifest]) -> Iterator
 
 
 def has_split(run: Run, split: Split | None) -> bool:
-    """Whether the run's data set has this split. A data set need not have the held-out ones."""
+    """Returns True if the run's data set has this split. Held-out splits are optional."""
     if split not in HELDOUT_SPLITS:
         return True
     downloaded = run.manifest("download")

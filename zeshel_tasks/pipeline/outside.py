@@ -1,4 +1,4 @@
-"""Identities of what stages read besides their inputs: addresses in the settings, and the champion."""
+"""Identities of everything that stages read besides their inputs: addresses in the settings, and the champion."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from zeshel_tasks.store.identity import content_identity
 
 
 def data_sets(config: DownloadConfig, _: Run) -> dict[str, str]:
-    """The archives and folders that ``download`` fetches."""
+    """Returns the identities of the archives and folders that ``download`` fetches."""
     from zeshel_tasks.download.sources import identities
 
     return identities(config)
 
 
 def biencoder_start(config: TrainBiencoderConfig, run: Run) -> dict[str, str]:
-    """The weights that the bi-encoder's training starts from."""
+    """Returns the identities of the weights from which the bi-encoder's training starts."""
     return _start(config.bert_model, config.biencoder_weights, run)
 
 
 def crossencoder_start(config: TrainCrossencoderConfig, run: Run) -> dict[str, str]:
-    """The weights that the cross-encoder's training starts from."""
+    """Returns the identities of the weights from which the cross-encoder's training starts."""
     return _start(None if config.from_biencoder else config.bert_model, config.crossencoder_weights, run)
 
 
 def rival(_: CompareConfig, run: Run) -> dict[str, str]:
-    """The champion that the run's model is compared with."""
+    """Returns the champion with which the run's model is compared."""
     found = read_champions(run.store).rival_of(_crossencoder(run))
     return {"champion": "none" if found is None else found.crossencoder}
 
 
 def standing(_: PromoteConfig, run: Run) -> dict[str, str]:
-    """The champion that the run's model must beat, and when the model itself was rolled back."""
+    """Returns the champion that the run's model must beat, and the time at which the model itself was rolled back."""
     own, champions = _crossencoder(run), read_champions(run.store)
     found, rolled_back = champions.rival_of(own), champions.rolled_back(own)
     champion = {"champion": "none" if found is None else found.crossencoder}

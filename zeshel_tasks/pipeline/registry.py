@@ -1,7 +1,7 @@
-"""The recipe: its stages in order, what each reads, and what people are told about it.
+"""The recipe: its stages in order, with their inputs and their descriptions for users.
 
 The DAG, the command line, tracking, ``zeshel show`` and the links to the report all read this list. Importing it is
-cheap: the modules that do the work are imported when there is work.
+cheap, because the modules of the stages are imported only when they have work to do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STAGES: dict[str, Stage] = {
             "convert",
             imported("zeshel_tasks.stages.convert:work"),
             "Convert the mentions and their contexts to BLINK's format.",
-            "A broken mention stops it with file, line and field, unless `convert.on_bad_mention` is `skip`.",
+            "A broken mention ends it with file, line and field, unless `convert.on_bad_mention` is `skip`.",
             section="data",
             inputs=("download",),
         ),
@@ -112,4 +112,4 @@ STAGES: dict[str, Stage] = {
 }
 
 RECIPE: tuple[Step, ...] = tuple(Step(stage, split) for stage in STAGES.values() for split in stage.splits or (None,))
-"""All steps of a run, in an order in which each finds its inputs."""
+"""All steps of a run. Each comes after its inputs."""

@@ -1,7 +1,7 @@
 """The description of a stage, and of its steps in a run.
 
-A stage makes an artifact from its inputs, once for each fingerprint. ``report`` and ``promote`` also deliver theirs
-whenever a run comes to them, made or reused: the pages go into the run's folder, the model becomes the champion.
+A stage makes an artifact from its inputs, once for each fingerprint. ``report`` and ``promote`` also deliver their
+artifact in every run, even if it is reused: they write pages into the run's folder, and make the model the champion.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zeshel_tasks.pipeline.job import Work
 from zeshel_tasks.store import Artifact, Run
 
 Deliver = Callable[[Run, Recipe, Artifact, Mapping[str, Artifact]], None]
-"""Given the run, its recipe, the artifact and its inputs. It must be safe to repeat."""
+"""Called with the run, its recipe, the artifact and its inputs. It must be safe to repeat."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Stage:
     """A stage of the recipe.
 
     Attributes:
-        name: its subcommand (``eval-biencoder``).
+        name: name of its subcommand (``eval-biencoder``).
         work: makes its artifact.
         summary: one sentence about it, for ``--help`` and the DAG.
-        notes: what else the DAG's page says about its task, in Markdown.
-        section: the section of the report that is about it.
+        notes: further sentences for the DAG's page, in Markdown.
+        section: the section of the report about it.
         inputs: names of the steps whose artifacts it reads; ``{split}`` stands for its own split.
         optional_inputs: names of the steps whose artifacts it reads if the run has them.
-        outside: identities of what it reads besides, given its settings and the run.
+        outside: returns the identities of everything else that it reads, given its settings and the run.
         splits: the splits that it runs for; empty if it has none.
-        deliver: hands the artifact over to the run, if there is something to hand over.
+        deliver: delivers the artifact to the run; None if there is nothing to deliver.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Stage:
 
     @property
     def runs_a_model(self) -> bool:
-        """Whether it can use a GPU."""
+        """True if it can use a GPU."""
         return self.config_type.runs_a_model
 
     @property
     def trains(self) -> bool:
-        """Whether it can use more than one GPU."""
+        """True if it can use more than one GPU."""
         return issubclass(self.config_type, EncoderConfig)
 
     def name_for(self, split: Split | None) -> str:
@@ -102,7 +102,7 @@ class Step(NamedTuple):
 
 
 def imported(name: str) -> Callable[..., Any]:
-    """The function ``package.module:function``, imported when it is called: torch alone takes seconds to import."""
+    """Returns the function ``package.module:function``. A call imports its module, which takes seconds with torch."""
 
     def call(*arguments: Any) -> Any:
         return pkgutil.resolve_name(name)(*arguments)
