@@ -19,7 +19,7 @@ from zeshel_tasks.training.launch import run_in_processes
 
 MOMENTS: dict[str, list[tuple[type, str]]] = {
     "an optimizer step": [(loop.Trainer, "_train_step")],
-    "a batch of validation": [(loop.Trainer, "_look_up_in_validation")],
+    "a batch of validation": [(loop.Trainer, "_stop_in_validation")],
     "a call of the store": [(LocalStore, name) for name in ("put", "upload", "delete")],
 }
 

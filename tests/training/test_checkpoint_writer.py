@@ -92,7 +92,7 @@ def test_a_store_that_does_not_answer_costs_checkpoints_and_not_the_training(
     fit(alone)
     fault("training: the store does not answer when a checkpoint is saved", len(refused))
     assert len(refused) > 1, "it is tried again at the next checkpoint"
-    assert "this checkpoint could not be saved, training goes on: s3://bucket: no answer" in caplog.text
+    assert "this checkpoint could not be saved, training continues: s3://bucket: no answer" in caplog.text
     assert_bit_identical(alone, undisturbed)
     assert not list((alone.out / "checkpoints-0").glob("*")), "local copies are removed all the same"
 
@@ -125,5 +125,5 @@ def test_told_to_stop_with_the_store_down_says_so_and_asks_for_another_attempt(
     monkeypatch.setattr(loop.Interrupt, "requested", True, raising=False)
     monkeypatch.setattr(loop.Interrupt, "__init__", lambda self: None)
     fault("training: SIGTERM while the store does not answer")
-    with pytest.raises(Preempted, match=r"told to stop at step 0, whose checkpoint could not be saved.*no answer"):
+    with pytest.raises(Preempted, match=r"stopped at step 0, but its checkpoint could not be saved.*no answer"):
         fit(biencoder_fit())

@@ -71,7 +71,7 @@ def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(
     broken.write_bytes(broken.read_bytes()[:-7])
     with caplog.at_level("INFO"):
         fit(stopped)
-    assert "is broken, trying the one before" in caplog.text
+    assert "is broken, trying the previous one" in caplog.text
     assert "resuming at step 3" in caplog.text
     assert result(stopped)["metrics"] == result(undisturbed)["metrics"]
 
@@ -195,7 +195,7 @@ def test_a_signal_within_a_validation_does_not_wait_for_its_end(
     undisturbed, stopped = biencoder_fit("undisturbed", **settings), biencoder_fit("stopped", **settings)
     fit(undisturbed)
     looks: list[None] = []
-    look_up = loop.Trainer._look_up_in_validation
+    look_up = loop.Trainer._stop_in_validation
 
     def signalled(self: loop.Trainer) -> None:
         looks.append(None)
@@ -203,8 +203,8 @@ def test_a_signal_within_a_validation_does_not_wait_for_its_end(
         look_up(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Trainer, "_look_up_in_validation", signalled)
-        with pytest.raises(Preempted, match=f"told to stop at step {eval_interval or 8}; the next attempt resumes"):
+        patch.setattr(loop.Trainer, "_stop_in_validation", signalled)
+        with pytest.raises(Preempted, match=f"stopped at step {eval_interval or 8}; the next attempt resumes"):
             fit(stopped)
     fault("training: SIGTERM within a validation")
     assert len(looks) == 1

@@ -33,7 +33,7 @@ def test_type_optimization_trains_what_its_name_says(crossencoder: nn.Module, ch
 
 def test_training_nothing_is_refused(golden: Path) -> None:
     model, _ = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
-    with pytest.raises(ConfigError, match="expected something to train"):
+    with pytest.raises(ConfigError, match="expected a choice that trains some layers"):
         choose_trained(model, "additional_layers")
 
 

@@ -1,4 +1,4 @@
-"""Bi-encoder training: in-batch negatives, and hard ones where they are asked for.
+"""Bi-encoder training with in-batch negatives and, optionally, hard negatives.
 
 Source: Wu et al., 2020 (arXiv:1911.03814), equation 5: cross-entropy of each mention over the gold candidates of
 the whole batch.
@@ -30,11 +30,11 @@ from zeshel_tasks.training.objective import Part, Tensors, separate_parts
 from zeshel_tasks.training.processes import gather_with_gradient, share_of
 
 Flags = npt.NDArray[np.bool_]
-_NOTHING = -1  # no entity's key
+_NOTHING = -1  # the key of no entity
 
 
 class BiencoderObjective:
-    """Scores each mention against the golds of its batch, and against its batch's hard negatives.
+    """Scores each mention against the golds and the hard negatives of its batch.
 
     Args:
         train: pairs to train on.
@@ -80,19 +80,19 @@ class BiencoderObjective:
             return separate_parts(partial(self.loss, model), rows, count)
         mine, everyone = share_of(rows, self._accelerator)
         return cached_parts(
-            partial(self._encode, model, self._train, self._found),
+            partial(self._encode, model, self._train, self._ready_negatives),
             lambda vectors: self._cross_entropy(vectors, mine, everyone),
             np.array_split(mine, count),
             self._accelerator.device,
         )
 
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
-        """Mean loss over the mentions ``rows``, of which this process computes its share."""
+        """Returns the mean loss over the mentions ``rows``. Each process computes its share."""
         mine, everyone = share_of(rows, self._accelerator)
-        return self._cross_entropy(self._encode(model, self._train, self._found, mine), mine, everyone)
+        return self._cross_entropy(self._encode(model, self._train, self._ready_negatives, mine), mine, everyone)
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
-        """Share of the mentions whose gold scores highest in a batch of mentions of the same world."""
+        """Returns the share of mentions whose gold scores highest in a batch of mentions of the same world."""
         correct, size = 0, self._config.eval_batch_size
         for rows in self._valid.mentions.rows_of_world().values():
             for start in range(0, len(rows), size):
@@ -108,16 +108,16 @@ class BiencoderObjective:
         save_biencoder(model, self._settings, self._tokenizer, directory)  # type: ignore[arg-type]
 
     @property
-    def _found(self) -> HardNegatives | None:
-        """The hard negatives, once there are some."""
+    def _ready_negatives(self) -> HardNegatives | None:
+        """The hard negatives, or None before their first round."""
         return self._negatives if self._negatives is not None and self._negatives.found else None
 
     def _encode(self, model: nn.Module, pairs: GoldPairs, negatives: HardNegatives | None, rows: Rows) -> Vectors:
-        """Vectors of mentions, golds and, if there are any, hard negatives: float [.., dimension] each."""
+        """Returns the vectors of mentions, golds and, if any, hard negatives: float [.., dimension] each."""
         tables = [pairs.golds[pairs.gold_row[rows]], *([] if negatives is None else [negatives.tokens(rows)])]
         entities, where = _each_once(np.concatenate(tables))
         device = self._accelerator.device
-        places = on_device(where, device)  # before the model's work: a copy from the host would wait for it to end
+        places = on_device(where, device)  # copy before the model runs, because a copy from the host waits for it
         contexts, vectors = model(
             token_batch(pairs.mentions.contexts[rows], self._pad, device), token_batch(entities, self._pad, device)
         )
@@ -132,11 +132,15 @@ class BiencoderObjective:
         return F.cross_entropy(scores, on_device(targets, scores.device))
 
     def _no_negatives(self, mine: Rows, everyone: Rows, targets: Rows) -> Flags:
-        """bool [mentions, golds and hard negatives of all]: what is no negative of a mention, nor its target."""
+        """Marks columns that are neither negatives nor targets: bool [mentions, golds and hard negatives of all]."""
         golds = _gold_keys(self._train, everyone)
         if not self._config.mask_duplicate_golds:
             golds = np.full_like(golds, _NOTHING)
-        hard = np.zeros(0, dtype=np.int64) if self._found is None else self._negative_keys(self._found, everyone)
+        hard = (
+            np.zeros(0, dtype=np.int64)
+            if self._ready_negatives is None
+            else self._negative_keys(self._ready_negatives, everyone)
+        )
         missing = np.concatenate([np.zeros(len(golds), dtype=bool), hard == _NOTHING])
         found = _same(_gold_keys(self._train, mine), np.concatenate([golds, hard]), targets)
         found |= missing
@@ -152,7 +156,7 @@ class BiencoderObjective:
 
 
 def _same(golds: Rows, columns: Rows, targets: Rows) -> Flags:
-    """bool [mentions, columns]: a column other than its target that is the mention's gold."""
+    """Marks the columns other than the target that are the mention's gold: bool [mentions, columns]."""
     same: Flags = np.equal(golds[:, None], columns[None, :])
     same[np.arange(len(golds)), targets] = False
     return same
@@ -164,11 +168,11 @@ def _gold_keys(pairs: GoldPairs, rows: Rows) -> Rows:
 
 
 def _keys(worlds: Rows, positions: Rows) -> Rows:
-    """One number for each entity."""
+    """Returns a unique number for each entity."""
     return (worlds << 32) + positions
 
 
 def _each_once(table: TokenTable) -> tuple[TokenTable, Rows]:
-    """The different rows, and where in them each row is: what occurs twice in a batch is encoded once."""
+    """Returns the distinct rows and the index of each row among them, so that a repeated row is encoded once."""
     rows, where = np.unique(table, axis=0, return_inverse=True)
     return rows, where.reshape(-1)

@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 class CheckpointWriter:
     """Saves one snapshot at a time, so that no more than one is in memory.
 
-    A store that does not answer costs a checkpoint, not the training: that is logged, and the next one is tried in its
-    turn. Any other failure (credentials that are refused, a full disk) comes out of the next call, since whatever is
-    trained from there on could not be stored either.
+    If the store does not answer, the checkpoint is lost and the training continues: the failure is logged, and the next
+    checkpoint is tried as usual. The next call raises any other error (refused credentials, a full disk), because later
+    checkpoints could not be stored either.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:
@@ -31,7 +31,7 @@ class CheckpointWriter:
         return self._running is not None and not self._running.done()
 
     def write(self, snapshot: Snapshot) -> None:
-        """Begins to save; waits for the snapshot before this one, if it is still on its way."""
+        """Starts to save a snapshot. Waits until the previous one is saved."""
         self.wait()
         self._running = self._thread.submit(self._checkpoints.save, snapshot)
 
@@ -39,7 +39,7 @@ class CheckpointWriter:
         """Waits until the snapshot is saved.
 
         Returns:
-            Why it could not be saved, where the store did not answer.
+            The error, if the store did not answer.
         """
         running, self._running = self._running, None
         if running is None:
@@ -47,7 +47,7 @@ class CheckpointWriter:
         try:
             running.result()
         except StoreUnavailable as error:
-            log.warning("this checkpoint could not be saved, training goes on: %s", error)
+            log.warning("this checkpoint could not be saved, training continues: %s", error)
             return error
         return None
 

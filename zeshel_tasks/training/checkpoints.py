@@ -1,9 +1,9 @@
-"""Checkpoints of a training, in the store, where the next attempt of the same fingerprint finds them.
+"""Checkpoints of a training, in the store, where the next attempt with the same fingerprint finds them.
 
-    artifacts/<stage>/<fingerprint>/checkpoints/<step>/checkpoint.json    written last; without it nothing exists
+    artifacts/<stage>/<fingerprint>/checkpoints/<step>/checkpoint.json    written last; without it, there is none
 
 Weights, optimizer and random states are safetensors files; nothing is pickled. Two attempts of one training may write
-here at once: each one's files have names of their own, and of two checkpoints at one step the later one stays.
+here at the same time: their files have different names, and of two checkpoints at one step the later one stays.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _BEST = "best/"
 
 
 class Restored(NamedTuple):
-    """What was put into place: from which checkpoint, where the training stands, and what others put into place.
+    """A restored checkpoint: its folder, the state, and the tensors that the caller must restore.
 
-    Those are the random states, and what the objective had prepared for the epoch.
+    These are the random states, and the tensors that the objective had prepared for the epoch.
     """
 
     folder: str
@@ -77,29 +77,29 @@ class Checkpoints:
         self._remove_all_but(_KEPT)
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, best: Path) -> Restored | None:
-        """Puts the newest readable checkpoint into place; None where there is none."""
+        """Restores the newest readable checkpoint. Returns None if there is none."""
         for folder in reversed(self._committed()):
             try:
                 restored = self.restore_from(folder, model, optimizer, best)
             except CorruptArtifact as error:
-                log.warning("checkpoint %s is broken, trying the one before: %s", folder, error)
+                log.warning("checkpoint %s is broken, trying the previous one: %s", folder, error)
                 continue
             log.info("resuming at step %d from a checkpoint", restored.state.step)
             return restored
         return None
 
     def restore_from(self, folder: str, model: nn.Module, optimizer: torch.optim.Optimizer, best: Path) -> Restored:
-        """Puts one checkpoint into place.
+        """Restores one checkpoint.
 
         Raises:
-            CorruptArtifact: a part of it is missing or damaged; nothing was changed.
+            CorruptArtifact: a part of it is missing or damaged. Nothing was changed.
         """
-        checkpoint = read_checksummed(self._store, f"{folder}/checkpoint.json", _Checkpoint, "it is passed over")
+        checkpoint = read_checksummed(self._store, f"{folder}/checkpoint.json", _Checkpoint, "it is skipped")
         if checkpoint is None:
-            raise CorruptArtifact("another attempt has just removed it", file=f"{folder}/checkpoint.json")
+            raise CorruptArtifact("another attempt has just deleted it", file=f"{folder}/checkpoint.json")
         cache = self.scratch / "restored"
         files = StoredFiles(self._store, folder, checkpoint.files, cache)
-        paths = {name: files.path(name) for name in checkpoint.files}  # all verified before anything is changed
+        paths = {name: files.path(name) for name in checkpoint.files}  # verify all files before changing anything
         random: Tensors = {}
         prepared: Tensors = {}
         if "model.safetensors" in paths:
@@ -118,7 +118,7 @@ class Checkpoints:
         return Restored(folder, TrainingState(**checkpoint.state), random, prepared)
 
     def remove(self) -> None:
-        """Deletes all of them, unfinished ones too; for when the artifact is committed."""
+        """Deletes all checkpoints, including unfinished ones. Call it after the artifact is committed."""
         self._remove_all_but(0)
         for key in list(self._store.keys(f"{self._folder}/")):
             self._store.delete(key)
@@ -130,6 +130,6 @@ class Checkpoints:
     def _remove_all_but(self, kept: int) -> None:
         committed = self._committed()
         for folder in committed[: len(committed) - kept]:
-            self._store.delete(f"{folder}/checkpoint.json")  # first: from here on it does not exist
+            self._store.delete(f"{folder}/checkpoint.json")  # first, so that the checkpoint no longer exists
             for key in list(self._store.keys(f"{folder}/")):
                 self._store.delete(key)

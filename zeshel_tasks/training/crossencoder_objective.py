@@ -1,7 +1,7 @@
-"""Cross-encoder training: the gold among the retrieved candidates.
+"""Cross-encoder training: pick the gold among the retrieved candidates.
 
 Source: Wu et al., 2020 (arXiv:1911.03814), section 4.2: cross-entropy over a mention's candidates. Mentions whose gold
-was not retrieved cannot be trained on; they count in validation.
+was not retrieved are left out of the training but count in validation.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ class CrossencoderObjective:
         return separate_parts(partial(self.loss, model), rows, count)
 
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
-        """Mean loss over the mentions ``rows``, of which this process computes its share."""
+        """Returns the mean loss over the mentions ``rows``. Each process computes its share."""
         mine, _ = share_of(self._trainable[rows], self._accelerator)
-        # before the model's work: a copy from the host would wait for it to end
+        # copy before the model runs, because a copy from the host waits for it
         targets = on_device(self._train.gold_rank[mine].astype(np.int64), self._accelerator.device)
         return F.cross_entropy(self._scores(model, self._train, mine, self._chosen(mine)), targets)
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
-        """Accuracy where the gold was retrieved (``valid_accuracy``), and over all mentions."""
+        """Returns the accuracy over mentions whose gold was retrieved (``valid_accuracy``), and over all mentions."""
         rows, correct, size = self._valid.retrieved, 0, self._config.eval_batch_size
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
@@ -93,7 +93,7 @@ class CrossencoderObjective:
         save_crossencoder(model, self._settings, self._tokenizer, directory)  # type: ignore[arg-type]
 
     def _chosen(self, rows: Rows) -> npt.NDArray[np.bool_] | None:
-        """Which candidates of each mention are trained on: bool [len(rows), top_k]."""
+        """Selects the candidates to train on: bool [len(rows), top_k]."""
         count, all_of_them = self._config.train_candidates, self._train.candidates.shape[1]
         if count is None or count >= all_of_them:
             return None

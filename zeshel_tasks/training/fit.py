@@ -1,4 +1,4 @@
-"""Work of each training process: open the prepared tables, build the model, train."""
+"""Runs in each training process: opens the prepared tables, builds the model and trains."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Fit:
     """A training, described so that another process can do it.
 
     Attributes:
-        build: makes model and objective; importable by name.
+        build: creates model and objective. It must be importable by name.
         config: hyper-parameters.
         bert: local directory of the pretrained BERT.
         weights: local file of BLINK's weights to start from, if any.
         tables: local directory with the prepared tables.
         store: address of the store that keeps the checkpoints.
-        checkpoints: their key prefix in it.
+        checkpoints: key prefix of the checkpoints in the store.
         out: local directory for ``model/`` (the best epoch) and ``result.json``.
     """
 
@@ -51,21 +51,21 @@ class Fit:
 
     @property
     def model(self) -> Path:
-        """Where the best epoch's model directory is."""
+        """Directory of the best epoch's model."""
         return self.out / "model"
 
     @property
     def result(self) -> Path:
-        """Where the figures are."""
+        """File with the training's results."""
         return self.out / "result.json"
 
     def checkpoint_store(self, rank: int = 0) -> Checkpoints:
-        """The training's checkpoints, with a scratch directory of the process's own."""
+        """Returns the training's checkpoints, with a scratch directory for this process."""
         return Checkpoints(open_store(self.store), self.checkpoints, self.out / f"checkpoints-{rank}")
 
 
 class FitResult(BaseModel):
-    """What a training leaves besides the model."""
+    """The results of a training besides the model."""
 
     metrics: TrainingMetrics
     curve: list[dict[str, float]]
@@ -78,8 +78,8 @@ def fit(task: Fit) -> None:
     """Trains to the end, resuming where an earlier attempt stopped.
 
     Raises:
-        Preempted: told to stop; a checkpoint was saved.
-        ConfigError, DataError: as :class:`~zeshel_tasks.training.loop.Trainer` and the start weights' loader raise.
+        Preempted: the process was stopped after saving a checkpoint.
+        ConfigError, DataError: see :class:`~zeshel_tasks.training.loop.Trainer` and the loader of the start weights.
     """
     machine.reset_peak_memory()
     accelerator = build_accelerator(task.config)
@@ -88,7 +88,7 @@ def fit(task: Fit) -> None:
     if task.weights is not None:
         load_blink_weights(model, task.weights)
     if accelerator.process_index:
-        torch.manual_seed(task.config.seed + accelerator.process_index)  # each process its own dropout
+        torch.manual_seed(task.config.seed + accelerator.process_index)  # each process has its own dropout
     checkpoints = task.checkpoint_store(accelerator.process_index)
     with on_sigterm() as interrupt:
         state = Trainer(model, objective, task.config, accelerator, checkpoints, task.model, interrupt).run()

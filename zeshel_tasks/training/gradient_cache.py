@@ -1,7 +1,7 @@
-"""Gradient caching: the gradient of a loss over a whole batch, with the activations of one part in memory at a time.
+"""Gradient caching: the gradient of a loss over a whole batch, with the activations of only one part in memory.
 
-The parts are encoded without gradients; the loss over all their vectors gives the gradient of each vector; then each
-part is encoded once more, with the same dropout, and takes up the gradients of its vectors.
+First, all parts are encoded without gradients. The loss over all vectors gives the gradient of each vector. Then each
+part is encoded again, with the same dropout, and the gradients of its vectors are backpropagated.
 Source: Gao et al., 2021 (arXiv:2101.06983).
 """
 
@@ -24,13 +24,13 @@ def cached_parts(
     parts: Sequence[Rows],
     device: torch.device,
 ) -> Iterator[Part]:
-    """The loss over all parts together; each part's root is a scalar with the gradient that it has in that loss.
+    """Yields the parts of the loss over the whole batch. A part's root is a scalar with its share of the gradient.
 
     Args:
-        encode: the tensors of a part, rows first.
-        loss: of the tensors of all parts, each concatenated over the parts.
-        parts: rows of each.
-        device: whose random state dropout uses.
+        encode: returns the tensors of a part, rows first.
+        loss: computes the loss from these tensors, each concatenated over all parts.
+        parts: the rows of each part.
+        device: the device whose random state dropout uses.
     """
     states, encoded = [], []
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Hard negatives: entities that the bi-encoder in training takes for a mention's gold.
+"""Hard negatives: wrong entities that the bi-encoder in training ranks high for a mention.
 
 Source: Gillick et al., 2019 (arXiv:1909.10506); Wu et al., 2020 (arXiv:1911.03814), section 5.2.1.
 """
@@ -26,7 +26,7 @@ from zeshel_tasks.models.biencoder import Biencoder
 log = logging.getLogger(__name__)
 
 NO_NEGATIVE = -1
-_DRAWN_FROM = 4  # times as many as are wanted: the very first are often other names of the gold
+_POOL_FACTOR = 4  # draw from 4 times as many entities, because the very first are often other names of the gold
 _BATCH = 256
 
 
@@ -37,12 +37,12 @@ class HardNegatives:
         mentions: the training mentions.
         entities: by world, int32 [entities, max_cand_length].
         count: negatives of each mention.
-        rounds: how often they are found in a training.
-        epochs: of the training.
-        seed: of the draw.
+        rounds: number of times that they are searched for in a training.
+        epochs: epochs of the training.
+        seed: seed of the random choice.
 
     Attributes:
-        table: int32 [mentions, count], positions in the mention's world; :data:`NO_NEGATIVE` where there is none (yet).
+        table: int32 [mentions, count], positions in the mention's world; :data:`NO_NEGATIVE` for a missing one.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class HardNegatives:
         return bool((self.table != NO_NEGATIVE).any())
 
     def due(self, epoch: int) -> bool:
-        """True if new ones are to be found before this epoch (from 0)."""
+        """Returns True if new negatives must be found before this epoch (from 0)."""
         return bool(self._count) and epoch in self._epochs
 
     def tokens(self, rows: Rows) -> TokenTable:
-        """Token ids of the negatives of some mentions, flat: int32 [len(rows) * count, max_cand_length].
+        """Returns the token ids of the negatives of some mentions, flat: int32 [len(rows) * count, max_cand_length].
 
-        A negative that is missing gets the tokens of its world's first entity; its score is to be masked.
+        A missing negative gets the tokens of its world's first entity. The caller must mask its score.
         """
         names = self._mentions.worlds
         tables = [self._entities[names[world]] for world in self._mentions.world[rows]]
@@ -79,7 +79,7 @@ class HardNegatives:
     def find(
         self, model: Biencoder, pad: int, epoch: int, accelerator: Accelerator, after_batch: Callable[[], None]
     ) -> None:
-        """Fills :attr:`table` by the model as it is, in eval mode; processes share the worlds among them."""
+        """Fills :attr:`table` with the current model, which must be in eval mode. Processes share the worlds."""
         worlds = list(self._mentions.rows_of_world().items())[accelerator.process_index :: accelerator.num_processes]
         found = [
             (rows, self._of_world(model, world, rows, pad, epoch, accelerator, after_batch)) for world, rows in worlds
@@ -109,20 +109,20 @@ class HardNegatives:
                 self._mentions.contexts,
                 rows,
                 VectorFile(path),
-                _DRAWN_FROM * self._count + 1,
+                _POOL_FACTOR * self._count + 1,
                 _BATCH,
                 pad,
                 accelerator,
                 lambda _: after_batch(),
             )
-            drawn = [self._drawn(candidates.positions, candidates.rows, random) for candidates in best]
+            drawn = [self._draw(candidates.positions, candidates.rows, random) for candidates in best]
         return np.concatenate(drawn)
 
-    def _drawn(self, positions: Rows, rows: Rows, random: np.random.Generator) -> npt.NDArray[np.int32]:
-        """Some of the best positions [len(rows), n] of each mention, at random, never its gold."""
+    def _draw(self, positions: Rows, rows: Rows, random: np.random.Generator) -> npt.NDArray[np.int32]:
+        """Draws some of the best positions [len(rows), n] of each mention at random, never its gold."""
         drawn = np.full((len(rows), self._count), NO_NEGATIVE, dtype=np.int32)
         for row, best in enumerate(positions):
-            others = best[best != self._mentions.label[rows[row]]][: _DRAWN_FROM * self._count]
+            others = best[best != self._mentions.label[rows[row]]][: _POOL_FACTOR * self._count]
             chosen = random.permutation(others)[: self._count]
             drawn[row, : len(chosen)] = chosen
         return drawn

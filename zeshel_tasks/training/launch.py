@@ -1,4 +1,4 @@
-"""Starts one process for each GPU of the machine. With one GPU or none, trains in this process."""
+"""Starts one process for each GPU of the machine. Trains in this process if there is at most one GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def processes_for(config: EncoderConfig) -> int:
-    """How many processes train: all GPUs with ``data_parallel``, unless one device is named; else one."""
+    """Returns the number of processes: one per GPU with ``data_parallel``, unless one device is named; else one."""
     if not config.data_parallel or config.device not in ("auto", "cuda"):
         return 1
     return max(1, torch.cuda.device_count())
@@ -34,14 +34,14 @@ def run_in_processes(function: Callable[[Any], None], argument: Any, processes: 
     """Runs ``function(argument)`` in each of ``processes`` processes that torch.distributed connects.
 
     Args:
-        function: importable by name.
-        argument: can be pickled.
-        processes: 1 runs it right here.
-        scratch: a local directory in which a process leaves its error.
+        function: must be importable by name.
+        argument: must be picklable.
+        processes: 1 runs the function in this process.
+        scratch: a local directory in which a process writes its error.
 
     Raises:
-        ZeshelError: as a process raised it; SIGTERM is handed on to all processes.
-        TryAgain: a process was killed, or gave up waiting.
+        ZeshelError: the error that a process raised. SIGTERM is passed on to all processes.
+        TryAgain: a process was killed or timed out.
         ProcessRaisedException: a process crashed.
     """
     if processes == 1:
@@ -94,7 +94,7 @@ def _raise_first_error(scratch: Path) -> None:
 def _how_it_ended(error: ProcessExitedException) -> str:
     which = f"training process {error.error_index + 1}"
     if error.signal_name == "SIGKILL":
-        return f"{which} was killed: most likely it needed more memory than there is; lower train_batch_size"
+        return f"{which} was killed, probably because it ran out of memory; lower train_batch_size"
     return f"{which} ended by {error.signal_name}" if error.signal_name else f"{which} gave up ({error.exit_code})"
 
 

@@ -33,7 +33,7 @@ _CURVE_POINTS = 500
 
 
 class _ToldToStop(Exception):
-    """Unwinds the training to where it is stopped."""
+    """Leaves the training loop after SIGTERM."""
 
 
 class Trainer:
@@ -41,12 +41,12 @@ class Trainer:
 
     Args:
         model: trained in place.
-        objective: loss, validation and the form in which the model is saved.
+        objective: computes the loss, validates, and saves the model.
         config: hyper-parameters.
         accelerator: device, precision and processes.
         checkpoints: where to resume from and save to.
         best: local directory for the best epoch's model.
-        interrupt: set when the process is told to stop.
+        interrupt: set if the process gets SIGTERM.
     """
 
     def __init__(
@@ -67,17 +67,17 @@ class Trainer:
         self._steps_an_epoch = math.ceil(objective.mentions / config.train_batch_size)
         self._total_steps = self._steps_an_epoch * config.num_train_epochs
         self._state = TrainingState()
-        self._losses: list[torch.Tensor] = []  # of the steps since the last point of the curve
+        self._losses: list[torch.Tensor] = []  # losses of the steps since the last point of the curve
         self._saver = Saver(
             checkpoints, model, self._optimizer, objective.state, accelerator, best, config.checkpoint_minutes
         )
 
     def run(self) -> TrainingState:
-        """Trains to the end; the best epoch's model is then in ``best``.
+        """Trains to the end. The best epoch's model is then in ``best``.
 
         Raises:
-            Preempted: told to stop; a checkpoint was saved, or the message says why not.
-            ConfigError: the loss is not a number, memory ran out, or the store refuses a checkpoint.
+            Preempted: the process was stopped. A checkpoint was saved, or the message says why not.
+            ConfigError: the loss is not finite, memory ran out, or the store refuses a checkpoint.
         """
         self._state, prepared = self._saver.restore()
         if prepared:
@@ -106,7 +106,7 @@ class Trainer:
             self._validate_epoch(epoch + 1)
             self._saver.epoch_ended()
             if epoch + 1 < self._config.num_train_epochs:
-                self._look_up()
+                self._stop_or_save()
         self._count_seconds()
         self._saver.save_last(self._state)
 
@@ -114,7 +114,7 @@ class Trainer:
         patience, waited = self._config.patience, len(self._state.epochs) - self._state.best_epoch
         if patience is None or waited < patience or not self._state.epochs:
             return False
-        log.info("no better validation in %d epochs, the last ones are left out (patience)", waited)
+        log.info("validation did not improve in %d epochs, so training ends early (patience)", waited)
         return True
 
     def _train_epoch(self, epoch: int) -> None:
@@ -128,18 +128,18 @@ class Trainer:
             batch_size=config.train_batch_size,
         )
         with out_of_memory_named(f"before epoch {epoch + 1}", "use a smaller bert_model"):
-            self._objective.begin_epoch(self._model, epoch, resumed=done > 0, after_batch=self._look_up_alone)
-        self._look_up()
-        self._validate_if_due()  # where the attempt before was stopped in the middle of it
+            self._objective.begin_epoch(self._model, epoch, resumed=done > 0, after_batch=self._stop_if_alone)
+        self._stop_or_save()
+        self._validate_if_due()  # if the previous attempt was stopped during a validation
         self._model.train()
         for step in range(done, self._steps_an_epoch):
             rows = order[step * self._config.train_batch_size : (step + 1) * self._config.train_batch_size]
             self._train_step(rows)
-            self._look_up()
+            self._stop_or_save()
             self._validate_if_due()
 
-    def _look_up(self) -> None:
-        """Between two steps: was there a signal, is a checkpoint due?"""
+    def _stop_or_save(self) -> None:
+        """Stops after a signal, or saves a checkpoint if one is due. Called between two steps."""
         self._watchdog.beat()
         stop, due = self._agreed(self._interrupt.requested, self._saver.due())
         if stop:
@@ -148,13 +148,13 @@ class Trainer:
             self._complete_state()
             self._saver.save(self._state)
 
-    def _look_up_in_validation(self) -> None:
+    def _stop_in_validation(self) -> None:
         self._watchdog.beat()
         if self._agreed(self._interrupt.requested)[0]:
             raise _ToldToStop
 
-    def _look_up_alone(self) -> None:
-        """Where processes do not keep step, and so cannot agree: only a single one stops here."""
+    def _stop_if_alone(self) -> None:
+        """Stops a single process after a signal. Several processes are not in step here and cannot agree to stop."""
         self._watchdog.beat()
         if self._accelerator.num_processes == 1 and self._interrupt.requested:
             raise _ToldToStop
@@ -169,7 +169,7 @@ class Trainer:
         self._record(loss, rate, len(rows))
 
     def _descend(self, rows: Rows) -> torch.Tensor:
-        """One optimizer step; returns the mean loss of ``rows``, or what is not a number of loss and gradient."""
+        """Takes one optimizer step. Returns the mean loss of ``rows``, or the gradient's norm if it is not finite."""
         total = torch.zeros((), device=self._accelerator.device)
         parts = min(self._config.gradient_accumulation_steps, max(1, len(rows) // self._accelerator.num_processes))
         for part in self._objective.parts(self._model, rows, parts):
@@ -178,7 +178,7 @@ class Trainer:
         norm = self._accelerator.clip_grad_norm_(self._model.parameters(), self._config.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        # A gradient may overflow where the loss did not; the weights are lost then, one step before the loss shows it.
+        # The gradient may overflow although the loss is finite. It ruins the weights one step before the loss shows it.
         return torch.where(torch.isfinite(norm), total, norm)
 
     def _record(self, loss: torch.Tensor, rate: float, mentions: int) -> None:
@@ -189,7 +189,7 @@ class Trainer:
         self._progress.update(units=mentions, note=self._last_loss())
 
     def _record_losses(self, rate: float) -> None:
-        """One point of the curve: the mean of the losses since the last one."""
+        """Adds a point to the curve: the mean of the losses since the previous point."""
         losses = self._known_losses()
         self._losses.clear()
         mean = sum(losses) / len(losses)
@@ -198,10 +198,10 @@ class Trainer:
         self._state.curve.append({**self._where(), "loss": mean, "learning_rate": rate})
 
     def _known_losses(self) -> list[float]:
-        """The losses since the last point of the curve, over all processes; the device is waited for.
+        """Returns the losses since the last point of the curve, over all processes. Waits for the device.
 
         Raises:
-            ConfigError: one of them is not a number.
+            ConfigError: a loss is not a finite number.
         """
         if not self._losses:
             return []
@@ -232,12 +232,12 @@ class Trainer:
         self._model.eval()
         advice = f"lower eval_batch_size (now {self._config.eval_batch_size})"
         with torch.no_grad(), out_of_memory_named("in validation", advice):
-            figures = self._objective.validate(self._model, self._look_up_in_validation)
+            figures = self._objective.validate(self._model, self._stop_in_validation)
         self._state.curve.append({**self._where(), "valid_accuracy": figures["valid_accuracy"]})
         return figures
 
     def _validate_if_due(self) -> None:
-        """Within an epoch, by ``eval_interval``, once a step."""
+        """Validates within an epoch, every ``eval_interval`` steps and only once per step."""
         every, step = self._config.eval_interval, self._state.step
         if every and step and step % every == 0:
             last = next((point["step"] for point in reversed(self._state.curve) if "valid_accuracy" in point), None)
@@ -247,7 +247,7 @@ class Trainer:
 
     def _keep_as_best(self) -> None:
         if self._accelerator.is_main_process:
-            # New files, never new bytes in old ones: a checkpoint may share them.
+            # Create new files instead of changing the old ones, which a checkpoint may share.
             shutil.rmtree(self._best, ignore_errors=True)
             self._best.mkdir(parents=True)
             self._objective.save(self._raw, self._best)
@@ -257,17 +257,17 @@ class Trainer:
         problem = self._saver.save_now(self._state)
         step = self._state.step
         if problem is None:
-            raise Preempted(f"told to stop at step {step}; the next attempt resumes there")
+            raise Preempted(f"stopped at step {step}; the next attempt resumes there")
         raise Preempted(
-            f"told to stop at step {step}, whose checkpoint could not be saved; the next attempt resumes at the one "
-            f"before. {problem}"
+            f"stopped at step {step}, but its checkpoint could not be saved; the next attempt resumes from the "
+            f"previous one. {problem}"
         )
 
     def _complete_state(self) -> None:
-        """Brings what is not kept up to date at each step into the state.
+        """Updates the parts of the state that are not updated at each step.
 
         Raises:
-            ConfigError: the loss is not a number; weights that are lost are no checkpoint.
+            ConfigError: a loss is not a finite number, so the weights are not worth a checkpoint.
         """
         self._count_seconds()
         self._state.unrecorded = self._known_losses()
@@ -278,7 +278,7 @@ class Trainer:
         self._resumed_at = now
 
     def _agreed(self, *mine: bool) -> list[bool]:
-        """For each flag, True if any process has raised it: all of them must stop, or save, at the same step."""
+        """Returns True for each flag that any process has set: all of them must stop or save at the same step."""
         if self._accelerator.num_processes == 1:
             return list(mine)
         flags = torch.tensor([float(flag) for flag in mine], device=self._accelerator.device)
@@ -296,7 +296,7 @@ class Trainer:
 
 
 def learned_metrics(state: TrainingState, mentions: int, config: EncoderConfig) -> TrainingMetrics:
-    """The metrics of a finished training."""
+    """Returns the metrics of a finished training."""
     best = next(record for record in state.epochs if record["epoch"] == state.best_epoch)
     figures = {name: value for name, value in best.items() if name.startswith("valid_")}
     seen = mentions * (len(state.epochs) if config.num_train_epochs else 0)

@@ -1,4 +1,4 @@
-"""Metrics of a training; ``loop.py`` measures them."""
+"""Metrics of a training, measured by ``loop.py``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class TrainingMetrics(MetricsModel):
 
     Attributes:
         best_epoch: the epoch whose model was kept; 0 is the model before training.
-        valid_accuracy: of that epoch.
-        valid_unnormalized_accuracy: of that epoch, over all mentions; only the cross-encoder has it.
-        epochs: every epoch, the first one first.
+        valid_accuracy: accuracy of that epoch.
+        valid_unnormalized_accuracy: accuracy of that epoch over all mentions, for the cross-encoder only.
+        epochs: all epochs, in order.
         steps: optimizer steps.
         mentions: training mentions.
-        training_seconds: of all attempts.
+        training_seconds: training time of all attempts.
         mentions_per_second: 0 if nothing was trained.
         dropped_mentions: training mentions left out because their gold was not retrieved (cross-encoder).
     """

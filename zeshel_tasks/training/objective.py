@@ -19,7 +19,7 @@ class Part(NamedTuple):
     """A part of a step.
 
     Attributes:
-        root: scalar that gradients flow back from.
+        root: scalar to backpropagate from.
         loss: this part's share of the step's loss, without gradient.
     """
 
@@ -28,37 +28,37 @@ class Part(NamedTuple):
 
 
 class Objective(Protocol):
-    """What is trained, on which mentions, and how it is validated."""
+    """Computes the loss of a model on its training mentions, validates it and saves it."""
 
     mentions: int
-    """How many mentions there are to train on."""
+    """Number of training mentions."""
 
     groups: Rows | None
-    """Group of each mention, where a batch should be of one group."""
+    """Group of each mention, if each batch should contain only one group."""
 
     def begin_epoch(self, model: nn.Module, epoch: int, *, resumed: bool, after_batch: Callable[[], None]) -> None:
         """Prepares an epoch, counted from 0.
 
-        What :meth:`state` has is kept where the epoch is ``resumed`` in its middle. ``after_batch`` is called often,
-        and may raise to stop the preparation; processes need not call it as often as one another.
+        If the epoch is ``resumed`` in its middle, the tensors of :meth:`state` are kept. ``after_batch`` is called
+        often and may raise to stop the preparation. Processes may call it at different times.
         """
 
     def state(self) -> Tensors:
-        """What a checkpoint within an epoch must hold besides weights, on the host."""
+        """Returns the tensors, on the host, that a checkpoint within an epoch needs besides the weights."""
 
     def restore(self, state: Tensors) -> None:
-        """Puts back what :meth:`state` gave."""
+        """Restores the tensors that :meth:`state` returned."""
 
     def parts(self, model: nn.Module, rows: Rows, count: int) -> Iterator[Part]:
-        """The mean loss over the mentions ``rows`` in ``count`` parts, each backpropagated before the next is computed.
+        """Yields the mean loss over ``rows`` in ``count`` parts. Each is backpropagated before the next is computed.
 
-        A process of several computes its share.
+        If there are several processes, each computes its share.
         """
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
-        """Figures of merit; ``valid_accuracy`` chooses the best epoch. The model is in eval mode.
+        """Returns the validation figures. The best epoch has the highest ``valid_accuracy``. The model is in eval mode.
 
-        ``after_batch`` is called often, and may raise to stop the validation.
+        ``after_batch`` is called often and may raise to stop the validation.
         """
 
     def save(self, model: nn.Module, directory: Path) -> None:
@@ -66,7 +66,7 @@ class Objective(Protocol):
 
 
 def separate_parts(loss: Callable[[Rows], torch.Tensor], rows: Rows, count: int) -> Iterator[Part]:
-    """Parts that know nothing of each other: each is the loss of its own rows, weighted by their number."""
+    """Yields independent parts. Each is the loss of its own rows, weighted by their number."""
     for part in np.array_split(rows, count):
         weighted = loss(part) * (len(part) / len(rows))
         yield Part(weighted, weighted.detach())
@@ -75,15 +75,15 @@ def separate_parts(loss: Callable[[Rows], torch.Tensor], rows: Rows, count: int)
 def epoch_order(
     mentions: int, seed: int, epoch: int, *, shuffle: bool, groups: Rows | None = None, batch_size: int = 1
 ) -> Rows:
-    """The order in which an epoch visits the mentions: a pure function, so that a resumed epoch knows it.
+    """Returns the order in which an epoch visits the mentions. A resumed epoch gets the same order.
 
     Args:
-        mentions: how many.
-        seed: with ``epoch``, decides the order.
-        epoch: from 0.
-        shuffle: otherwise as they are.
-        groups: group of each mention; whole batches are of one group then, as far as groups have whole batches.
-        batch_size: of those.
+        mentions: number of mentions.
+        seed: decides the order, together with ``epoch``.
+        epoch: the epoch, from 0.
+        shuffle: False keeps the order of the mentions.
+        groups: group of each mention. If given, batches contain one group, except for the last mentions of each group.
+        batch_size: size of these batches.
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(mentions) if shuffle else np.arange(mentions)
@@ -94,5 +94,5 @@ def epoch_order(
     batches = np.concatenate([rows[:end].reshape(-1, batch_size) for rows, end in zip(by_group, whole, strict=True)])
     if shuffle:
         random.shuffle(batches)
-    # What is left of each group: neighbours are of one group, mostly.
+    # The rest of each group stays together, so most neighbours belong to one group.
     return np.concatenate([batches.reshape(-1), *(rows[end:] for rows, end in zip(by_group, whole, strict=True))])

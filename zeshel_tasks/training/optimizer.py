@@ -16,13 +16,13 @@ _NO_DECAY = ("bias", "LayerNorm.weight", "log_scale")
 
 
 def choose_trained(model: nn.Module, type_optimization: TypeOptimization) -> list[str]:
-    """Freezes every parameter that ``type_optimization`` (BLINK's words) leaves out, or that the output ignores.
+    """Freezes every parameter that ``type_optimization`` (as in BLINK) leaves out or that does not affect the output.
 
     Returns:
         Names of the trained parameters.
 
     Raises:
-        ConfigError: nothing would be trained.
+        ConfigError: no parameter is left to train.
     """
     last_layer = max(
         (int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.search(name))), default=0
@@ -34,26 +34,26 @@ def choose_trained(model: nn.Module, type_optimization: TypeOptimization) -> lis
             module.freeze_unused()
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     if not trained:
-        raise ConfigError(f"type_optimization: expected something to train, got {type_optimization!r} of this model")
+        raise ConfigError(f"type_optimization: expected a choice that trains some layers, got {type_optimization!r}")
     return trained
 
 
 def build_optimizer(model: nn.Module, config: EncoderConfig) -> torch.optim.AdamW:
-    """AdamW over the trained parameters; biases and LayerNorm weights do not decay."""
+    """Returns AdamW over the trained parameters, without weight decay for biases and LayerNorm weights."""
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (kept if name.endswith(_NO_DECAY) else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    # One pass over the parameters instead of one for each of its operations.
+    # The fused version makes one pass over the parameters instead of one for each operation.
     return torch.optim.AdamW(
         [group for group in groups if group["params"]], lr=config.learning_rate, eps=1e-6, fused=True
     )
 
 
 def learning_rate_at(step: int, total_steps: int, config: EncoderConfig) -> float:
-    """Learning rate of a step (from 0): linear warm-up, then linear decay to 0 after the last one."""
+    """Returns the learning rate of a step (from 0): linear warm-up, then linear decay to 0 after the last step."""
     warmup = int(total_steps * config.warmup_proportion)
     if step < warmup:
         return config.learning_rate * step / warmup

@@ -12,9 +12,9 @@ from zeshel_tasks.data.arrays import Rows
 
 
 def share_of(rows: Rows, accelerator: Accelerator) -> tuple[Rows, Rows]:
-    """The rows that this process computes, and all rows in the order of the processes.
+    """Returns the rows that this process computes, and all rows in the order of the processes.
 
-    Both are cut so that all processes have the same number; a single process has all.
+    Both are cut so that all processes have the same number of rows. A single process computes all rows.
     """
     each = len(rows) // accelerator.num_processes
     start = accelerator.process_index * each
@@ -22,7 +22,7 @@ def share_of(rows: Rows, accelerator: Accelerator) -> tuple[Rows, Rows]:
 
 
 def gather_with_gradient(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensors of all processes (of one shape), one after the other; gradients flow back to where each came from."""
+    """Concatenates the tensors of all processes, which have one shape. Gradients flow back to each process."""
     gathered: torch.Tensor = _Gather.apply(tensor)  # type: ignore[no-untyped-call]
     return gathered
 
@@ -39,6 +39,6 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         total = gradients[0].contiguous()
-        dist.all_reduce(total)  # every process's loss depends on every process's tensor
+        dist.all_reduce(total)  # the loss of each process depends on the tensors of all
         start = dist.get_rank() * ctx.rows
         return total[start : start + ctx.rows]

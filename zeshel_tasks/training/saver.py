@@ -1,4 +1,4 @@
-"""When a training is saved, and how all its processes go on from the same checkpoint."""
+"""Decides when a training is saved, and restores all of its processes from the same checkpoint."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from zeshel_tasks.training.snapshot import (
 
 
 class Saver:
-    """Saves at the end of each epoch and every so many minutes, as soon as the snapshot before is stored.
+    """Saves after each epoch and at an interval, as soon as the previous snapshot is stored.
 
     Args:
         checkpoints: where to resume from and save to.
         model: without accelerate's wrapper.
-        optimizer: of its trained parameters.
-        prepared: gives what the objective has prepared for the epoch.
+        optimizer: optimizer of the trained parameters.
+        prepared: returns the tensors that the objective has prepared for the epoch.
         accelerator: device and processes; the first process saves for all.
         best: local directory of the best epoch's model.
-        minutes: between two checkpoints.
+        minutes: minutes between two checkpoints.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class Saver:
         self._prepared, self._accelerator, self._best, self._seconds = prepared, accelerator, best, 60 * minutes
         self._writer = CheckpointWriter(checkpoints)
         self._last = time.monotonic()
-        self._epoch_ended = False  # and no snapshot was taken since
+        self._epoch_ended = False  # True until the next snapshot is taken
 
     def restore(self) -> tuple[TrainingState, Tensors]:
-        """State and prepared tensors of the newest readable checkpoint, with all else put into place.
+        """Restores the newest readable checkpoint, and returns its state and prepared tensors.
 
-        Without a checkpoint, a fresh state and none.
+        Without a checkpoint, returns a fresh state and no tensors.
 
         Raises:
-            TryAgain: another process than the first cannot read what that one read.
+            TryAgain: another process cannot read the checkpoint that the first one read.
         """
         accelerator, found = self._accelerator, None
         if accelerator.is_main_process:
             found = self._checkpoints.restore(self._model, self._optimizer, self._best)
-        # Not each for itself: another attempt may be writing newer ones.
+        # All processes take the first one's checkpoint, because another attempt may be writing newer ones.
         folder = broadcast_object_list([found.folder if found else None])[0]
         if folder is not None and found is None:
             try:
@@ -83,7 +83,7 @@ class Saver:
         """True if it is time to save. The first process decides; the others return False.
 
         Raises:
-            ConfigError, OSError: the last snapshot could not be stored, and none after it could be.
+            ConfigError, OSError: the last snapshot could not be stored, and later ones could not be either.
         """
         if not self._accelerator.is_main_process or self._writer.busy:
             return False
@@ -91,11 +91,11 @@ class Saver:
         return self._epoch_ended or time.monotonic() - self._last > self._seconds
 
     def epoch_ended(self) -> None:
-        """From now on it is time to save."""
+        """Makes a checkpoint due."""
         self._epoch_ended = True
 
     def save(self, state: TrainingState) -> None:
-        """Begins to save; returns as soon as everything is copied. All processes call it at the same step."""
+        """Starts to save, and returns as soon as everything is copied. All processes call it at the same step."""
         self._last, self._epoch_ended = time.monotonic(), False
         accelerator = self._accelerator
         mine = random_states(accelerator.device, accelerator.process_index)
@@ -108,20 +108,20 @@ class Saver:
             self._writer.write(snapshot)
 
     def save_now(self, state: TrainingState) -> StoreUnavailable | None:
-        """Saves and waits; returns why it could not be, where the store did not answer."""
-        self._wait()  # first the snapshot that is on its way: it is nearer to its end
+        """Saves and waits. Returns the error if the store did not answer."""
+        self._wait()  # wait for the running upload first, because it will finish sooner
         self.save(state)
         return self._wait()
 
     def save_last(self, state: TrainingState) -> None:
-        """After the last step: with this, an attempt that dies before its artifact is committed costs no training."""
+        """Saves after the last step, so that no training is lost if the attempt dies before the commit."""
         self._wait()
         if self._accelerator.is_main_process and self._epoch_ended:
             self._writer.write(final_snapshot(state, self._best, self._new_folder()))
         self._wait()
 
     def close(self) -> None:
-        """Waits for the snapshot that is on its way."""
+        """Waits until the current snapshot is saved."""
         self._writer.close()
 
     def _wait(self) -> StoreUnavailable | None:

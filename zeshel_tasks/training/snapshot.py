@@ -1,7 +1,7 @@
-"""A training's state as tensors on the host: what a checkpoint is made of, and what puts a training back there.
+"""Takes and restores the state of a training, as tensors on the host from which a checkpoint is made.
 
-Only torch's generators are random states here: batches are drawn by a pure function of seed and epoch
-(:func:`zeshel_tasks.training.loop.epoch_order`), and nothing else draws.
+The random states are those of torch's generators. The order of batches is a pure function of seed and epoch
+(:func:`zeshel_tasks.training.objective.epoch_order`), and nothing else is random.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from zeshel_tasks.training.objective import Tensors
 
 @dataclass
 class TrainingState:
-    """Where a training stands, besides weights and optimizer.
+    """The progress of a training: its state besides weights and optimizer.
 
     Attributes:
         step: optimizer steps done.
-        epochs: one record for each epoch finished.
+        epochs: one record for each finished epoch.
         best_epoch: the epoch whose weights are kept, from 1; 0 before the first validation.
         curve: points for the loss curve.
         unrecorded: losses of the steps since the last point of the curve.
         epoch_loss: sum of the recorded losses of the running epoch.
-        epoch_steps: how many they are.
-        seconds: time spent training, by all attempts together.
+        epoch_steps: number of these losses.
+        seconds: training time of all attempts together.
     """
 
     step: int = 0
@@ -48,12 +48,12 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training at one step, apart from everything that training goes on to change.
+    """A copy of a training at one step, which the training does not change.
 
     Attributes:
         state: the fields of :class:`TrainingState`.
-        tensors: by file name (``model.safetensors``); none once all steps are done, for nothing goes on from there.
-        folder: local directory of its own; ``best/`` in it is the best epoch's model directory.
+        tensors: tensors by file name (``model.safetensors``); empty after the last step, when they are not needed.
+        folder: its own local directory, in which ``best/`` is the best epoch's model directory.
     """
 
     state: dict[str, Any]
@@ -75,16 +75,16 @@ def take_snapshot(
     best: Path,
     folder: Path,
 ) -> Snapshot:
-    """Copies everything to the host; the new directory ``folder`` gets ``best``'s files, linked and not copied.
+    """Copies everything to the host. The new directory ``folder`` gets hard links to the files of ``best``.
 
     Args:
-        state: where the training stands.
-        model: without a wrapper of accelerate's.
-        optimizer: of its trained parameters.
-        random: of all processes, see :func:`random_states`.
-        prepared: what the objective has prepared for the epoch.
-        best: the best epoch's model directory; its files are replaced, never written to.
-        folder: on the same file system as ``best``.
+        state: the progress of the training.
+        model: without accelerate's wrapper.
+        optimizer: optimizer of the trained parameters.
+        random: random states of all processes, see :func:`random_states`.
+        prepared: tensors that the objective has prepared for the epoch.
+        best: the best epoch's model directory. Its files may be replaced, but never changed.
+        folder: a path on the same file system as ``best``.
     """
     folder.mkdir(parents=True)
     if best.is_dir():
@@ -100,19 +100,19 @@ def take_snapshot(
 
 
 def final_snapshot(state: TrainingState, best: Path, folder: Path) -> Snapshot:
-    """A training whose steps are all done: only the best epoch's model is of use."""
+    """Returns the snapshot of a finished training, which contains only the best epoch's model."""
     shutil.copytree(best, folder / "best", copy_function=os.link)
     return Snapshot(copy.deepcopy(vars(state)), {}, folder)
 
 
 def random_states(device: torch.device, process: int) -> Tensors:
-    """Of this process's generators, under names that hold its number."""
+    """Returns the states of this process's generators, under names that contain the number of the process."""
     states = {f"{process}.cpu": torch.get_rng_state()}
     return states | ({f"{process}.cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
 def restore_random_states(states: Mapping[str, torch.Tensor], device: torch.device, process: int) -> None:
-    """Puts back what :func:`random_states` took; with more processes or GPUs than then, the new ones stay as seeded."""
+    """Restores the states from :func:`random_states`. Additional processes or GPUs stay as seeded."""
     if f"{process}.cpu" in states:
         torch.set_rng_state(states[f"{process}.cpu"])
     if device.type == "cuda" and f"{process}.cuda" in states:
@@ -122,11 +122,11 @@ def restore_random_states(states: Mapping[str, torch.Tensor], device: torch.devi
 def restore_weights(
     model: nn.Module, optimizer: torch.optim.Optimizer, weights: Tensors, moments: Tensors, where: str
 ) -> None:
-    """Puts both into place.
+    """Restores weights and optimizer.
 
     Raises:
-        CorruptArtifact: they do not fit; a checkpoint of other code under the same version would else fail in the
-            middle of a step.
+        CorruptArtifact: they do not fit the model. Otherwise a checkpoint of other code with the same version would
+            fail in the middle of a step.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     fits = _shapes(weights) == _shapes(model.state_dict())
