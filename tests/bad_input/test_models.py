@@ -174,7 +174,7 @@ def test_a_model_of_one_segment_cannot_be_a_cross_encoder(
     shape(type_vocab_size=1)(model)
     weights(lambda t: t.update({name: w[:1].clone() for name, w in t.items() if "token_type" in name}))(model)
     ended = train("crossencoder", finished_run, capsys, "--bert_model", model, "--max_seq_length", "64")
-    assert_refused(ended, EXIT_CONFIG, "bert_model: expected a model that tells 2 segments apart")
+    assert_refused(ended, EXIT_CONFIG, "bert_model: expected a model with 2 token types")
 
 
 def test_a_model_without_a_pooling_layer_gets_one_and_the_log_says_so(
@@ -245,4 +245,4 @@ def test_start_weights_that_are_not_numbers_are_named(
     ended = train(
         "biencoder", finished_run, capsys, "--bert_model", model, "--biencoder_weights", tmp_path / "weights.bin"
     )
-    assert_refused(ended, EXIT_DATA, "weights that are no finite numbers", name)
+    assert_refused(ended, EXIT_DATA, "weights that are not finite numbers", name)

@@ -1,4 +1,4 @@
-"""Batches of token ids on a device. Sequences of similar length are together, to avoid computing padding."""
+"""Batches of token ids on a device. Sequences of similar length are grouped, to save padding."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from zeshel_tasks.data.arrays import Rows
 
 Ids = npt.NDArray[np.int32]
 
-# Of one part of a batch, padding included. On a CPU more than this is no faster and only takes memory (4,096 tokens of
-# a 384-wide BERT run at the rate of the bare matrix products); a GPU needs more to hide the launch of its kernels.
+# Tokens of one part of a batch, including padding. On a CPU, larger parts are no faster and only take memory: 4,096
+# tokens of a 384-wide BERT run at the rate of the bare matrix products. A GPU needs more, to hide kernel launches.
 _TOKENS_ON_CPU, _TOKENS_ON_GPU = 4096, 16_384
 
 
 class TokenBatch(NamedTuple):
-    """Sequences of like length, on a device.
+    """Sequences of similar length, on a device.
 
     Attributes:
         ids: int64 [sequences, length].
-        mask: bool [sequences, length], false on padding; None where there is none.
-        segments: int64 [sequences, length]; None is all 0.
-        positions: int64 [sequences, length]; None counts from 0.
+        mask: bool [sequences, length], False on padding; None without padding.
+        segments: int64 [sequences, length]; None means all 0.
+        positions: int64 [sequences, length]; None means 0, 1, 2, ...
     """
 
     ids: torch.Tensor
@@ -35,11 +35,11 @@ class TokenBatch(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Sequences of any lengths, in parts of like length.
+    """Sequences of any lengths, in parts of similar length.
 
     Attributes:
-        parts: together they have each sequence once.
-        places: int64 [sequences], where each sequence is in the parts, one after the other.
+        parts: the parts, which contain each sequence once.
+        places: int64 [sequences], position of each sequence in the concatenated parts.
     """
 
     parts: list[TokenBatch]
@@ -47,12 +47,12 @@ class Batch(NamedTuple):
 
 
 def token_batch(rows: Ids, pad: int, device: torch.device) -> Batch:
-    """Rows of a token table as a batch.
+    """Returns rows of a token table as a batch.
 
     Args:
         rows: int32 [rows, max_length], padded on the right.
         pad: id of [PAD].
-        device: where the tensors go.
+        device: device of the tensors.
     """
     parts, order = [], []
     for chosen, length in parts_by_length(used_lengths(rows, pad), device):
@@ -63,16 +63,16 @@ def token_batch(rows: Ids, pad: int, device: torch.device) -> Batch:
 
 
 def used_lengths(rows: Ids, pad: int) -> Rows:
-    """Tokens up to the last one that is not padding, by row; at least 1, since no row is without a column."""
+    """Returns the length of each row without its padding, at least 1."""
     used = np.asarray(rows) != pad
     last: Rows = used.shape[1] - np.argmax(used[:, ::-1], axis=1)
     return np.where(used.any(1), last, 1)
 
 
 def parts_by_length(lengths: Rows, device: torch.device) -> Iterator[tuple[Rows, int]]:
-    """Positions of sequences of like length, the longest first, and the length of the longest of them.
+    """Yields the positions of sequences of similar length, longest first, and the length of the longest.
 
-    The parts are bounded by tokens: short sequences come in larger ones.
+    Parts are limited by tokens, so parts of short sequences contain more of them.
     """
     bound = _TOKENS_ON_GPU if device.type == "cuda" else _TOKENS_ON_CPU
     order = np.argsort(-lengths, kind="stable")
@@ -85,7 +85,7 @@ def parts_by_length(lengths: Rows, device: torch.device) -> Iterator[tuple[Rows,
 
 
 def places_of(order: list[Rows], device: torch.device) -> torch.Tensor:
-    """Where each sequence is, given the positions of those in each part."""
+    """Returns the place of each sequence, given the positions of the sequences in each part."""
     everything = np.concatenate(order) if order else np.zeros(0, dtype=np.int64)
     places = np.empty_like(everything)
     places[everything] = np.arange(len(everything))
@@ -93,11 +93,11 @@ def places_of(order: list[Rows], device: torch.device) -> torch.Tensor:
 
 
 def mask_of(used: npt.NDArray[np.bool_], device: torch.device) -> torch.Tensor | None:
-    """None where everything is used: attention without a mask is faster."""
+    """Returns None if there is no padding, because attention without a mask is faster."""
     return None if used.all() else on_device(used, device)
 
 
 def on_device(array: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """A copy on the device; a GPU fetches it while the host goes on."""
+    """Copies an array to the device. A GPU copies asynchronously."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

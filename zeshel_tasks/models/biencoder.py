@@ -1,4 +1,4 @@
-"""Two towers: one for the mention in its context, one for the candidate. The score is their dot product.
+"""The bi-encoder: one tower encodes mentions, one encodes candidates. The score is the dot product of the vectors.
 
 Source: Wu et al., 2020, "Scalable Zero-shot Entity Linking with Dense Entity Retrieval" (arXiv:1911.03814).
 """
@@ -25,7 +25,7 @@ _MAX_LOG_SCALE = math.log(100)  # CLIP's bound; beyond it the softmax sees one c
 
 
 class BiencoderSettings(BaseModel):
-    """What one must know to use a saved bi-encoder; lies beside its two towers."""
+    """Settings that are needed to use a saved bi-encoder, stored beside its two towers."""
 
     model_config = ConfigDict(frozen=True)
     max_context_length: int
@@ -38,27 +38,27 @@ class BiencoderSettings(BaseModel):
 
 
 class Biencoder(nn.Module):
-    """The two towers; module names are BLINK's.
+    """The two towers. Module names are BLINK's.
 
     Args:
         context_encoder: encodes mentions.
         cand_encoder: encodes candidates.
-        temperature: with vectors of length 1, scores are cosines divided by a temperature that is learned from this
-            start; None leaves dot products as they are. Training alone needs it: it changes no ranking.
+        temperature: initial value of the learned temperature that divides the scores; None for plain dot products. It
+            is for vectors of length 1, whose scores are cosines. Only training needs it, since it changes no ranking.
     """
 
     def __init__(self, context_encoder: Encoder, cand_encoder: Encoder, temperature: float | None = None) -> None:
         super().__init__()
         self.context_encoder = context_encoder
         self.cand_encoder = cand_encoder
-        # Its logarithm, as in CLIP (arXiv:2103.00020): it stays positive and its steps are relative.
+        # Learn the logarithm, as in CLIP (arXiv:2103.00020): the scale stays positive and its steps are relative.
         self.log_scale = None if temperature is None else nn.Parameter(torch.tensor(-math.log(temperature)))
 
     def forward(self, contexts: Batch, candidates: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Encodes mentions and candidates.
 
         Returns:
-            float [mentions, dimension] and float [candidates, dimension], whose dot products are the scores.
+            float [mentions, dimension] and float [candidates, dimension]. Their dot products are the scores.
         """
         mentions, entities = self.context_encoder(contexts), self.cand_encoder(candidates)
         if self.log_scale is not None:
@@ -67,10 +67,10 @@ class Biencoder(nn.Module):
 
 
 def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, BiencoderSettings]:
-    """Both towers start from the pretrained BERT in the directory ``bert``.
+    """Creates a bi-encoder whose towers start from the pretrained BERT in the directory ``bert``.
 
     Raises:
-        ConfigError: it cannot be read, or is too small for these settings.
+        ConfigError: the BERT cannot be read or is too small for these settings.
     """
     settings = BiencoderSettings(
         max_context_length=config.max_context_length,
@@ -98,7 +98,7 @@ def save_biencoder(model: Biencoder, settings: BiencoderSettings, tokenizer: Any
 
 
 def load_biencoder(directory: Path) -> tuple[Biencoder, BiencoderSettings, Any]:
-    """Model, settings and tokenizer as :func:`save_biencoder` wrote them."""
+    """Loads the model, settings and tokenizer that :func:`save_biencoder` wrote."""
     settings = BiencoderSettings.model_validate_json((directory / _SETTINGS_FILE).read_text())
     towers = []
     for name in _TOWERS:
@@ -114,7 +114,7 @@ def load_biencoder(directory: Path) -> tuple[Biencoder, BiencoderSettings, Any]:
 
 
 def mention_tower(directory: Path) -> Path:
-    """Where a saved bi-encoder has the tower of mentions: a directory like a pretrained BERT's."""
+    """Returns the directory of a saved bi-encoder's mention tower, which has the form of a pretrained BERT."""
     return directory / _TOWERS[0]
 
 

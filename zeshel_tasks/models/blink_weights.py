@@ -52,7 +52,7 @@ def load_blink_weights(model: nn.Module, path: Path) -> None:
         raise DataError("weights of another architecture", file=str(path), got=" ".join(str(error).split())) from error
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
-            raise DataError("weights that are no finite numbers", file=str(path), field=name)
+            raise DataError("weights that are not finite numbers", file=str(path), field=name)
 
 
 def _is_weight(item: tuple[object, object]) -> bool:

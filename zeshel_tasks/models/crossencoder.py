@@ -1,4 +1,4 @@
-"""One tower that reads mention and candidate together and scores the pair.
+"""The cross-encoder: one tower that reads mention and candidate together and scores the pair.
 
 Source: Wu et al., 2020 (arXiv:1911.03814), section 4.2; Logeswaran et al., 2019 (arXiv:1906.07348).
 """
@@ -33,7 +33,7 @@ _SEGMENTS = 2  # mention and candidate
 
 
 class CrossencoderSettings(BaseModel):
-    """What one must know to use a saved cross-encoder; lies beside its tower."""
+    """Settings that are needed to use a saved cross-encoder, stored beside its tower."""
 
     model_config = ConfigDict(frozen=True)
     max_context_length: int
@@ -44,14 +44,14 @@ class CrossencoderSettings(BaseModel):
 
 
 class Crossencoder(nn.Module):
-    """The tower; module names are BLINK's."""
+    """The tower. Module names are BLINK's."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, pairs: Batch) -> torch.Tensor:
-        """Scores pairs of mention and candidate, made by :func:`pair_batch`: float [pairs]."""
+        """Scores the pairs of mention and candidate from :func:`pair_batch`: float [pairs]."""
         scores: torch.Tensor = self.encoder(pairs)
         return scores.squeeze(-1)
 
@@ -59,15 +59,15 @@ class Crossencoder(nn.Module):
 def pair_batch(contexts: Ids, candidates: Ids, max_seq_length: int, pad: int, device: torch.device) -> Batch:
     """Lays out mention and candidate as BLINK does: the context, then the candidate without its [CLS].
 
-    BLINK keeps the context's padding between the two. Here it is left out, and the candidate's tokens keep the
-    positions that they would have behind it: the scores are the same.
+    BLINK keeps the context's padding between the two. Here it is left out, but the candidate's tokens keep the
+    positions that they would have after it, so the scores are the same.
 
     Args:
         contexts: int32 [pairs, max_context_length], padded on the right.
         candidates: int32 [pairs, max_cand_length], padded on the right.
         max_seq_length: a pair is cut at this position.
         pad: id of [PAD].
-        device: where the tensors go.
+        device: device of the tensors.
     """
     room = contexts.shape[1]
     context = np.minimum(used_lengths(contexts, pad), max_seq_length)
@@ -89,17 +89,17 @@ def pair_batch(contexts: Ids, candidates: Ids, max_seq_length: int, pad: int, de
 
 
 def new_crossencoder(bert: Path, config: TrainCrossencoderConfig) -> tuple[Crossencoder, CrossencoderSettings]:
-    """Starts from the pretrained BERT in the directory ``bert``.
+    """Creates a cross-encoder that starts from the pretrained BERT in the directory ``bert``.
 
     Raises:
-        ConfigError: it cannot be read, or is too small for these settings.
+        ConfigError: the BERT cannot be read or is too small for these settings.
     """
     settings = CrossencoderSettings.model_validate(config.model_dump())
     model = load_bert(bert, config.attention_dropout)
-    pair = settings.max_context_length + settings.max_cand_length - 1  # the candidate comes without its [CLS]
+    pair = settings.max_context_length + settings.max_cand_length - 1  # the candidate's [CLS] is left out
     check_length(model, "max_seq_length", min(settings.max_seq_length, pair))
     if getattr(model.config, "type_vocab_size", _SEGMENTS) < _SEGMENTS:
-        raise ConfigError(f"bert_model: expected a model that tells {_SEGMENTS} segments apart, got one in {bert}")
+        raise ConfigError(f"bert_model: expected a model with {_SEGMENTS} token types, got one with fewer in {bert}")
     tower = Encoder(model, pull_from_layer=settings.pull_from_layer, out_dim=config.out_dim)
     return Crossencoder(tower), settings
 
@@ -112,7 +112,7 @@ def save_crossencoder(model: Crossencoder, settings: CrossencoderSettings, token
 
 
 def load_crossencoder(directory: Path) -> tuple[Crossencoder, CrossencoderSettings, Any]:
-    """Model, settings and tokenizer as :func:`save_crossencoder` wrote them."""
+    """Loads the model, settings and tokenizer that :func:`save_crossencoder` wrote."""
     settings = CrossencoderSettings.model_validate_json((directory / _SETTINGS_FILE).read_text())
     tower = Encoder(load_bert(directory / "encoder"), pull_from_layer=settings.pull_from_layer, out_dim=1)
     tower.load_linear(directory / "encoder")

@@ -1,6 +1,6 @@
 """One BERT tower that turns token ids into one vector.
 
-Module names are BLINK's (``bert_model``, ``additional_linear``), so its state dicts load as they are.
+Module names are BLINK's (``bert_model``, ``additional_linear``), so its state dicts load unchanged.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _DROPOUT = 0.1  # before the linear layer, as in BLINK
 
 
 class Encoder(nn.Module):
-    """BERT with one pooled vector a sequence, or with dropout and a linear layer over the pooler output.
+    """BERT with one pooled vector per sequence, or with dropout and a linear layer over the pooler output.
 
     Args:
         bert_model: the transformer, with a pooler.
         pull_from_layer: index of the layer whose output is used; -1 is the last.
-        out_dim: output dimension of the linear layer, or None for none.
-        pooling: what becomes of a layer's output; the pooler reads [CLS].
+        out_dim: output dimension of the linear layer; None for no linear layer.
+        pooling: how a layer's output becomes one vector. The pooler reads [CLS].
         normalized: True scales vectors to length 1, so that a dot product is a cosine.
 
     Raises:
-        ConfigError: there is no such layer.
+        ConfigError: the layer does not exist.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Encoder(nn.Module):
             )
 
     def freeze_unused(self) -> None:
-        """Takes the parameters that the output does not depend on out of training."""
+        """Freezes the parameters that do not affect the output."""
         unused = [*self.bert_model.encoder.layer[self._layers :]]  # type: ignore[index, union-attr]
         if self.additional_linear is None:
             unused.append(self.bert_model.pooler)
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
 
     @property
     def _layers(self) -> int:
-        """How many layers the output depends on."""
+        """Number of layers that affect the output."""
         all_and_embeddings = int(self._config.num_hidden_layers) + 1
         return self.pull_from_layer % all_and_embeddings
 
@@ -112,7 +112,7 @@ class Encoder(nn.Module):
         return output
 
     def save(self, directory: Path) -> None:
-        """Writes a model directory that ``AutoModel`` opens; the linear layer lies beside it."""
+        """Writes a model directory that ``AutoModel`` can open, and the linear layer beside it."""
         self.bert_model.save_pretrained(directory)  # type: ignore[operator]
         if self.additional_linear is not None:
             save_file(self.additional_linear.state_dict(), directory / _LINEAR_FILE)
@@ -124,7 +124,7 @@ class Encoder(nn.Module):
 
 
 def _mean(output: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Mean over the tokens that are no padding, in fp32: float [sequences, hidden]."""
+    """Mean over the tokens without padding, in fp32: float [sequences, hidden]."""
     if mask is None:
         return output.float().mean(1)
     used = mask[..., None].float()

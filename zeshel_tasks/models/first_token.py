@@ -1,7 +1,7 @@
-"""BERT's output for the first token alone.
+"""Computes BERT's output for the first token only.
 
-The last layer is computed for [CLS] only: no other token's output is used, though [CLS] attends to all of them. That is
-exact, and saves ten twelfths of a layer: 14% of a model of 6 layers, 3.5% of one of 24.
+The last layer is computed only for [CLS], because no other token's output is used. [CLS] still attends to all tokens,
+so the result is exact. This saves ten twelfths of a layer: 14% of a model with 6 layers, 3.5% of one with 24.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from zeshel_tasks.models.batches import TokenBatch
 
 
 def first_token(bert: Any, batch: TokenBatch, layers: int) -> torch.Tensor:
-    """Output of a ``transformers.BertModel`` for the first token after some of its layers.
+    """Returns the output of a ``transformers.BertModel`` for the first token after some of its layers.
 
     Args:
-        bert: the model; its own modules compute, so dropout, dtype and gradients are as in its ``forward``.
+        bert: the model. Its own modules are used, so dropout, dtype and gradients are as in its ``forward``.
         batch: sequences; int64 [batch, length].
-        layers: how many layers are run.
+        layers: number of layers to run.
 
     Returns:
         float [batch, hidden].
