@@ -51,7 +51,7 @@ def test_vectors_are_stored_as_asked(dtype: str) -> None:
 def test_numbers_too_large_for_float16_are_refused_with_the_setting() -> None:
     assert np.isfinite(storable(np.array([[65_504.0]], dtype=np.float32), "float16")).all()
     for number in (65_505.0, -70_000.0, 1e30):
-        with pytest.raises(ConfigError, match=r"^vector_dtype: .*got float16, which ends at 65,504: use float32"):
+        with pytest.raises(ConfigError, match=r"^vector_dtype: .*got float16, whose maximum is 65,504: use float32"):
             storable(np.array([[1, number]], dtype=np.float32), "float16")
         assert storable(np.array([[1, number]], dtype=np.float32), "float32")[0, 1] == np.float32(number)
 

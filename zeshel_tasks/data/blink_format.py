@@ -1,7 +1,7 @@
-"""BLINK's format: writing it from the raw data set, and reading it back.
+"""Writes a data set in BLINK's format, and reads it.
 
 ``{split}.jsonl`` is byte for byte what BLINK's ``create_BLINK_zeshel_data.py`` writes. Beside it, line for line,
-``{split}.mentions.jsonl`` keeps what that format drops: ``mention_id``, ``category`` and both document ids.
+``{split}.mentions.jsonl`` keeps the fields that this format drops: ``mention_id``, ``category`` and both document ids.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorldSummary:
-    """Mentions of one world in one split: written, in the data set, and broken."""
+    """Mentions of one world in one split: numbers written, in the data set, and broken."""
 
     mentions: int
     mentions_in_data_set: int
@@ -40,13 +40,13 @@ class WorldSummary:
 
 @dataclass(frozen=True, slots=True)
 class SplitSummary:
-    """What was written for a split.
+    """The mentions of a split that were written or skipped.
 
     Attributes:
-        mentions: mentions written.
-        skipped: broken ones, those included whose world could not be read.
-        worlds: by world, sorted.
-        capped: a world had more good mentions than ``max_mentions_per_world``.
+        mentions: number of written mentions.
+        skipped: number of broken mentions, including those whose world could not be read.
+        worlds: numbers by world, sorted.
+        capped: True if a world had more good mentions than ``max_mentions_per_world``.
     """
 
     mentions: int
@@ -70,11 +70,11 @@ class BlinkMention:
 
     Attributes:
         context_left: lower-cased tokens before the mention, separated by single spaces.
-        mention: lower-cased.
-        context_right: lower-cased.
+        mention: lower-cased text of the mention.
+        context_right: lower-cased tokens after the mention.
         label: text of the gold entity, case kept.
         label_id: position of the gold entity in its world's documents, from 0.
-        label_title: case kept.
+        label_title: title of the gold entity, case kept.
     """
 
     context_left: str
@@ -100,7 +100,7 @@ class World:
     def check(self, mention: Mention, file: str) -> None:
         """Checks that the mention's documents exist and that its span contains its text; ``file`` is for messages.
 
-        The text is compared without case, as BLINK does.
+        The comparison of the text ignores case, as in BLINK.
 
         Raises:
             DataError: a document is missing, or the span is wrong.
@@ -122,7 +122,7 @@ class World:
             raise error("text differs from its tokens", field="text", expected=expected, got=repr(mention.text))
 
     def convert(self, mention: Mention, context_tokens: int) -> dict[str, Any]:
-        """A checked mention as an object of BLINK's format, keys in BLINK's order."""
+        """Converts a checked mention to an object of BLINK's format, with keys in BLINK's order."""
         tokens = self._tokens(mention)
         start, end = mention.start_index, mention.end_index + 1
         label_id, label = self._documents[mention.label_document_id]
@@ -137,19 +137,19 @@ class World:
         }
 
     def _tokens(self, mention: Mention) -> list[str]:
-        """Tokens are what single spaces separate: two spaces in a row have an empty token between them."""
+        """Splits at single spaces, so two consecutive spaces have an empty token between them."""
         return self._documents[mention.context_document_id][1].text.split(" ")
 
 
 def convert_split(dataset: Dataset, split: Split, out_dir: Path, config: ConvertConfig) -> SplitSummary:
     """Writes ``{split}.jsonl`` and ``{split}.mentions.jsonl`` into ``out_dir``.
 
-    In memory: one world's documents, and the split's mentions (a few hundred bytes each, no context). The converted
-    lines, which repeat the gold entity's whole text for each mention, wait on disk until all worlds are done.
+    Memory holds one world's documents and the split's mentions (a few hundred bytes each, without context). The
+    converted lines repeat the gold entity's whole text, so they are kept on disk until all worlds are done.
 
     Raises:
-        DataError: broken documents, a split without mentions; with ``on_bad_mention="fail"`` the first broken
-            mention, with ``"skip"`` more than ``max_bad_share`` of them.
+        DataError: documents are broken, the split has no mentions, a mention is broken (``on_bad_mention="fail"``), or
+            more than ``max_bad_share`` of the mentions are broken (``"skip"``).
     """
     bad = BadLines("left out")
     on_bad = bad if config.on_bad_mention == "skip" else None
@@ -171,7 +171,7 @@ def convert_split(dataset: Dataset, split: Split, out_dir: Path, config: Convert
 
 
 def convert_metrics(summaries: Mapping[Split, SplitSummary]) -> ConvertMetrics:
-    """The metrics of the ``convert`` stage."""
+    """Returns the metrics of the ``convert`` stage."""
     return ConvertMetrics(
         mentions={split: summary.mentions for split, summary in summaries.items()},
         skipped={split: summary.skipped for split, summary in summaries.items()},
@@ -181,7 +181,7 @@ def convert_metrics(summaries: Mapping[Split, SplitSummary]) -> ConvertMetrics:
 
 
 def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
-    """The mentions of ``{split}.jsonl`` with their ids and categories from ``{split}.mentions.jsonl`` beside it.
+    """Yields the mentions of ``{split}.jsonl`` with ids and categories from ``{split}.mentions.jsonl`` beside it.
 
     Raises:
         DataError: a file is missing or broken, or the two differ in length.
@@ -206,7 +206,7 @@ def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
 
 
 def read_mention_ids(path: Path) -> Iterator[str]:
-    """``mention_id`` of the mentions of ``{split}.jsonl``, line by line, from the file beside it.
+    """Yields the ``mention_id`` of each line of ``{split}.jsonl``, from the file beside it.
 
     Raises:
         DataError: the file beside it is missing or broken.
@@ -261,7 +261,7 @@ def _is_good(world: World, mention: Mention, split: Split, on_bad: BadLine | Non
 
 
 def _subset(mentions: list[Mention], split: Split, config: ConvertConfig) -> list[Mention]:
-    """A uniform subset in file order, the same on every machine and Python: the smallest seeded hashes."""
+    """Returns a uniform subset in file order: the smallest seeded hashes, which are the same on all machines."""
     limit = config.max_mentions_per_world
     if limit is None or len(mentions) <= limit:
         return mentions

@@ -25,7 +25,7 @@ class CandidateSets:
     Attributes:
         mentions: the mentions, in file order.
         candidates: int32 [mentions, top_k], positions in the mention's world; :data:`NO_CANDIDATE` pads a row.
-        gold_rank: int32 [mentions], column of the gold; -1 where it was not retrieved.
+        gold_rank: int32 [mentions], column of the gold; -1 if it was not retrieved.
         tokens: by world, int32 [entities, max_cand_length].
     """
 
@@ -50,11 +50,11 @@ class CandidateSets:
         return np.flatnonzero(self.gold_rank >= 0)
 
     def candidate_tokens(self, rows: Rows, columns: Rows) -> TokenTable:
-        """Token ids of candidates: int32 [..., max_cand_length].
+        """Returns the token ids of candidates: int32 [..., max_cand_length].
 
         Args:
-            rows: mentions, int64 [...]; one may occur any number of times.
-            columns: int64, of a shape that fits: which candidate of each; none is :data:`NO_CANDIDATE`.
+            rows: mentions, int64 [...]; a mention may occur several times.
+            columns: int64, broadcastable to ``rows``: the candidate of each mention, which must not be padding.
         """
         rows, columns = np.broadcast_arrays(rows, columns)
         worlds, positions = self.mentions.world[rows], self.candidates[rows, columns]
@@ -69,7 +69,7 @@ class CandidateSets:
 def tokenize_entities(
     documents: Iterable[Document], count: int, tokens: Tokens, max_cand_length: int, form: CandidateForm, path: Path
 ) -> TokenTable:
-    """Token table of a world's ``count`` entities, in file order, memory-mapped at ``path``."""
+    """Writes the token table of a world's ``count`` entities, in file order, memory-mapped at ``path``."""
     pairs = ((document.title, document.text) for document in documents)
     return write_table(
         path, count, max_cand_length, pairs, lambda batch: tokens.candidates(batch, max_cand_length, form)
@@ -77,5 +77,5 @@ def tokenize_entities(
 
 
 def load_worlds(folder: Path) -> dict[str, TokenTable]:
-    """Token tables by world, from ``<world>.npy`` files, memory-mapped."""
+    """Opens the ``<world>.npy`` files of a folder: memory-mapped token tables by world."""
     return {path.stem: read_array(path, mapped=True) for path in folder.glob("*.npy")}

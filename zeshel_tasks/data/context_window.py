@@ -1,4 +1,4 @@
-"""Which tokens of its context a mention keeps: as many on each side as fit, what one side does not need for the other.
+"""Selects the tokens of the context that fit around a mention. Space that one side does not need goes to the other.
 
 Source: BLINK (Wu et al., 2020, arXiv:1911.03814), zeshel example.
 """
@@ -13,7 +13,7 @@ class Side(NamedTuple):
 
     Attributes:
         ids: token ids.
-        cut: whether they are only those of the words next to the mention.
+        cut: True if these are only the tokens of the words next to the mention.
     """
 
     ids: list[int]
@@ -21,18 +21,18 @@ class Side(NamedTuple):
 
 
 def context_window(left: Side, mention: int, right: Side, max_length: int) -> tuple[list[int], list[int]] | None:
-    """The ids kept on the left and on the right.
+    """Returns the ids that are kept on the left and on the right.
 
     Args:
-        left: the last tokens are kept.
-        mention: its tokens, both markers included.
-        right: the first tokens are kept.
-        max_length: the window, [CLS] and [SEP] included.
+        left: the left side, of which the last tokens are kept.
+        mention: number of tokens of the mention, including both markers.
+        right: the right side, of which the first tokens are kept.
+        max_length: length of the window, including [CLS] and [SEP].
 
     Returns:
-        Both; None where a side that is cut has less than would be kept of the whole.
+        Both lists, or None if a cut side has fewer tokens than would be kept of the whole.
     """
-    # A side that is cut is longer than all windows, or it would be known that it is not.
+    # Treat a cut side as longer than any window. If it is too short for that, the result is None.
     lengths = (max_length if side.cut else len(side.ids) for side in (left, right))
     left_quota, right_quota = context_quotas(max_length, mention, *lengths)
     if (left.cut and len(left.ids) < left_quota) or (right.cut and len(right.ids) < right_quota):
@@ -41,17 +41,17 @@ def context_window(left: Side, mention: int, right: Side, max_length: int) -> tu
 
 
 def context_quotas(max_length: int, mention: int, left: int, right: int) -> tuple[int, int]:
-    """How many tokens of the left and of the right context fit around a mention.
+    """Returns the numbers of tokens of the left and the right context that fit around a mention.
 
     Args:
-        max_length: the window, [CLS] and [SEP] included.
-        mention: tokens of the mention, both markers included.
-        left: tokens there are on the left.
-        right: tokens there are on the right.
+        max_length: length of the window, including [CLS] and [SEP].
+        mention: number of tokens of the mention, including both markers.
+        left: number of tokens on the left.
+        right: number of tokens on the right.
 
     Returns:
-        (left quota, right quota), never negative: half of the rest each, and what one side does not need goes to the
-        other.
+        (left quota, right quota), never negative. Each side gets half of the space, and what it does not need goes to
+        the other.
     """
     left_quota = max(0, (max_length - mention) // 2 - 1)
     right_quota = max(0, max_length - mention - left_quota - 2)
@@ -63,12 +63,12 @@ def context_quotas(max_length: int, mention: int, left: int, right: int) -> tupl
 
 
 def first_words(text: str, count: int) -> str:
-    """The text up to its ``count``-th space: cut where a word ends, it has the tokens that it has in the whole."""
+    """Returns the text up to its ``count``-th space. Words are not cut, so their tokens stay the same."""
     words = text.split(" ", count)
     return text if len(words) <= count else " ".join(words[:count])
 
 
 def last_words(text: str, count: int) -> str:
-    """The text after its ``count``-th last space."""
+    """Returns the text after its ``count``-th last space."""
     words = text.rsplit(" ", count)
     return text if len(words) <= count else " ".join(words[1:])

@@ -1,7 +1,7 @@
 """JSON-lines files.
 
-:func:`read_records` reads the user's files and trusts nothing: every problem is a DataError that says where it is.
-:func:`write_json_lines` and :func:`read_json_lines` are for files that stages leave for one another.
+:func:`read_records` reads the user's files and trusts nothing. Every problem is a DataError with its place in the file.
+:func:`write_json_lines` and :func:`read_json_lines` are for files that stages write for later stages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Record:
         """A string that UTF-8 can encode.
 
         Raises:
-            DataError: missing, or anything else.
+            DataError: the field is missing or has another value.
         """
         value = self._value(field, "a string")
         if not isinstance(value, str):
@@ -46,7 +46,7 @@ class Record:
         """A non-empty string.
 
         Raises:
-            DataError: missing, empty, or anything else.
+            DataError: the field is missing, empty or not a string.
         """
         value = self.text(field)
         if not value:
@@ -57,7 +57,7 @@ class Record:
         """A non-empty string, or None if the field is missing or null.
 
         Raises:
-            DataError: empty, or anything else.
+            DataError: the field is empty or not a string.
         """
         return None if self.values.get(field) is None else self.name(field)
 
@@ -65,7 +65,7 @@ class Record:
         """A list of non-empty strings; an empty list if the field is missing or null.
 
         Raises:
-            DataError: not a list, or an item that is not a non-empty string.
+            DataError: the field is not a list, or an item is not a non-empty string.
         """
         values = self.values.get(field)
         if values is None:
@@ -79,7 +79,7 @@ class Record:
         """A non-negative integer.
 
         Raises:
-            DataError: missing, negative, or anything else (``true`` and ``1.0`` too).
+            DataError: the field is missing, negative or not an integer (such as ``true`` or ``1.0``).
         """
         value = self._value(field, "an integer")
         if not isinstance(value, int) or isinstance(value, bool):
@@ -89,7 +89,7 @@ class Record:
         return value
 
     def error(self, problem: str, *, field: str | None = None, expected: object = None, got: object = ...) -> DataError:
-        """An error about this line."""
+        """Returns an error about this line."""
         return DataError(problem, file=self.file, line=self.line, field=field, expected=expected, got=got)
 
     def _value(self, field: str, expected: str) -> Any:
@@ -99,7 +99,7 @@ class Record:
 
 
 def read_records(path: Path, file: str, on_bad_line: BadLine | None = None) -> Iterator[Record]:
-    """The objects of a file, one at a time.
+    """Yields the objects of a file, one at a time.
 
     Args:
         path: where the file is.
@@ -107,7 +107,7 @@ def read_records(path: Path, file: str, on_bad_line: BadLine | None = None) -> I
         on_bad_line: receives the error of an unreadable line, which is skipped; if None, the error is raised.
 
     Raises:
-        DataError: no such file, an empty one, a byte order mark, or a bad line.
+        DataError: the file does not exist, is empty, starts with a byte order mark or has a bad line.
     """
     try:
         stream = path.open("rb")
@@ -133,7 +133,7 @@ def read_records(path: Path, file: str, on_bad_line: BadLine | None = None) -> I
 
 
 def write_json_lines(path: Path, objects: Iterable[dict[str, Any]]) -> Path:
-    """Writes one JSON object a line."""
+    """Writes one JSON object per line."""
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(values) + "\n" for values in objects)
     return path
@@ -146,10 +146,10 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def count_lines(path: Path, file: str) -> int:
-    """How many lines :func:`read_records` finds. It parses none of them.
+    """Returns the number of lines that :func:`read_records` finds, without parsing them.
 
     Raises:
-        DataError: no such file, or an empty one.
+        DataError: the file does not exist or is empty.
     """
     try:
         stream = path.open("rb")

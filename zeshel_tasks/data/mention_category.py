@@ -4,7 +4,7 @@ category             mention  title             rule
 HIGH_OVERLAP         Vask     Vask              mention and title are equal
 MULTIPLE_CATEGORIES  Vask     Vask ( ferry )    the title is the mention and a phrase in parentheses
 AMBIGUOUS_SUBSTRING  Vask     Orlen Vask        the mention is part of the title
-LOW_OVERLAP          guest    Orlen Vask        any other
+LOW_OVERLAP          guest    Orlen Vask        all others
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MentionCategory = Literal["HIGH_OVERLAP", "MULTIPLE_CATEGORIES", "AMBIGUOUS_SUBS
 
 
 def mention_category(mention: str, title: str) -> MentionCategory:
-    """The category of a mention of the entity with this title. Case does not matter."""
+    """Returns the category of a mention of the entity with this title. Ignores case."""
     mention, title = mention.casefold(), title.casefold()
     if mention == title:
         return "HIGH_OVERLAP"

@@ -39,7 +39,7 @@ class MentionTable:
 
     @classmethod
     def load(cls, folder: Path) -> MentionTable:
-        """Opens what :func:`tokenize_mentions` wrote; all but the names is memory-mapped."""
+        """Opens the tables that :func:`tokenize_mentions` wrote. They are memory-mapped, except for the names."""
         names = ("contexts", "world", "label", "category")
         arrays: dict[str, Any] = {name: read_array(folder / f"{name}.npy", mapped=True) for name in names}
         return cls(**arrays, **json.loads((folder / "names.json").read_text()))
@@ -48,7 +48,7 @@ class MentionTable:
         return len(self.label)
 
     def rows_of_world(self) -> dict[str, Rows]:
-        """Positions of the mentions of each world."""
+        """Returns the positions of the mentions of each world."""
         return {world: np.flatnonzero(self.world == index) for index, world in enumerate(self.worlds)}
 
 
@@ -58,7 +58,7 @@ class GoldPairs:
 
     Attributes:
         mentions: the mentions.
-        golds: int32 [different golds, max_cand_length].
+        golds: int32 [distinct golds, max_cand_length].
         gold_row: int64 [mentions], the row of each mention's gold.
     """
 
@@ -68,16 +68,16 @@ class GoldPairs:
 
     @classmethod
     def load(cls, folder: Path) -> GoldPairs:
-        """Opens what :func:`tokenize_pairs` wrote."""
+        """Opens the tables that :func:`tokenize_pairs` wrote."""
         arrays = {name: read_array(folder / f"{name}.npy", mapped=True) for name in ("golds", "gold_row")}
         return cls(MentionTable.load(folder), **arrays)
 
 
 def tokenize_mentions(jsonl: Path, tokens: Tokens, max_context_length: int, folder: Path) -> MentionTable:
-    """Reads a split in BLINK's format once, and tokenizes it into memory-mapped tables in the new directory ``folder``.
+    """Tokenizes a split in BLINK's format into memory-mapped tables in the new directory ``folder``, in one pass.
 
     Raises:
-        DataError: as :func:`~zeshel_tasks.data.blink_format.read_blink_mentions`.
+        DataError: see :func:`~zeshel_tasks.data.blink_format.read_blink_mentions`.
     """
     folder.mkdir(parents=True)
     count = count_lines(jsonl, jsonl.name)
@@ -106,7 +106,7 @@ def tokenize_mentions(jsonl: Path, tokens: Tokens, max_context_length: int, fold
 
 
 class _Names:
-    """Numbers for names, in the order in which they first occur; sorted at the end."""
+    """Numbers names in the order in which they first occur, and sorts them at the end."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -115,7 +115,7 @@ class _Names:
         return self._numbers.setdefault(name, len(self._numbers))
 
     def sorted(self, numbers: npt.NDArray[np.int32]) -> list[str]:
-        """The names, sorted; the numbers become their positions among these."""
+        """Returns the sorted names, and replaces the numbers by their positions in this list."""
         names = sorted(self._numbers)
         position = {name: index for index, name in enumerate(names)}
         numbers[:] = np.array([position[name] for name in self._numbers], dtype=np.int32)[numbers]
@@ -125,7 +125,7 @@ class _Names:
 def tokenize_pairs(
     jsonl: Path, tokens: Tokens, max_context_length: int, max_cand_length: int, folder: Path
 ) -> GoldPairs:
-    """Mentions as :func:`tokenize_mentions`, and their golds, each once, in the order in which they first occur."""
+    """Tokenizes mentions as :func:`tokenize_mentions`, and each gold once, in the order in which they first occur."""
     table = tokenize_mentions(jsonl, tokens, max_context_length, folder)
     pairs = np.stack([table.world, table.label], axis=1)
     _, first_mention, gold = np.unique(pairs, axis=0, return_index=True, return_inverse=True)

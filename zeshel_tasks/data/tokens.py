@@ -1,4 +1,4 @@
-"""Mentions and candidates as token ids, laid out as BLINK does.
+"""Mentions and candidates as token ids, in BLINK's layout.
 
     mention    [CLS] left [unused0] mention [unused1] right [SEP]
     candidate  [CLS] title [unused2] text [SEP]
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Tokens:
-    """Turns texts into ids with a tokenizer of the BERT family.
+    """Converts texts to ids with a tokenizer of the BERT family.
 
     Args:
         tokenizer: a ``transformers`` tokenizer with the markers in its vocabulary.
@@ -50,19 +50,19 @@ class Tokens:
         self.mention_start, self.mention_end, self.title_end = map(self._id, (MENTION_START, MENTION_END, TITLE_END))
 
     def mentions(self, parts: Sequence[tuple[str, str, str]], max_length: int) -> TokenTable:
-        """Ids of (context_left, mention, context_right), each part tokenized on its own.
+        """Returns the ids of (context_left, mention, context_right). Each part is tokenized separately.
 
         Returns:
             int32 [len(parts), max_length].
         """
-        # Most windows are full on both sides: the words next to the mention are enough to know them.
+        # Most windows are full on both sides, so it is enough to tokenize the words next to the mention.
         words = max_length // 2
         lefts = self._sides([left for left, _, _ in parts], [last_words(left, words) for left, _, _ in parts])
         rights = self._sides([right for _, _, right in parts], [first_words(right, words) for _, _, right in parts])
         middles = self._ids([mention for _, mention, _ in parts])
         table = np.full((len(parts), max_length), self.pad, dtype=np.int32)
         for number, (left, middle, right) in enumerate(zip(lefts, middles, rights, strict=True)):
-            # A mention longer than the window keeps its first tokens, between both markers.
+            # If a mention is longer than the window, its first tokens are kept, between both markers.
             marked = [self.mention_start, *middle[: max_length - 4], self.mention_end]
             kept = context_window(left, len(marked), right, max_length)
             if kept is None:
@@ -76,12 +76,12 @@ class Tokens:
     def candidates(
         self, entities: Sequence[tuple[str, str]], max_length: int, form: CandidateForm = "title_and_text"
     ) -> TokenTable:
-        """Ids of (title, text) pairs.
+        """Returns the ids of (title, text) pairs.
 
         Args:
-            entities: titles and descriptions; lower-cased here, as contexts are by ``convert``.
-            max_length: tokens kept, [CLS] and [SEP] included.
-            form: ``blink_eval`` is how BLINK's evaluation writes a candidate: ``text[:256]`` without a title.
+            entities: titles and descriptions. They are lower-cased here; contexts were by ``convert``.
+            max_length: number of tokens to keep, including [CLS] and [SEP].
+            form: ``blink_eval`` writes a candidate as BLINK's evaluation does: ``text[:256]`` without a title.
 
         Returns:
             int32 [len(entities), max_length].
@@ -99,9 +99,9 @@ class Tokens:
         return table
 
     def identity(self, max_length: int, form: CandidateForm = "title_and_text") -> str | None:
-        """SHA-256 of all that decides the result of :meth:`candidates`.
+        """Returns the SHA-256 of everything that decides the result of :meth:`candidates`.
 
-        Two equal identities mean equal token tables. None for a tokenizer that is not backed by ``tokenizers``.
+        Equal identities mean equal token tables. Returns None if the tokenizer is not backed by ``tokenizers``.
         """
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
@@ -113,11 +113,13 @@ class Tokens:
         return hashlib.sha256(json.dumps([rules, markers, max_length, form], sort_keys=True).encode()).hexdigest()
 
     def _leading_ids(self, texts: Sequence[str], needed: int) -> list[list[int]]:
-        """At least the first ``needed`` ids of each text. Does not tokenize the rest of long pages."""
+        """Returns at least the first ``needed`` ids of each text, without tokenizing the rest of long pages."""
         heads = [" ".join(text.split(maxsplit=needed)[:needed]).lower() for text in texts]
         ids = self._ids(heads)
         for index, head in enumerate(heads):
-            if len(ids[index]) < needed and len(head) < len(texts[index]):  # words that vanish, such as control codes
+            if len(ids[index]) < needed and len(head) < len(
+                texts[index]
+            ):  # some words have no tokens, such as control codes
                 ids[index] = self._ids([texts[index].lower()])[0]
         return ids
 
@@ -125,7 +127,7 @@ class Tokens:
         return [Side(ids, cut=a != b) for ids, a, b in zip(self._ids(near), whole, near, strict=True)]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        # Text from data never becomes a special token, whatever it spells.
+        # Text from data never becomes a special token, even if it spells one.
         encoded = self._tokenizer(
             texts,
             add_special_tokens=False,
@@ -153,7 +155,7 @@ def write_table(
     """Encodes ``items`` in batches into a memory-mapped ``.npy`` file of int32 [rows, max_length].
 
     Raises:
-        ValueError: there are not exactly ``rows`` items.
+        ValueError: the number of items is not ``rows``.
     """
     table = new_array(path, np.int32, (rows, max_length))
     filled = 0

@@ -22,7 +22,7 @@ class VectorFile:
     """A file of vectors: float32 or float16 [rows, dimension].
 
     Raises:
-        DataError: the file holds anything else.
+        DataError: the file has another type or shape.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,7 +38,7 @@ class VectorFile:
         return self._rows
 
     def blocks(self, size: int) -> Iterator[npt.NDArray[Any]]:
-        """The rows in order, ``size`` at a time: [size, dimension], the last one shorter.
+        """Yields the rows in order, ``size`` at a time: [size, dimension]. The last block may be shorter.
 
         All blocks share one buffer: the next block overwrites the previous one.
         """
@@ -56,7 +56,7 @@ def storable(vectors: npt.NDArray[np.float32], dtype: VectorDtype) -> npt.NDArra
 
     Raises:
         ConfigError: a number is too large for ``dtype``: as infinity, every mention would retrieve its entity.
-        DataError: a number is infinite or not a number.
+        DataError: a vector has an infinite number or NaN.
     """
     if not np.isfinite(vectors).all():
         raise DataError(
@@ -65,14 +65,14 @@ def storable(vectors: npt.NDArray[np.float32], dtype: VectorDtype) -> npt.NDArra
     highest, limit = float(np.abs(vectors).max(initial=0)), float(np.finfo(dtype).max)
     if highest > limit:
         raise ConfigError(
-            f"vector_dtype: expected one that holds the bi-encoder's vectors, whose numbers go up to {highest:,.0f}; "
-            f"got {dtype}, which ends at {limit:,.0f}: use float32"
+            f"vector_dtype: expected one for the bi-encoder's vectors, whose numbers go up to {highest:,.0f}; "
+            f"got {dtype}, whose maximum is {limit:,.0f}: use float32"
         )
     return vectors.astype(dtype)
 
 
 def _fill(file: Any, block: npt.NDArray[Any], path: Path) -> None:
-    """Reads all of the block; one read may give less (Linux: 2 GB at most)."""
+    """Fills the whole block, because one read may return less (at most 2 GB on Linux)."""
     view = block.reshape(-1).view(np.uint8)
     while len(view):
         count = file.readinto(view)

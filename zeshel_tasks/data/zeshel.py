@@ -1,11 +1,11 @@
-"""The raw data set in ZESHEL's format, read strictly and one world at a time.
+"""Reads a data set in ZESHEL's format, strictly and one world at a time.
 
-    documents/<world>.json         {"document_id", "title", "text"} a line: the entities of a world
-    mentions/<split>.json          {"mention_id", "context_document_id", "corpus", "start_index", "end_index",
-                                    "text", "label_document_id", "category"} a line
+    documents/<world>.json         lines of {"document_id", "title", "text"}, the entities of a world
+    mentions/<split>.json          lines of {"mention_id", "context_document_id", "corpus", "start_index", "end_index",
+                                    "text", "label_document_id", "category"}
 
 A document may also have "url" (string), "aliases" and "types" (lists of strings). Other fields are ignored.
-Tokens are what single spaces separate; ``start_index`` and ``end_index`` count them from 0, both inclusive.
+Single spaces separate tokens. ``start_index`` and ``end_index`` count tokens from 0, both inclusive.
 Source: Logeswaran et al. 2019, "Zero-Shot Entity Linking by Reading Entity Descriptions".
 """
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """An entity of a world: its page.
+    """The page of an entity.
 
     Attributes:
         url: address of the page; None if unknown.
@@ -71,9 +71,9 @@ class DatasetSummary:
     """The content of a data set.
 
     Attributes:
-        documents: world -> entities.
-        mentions: split -> world -> readable mentions; only the splits that exist.
-        bad_mentions: split -> unreadable mention lines; ``convert`` decides how to treat them.
+        documents: world -> number of entities.
+        mentions: split -> world -> number of readable mentions, for the splits that exist.
+        bad_mentions: split -> number of unreadable mention lines; ``convert`` decides how to treat them.
     """
 
     documents: dict[str, int]
@@ -86,13 +86,13 @@ class Dataset:
 
     Args:
         root: the folder that holds ``documents/`` and ``mentions/``.
-        name: prefix of its files' names in messages.
+        name: prefix of file names in messages.
 
     Attributes:
         worlds: names of the worlds, sorted.
 
     Raises:
-        DataError: there is no ``documents/*.json``.
+        DataError: the folder has no ``documents/*.json``.
     """
 
     def __init__(self, root: Path, name: str = "") -> None:
@@ -113,14 +113,14 @@ class Dataset:
         return tuple(split for split, file in MENTION_FILES.items() if (self.root / "mentions" / file).is_file())
 
     def documents(self, world: str) -> Iterator[Document]:
-        """The entities of a world, in file order: a document's position is its ``label_id``.
+        """Yields the entities of a world in file order. A document's position is its ``label_id``.
 
         Raises:
-            DataError: a broken line, a missing field or one of the wrong type, a ``document_id`` that occurs twice.
+            DataError: a line is broken, a field is missing or has the wrong type, or a ``document_id`` occurs twice.
         """
         first_line: dict[str, int] = {}
         file = f"documents/{world}.json"
-        for record in read_records(self.root / file, self.shown(file)):
+        for record in read_records(self.root / file, self.name_in_messages(file)):
             document_id = record.name("document_id")
             _check_new(record, "document_id", document_id, first_line)
             yield Document(
@@ -133,19 +133,19 @@ class Dataset:
             )
 
     def mentions(self, split: Split, on_bad_line: BadLine | None = None) -> Iterator[Mention]:
-        """The mentions of a split, in file order.
+        """Yields the mentions of a split in file order.
 
         Args:
             split: the split.
             on_bad_line: receives the error of each bad line, which is skipped; if None, the error is raised.
 
         Raises:
-            DataError: no such file; a broken line, a missing or mistyped field, a ``mention_id`` that occurs twice,
-                a world that has no documents.
+            DataError: the file does not exist, a line is broken, a field is missing or has the wrong type, a
+                ``mention_id`` occurs twice, or a world has no documents.
         """
         file = f"mentions/{MENTION_FILES[split]}"
         first_line: dict[str, int] = {}
-        for record in read_records(self.root / file, self.shown(file), on_bad_line):
+        for record in read_records(self.root / file, self.name_in_messages(file), on_bad_line):
             try:
                 mention = self._mention(record)
                 _check_new(record, "mention_id", mention.mention_id, first_line)
@@ -156,8 +156,8 @@ class Dataset:
                 continue
             yield mention
 
-    def shown(self, file: str) -> str:
-        """A file's name in messages."""
+    def name_in_messages(self, file: str) -> str:
+        """Returns the name of a file for messages."""
         return f"{self._name}: {file}" if self._name else file
 
     def _mention(self, record: Record) -> Mention:
@@ -180,12 +180,12 @@ class Dataset:
 def check_dataset(root: Path) -> DatasetSummary:
     """Reads a whole data set and counts documents and mentions. Holds the ids of one file in memory.
 
-    A mention line that cannot be read is counted and logged, not raised: whether it stops the run is a setting
-    of ``convert``, which reads it again.
+    Unreadable mention lines are counted and logged. ``convert`` reads them again, and its settings decide if they end
+    the run.
 
     Raises:
-        DataError: broken documents, a missing or empty file, a split without any readable mention, or a world that
-            occurs in two of train, valid and test.
+        DataError: documents are broken, a file is missing or empty, a split has no readable mention, or a world occurs
+            in two of train, valid and test.
     """
     dataset = Dataset(root)
     summary = _counted(dataset, dataset.splits())
@@ -194,15 +194,15 @@ def check_dataset(root: Path) -> DatasetSummary:
 
 
 def check_part(dataset: Dataset) -> DatasetSummary:
-    """As :func:`check_dataset`, of a data set that is to be merged with others, and need not have all splits.
+    """Like :func:`check_dataset`, for a data set that will be merged with others and may lack splits.
 
     Raises:
-        DataError: broken documents, an empty file, a split without any readable mention, a file of no split.
+        DataError: documents are broken, a file is empty or belongs to no split, or a split has no readable mention.
     """
     files = {path.name for path in (dataset.root / "mentions").glob("*.json") if not path.name.startswith(".")}
     for file in sorted(files.difference(MENTION_FILES.values())):
         expected = f"one of {', '.join(MENTION_FILES.values())}"
-        raise DataError("a file of no split", file=dataset.shown("mentions"), expected=expected, got=file)
+        raise DataError("a file of no split", file=dataset.name_in_messages("mentions"), expected=expected, got=file)
     return _counted(dataset, dataset.splits_with_a_file())
 
 
@@ -228,7 +228,7 @@ class BadLines:
         self._verb = verb
 
     def __call__(self, error: DataError) -> None:
-        """Counts one more."""
+        """Counts a bad line."""
         self.count += 1
         self.first = self.first or error
         if self.count <= SHOWN_BAD_LINES:
@@ -241,12 +241,12 @@ def _count_mentions(dataset: Dataset, split: Split) -> tuple[dict[str, int], int
     bad = BadLines("bad mention")
     worlds = Counter(mention.world for mention in dataset.mentions(split, bad))
     if not worlds:
-        raise bad.first or DataError("no mentions", file=dataset.shown(f"mentions/{MENTION_FILES[split]}"))
+        raise bad.first or DataError("no mentions", file=dataset.name_in_messages(f"mentions/{MENTION_FILES[split]}"))
     return dict(sorted(worlds.items())), bad.count
 
 
 def _check_worlds_are_disjoint(mentions: dict[str, dict[str, int]]) -> None:
-    """Zero-shot means that no world of valid or test was trained on."""
+    """Zero-shot means that the worlds of valid and test do not occur in train."""
     split_of: dict[str, Split] = {}
     for split in SPLITS:
         for world in mentions[split]:

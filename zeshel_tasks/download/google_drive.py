@@ -14,7 +14,7 @@ _QUOTA = ("quota exceeded", "too many users have viewed or downloaded")
 
 
 def download_address(file: DriveFile, base: str = DOWNLOAD_ADDRESS) -> str:
-    """Where the download of a file starts; tests pass their own server as ``base``."""
+    """The address at which the download of a file starts. Tests pass their own server as ``base``."""
     query = {"export": "download", "id": file.file_id}
     if file.resource_key:
         query["resourcekey"] = file.resource_key

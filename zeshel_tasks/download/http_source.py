@@ -139,7 +139,7 @@ class HttpSource:
             "Last-Modified; set sha256 to notice it",
             self.name,
         )
-        return f"address:{_told_apart(self._address)}"
+        return f"address:{_distinct_address(self._address)}"
 
     def _head(self) -> httpx.Headers:
         with self._errors_translated(), self._answer("HEAD", self._address, {}) as response:
@@ -229,7 +229,7 @@ def _title(text: str) -> str:
     return rest[: end.start()].strip() if end else ""
 
 
-def _told_apart(address: str) -> str:
+def _distinct_address(address: str) -> str:
     """The address without its secrets, plus a digest of its query, because another query may be another file."""
     parts = urlsplit(address)
     digest = f" query-sha256:{hashlib.sha256(parts.query.encode()).hexdigest()}" if parts.query else ""

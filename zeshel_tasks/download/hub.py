@@ -30,8 +30,8 @@ def hub_identity(model: HubModel, store: Store) -> str:
     """``hub:<repository>@<commit>``.
 
     Args:
-        model: with any revision or none, which stands for ``main``.
-        store: where the commit is noted for those who cannot ask the hub.
+        model: a model with any revision; none means ``main``.
+        store: the store in which the commit is recorded for processes that cannot reach the hub.
 
     Raises:
         ConfigError: the hub refuses or does not have this model.
@@ -65,7 +65,7 @@ def _resolved(model: HubModel, store: Store) -> str:
 
 def _asked(model: HubModel) -> str:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise StoreUnavailable(f"bert_model: {model.name!r}: the hub is not asked, since HF_HUB_OFFLINE is set")
+        raise StoreUnavailable(f"bert_model: {model.name!r}: cannot ask the hub, because HF_HUB_OFFLINE is set")
     endpoint, token = os.environ.get("HF_ENDPOINT") or "https://huggingface.co", _token()
     address = f"{endpoint.rstrip('/')}/api/models/{model.repository}/revision/{quote(model.revision or '', safe='')}"
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -96,7 +96,7 @@ def _token() -> str:
 
 
 def _home() -> Path:
-    """As huggingface_hub has it, which the scheduler's image does not have."""
+    """The cache folder of huggingface_hub, a package that the scheduler's image lacks."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     return Path(os.environ.get("HF_HOME") or cache / "huggingface").expanduser()
 
