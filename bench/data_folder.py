@@ -1,4 +1,4 @@
-"""The data set that a bench was given."""
+"""Unpacks the data set of a benchmark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_UNPACKED = 32 * 10**9
 
 
 def data_folder(data: Path, scratch: Path) -> Path:
-    """The data set in a folder, unpacked below ``scratch`` where it is an archive."""
+    """Return the folder of a data set. An archive is unpacked below ``scratch``."""
     if data.is_dir():
         return data
     unpack(data, scratch / "data", _MOST_UNPACKED)

@@ -1,4 +1,4 @@
-"""Facts that a measurement depends on besides the code: machine, versions, data."""
+"""Facts that affect a measurement besides the code: machine, versions, data."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _BF16_FLAGS = ("avx512_bf16", "amx_bf16")  # as Linux writes them
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device of the option ``--device``; ``auto`` is a GPU if there is one."""
+    """Return the device of the option ``--device``; ``auto`` is a GPU if there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
 
 
 def machine_facts(device: torch.device) -> Iterator[str]:
-    """Lines about the CPU, the device and what runs on them."""
+    """Yield lines about the CPU, the device and the installed versions."""
     cpu = _cpu()
     flags = cpu.get("flags", "").split()
     has = "  ".join(f"{flag} {'yes' if flag in flags else 'no'}" for flag in _BF16_FLAGS)
@@ -34,7 +34,7 @@ def machine_facts(device: torch.device) -> Iterator[str]:
 
 
 def gpu_facts(device: torch.device) -> Iterator[str]:
-    """A line about the driver and what it lets the GPU draw; none without a GPU."""
+    """Yield a line about the driver, the power limit and the clock; no line without a GPU."""
     if device.type != "cuda":
         return
     asked = ["nvidia-smi", "--query-gpu=driver_version,power.limit,clocks.max.sm", "--format=csv,noheader"]
@@ -43,7 +43,7 @@ def gpu_facts(device: torch.device) -> Iterator[str]:
 
 
 def data_facts(data: Path) -> str:
-    """SHA-256 of an archive, or of a folder's documents and mentions: their names and their contents, by name."""
+    """Return the SHA-256 of an archive, or of the names and contents of a folder's documents and mentions."""
     if data.is_file():
         return f"data: {data.name}  SHA-256 {_sha256(data)}"
     whole = hashlib.sha256()
@@ -53,7 +53,7 @@ def data_facts(data: Path) -> str:
 
 
 def commit_facts() -> str:
-    """The commit of the code, with a note if it was changed since."""
+    """Return the commit of the code, with a note about uncommitted changes."""
     commit = _git("rev-parse", "HEAD")
     changed = " with changes" if commit and _git("status", "--porcelain") else ""
     return f"git commit: {commit or 'unknown'}{changed}"
@@ -69,7 +69,7 @@ def _git(*command: str) -> str:
 
 
 def _output(command: list[str]) -> str:
-    """What a program prints; nothing where there is no such program, or it fails."""
+    """Return the output of a program; empty if the program does not exist or fails."""
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -78,7 +78,7 @@ def _output(command: list[str]) -> str:
 
 
 def _cpu() -> dict[str, str]:
-    """The first processor of ``/proc/cpuinfo``; nothing where there is no such file."""
+    """Return the first processor of ``/proc/cpuinfo``; empty if the file does not exist."""
     path = Path("/proc/cpuinfo")
     first = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first)}

@@ -1,6 +1,6 @@
-"""What ``bench`` calls of ``zeshel_tasks``, all of it here: where a signature changes there, this file follows.
+"""All calls of ``bench`` into ``zeshel_tasks``. If a signature changes there, only this file must follow.
 
-Each function does what a stage does with its files, without the artifacts, the checkpoints and the progress lines.
+Each function does the work of a stage, without artifacts, checkpoints and progress lines.
 """
 
 from __future__ import annotations
@@ -43,40 +43,40 @@ Positions = npt.NDArray[np.int32]
 
 
 def tokenizer_of(model: Path) -> Any:
-    """The tokenizer that our stages use for the BERT in the directory ``model``."""
+    """Return the tokenizer that our stages use for the BERT in the directory ``model``."""
     return load_tokenizer(model, lowercase=True)
 
 
 def convert_and_tokenize(data: Path, recipe: Recipe, tokens: Tokens, folder: Path) -> GoldPairs:
-    """The train split of ``data`` in BLINK's format, and its tables; writes into the new directory ``folder``."""
+    """Convert and tokenize the train split of ``data``. Writes into the new directory ``folder``."""
     lengths = recipe.train_biencoder.max_context_length, recipe.train_biencoder.max_cand_length
     convert_split(Dataset(data), "train", folder, recipe.convert)
     return tokenize_pairs(folder / "train.jsonl", tokens, *lengths, folder / "pairs")
 
 
 def tokenize_world(data: Path, world: str, recipe: Recipe, tokens: Tokens, path: Path) -> TokenTable:
-    """The token table of a world's entities, at ``path``."""
+    """Write the token table of a world's entities to ``path``."""
     documents = list(Dataset(data).documents(world))
     max_length = recipe.train_biencoder.max_cand_length
     return tokenize_entities(documents, len(documents), tokens, max_length, "title_and_text", path)
 
 
 def save_start_weights(model: Path, recipe: Recipe, biencoder: Path, crossencoder: Path) -> None:
-    """Writes both encoders as they start, under BLINK's names, for both sides to begin with the same numbers."""
+    """Write the initial weights of both encoders with BLINK's names, so that both sides start with the same numbers."""
     torch.manual_seed(recipe.train_biencoder.seed)
     save_blink_weights(new_biencoder(model, recipe.train_biencoder)[0], biencoder)
     save_blink_weights(new_crossencoder(model, recipe.train_crossencoder)[0], crossencoder)
 
 
 def start_biencoder(model: Path, recipe: Recipe, weights: Path) -> tuple[Biencoder, BiencoderSettings]:
-    """The bi-encoder with saved weights."""
+    """Return the bi-encoder with saved weights."""
     encoder, settings = new_biencoder(model, recipe.train_biencoder)
     load_blink_weights(encoder, weights)
     return encoder, settings
 
 
 def start_crossencoder(model: Path, recipe: Recipe, weights: Path) -> tuple[Crossencoder, CrossencoderSettings]:
-    """The cross-encoder with saved weights."""
+    """Return the cross-encoder with saved weights."""
     encoder, settings = new_crossencoder(model, recipe.train_crossencoder)
     load_blink_weights(encoder, weights)
     return encoder, settings
@@ -85,19 +85,19 @@ def start_crossencoder(model: Path, recipe: Recipe, weights: Path) -> tuple[Cros
 def biencoder_objective(
     pairs: GoldPairs, settings: BiencoderSettings, tokenizer: Any, accelerator: Accelerator, recipe: Recipe
 ) -> BiencoderObjective:
-    """Training on ``pairs``."""
+    """Return the objective of a training on ``pairs``."""
     return BiencoderObjective(pairs, pairs, settings, tokenizer, accelerator, recipe.train_biencoder)
 
 
 def crossencoder_objective(
     sets: CandidateSets, settings: CrossencoderSettings, tokenizer: Any, accelerator: Accelerator, recipe: Recipe
 ) -> CrossencoderObjective:
-    """Training on ``sets``."""
+    """Return the objective of a training on ``sets``."""
     return CrossencoderObjective(sets, sets, settings, tokenizer, accelerator, recipe.train_crossencoder)
 
 
 class Training:
-    """Steps as :class:`~zeshel_tasks.training.loop.Trainer` takes them, at the peak learning rate."""
+    """Takes training steps like :class:`~zeshel_tasks.training.loop.Trainer`, at the peak learning rate."""
 
     def __init__(self, model: nn.Module, objective: Objective, config: EncoderConfig, accelerator: Accelerator) -> None:
         self._objective, self._config, self._accelerator = objective, config, accelerator
@@ -106,12 +106,12 @@ class Training:
         self._model.train()
 
     def prepare(self) -> None:
-        """What comes before the first step of a training."""
+        """Prepare the first step of the training."""
         self._objective.begin_epoch(self._model, 0, resumed=False, after_batch=lambda: None)
         self._model.train()
 
     def run(self, count: int) -> list[torch.Tensor]:
-        """Trains on the first ``count`` mentions; returns the steps' losses."""
+        """Train on the first ``count`` mentions. Return the losses of the steps."""
         return [self._step(rows) for rows in in_batches(count, self._config.train_batch_size)]
 
     def _step(self, rows: Rows) -> torch.Tensor:
@@ -128,7 +128,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the stages that only compute do.
+    """The work of the evaluation stages.
 
     Attributes:
         recipe: settings of eval-biencoder and eval-crossencoder.
@@ -141,7 +141,7 @@ class Evaluation:
     accelerator: Accelerator
 
     def encode(self, model: Biencoder, table: TokenTable, path: Path) -> VectorFile:
-        """Vectors of candidates, in a file at ``path``."""
+        """Write the vectors of candidates to a file at ``path``."""
         config = self.recipe.eval_biencoder
         encode_table(
             model.cand_encoder,
@@ -156,13 +156,13 @@ class Evaluation:
         return VectorFile(path)
 
     def contexts(self, model: Biencoder, table: TokenTable) -> torch.Tensor:
-        """Vectors of mentions."""
+        """Return the vectors of mentions."""
         return encode_rows(model.context_encoder, table, self.pad, self.accelerator)
 
     def retrieve(
         self, model: Biencoder, contexts: TokenTable, vectors: VectorFile, folder: Path
     ) -> tuple[Positions, Scores]:
-        """Candidates and scores of mentions of one world, [mentions, top_k] each, in files in ``folder``."""
+        """Write candidates and scores of mentions of one world to files in ``folder``, [mentions, top_k] each."""
         config = self.recipe.eval_biencoder
         shape = len(contexts), min(config.top_k, len(vectors))
         candidates = new_array(folder / "candidates.npy", np.int32, shape)
@@ -182,7 +182,7 @@ class Evaluation:
         return candidates, scores
 
     def scores(self, model: Crossencoder, sets: CandidateSets, count: int) -> torch.Tensor:
-        """The cross-encoder's scores of the first ``count`` mentions' candidates, [count, top_k]."""
+        """Return the cross-encoder's scores of the first ``count`` mentions' candidates, [count, top_k]."""
         max_length, device = self.recipe.train_crossencoder.max_seq_length, self.accelerator.device
         scores = []
         with torch.inference_mode(), self.accelerator.autocast():
@@ -192,17 +192,17 @@ class Evaluation:
 
 
 def accelerator_of(recipe: Recipe) -> Accelerator:
-    """Device and precision of the recipe, anew."""
+    """Return a new accelerator for the device and precision of the recipe."""
     return build_accelerator(recipe.train_biencoder)
 
 
 def in_batches(count: int, size: int) -> Iterator[Rows]:
-    """The first ``count`` rows, ``size`` at a time."""
+    """Yield the first ``count`` rows, ``size`` at a time."""
     yield from (np.arange(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def emptied(folder: Path) -> Path:
-    """``folder``, new and empty."""
+    """Create ``folder`` as an empty directory, and return it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder

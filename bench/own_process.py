@@ -1,4 +1,4 @@
-"""Calls a function in a process of its own, so that its peak of memory is that of the function."""
+"""Calls a function in a separate process, so that the peak memory of the process is that of the function."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def in_own_process(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls a function in a process that has done nothing before but import libraries."""
+    """Call a function in a process that has only imported libraries before."""
     context = multiprocessing.get_context("forkserver")
-    # The server imports and never computes: a fork of a process with threads at work would hang.
+    # The server only imports and never computes, because a fork of a process with running threads can hang.
     context.set_forkserver_preload(["torch", "accelerate", "transformers.models.bert.modeling_bert"])
     with ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(function, *args, **kwargs).result()

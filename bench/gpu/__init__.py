@@ -1,1 +1,1 @@
-"""What one GPU makes of the recipe: shares of its ceilings, numbers that agree, and hours for all of ZESHEL."""
+"""Measures the recipe on one GPU: share of the peak rates, agreement of the numbers, and hours for all of ZESHEL."""

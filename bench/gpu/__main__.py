@@ -2,10 +2,11 @@
 
     python -m bench.gpu [--seconds 5] [--compile] [--layers 24 --hidden 1024 --heads 16 --intermediate 4096]
 
-Needs no download: a BERT of bert-large-uncased's shape with random weights, and random tokens, every sequence as long
-as it may be. The package's own code computes, by the preset ``recommended`` in bf16; ``bench/gpu/flops.py`` says what
-is counted as FLOP, ``bench/gpu/projection.py`` what the hours leave out. Ceilings are measured in the same process.
-Ends with 1 where a number is wrong. On a CPU it takes tiny shapes to be done soon.
+Needs no download: it uses a BERT with the shape of bert-large-uncased and random weights, and random tokens in
+sequences of maximum length. It runs the package's own code with the preset ``recommended`` in bf16.
+``bench/gpu/flops.py`` describes which FLOP are counted, ``bench/gpu/projection.py`` which work the hours leave out.
+Ceilings are measured in the same process.
+Exits with 1 if a number is wrong. On a CPU, choose tiny shapes.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from bench.gpu.projection import Amounts, Rates, table
 from bench.gpu.setup import Setup
 from bench.gpu.shape import Shape, write_model
 
-_CEILING_SHARE = 0.1  # of a row's seconds, for each product
+_CEILING_SHARE = 0.1  # share of a row's seconds for each product
 _HEADINGS = ("row", "with", "items/s", "TFLOP/s", "of ceiling", "goal", "GPU MB")
 _AS_IT_IS = ""
 Results = dict[tuple[rows.Row, str], rows.Result]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Checks, measures and prints; returns the exit code."""
+    """Check, measure and print. Return the exit code."""
     options = _options(arguments)
     device = chosen_device(options.device)
     for line in (*machine_facts(device), *gpu_facts(device), commit_facts()):
@@ -73,7 +74,7 @@ def _ceilings(setup: Setup, seconds: float) -> dict[str, Ceiling]:
 
 
 def _results(setup: Setup, options: argparse.Namespace, ceilings: dict[str, Ceiling]) -> Results:
-    """The package as it is; then what may pay, of which one that cannot be had is told and left out."""
+    """Measure the package as it is, then options that may be faster. Options that fail are reported and left out."""
     found: Results = {}
     for row, option, changed in _measurements(setup, options.compile):
         try:
@@ -102,7 +103,7 @@ def _measurements(setup: Setup, backend: str | None) -> Iterator[tuple[rows.Row,
 
 
 def _cells(row: rows.Row, option: str, found: rows.Result, ceilings: dict[str, Ceiling]) -> tuple[str, ...]:
-    """As :data:`_HEADINGS` has them."""
+    """Return the cells below :data:`_HEADINGS`."""
     share = found.flop_per_second / ceilings[row.ceiling].best
     return (
         row.name,
@@ -116,7 +117,7 @@ def _cells(row: rows.Row, option: str, found: rows.Result, ceilings: dict[str, C
 
 
 def _columns(results: Results) -> dict[str, Rates]:
-    """The package as it is, and the fastest that was measured of each row."""
+    """Return the rates of the package as it is, and the fastest measured rate of each row."""
 
     def as_it_is(row: rows.Row) -> float:
         return results[row, _AS_IT_IS].items_per_second
@@ -154,19 +155,21 @@ def _setup(options: argparse.Namespace, device: torch.device, scratch: Path) -> 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5, help="of each row, about")
+    parser.add_argument("--seconds", type=float, default=5, help="approximate time for each row")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
         "--compile",
         nargs="?",
         const="inductor",
         metavar="BACKEND",
-        help="also with torch.compile of the towers' layers",
+        help="also measure with torch.compile of the towers' layers",
     )
     shape, setup = Shape(), {"length": 128, "batch": 128, "encode_batch": 256, "candidates": 64, "entities": 100_000}
     for name, default in (*vars(shape).items(), *setup.items()):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--scratch", type=Path, help="a directory with room for the model; the system's own without")
+    parser.add_argument(
+        "--scratch", type=Path, help="directory with space for the model; default: the system's temporary directory"
+    )
     return parser.parse_args(arguments)
 
 

@@ -1,10 +1,10 @@
-"""Floating-point operations of the model, counted from shapes: what must be computed, not what a kernel makes of it.
+"""Counts the floating-point operations of the model from its shapes: the necessary ones, whatever a kernel does.
 
-A product of [n, a] and [a, b] is 2nab. Counted are the matrix products alone: the linear layers, and in attention the
-products of queries with keys and of weights with values. Not counted: softmax, GELU, LayerNorm, dropout, embeddings,
-the optimizer, and whatever a kernel computes twice (attention does in its backward pass). Nor is counted what the
-package leaves out: all but [CLS] in the last layer, beyond its keys and values (``models/first_token.py``).
-The backward pass has two products for each one of the forward pass.
+A product of [n, a] and [a, b] counts as 2nab. Only matrix products count: the linear layers, and in attention the
+products of queries with keys and of weights with values. Softmax, GELU, LayerNorm, dropout, embeddings and the
+optimizer do not count, nor does anything that a kernel computes twice (as attention does in its backward pass).
+Operations that the package skips do not count either: in the last layer, all tokens but [CLS] only need keys and values
+(``models/first_token.py``). The backward pass has two products for each product of the forward pass.
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ from __future__ import annotations
 from bench.gpu.shape import Shape
 
 TRAINING = 3
-"""Forward and backward together, in forward passes."""
+"""Cost of a forward and a backward pass together, in forward passes."""
 
 
 def tower_flop(shape: Shape, sequences: int, length: int) -> int:
-    """A forward pass of one tower to the vector of [CLS].
+    """Count a forward pass of one tower to the vector of [CLS].
 
     Args:
-        shape: of the BERT.
-        sequences: how many.
-        length: tokens of each.
+        shape: shape of the BERT.
+        sequences: number of sequences.
+        length: tokens of each sequence.
     """
     tokens = sequences * length
     return (shape.layers - 1) * _layer(shape, tokens, length) + _last_layer(shape, sequences, length)
 
 
 def score_head_flop(shape: Shape, sequences: int) -> int:
-    """Forward through the pooler and the cross-encoder's linear layer."""
+    """Count a forward pass through the pooler and the cross-encoder's linear layer."""
     return product_flop(sequences, shape.hidden, shape.hidden) + product_flop(sequences, shape.hidden, 1)
 
 
 def biencoder_step_flop(shape: Shape, mentions: int, length: int) -> int:
-    """A training step: both towers at ``length`` tokens, and the scores of all mentions with all golds."""
+    """Count a training step: both towers at ``length`` tokens, and the scores of all mentions with all golds."""
     scores = product_flop(mentions, shape.hidden, mentions)
     return TRAINING * (2 * tower_flop(shape, mentions, length) + scores)
 
 
 def pairs_flop(shape: Shape, pairs: int, length: int) -> int:
-    """A forward pass of the cross-encoder over pairs of ``length`` tokens."""
+    """Count a forward pass of the cross-encoder over pairs of ``length`` tokens."""
     return tower_flop(shape, pairs, length) + score_head_flop(shape, pairs)
 
 
 def product_flop(rows: int, inner: int, columns: int) -> int:
-    """[rows, inner] times [inner, columns]."""
+    """Count the product of [rows, inner] and [inner, columns]."""
     return 2 * rows * inner * columns
 
 
@@ -56,7 +56,7 @@ def _layer(shape: Shape, tokens: int, length: int) -> int:
 
 
 def _last_layer(shape: Shape, sequences: int, length: int) -> int:
-    """Keys and values of all tokens; the rest of [CLS] alone."""
+    """Count keys and values for all tokens, and the rest for [CLS] only."""
     hidden, wide = shape.hidden, shape.intermediate
     keys_and_values = 2 * product_flop(sequences * length, hidden, hidden)
     first = 2 * product_flop(sequences, hidden, hidden) + 2 * product_flop(sequences, hidden, wide)
@@ -64,5 +64,5 @@ def _last_layer(shape: Shape, sequences: int, length: int) -> int:
 
 
 def _attention(shape: Shape, queries: int, length: int) -> int:
-    """All heads together are as wide as the model: 4 x length x hidden for each query."""
+    """Count 4 x length x hidden for each query, because all heads together are as wide as the model."""
     return 2 * product_flop(queries, shape.hidden, length)

@@ -1,9 +1,9 @@
-"""Hours that all of ZESHEL takes on one GPU, from measured rates. Pure arithmetic.
+"""Computes the hours that all of ZESHEL takes on one GPU, from measured rates.
 
-Every sequence is taken to be as long as it may be, every gold to be retrieved, and every mention to be searched for
-among as many entities as were measured: an upper bound, since real sequences are shorter and are computed by length,
-only mentions whose gold was retrieved train the cross-encoder, and most worlds are smaller. Left out are download,
-conversion, tokenizing, checkpoints and starting containers; and stages that could run at the same time are added up.
+The result is an upper bound. It assumes that every sequence has the maximum length, that every gold is retrieved, and
+that every world has the measured number of entities. Real sequences are shorter and are computed by length, only
+mentions whose gold was retrieved train the cross-encoder, and most worlds are smaller. Download, conversion,
+tokenizing, checkpoints and container starts are left out. The times of stages that could run at once are added up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Rates:
     Attributes:
         train_biencoder: mentions.
         encode: sequences through one tower: entities, or mentions in their context.
-        search: mentions against all entities of a world.
+        search: searches of a mention among all entities of a world.
         train_crossencoder: mentions with all their candidates.
         score: mentions with all their candidates.
     """
@@ -36,7 +36,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Amounts:
-    """What there is to do; ZESHEL and the recommended preset without arguments."""
+    """The amount of work; by default that of ZESHEL with the recommended preset."""
 
     train: int = 49_275
     valid: int = 10_000
@@ -50,8 +50,8 @@ class Stage(NamedTuple):
     """A stage's time.
 
     Attributes:
-        name: of the stage, and what of it.
-        hours: on one GPU.
+        name: name of the stage or of its part.
+        hours: hours on one GPU.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Stage(NamedTuple):
 
 
 def stages(rates: Rates, amounts: Amounts) -> list[Stage]:
-    """Hours by stage, in the order of the recipe; each epoch ends with a validation."""
+    """Return the hours by stage, in the order of the recipe. Each epoch ends with a validation."""
     everyone = amounts.train + amounts.valid + amounts.test
     bi, cross = amounts.biencoder_epochs, amounts.crossencoder_epochs
     seconds = [
         (f"train-biencoder, {bi} epochs", bi * amounts.train / rates.train_biencoder),
-        # of a batch of mentions, and of their golds
+        # mentions and their golds
         (f"  {bi} validations of it", bi * 2 * amounts.valid / rates.encode),
         ("eval-biencoder, entities encoded", amounts.entities / rates.encode),
         ("  mentions encoded and searched for", everyone / rates.encode + everyone / rates.search),
@@ -76,12 +76,12 @@ def stages(rates: Rates, amounts: Amounts) -> list[Stage]:
 
 
 def total(found: list[Stage]) -> float:
-    """Hours of all stages."""
+    """Return the hours of all stages."""
     return sum(stage.hours for stage in found)
 
 
 def table(columns: dict[str, Rates], amounts: Amounts) -> Iterator[tuple[str, ...]]:
-    """Rows of cells, headings first: a column of hours for each set of rates, with its sum below."""
+    """Yield rows of cells, headings first. Each set of rates has a column of hours with its sum."""
     found = [stages(rates, amounts) for rates in columns.values()]
     yield ("hours on one GPU", *columns)
     for same_stage in zip(*found, strict=True):

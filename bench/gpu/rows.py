@@ -1,4 +1,4 @@
-"""What is measured: the package's own work, prepared, and its FLOP."""
+"""The measurements: parts of the package's own work, and their FLOP."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.crossencoder import new_crossencoder
 
 _TRAINING_GOAL, _ENCODING_GOAL = 0.55, 0.65
-_BATCHES = 8  # of one call, where a stage goes on from batch to batch without looking at the results
+_BATCHES = 8  # batches of one call, if a stage does not wait for the results of a batch
 
 
 @dataclass(frozen=True)
 class Work:
-    """Work that is ready to be done.
+    """Work that is ready to run.
 
     Attributes:
-        run: does it.
-        items: how many that are.
-        flop: of it.
+        run: does the work.
+        items: number of items that it processes.
+        flop: number of its floating-point operations.
     """
 
     run: Callable[[], object]
@@ -45,11 +45,11 @@ class Row:
     """One row of the table.
 
     Attributes:
-        name: what is measured.
-        items: what is counted.
-        prepare: makes everything ready.
-        goal: share of the ceiling, if there is one.
-        ceiling: of products of which numbers.
+        name: name of the measurement.
+        items: unit of the items.
+        prepare: prepares the work.
+        goal: intended share of the ceiling, if any.
+        ceiling: type of numbers whose products are the ceiling.
     """
 
     name: str
@@ -61,12 +61,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """What was found.
+    """The result of a measurement.
 
     Attributes:
-        items_per_second: of the row's items.
-        flop_per_second: of the model.
-        peak_gpu_mb: memory that torch held at its highest, in MB (10^6 bytes); none without a GPU.
+        items_per_second: rate in the row's items.
+        flop_per_second: rate of the model's floating-point operations.
+        peak_gpu_mb: peak memory that torch held, in MB (10^6 bytes); None without a GPU.
     """
 
     items_per_second: float
@@ -75,8 +75,8 @@ class Result:
 
 
 def measured(row: Row, setup: Setup, seconds: float) -> Result:
-    """Prepares a row and times it for about ``seconds``."""
-    gc.collect()  # what the row before had on the device
+    """Prepare a row and time it for about ``seconds``."""
+    gc.collect()  # free the previous row's memory on the device
     if setup.device.type == "cuda":
         torch.cuda.empty_cache()
     work = row.prepare(setup)
@@ -131,7 +131,7 @@ def _score(setup: Setup) -> Work:
 
 
 def _search(setup: Setup) -> Work:
-    """As eval-biencoder does: the vectors are in a file that was just read."""
+    """Search as eval-biencoder does, with vectors in a file that was just read."""
     queries, path = _queries(setup), setup.scratch / "searched.npy"
     np.save(path, setup.tables().vectors(setup.entities, setup.shape.hidden))
     vectors = VectorFile(path)
@@ -139,7 +139,7 @@ def _search(setup: Setup) -> Work:
 
 
 def _search_on_device(setup: Setup) -> Work:
-    """What it would be if a world's vectors went to the device once."""
+    """Search with the vectors of a world already on the device."""
     queries, vectors = _queries(setup), setup.tables().vectors(setup.entities, setup.shape.hidden)
     there = torch.from_numpy(vectors).to(setup.device)
     best = min(setup.candidates, setup.entities)

@@ -1,4 +1,4 @@
-"""What all measurements share: the model's directory, the sizes, the settings."""
+"""Shared by all measurements: the model's directory, the sizes, the settings."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from zeshel_tasks.config import Recipe
 from zeshel_tasks.models.encoder import Encoder
 from zeshel_tasks.recipe import build_recipe
 
-TRAIN_MENTIONS = 2  # of a cross-encoder's step and of its scoring, each with all candidates: the recipe's
+TRAIN_MENTIONS = 2  # mentions in a step and in a batch of scoring of the cross-encoder, as in the recipe
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One configuration of the package to be measured.
+    """A configuration of the package to measure.
 
     Attributes:
-        shape: of the BERT.
-        model: its directory.
-        scratch: a directory to write into.
-        device: that computes.
+        shape: shape of the BERT.
+        model: directory of the BERT.
+        scratch: a directory for temporary files.
+        device: the device to measure.
         length: tokens of a mention in its context, and of a candidate; a pair has one less than twice as many.
         batch: mentions in a bi-encoder's step.
         encode_batch: entities encoded at once.
-        candidates: of a mention.
-        entities: that a mention is searched for among.
-        settings: laid over the preset ``recommended``.
-        compiled: backend of torch.compile for the layers; none leaves them as they are.
-        bf16_weights: whether weights and all that is computed are in bf16, instead of autocast over fp32 weights; for
-            rows that do not train.
+        candidates: candidates of a mention.
+        entities: entities to search for each mention.
+        settings: settings that override the preset ``recommended``.
+        compiled: backend of torch.compile for the layers; None leaves them uncompiled.
+        bf16_weights: True to compute with bf16 weights instead of autocast over fp32 weights, for rows that do not
+            train.
     """
 
     shape: Shape
@@ -54,7 +54,7 @@ class Setup:
 
     @property
     def recipe(self) -> Recipe:
-        """The settings of all stages, in bf16 autocast."""
+        """Settings of all stages, in bf16 autocast."""
         sizes = {
             "precision": "fp32" if self.bf16_weights else "bf16",
             "device": str(self.device),
@@ -66,7 +66,7 @@ class Setup:
             "eval_crossencoder.eval_batch_size": TRAIN_MENTIONS,
             "encode_batch_size": self.encode_batch,
             "top_k": self.candidates,
-            "pooling": "cls",  # whose last layer is cut short; the formula of FLOP counts it so
+            "pooling": "cls",  # as the formula of FLOP assumes: the last layer is computed for [CLS] only
             "similarity": "dot",
             "train_candidates": None,
         }
@@ -74,22 +74,22 @@ class Setup:
 
     @property
     def pair_length(self) -> int:
-        """Tokens of a pair: the candidate comes without its [CLS]."""
+        """Tokens of a pair, without the candidate's [CLS]."""
         return 2 * self.length - 1
 
     def tables(self, shortest: int | None = None) -> Tables:
-        """Makes random token tables; rows of full length, or of at least ``shortest`` tokens."""
+        """Return a maker of random token tables, with rows of full length or of at least ``shortest`` tokens."""
         return Tables(self.shape.vocabulary, self.length, self.length if shortest is None else shortest)
 
     def with_settings(self, **settings: Any) -> Setup:
-        """The same, with more settings laid over."""
+        """Return a copy with more settings."""
         return replace(self, settings={**self.settings, **settings})
 
     def ready(self, model: nn.Module) -> None:
-        """Makes of the model what is asked for: layers compiled, weights in bf16.
+        """Compile the layers of the model and convert its weights to bf16, as configured.
 
-        The last layer is never compiled: its parts are called one by one, for [CLS] alone. Shapes are fixed, as those
-        of sequences of full length are; real batches would compile once for each length.
+        The last layer is not compiled, because its parts are called one by one for [CLS]. Shapes are static, because
+        all sequences have full length. Real batches would compile once for each length.
         """
         if self.bf16_weights:
             model.to(torch.bfloat16)
@@ -100,7 +100,7 @@ class Setup:
 
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    """All but the last of each tower."""
+    """Yield all layers but the last of each tower."""
     for module in model.modules():
         if isinstance(module, Encoder):
             bert: Any = module.bert_model

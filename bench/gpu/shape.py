@@ -1,4 +1,4 @@
-"""A BERT of any shape with random weights, in a directory that the package opens like a pretrained one."""
+"""Creates a BERT of any shape with random weights, which the package opens like a pretrained one."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from zeshel_tasks.demo.small_bert import SPECIAL_TOKENS
 
-# Times 1/sqrt(hidden): with BERT's 0.02, attention over random words is next to uniform, and all sequences come to
-# almost one vector (cosine 0.94 at 24 layers of 1,024), in which no error shows. This gives logits a deviation of 1.6.
+# Multiplied by 1/sqrt(hidden). With BERT's 0.02, attention over random words is almost uniform, and all sequences get
+# almost the same vector (cosine 0.94 at 24 layers of 1,024), which hides errors. Here, logits have a deviation of 1.6.
 _INITIALIZER_RANGE = 1.28
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A BERT's; that of bert-large-uncased without arguments.
+    """The shape of a BERT; by default that of bert-large-uncased.
 
     Attributes:
-        layers: of the encoder.
+        layers: number of layers.
         hidden: width of a token's vector.
-        heads: of an attention; they divide ``hidden``.
+        heads: attention heads, a divisor of ``hidden``.
         intermediate: width between the two products of a feed-forward part.
         vocabulary: rows of the word embeddings.
     """
@@ -35,9 +35,9 @@ class Shape:
 
 
 def write_model(shape: Shape, directory: Path, seed: int = 7) -> None:
-    """Writes weights, configuration and the least of a tokenizer: the special tokens and the markers.
+    """Write weights, configuration and a minimal tokenizer, which has only the special tokens and the markers.
 
-    Token tables are random here, so no other word is ever looked up.
+    The token tables are random, so no other word is needed.
     """
     directory.mkdir(parents=True, exist_ok=True)
     vocabulary = directory / "vocab.txt"

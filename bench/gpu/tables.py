@@ -1,4 +1,4 @@
-"""Random token tables of known lengths, in the package's own forms."""
+"""Creates random token tables of known lengths, in the package's own types."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WORLD = "world"
 
 @dataclass
 class Tables:
-    """Makes tables; the same ones for the same seed and the same calls.
+    """Creates tables. The same seed and calls give the same tables.
 
     Attributes:
-        vocabulary: of the model.
+        vocabulary: size of the model's vocabulary.
         length: tokens of a row.
-        shortest: rows have random lengths from here to ``length``; all have ``length`` where it is the same.
+        shortest: minimum length; rows have random lengths from this to ``length``.
     """
 
     vocabulary: int
@@ -34,7 +34,7 @@ class Tables:
         self._random = np.random.default_rng(7)
 
     def tokens(self, rows: int) -> TokenTable:
-        """int32 [rows, length]: [CLS], random words, [SEP], then padding where a row is shorter."""
+        """Return int32 [rows, length]: [CLS], random words, [SEP] and padding."""
         table = self._random.integers(len(SPECIAL_TOKENS), self.vocabulary, (rows, self.length)).astype(np.int32)
         lengths = self._random.integers(self.shortest, self.length + 1, rows)
         table[np.arange(self.length)[None, :] >= lengths[:, None]] = PAD
@@ -42,18 +42,18 @@ class Tables:
         return table
 
     def pairs(self, mentions: int) -> GoldPairs:
-        """Mentions of one world, each with another gold."""
+        """Return mentions of one world, each with a different gold."""
         return GoldPairs(self._mentions(mentions), self.tokens(mentions), np.arange(mentions))
 
     def sets(self, mentions: int, candidates: int) -> CandidateSets:
-        """Mentions with ``candidates`` different entities each, the gold in a random place."""
+        """Return mentions with ``candidates`` distinct entities each, and the gold in a random place."""
         entities = 2 * candidates
         chosen = np.stack([self._random.permutation(entities)[:candidates] for _ in range(mentions)]).astype(np.int32)
         gold_rank = self._random.integers(0, candidates, mentions).astype(np.int32)
         return CandidateSets(self._mentions(mentions), chosen, gold_rank, {_WORLD: self.tokens(entities)})
 
     def vectors(self, rows: int, dimension: int) -> npt.NDArray[np.float32]:
-        """Random directions: float32 [rows, dimension]."""
+        """Return random vectors: float32 [rows, dimension]."""
         return self._random.standard_normal((rows, dimension), dtype=np.float32)
 
     def _mentions(self, count: int) -> MentionTable:

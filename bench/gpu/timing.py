@@ -1,4 +1,4 @@
-"""Seconds that a device takes: what is launched is waited for, and what is set up at first use is not counted."""
+"""Times work on a device. Waits for launched work, and does not count the setup at first use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FEWEST, _MOST = 2, 100_000
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for all that was launched."""
+    """Wait for all launched work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -21,15 +21,15 @@ def synchronize(device: torch.device) -> None:
 def seconds_of_one(
     run: Callable[[], object], seconds: float, device: torch.device, timed: Callable[[], None] = lambda: None
 ) -> float:
-    """Mean seconds of one call, of as many as fit into ``seconds`` (2 at least).
+    """Return the mean seconds of one call, over as many calls as fit into ``seconds`` (at least 2).
 
-    The device is waited for at the end alone, so that the host runs ahead as it does in a stage.
+    Waits for the device only at the end, so that the host runs ahead as it does in a stage.
 
     Args:
-        run: what is timed.
-        seconds: about so long, warm-up excluded.
-        device: that computes.
-        timed: called when the warm-up is over.
+        run: the work to time.
+        seconds: approximate total time, without the warm-up.
+        device: the device that does the work.
+        timed: called after the warm-up.
     """
     for _ in range(_WARM_UP):
         run()

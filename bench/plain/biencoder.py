@@ -35,7 +35,7 @@ class PlainBiencoder(nn.Module):
 
 
 def biencoder_loss(model: PlainBiencoder, contexts: torch.Tensor, golds: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each mention over the batch's golds, equal ones among them."""
+    """Return the cross-entropy of each mention over the batch's golds, including equal ones."""
     scores = model.contexts(contexts).mm(model.candidates(golds).t())
     return F.cross_entropy(scores, torch.arange(len(contexts), device=scores.device))
 
@@ -48,7 +48,7 @@ def train_biencoder(
     batch_size: int,
     device: torch.device,
 ) -> list[float]:
-    """Trains on int64 [mentions, max_length] each, in their order; returns the steps' losses."""
+    """Train on int64 [mentions, max_length] each, in order. Return the losses of the steps."""
     losses = []
     for batch in DataLoader(TensorDataset(contexts, golds), batch_size=batch_size):
         loss = biencoder_loss(model, *(part.to(device) for part in batch))
@@ -57,9 +57,9 @@ def train_biencoder(
 
 
 def encode_candidates(model: PlainBiencoder, pool: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Vectors of a world's candidates: int64 [candidates, max_length] to float32 [candidates, hidden size].
+    """Encode a world's candidates: int64 [candidates, max_length] to float32 [candidates, hidden size].
 
-    With a graph for gradients that nobody computes, and with a copy of all vectors so far for each batch.
+    As in BLINK, this builds a graph for gradients that are never computed, and copies all vectors for each batch.
     """
     vectors: torch.Tensor | None = None
     for start in range(0, len(pool), ENCODE_BATCH_SIZE):

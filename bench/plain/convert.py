@@ -1,4 +1,4 @@
-"""The data set in BLINK's format: every world of the split in memory, a line for each mention."""
+"""Converts a data set to BLINK's format, with every world of the split in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Page = tuple[int, str, str]
 
 
 def convert(data: Path, mention_file: str, jsonl: Path) -> None:
-    """Writes the mentions of ``data/mentions/{mention_file}`` with both contexts and the gold entity's whole text."""
+    """Write the mentions of ``data/mentions/{mention_file}`` with both contexts and the gold entity's whole text."""
     mentions = [json.loads(line) for line in (data / "mentions" / mention_file).open(encoding="utf-8")]
     worlds = {name: _pages(data / "documents" / f"{name}.json") for name in {m["corpus"] for m in mentions}}
     with jsonl.open("w", encoding="utf-8") as out:

@@ -1,4 +1,4 @@
-"""One tower over mention and candidate: all pairs of the data laid out beforehand, then training or scoring."""
+"""One tower over mention and candidate. All pairs of the data are laid out before training or scoring."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PlainCrossencoder(nn.Module):
 
 
 def join_pairs(contexts: torch.Tensor, candidates: torch.Tensor, max_seq_length: int) -> torch.Tensor:
-    """Context with its padding, then candidate without its [CLS], through Python lists.
+    """Join context with its padding and candidate without its [CLS], with Python lists.
 
     Args:
         contexts: int64 [mentions, max_context_length].
@@ -43,7 +43,7 @@ def join_pairs(contexts: torch.Tensor, candidates: torch.Tensor, max_seq_length:
         max_seq_length: a pair is cut to this many ids.
 
     Returns:
-        int64 [mentions, candidates, max_seq_length], or less where both together are shorter.
+        int64 [mentions, candidates, max_seq_length], or less if both together are shorter.
     """
     pairs = [
         [(context + candidate[1:])[:max_seq_length] for candidate in of_mention]
@@ -55,7 +55,7 @@ def join_pairs(contexts: torch.Tensor, candidates: torch.Tensor, max_seq_length:
 def crossencoder_loss(
     model: PlainCrossencoder, pairs: torch.Tensor, ranks: torch.Tensor, context_length: int
 ) -> torch.Tensor:
-    """Cross-entropy over each mention's candidates; ``ranks``, int64 [mentions], says which is the gold."""
+    """Return the cross-entropy over each mention's candidates; ``ranks``, int64 [mentions], are the golds."""
     return F.cross_entropy(model(pairs, context_length), ranks)
 
 
@@ -68,7 +68,7 @@ def train_crossencoder(
     batch_size: int,
     device: torch.device,
 ) -> list[float]:
-    """Trains on :func:`join_pairs`'s pairs, in their order; returns the steps' losses."""
+    """Train on the pairs of :func:`join_pairs`, in order. Return the losses of the steps."""
     losses = []
     for batch in DataLoader(TensorDataset(pairs, ranks), batch_size=batch_size):
         part, labels = (tensor.to(device) for tensor in batch)
@@ -79,7 +79,7 @@ def train_crossencoder(
 def score_pairs(
     model: PlainCrossencoder, pairs: torch.Tensor, context_length: int, batch_size: int, device: torch.device
 ) -> torch.Tensor:
-    """Scores of :func:`join_pairs`'s pairs, float32 [mentions, candidates]; ``model`` is in eval mode."""
+    """Score the pairs of :func:`join_pairs`: float32 [mentions, candidates]. ``model`` must be in eval mode."""
     scores: list[list[float]] = []
     for (batch,) in DataLoader(TensorDataset(pairs), batch_size=batch_size):
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""AdamW that visits one parameter after the other, and a training step."""
+"""AdamW that updates one parameter after the other, and a training step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 MAX_GRAD_NORM = 1.0
 _WEIGHT_DECAY = 0.01
-_NO_DECAY = ("bias", "gamma", "beta")  # names of older BERTs: LayerNorm's weights do decay
+_NO_DECAY = ("bias", "gamma", "beta")  # names in older BERTs, so LayerNorm's weights do decay
 _TRAINED = {
     "all_encoder_layers": ("additional", "bert_model.encoder.layer"),
     "all": ("additional", "bert_model.encoder.layer", "bert_model.embeddings"),
@@ -15,9 +15,9 @@ _TRAINED = {
 
 
 def plain_optimizer(model: nn.Module, type_optimization: str, learning_rate: float) -> torch.optim.Optimizer:
-    """Over the parameters that ``type_optimization`` names.
+    """Return an optimizer of the parameters that ``type_optimization`` names.
 
-    The others get gradients all the same, which nobody uses or clears, and which count in the clipped norm.
+    As in BLINK, the others get gradients, too, which are never used or cleared but count in the clipped norm.
     """
     patterns = _TRAINED[type_optimization]
     trained = {
@@ -32,7 +32,7 @@ def plain_optimizer(model: nn.Module, type_optimization: str, learning_rate: flo
 
 
 def descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> float:
-    """One step down the gradient of ``loss``; waits for its value, as BLINK's log does."""
+    """Take one step down the gradient of ``loss``. Waits for its value, as BLINK's log does."""
     value = loss.item()
     torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)

@@ -1,4 +1,4 @@
-"""The candidates of one mention after the other, kept as token lists until the last one is done."""
+"""Retrieves the candidates of one mention after the other, and keeps them as token lists until the end."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class PlainCandidates:
 def search(
     model: PlainBiencoder, context: torch.Tensor, vectors: torch.Tensor, top_k: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores and positions of the best candidates of one mention, int64 [1, max_length]; both [1, top_k].
+    """Return scores and positions of the best candidates of one mention, int64 [1, max_length]; both [1, top_k].
 
-    ``vectors`` are the world's, on the CPU: they go to the device again for each mention.
+    ``vectors`` are those of the world, on the CPU. They are copied to the device for each mention.
     """
     scores = model.contexts(context).mm(vectors.to(context.device).t())
     best, positions = scores.topk(top_k)
@@ -45,7 +45,7 @@ def retrieve(
     top_k: int,
     device: torch.device,
 ) -> PlainCandidates:
-    """Retrieves for the mentions of one world.
+    """Retrieve the candidates of the mentions of one world.
 
     Args:
         model: in eval mode, on ``device``.
@@ -53,8 +53,8 @@ def retrieve(
         labels: int64 [mentions], position of the gold in the world.
         pool: int64 [entities, max_cand_length].
         vectors: float32 [entities, hidden size].
-        top_k: candidates a mention.
-        device: where it is computed.
+        top_k: candidates per mention.
+        device: the device that computes.
     """
     kept: list[list[int]] = []
     candidates: list[list[list[int]]] = []

@@ -1,6 +1,6 @@
-"""Texts to token ids by the WordPiece tokenizer that is written in Python, one mention after the other.
+"""Converts texts to token ids with the WordPiece tokenizer in Python, one mention after the other.
 
-The gold entity's whole text is tokenized for every mention and then cut.
+The whole text of the gold entity is tokenized for every mention and then cut.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PlainPairs:
         contexts: int64 [mentions, max_context_length].
         golds: int64 [mentions, max_cand_length]; a gold of several mentions occurs several times.
         labels: int64 [mentions], position of the gold in its world.
-        worlds: of each mention.
+        worlds: world of each mention.
     """
 
     contexts: torch.Tensor
@@ -34,12 +34,12 @@ class PlainPairs:
 
 
 def python_tokenizer(model: Path) -> Any:
-    """The tokenizer of the directory's ``vocab.txt``, lower-casing."""
+    """Return a lower-casing tokenizer with the directory's ``vocab.txt``."""
     return BertTokenizerLegacy(vocab_file=str(model / "vocab.txt"), do_lower_case=True)
 
 
 def tokenize_split(jsonl: Path, tokenizer: Any, max_context_length: int, max_cand_length: int) -> PlainPairs:
-    """Reads a file that :func:`~bench.plain.convert.convert` wrote."""
+    """Read a file that :func:`~bench.plain.convert.convert` wrote."""
     contexts, golds, labels, worlds = [], [], [], []
     for record in [json.loads(line) for line in jsonl.open(encoding="utf-8")]:
         contexts.append(context_ids(record, tokenizer, max_context_length))
@@ -50,7 +50,7 @@ def tokenize_split(jsonl: Path, tokenizer: Any, max_context_length: int, max_can
 
 
 def context_ids(record: dict[str, Any], tokenizer: Any, max_length: int) -> list[int]:
-    """``[CLS] left [unused0] mention [unused1] right [SEP]``, padded to ``max_length``."""
+    """Return ``[CLS] left [unused0] mention [unused1] right [SEP]``, padded to ``max_length``."""
     mention = ["[unused0]", *tokenizer.tokenize(record["mention"])[: max_length - 4], "[unused1]"]
     left, right = tokenizer.tokenize(record["context_left"]), tokenizer.tokenize(record["context_right"])
     room = max_length - len(mention) - 2
@@ -65,7 +65,7 @@ def context_ids(record: dict[str, Any], tokenizer: Any, max_length: int) -> list
 
 
 def candidate_ids(title: str, text: str, tokenizer: Any, max_length: int) -> list[int]:
-    """``[CLS] title [unused2] text [SEP]``, padded to ``max_length``."""
+    """Return ``[CLS] title [unused2] text [SEP]``, padded to ``max_length``."""
     body = [*tokenizer.tokenize(title), "[unused2]", *tokenizer.tokenize(text)]
     return _padded(["[CLS]", *body[: max_length - 2], "[SEP]"], tokenizer, max_length)
 

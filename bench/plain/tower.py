@@ -1,4 +1,4 @@
-"""One BERT with attention written out, in fp32, over sequences that stay padded."""
+"""One BERT in fp32 with written-out attention, over padded sequences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PlainTower(nn.Module):
 
     def __init__(self, model: Path, *, add_linear: bool = False) -> None:
         super().__init__()
-        # All layers' outputs are asked for, and kept, as BLINK does; the last is used.
+        # Keep the outputs of all layers, as BLINK does, although only the last one is used.
         self.bert_model: Any = BertModel.from_pretrained(
             model, attn_implementation="eager", output_hidden_states=True, dtype=torch.float32
         )
@@ -30,7 +30,7 @@ class PlainTower(nn.Module):
         self.dropout = nn.Dropout(_DROPOUT)
 
     def forward(self, ids: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
-        """Encodes int64 [batch, max_length], 0 where there is no token.
+        """Encodes int64 [batch, max_length], in which 0 is padding.
 
         Returns:
             float32 [batch, hidden size], or [batch, 1] with the linear layer.

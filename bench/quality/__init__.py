@@ -1,1 +1,1 @@
-"""Which ingredients of the recipe pay: the same base model, data and training time for each row of a table."""
+"""Compares ingredients of the recipe. Each row of a table has the same base model, data and training time."""

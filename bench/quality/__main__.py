@@ -1,10 +1,10 @@
-"""What each ingredient of the recipe is worth: every row gets the same base model, data and training time.
+"""Compares ingredients of the recipe. Every row gets the same base model, data and training time.
 
     python -m bench.quality --data ARCHIVE-or-folder --model DIRECTORY [--seconds 60] [--seeds 3] [--out FILE]
 
-A row is timed for some steps at the start, and then trains in one epoch on as many mentions as fit into its time, in
-each of the seeds (which draw mentions, order, dropout and what starts at random). Rows are to be chosen by the valid
-worlds; the test worlds are measured for those that ``rows.py`` says.
+First, a few steps of each row are timed. Then the row trains for one epoch on as many mentions as fit into its time,
+once for each seed. The seed decides mentions, order, dropout and random initial weights. Choose rows by the valid
+worlds: the test worlds are only measured for some rows, see ``rows.py``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _RECALL_AT = (1, 8, 64)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints, and writes the tables."""
+    """Measure, print, and write the tables."""
     options = _options(arguments)
     with tempfile.TemporaryDirectory(prefix="quality-", dir=options.scratch) as scratch:
         folder = Path(scratch)
@@ -99,7 +99,7 @@ def _crossencoders(options: argparse.Namespace, sample: Sample) -> list[Figures]
 
 
 def _candidates(options: argparse.Namespace, sample: Sample, seed: int) -> Candidates:
-    """Of the retriever's model of the same seed, which is trained here if its row was left out."""
+    """Return the candidates of the retriever with the same seed, which is trained here if its row was left out."""
     model = _retriever(sample, seed)
     if not model.exists():
         batch = biencoder_config(rows.RETRIEVER, sample, seed).train_batch_size
@@ -155,18 +155,20 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="archive or folder in ZESHEL's format")
     parser.add_argument("--model", type=Path, required=True, help="directory of a pretrained BERT")
-    parser.add_argument("--seconds", type=float, default=60, help="of training in each row of the bi-encoder")
-    parser.add_argument("--crossencoder_seconds", type=float, default=240, help="of training in each of its rows")
+    parser.add_argument("--seconds", type=float, default=60, help="training time of each row of the bi-encoder")
+    parser.add_argument(
+        "--crossencoder_seconds", type=float, default=240, help="training time of each row of the cross-encoder"
+    )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--row", action="append", help="only the row of this name; may be repeated")
+    parser.add_argument("--row", action="append", help="measure only the row with this name; may be repeated")
     parser.add_argument("--length", type=int, default=64, help="tokens of a mention in its context, and of a candidate")
     parser.add_argument("--most_entities", type=int, default=3000, help="larger train worlds are left out")
-    parser.add_argument("--recall_mentions", type=int, default=100, help="measured of each world")
-    parser.add_argument("--accuracy_mentions", type=int, default=40, help="measured of each world")
+    parser.add_argument("--recall_mentions", type=int, default=100, help="evaluated mentions of each world")
+    parser.add_argument("--accuracy_mentions", type=int, default=40, help="evaluated mentions of each world")
     parser.add_argument("--crossencoder_mentions", type=int, default=800, help="train mentions with candidates")
-    parser.add_argument("--candidates", type=int, default=16, help="of the cross-encoder")
-    parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
-    parser.add_argument("--out", type=Path, help="a file for the tables")
+    parser.add_argument("--candidates", type=int, default=16, help="candidates of the cross-encoder")
+    parser.add_argument("--scratch", type=Path, help="directory for temporary files; default: the system's")
+    parser.add_argument("--out", type=Path, help="file for the tables")
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""The rows of the bi-encoder: trained, and measured by recall among all entities of worlds that were not trained on."""
+"""Trains the rows of the bi-encoder and measures their recall among all entities of worlds that were not trained on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.train_biencoder import build_objective
 from zeshel_tasks.training.fit import Fit
 
-_VALIDATED_ON = 25  # mentions of each world, within the training: one epoch has no other to be better than
+_VALIDATED_ON = 25  # mentions of each world; a few, since a single epoch is always the best
 _RETRIEVED = 64
 _BATCH = 64
 
@@ -33,34 +33,34 @@ class Retrieved:
     """The candidates of a split's mentions.
 
     Attributes:
-        candidates: int32 [mentions, top_k], positions in the mention's world; -1 where there is none.
-        gold_rank: int32 [mentions]; -1 where the gold is not among them.
+        candidates: int32 [mentions, top_k], positions in the mention's world; -1 is padding.
+        gold_rank: int32 [mentions]; -1 if the gold is not among the candidates.
     """
 
     candidates: np.ndarray[Any, np.dtype[np.int32]]
     gold_rank: np.ndarray[Any, np.dtype[np.int32]]
 
     def recall(self, at: int) -> float:
-        """Share of the mentions whose gold is among the first ``at``."""
+        """Return the share of mentions whose gold is among the first ``at`` candidates."""
         return float(np.mean((self.gold_rank >= 0) & (self.gold_rank < at)))
 
 
 def train_biencoder(row: Row, sample: Sample, bert: Path, seed: int, mentions: int) -> tuple[Path, float]:
-    """Trains on ``mentions`` mentions drawn by ``seed``; returns the model's directory and the seconds it took."""
+    """Train on ``mentions`` mentions drawn by ``seed``. Return the model's directory and the seconds it took."""
     task = _fit(row, sample, bert, seed, mentions)
     result = trained(task)
     return task.model, result.metrics.training_seconds
 
 
 def biencoder_pace(row: Row, sample: Sample, bert: Path, batches: int) -> Pace:
-    """How fast a row trains here."""
+    """Measure the speed of a row's training on this machine."""
     return pace_of(
         _fit(row, sample, bert, 0, (batches + 1) * biencoder_config(row, sample, 0).train_batch_size), batches
     )
 
 
 def biencoder_config(row: Row, sample: Sample, seed: int) -> TrainBiencoderConfig:
-    """The row's settings: one epoch, whose mentions are all different."""
+    """Return the row's settings: one epoch of distinct mentions."""
     lengths = {"max_context_length": sample.length, "max_cand_length": sample.length}
     own = {f"train_biencoder.{name}": value for name, value in row.settings.items()}
     recipe: Recipe = build_recipe("blink", lengths, {"seed": seed, "train_biencoder.num_train_epochs": 1}, own)
@@ -68,7 +68,7 @@ def biencoder_config(row: Row, sample: Sample, seed: int) -> TrainBiencoderConfi
 
 
 def retrieved(model: Path, pairs: GoldPairs, sample: Sample) -> Retrieved:
-    """The best entities for each mention among all of its world."""
+    """Retrieve the best entities for each mention among all of its world."""
     config = build_recipe("blink").eval_biencoder
     accelerator = build_accelerator(config)
     biencoder, _, _ = load_biencoder(model)

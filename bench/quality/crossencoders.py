@@ -1,4 +1,4 @@
-"""The rows of the cross-encoder: trained on one bi-encoder's candidates, and measured by unnormalized accuracy."""
+"""Trains the rows of the cross-encoder on one bi-encoder's candidates and measures their unnormalized accuracy."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.train_crossencoder import build_objective
 from zeshel_tasks.training.fit import Fit
 
-_VALIDATED_ON = 5  # mentions of each world, within the training
+_VALIDATED_ON = 5  # mentions of each world during the training
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What the cross-encoders of one seed work on: the best candidates of one bi-encoder.
+    """The best candidates of one bi-encoder, for the cross-encoders of one seed.
 
     Attributes:
         sample: mentions and entities.
-        biencoder: directory of its model.
+        biencoder: directory of the bi-encoder.
         count: candidates of a mention.
-        seed: draws the train mentions.
-        most: train mentions that candidates are retrieved for.
+        seed: seed that draws the train mentions.
+        most: number of train mentions with candidates.
     """
 
     sample: Sample
@@ -42,22 +42,22 @@ class Candidates:
     most: int
 
     def train_folder(self, mentions: int, folder: Path) -> None:
-        """Tables of the first mentions whose gold was retrieved, in the new directory ``folder``."""
+        """Write tables of the first mentions whose gold was retrieved into the new directory ``folder``."""
         everything = self.folder("train", self.most)
         folder.mkdir()
         for name in ("mentions", "entities", "candidates.npy"):
             (folder / name).symlink_to(everything / name)
         rank = np.load(everything / "gold_rank.npy")
         beyond = np.flatnonzero(rank >= 0)[mentions:]
-        rank[beyond] = -1  # what is not retrieved is not trained on
+        rank[beyond] = -1  # mentions whose gold is not retrieved are not trained on
         np.save(folder / "gold_rank.npy", rank)
 
     def trainable(self) -> int:
-        """How many mentions can be trained on at most."""
+        """Return the maximum number of mentions to train on."""
         return len(self.sets("train", self.most).retrieved)
 
     def folder(self, split: Split, most: int) -> Path:
-        """Tables as the cross-encoder's stages have them."""
+        """Return the folder with tables as in the stages of the cross-encoder."""
         folder = self.sample.scratch / f"sets-{split}-{most}-{self.seed}"
         if not folder.exists():
             seed = self.seed if split == "train" else 0
@@ -71,12 +71,12 @@ class Candidates:
         return folder
 
     def sets(self, split: Split, most: int) -> CandidateSets:
-        """The mentions that a split is measured on."""
+        """Return the mentions of a split to measure on."""
         return CandidateSets.load(self.folder(split, most))
 
 
 def crossencoder_config(row: Row, sample: Sample, seed: int) -> TrainCrossencoderConfig:
-    """The row's settings: one epoch, whose mentions are all different."""
+    """Return the row's settings: one epoch of distinct mentions."""
     lengths = {
         "max_context_length": sample.length,
         "max_cand_length": sample.length,
@@ -88,20 +88,20 @@ def crossencoder_config(row: Row, sample: Sample, seed: int) -> TrainCrossencode
 
 
 def crossencoder_pace(row: Row, candidates: Candidates, bert: Path, batches: int) -> Pace:
-    """How fast a row trains here."""
+    """Measure the speed of a row's training on this machine."""
     batch = crossencoder_config(row, candidates.sample, 0).train_batch_size
     return pace_of(_fit(row, candidates, bert, (batches + 4) * batch), batches)
 
 
 def train_crossencoder(row: Row, candidates: Candidates, bert: Path, mentions: int) -> tuple[Path, float]:
-    """Trains on ``mentions`` mentions; returns the model's directory and the seconds it took."""
+    """Train on ``mentions`` mentions. Return the model's directory and the seconds it took."""
     task = _fit(row, candidates, bert, mentions)
     result = trained(task)
     return task.model, result.metrics.training_seconds
 
 
 def unnormalized_accuracy(model: Path, sets: CandidateSets, pad: int) -> float:
-    """Share of all mentions whose gold is scored highest."""
+    """Return the share of all mentions whose gold has the highest score."""
     crossencoder, settings, _ = load_crossencoder(model)
     lengths = {name: getattr(settings, name) for name in ("max_context_length", "max_cand_length", "max_seq_length")}
     recipe = build_recipe("blink", lengths)

@@ -1,4 +1,4 @@
-"""Figures of all seeds, as a table."""
+"""The figures of all seeds as a table."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bench.quality.rows import Row
 
 @dataclass
 class Figures:
-    """What was found for one row.
+    """The figures of one row.
 
     Attributes:
         row: the row.
-        mentions: that it was trained on, in each seed.
-        seconds: that training took, by seed.
+        mentions: number of training mentions for each seed.
+        seconds: training time, by seed.
         values: share (0 to 1) by figure and seed.
     """
 
@@ -26,12 +26,12 @@ class Figures:
     values: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, figures: Mapping[str, float]) -> None:
-        """Takes one seed's figures."""
+        """Add the figures of one seed."""
         for name, value in figures.items():
             self.values.setdefault(name, []).append(value)
 
     def cell(self, figure: str) -> str:
-        """Mean and range over the seeds, in percent; nothing where it was not measured."""
+        """Return mean and range over the seeds in percent; empty if it was not measured."""
         found = [100 * value for value in self.values.get(figure, [])]
         if not found:
             return ""
@@ -39,7 +39,7 @@ class Figures:
 
 
 def table(rows: list[Figures], figures: list[str]) -> Iterator[str]:
-    """Lines of a Markdown table."""
+    """Yield the lines of a Markdown table."""
     yield f"| row | mentions | seconds | {' | '.join(figures)} |"
     yield f"|---|---|---|{'---|' * len(figures)}"
     for found in rows:

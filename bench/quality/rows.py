@@ -1,7 +1,7 @@
-"""The rows of both tables: what each lays over the ``blink`` preset.
+"""The rows of both tables: settings that override the ``blink`` preset.
 
-The first rows add to one another, since each is what the literature has left behind; those below the base add one
-ingredient each to it.
+Each of the first rows adds established improvements to the row before. Each row below the base adds one ingredient to
+the base.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class Row:
     """One way to train.
 
     Attributes:
-        name: in the table.
-        settings: of the stage, over ``blink``'s.
-        on_test: True measures it on the test worlds too; choices are made by the other worlds.
+        name: name in the table.
+        settings: settings of the stage that override those of ``blink``.
+        on_test: True to measure it on the test worlds, too. Choices are made by the valid worlds.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Row:
 
 
 _PACE: Settings = {"learning_rate": 1e-4, "train_batch_size": 32}
-"""``blink``'s 1e-05 and 128 are for five epochs of ZESHEL; minutes of them move little, so its method has these too."""
+"""Also for BLINK's method, whose 1e-05 and 128 are meant for five epochs of ZESHEL and change little in minutes."""
 
 _TRAINED: Settings = _PACE | {
     "type_optimization": "all",
@@ -50,7 +50,7 @@ BIENCODER = (
 )
 
 RETRIEVER = BIENCODER[5]
-"""Whose candidates the cross-encoders are trained and measured on."""
+"""The row of the bi-encoder whose candidates the cross-encoders are trained and measured on."""
 
 _CROSS_TRAINED: Settings = {"type_optimization": "all", "attention_dropout": 0.0, "learning_rate": 1e-4}
 

@@ -1,4 +1,4 @@
-"""The data of all rows: one data set, of which each training sees as many mentions as it has time for."""
+"""The data of all rows: one data set, from which each training gets as many mentions as it has time for."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from zeshel_tasks.data.zeshel import MENTION_FILES, Dataset
 
 @dataclass(frozen=True)
 class Sample:
-    """Where the data are.
+    """A sample of a data set.
 
     Attributes:
         data: folder of a data set in ZESHEL's format.
-        tokens: of the base model.
+        tokens: tokenizer of the base model.
         length: tokens of a mention in its context, and of a candidate.
-        most_entities: train worlds with more are left out, for their encoding would be most of a row's time.
+        most_entities: larger train worlds are left out, because encoding them would take most of a row's time.
         scratch: folder for tables.
     """
 
@@ -36,24 +36,24 @@ class Sample:
     scratch: Path
 
     def pairs(self, split: Split, most: int, seed: int = 0) -> GoldPairs:
-        """Mentions of a split with their golds: of train ``most`` in all, of the others ``most`` of each world."""
+        """Return mentions with their golds: ``most`` of train in total, or ``most`` of each world of another split."""
         folder = self.folder(split, most, seed)
         if not folder.exists():
             drawn = self.scratch / f"{folder.name}-data"
             (drawn / "mentions").mkdir(parents=True)
             (drawn / "documents").symlink_to((self.data / "documents").resolve())
-            lines = self._drawn(split, most, seed)
+            lines = self._draw(split, most, seed)
             (drawn / "mentions" / MENTION_FILES[split]).write_text("".join(lines), encoding="utf-8")
             convert_split(Dataset(drawn), split, drawn, ConvertConfig())
             tokenize_pairs(drawn / f"{split}.jsonl", self.tokens, self.length, self.length, folder)
         return GoldPairs.load(folder)
 
     def folder(self, split: Split, most: int, seed: int = 0) -> Path:
-        """Where :meth:`pairs` keeps its tables."""
+        """Return the folder in which :meth:`pairs` keeps its tables."""
         return self.scratch / f"{split}-{most}-{seed}"
 
     def entities(self, world: str) -> TokenTable:
-        """A world's entities: int32 [entities, length]."""
+        """Return a world's entities: int32 [entities, length]."""
         path = self.scratch / "entities" / f"{world}.npy"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
@@ -62,10 +62,10 @@ class Sample:
         return read_array(path, mapped=True)
 
     def available(self) -> int:
-        """Train mentions there are."""
+        """Return the number of train mentions."""
         return sum(map(len, self._lines("train").values()))
 
-    def _drawn(self, split: Split, most: int, seed: int) -> list[str]:
+    def _draw(self, split: Split, most: int, seed: int) -> list[str]:
         draw, by_world = random.Random(f"{split} {seed}"), self._lines(split)
         if split == "train":
             everything = [line for lines in by_world.values() for line in lines]

@@ -1,1 +1,1 @@
-"""Retrieval as entities and mentions grow."""
+"""Measures retrieval with growing numbers of entities and mentions."""

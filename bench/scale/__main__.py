@@ -1,13 +1,13 @@
-"""Time, memory and disk of retrieval as entities and mentions grow, and what approximate indexes would gain.
+"""Measures time, memory and disk of retrieval for growing numbers of entities and mentions, and of approximate indexes.
 
     python -m bench.scale [--dimensions 384 1024] [--entities 10000 100000 1000000] [--queries 2048]
                           [--mentions 10000 100000] [--index_entities 100000] [--scratch DIRECTORY]
 
-With these numbers it needs 2.1 GB of disk and, on two cores, about 8 minutes. Each row is a process of its own. Its
-memory is the peak of resident memory above the idle process, mapped pages included. Wider vectors than 512 are stored
-as float16. The indexes are faiss's, where faiss is installed (``pip install faiss-cpu``); this package needs none.
+With these defaults, it needs 2.1 GB of disk and about 8 minutes on two cores. Each row runs in a separate process. Its
+memory is the peak resident memory above that of the idle process, including mapped pages. Vectors wider than 512 are
+stored as float16. The indexes are measured if faiss is installed (``pip install faiss-cpu``).
 
-Why the package has no approximate index: docs/recipe.md has what this showed.
+docs/recipe.md has the results, and says why the package uses no approximate index.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dimensions", type=int, nargs="+", default=[384, 1024])
     parser.add_argument("--entities", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=2048)
     parser.add_argument("--mentions", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--index_entities", type=int, default=100_000, help="0 leaves the indexes out")
-    parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
+    parser.add_argument("--index_entities", type=int, default=100_000, help="0 skips the indexes")
+    parser.add_argument("--scratch", type=Path, help="directory for temporary files; default: the system's")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="scale-", dir=options.scratch) as folder:
         scratch = Path(folder)
@@ -73,7 +73,7 @@ def _measured(measure: Callable[..., Row], scratch: Path, **facts: int) -> Row:
 
 
 def _print(title: str, lines: Iterator[Row]) -> None:
-    """A table, a line as soon as it is measured."""
+    """Print a table, each line as soon as it is measured."""
     for number, row in enumerate(lines):
         if number == 0:
             print(f"\n{title}\n" + "  ".join(f"{name:>{_width(name)}}" for name in row))

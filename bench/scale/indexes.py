@@ -1,4 +1,4 @@
-"""faiss's indexes over the same vectors, for ``scale.py``."""
+"""faiss indexes of the same vectors, for ``bench.scale``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Vectors = npt.NDArray[np.float32]
 
 
 def index_rows(faiss: Any, vectors: Vectors, queries: Vectors, k: int) -> Iterator[dict[str, Any]]:
-    """By index: seconds to build it, seconds for all queries, and what it found, int64 [queries, k]."""
-    lists = int(4 * len(vectors) ** 0.5)  # as faiss's guidelines say for up to a million vectors
+    """Yield for each index: seconds to build it, seconds for all queries, and the results, int64 [queries, k]."""
+    lists = int(4 * len(vectors) ** 0.5)  # faiss's guideline for up to a million vectors
     width = vectors.shape[1]
     flat = faiss.IndexFlatIP(width)
     yield from _rows("flat", flat, vectors, queries, k, {"": lambda: None})

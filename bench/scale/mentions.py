@@ -1,4 +1,4 @@
-"""A made-up split in BLINK's format, as large as asked for, for ``scale.py``."""
+"""Generates a split of any size in BLINK's format, for ``bench.scale``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORDS = [f"word{number}" for number in range(5000)]
 
 
 def write_split(folder: Path, mentions: int) -> Path:
-    """``train.jsonl`` and the file beside it: 64 words on each side of a mention, and a label of 100."""
+    """Write ``train.jsonl`` and the file beside it: 64 words on each side of a mention, and 100 in a label."""
     generator, jsonl = np.random.default_rng(52313), folder / "train.jsonl"
     with jsonl.open("w") as blink, (folder / "train.mentions.jsonl").open("w") as side:
         for number in range(mentions):
@@ -35,7 +35,7 @@ def write_split(folder: Path, mentions: int) -> Path:
 
 
 def tokens_of_words(folder: Path) -> Tokens:
-    """A tokenizer that knows the words."""
+    """Return a tokenizer that knows the words."""
     special = ["[PAD]", MENTION_START, MENTION_END, TITLE_END, "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     path = folder / "vocab.txt"
     path.write_text("\n".join([*special, *_WORDS]))

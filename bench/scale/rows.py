@@ -1,7 +1,7 @@
-"""What one process of ``bench.scale`` measures: a row, or the rows of all indexes.
+"""The measurements of ``bench.scale``: a row, or the rows of all indexes.
 
-Vectors are made, not learned: points of 64 dimensions, turned into as many as asked for, since the vectors of a BERT
-have fewer degrees of freedom than numbers. A query is such a point near an entity's. Among plain noise every index
+Vectors are generated: points in 64 dimensions, projected into the requested dimension, because the vectors of a BERT
+have fewer degrees of freedom than numbers. A query is a point near that of an entity. With plain noise, every index
 would look worse than it is.
 """
 
@@ -33,7 +33,7 @@ TOP_K, LATENT, MADE_AT_ONCE = 64, 64, 16_384
 
 
 def search(scratch: Path, *, dimension: int, entities: int, queries: int) -> Row:
-    """Exact search, as ``eval-biencoder`` does it."""
+    """Measure exact search as in ``eval-biencoder``."""
     dtype: VectorDtype = "float16" if dimension > 512 else "float32"
     path, near = make_vectors(scratch, entities, queries, dimension, dtype)
     asked, vectors = torch.from_numpy(near), VectorFile(path)
@@ -50,7 +50,7 @@ def search(scratch: Path, *, dimension: int, entities: int, queries: int) -> Row
 
 
 def mentions(scratch: Path, *, mentions: int) -> Row:
-    """All that ``eval-biencoder`` does for mentions but BERT: made-up vectors stand for what it would give."""
+    """Measure everything that ``eval-biencoder`` does for mentions except BERT, whose vectors are generated."""
     jsonl, entities = write_split(scratch, mentions), 1000
     path, queries = make_vectors(scratch, entities, 4096, 384, "float32")
     tokens, vectors, asked = tokens_of_words(scratch), VectorFile(path), torch.from_numpy(queries)
@@ -80,7 +80,7 @@ def mentions(scratch: Path, *, mentions: int) -> Row:
 
 
 def indexes(scratch: Path, *, dimension: int, entities: int, queries: int) -> Row:
-    """faiss's indexes; exact search in the first line."""
+    """Measure faiss indexes, with exact search in the first line."""
     try:
         faiss = import_module("faiss")
     except ImportError:
@@ -102,7 +102,7 @@ def indexes(scratch: Path, *, dimension: int, entities: int, queries: int) -> Ro
 
 
 def compared(row: Row, exact: Rows, dimension: int, entities: int, seconds: float) -> Row:
-    """A line of the table; ``pays from`` is how many queries it takes to win back the time of building the index."""
+    """Return a line of the table; ``pays from`` is the number of queries after which building the index pays off."""
     queries = len(exact)
     same = [len(np.intersect1d(found, right)) for found, right in zip(row["found"], exact, strict=True)]
     saved = (seconds - row["seconds"]) / queries
@@ -121,7 +121,7 @@ def compared(row: Row, exact: Rows, dimension: int, entities: int, seconds: floa
 def make_vectors(
     scratch: Path, entities: int, queries: int, dimension: int, dtype: VectorDtype
 ) -> tuple[Path, npt.NDArray[np.float32]]:
-    """A file of the entities' vectors, and the queries' vectors: float32 [queries, dimension]."""
+    """Write a file of the entities' vectors. Return its path and the queries' vectors, float32 [queries, dimension]."""
     generator = np.random.default_rng(52313)
     turn = generator.normal(size=(LATENT, dimension)).astype(np.float32) / LATENT**0.5
     path = scratch / f"vectors-{entities}-{dimension}.npy"
@@ -136,20 +136,20 @@ def make_vectors(
 
 
 def search_all(queries: torch.Tensor, vectors: VectorFile) -> Rows:
-    """Positions of the best, int64 [queries, 64]; as many at once as the stage takes."""
+    """Return the positions of the best entities, int64 [queries, 64], in batches of the stage's size."""
     size = search_size(queries.device).queries
     parts = [queries[start : start + size] for start in range(0, len(queries), size)]
     return np.concatenate([top_k(part, vectors, TOP_K)[1].numpy() for part in parts])
 
 
 def warm_up(scratch: Path) -> None:
-    """What torch loads for a first search is not the search's."""
+    """Search once, so that the libraries that torch loads at first use do not count."""
     path, queries = make_vectors(scratch, 128, 2, 8, "float16")
     search_all(torch.from_numpy(queries), VectorFile(path))
 
 
 def measured(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and the peak of resident memory in MB (10^6 bytes) above what the process had before."""
+    """Return the seconds and the peak resident memory in MB (10^6 bytes) above that of the process before."""
     idle = psutil.Process().memory_info().rss / 1e6
     reset_peak_memory()
     started = time.perf_counter()

@@ -1,1 +1,1 @@
-"""Each stage against BLINK's way of doing it."""
+"""Compares the speed of each stage with BLINK's implementation."""

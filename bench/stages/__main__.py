@@ -1,14 +1,14 @@
-"""Speed of each stage against a plain restatement of BLINK's scripts (``bench/plain``), on the same data and weights.
+"""Compares the speed of each stage with a plain implementation of BLINK's scripts (``bench/plain``).
 
     python -m bench.stages --data ARCHIVE-or-folder --model DIRECTORY [--seconds 20] [--rounds 2] [--stage NAME ...]
 
-Both sides begin at the start of the same sample and do what they can in about ``--seconds``, by turns, so that a noisy
-machine hits both, each time in a process of its own, so that the peak of memory is that side's. What is not timed:
-loading the model, and making what an earlier stage would have made.
+Both sides use the same data and weights. They start at the beginning of the same sample and process as much as they can
+in about ``--seconds``. They take turns, so that a noisy machine affects both, and each turn runs in a separate process,
+so that its peak memory belongs to one side. Loading the model and making the results of earlier stages are not timed.
 
-The bound makes the comparator look better than it is at full size: its copies and its memory grow with the data.
-Both sides train the parameters that ``--type_optimization`` names; all other settings of ours are the preset
-``recommended``, but for the precision, and for what a vector, a score and a step are: those are BLINK's on both sides.
+The time limit makes the comparator look better than at full size, because its copies and its memory grow with the data.
+Both sides train the parameters that ``--type_optimization`` names. Both use BLINK's definition of vectors, scores and
+steps. Our other settings are those of the preset ``recommended``, except for the precision.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ _HEADINGS = ("stage", "items", "comparator/s", "ours/s", "ratio", "goal", "compa
 
 @dataclass
 class Row:
-    """A stage's measurements, of both sides.
+    """The measurements of a stage on both sides.
 
     Attributes:
-        name: the stage's.
-        measured: of each side, one a round.
+        name: name of the stage.
+        measured: measurements of each side, one per round.
     """
 
     name: str
     measured: dict[Side, list[Measurement]] = field(default_factory=lambda: {side: [] for side in _SIDES})
 
     def rate(self, side: Side) -> float:
-        """Items per second over all rounds."""
+        """Return the items per second over all rounds."""
         return sum(m.items for m in self.measured[side]) / sum(m.seconds for m in self.measured[side])
 
     def memory(self, side: Side) -> str:
-        """Highest peak of all rounds, in MB."""
+        """Return the highest peak of all rounds, in MB."""
         host = f"{max(m.peak_mb for m in self.measured[side]):,.0f}"
         gpu = [m.peak_gpu_mb for m in self.measured[side] if m.peak_gpu_mb is not None]
         return f"{host} + {max(gpu):,.0f} GPU" if gpu else host
 
     def cells(self) -> tuple[str, ...]:
-        """As :data:`_HEADINGS` has them."""
+        """Return the cells below :data:`_HEADINGS`."""
         stage, theirs, ours = STAGES[self.name], self.rate("comparator"), self.rate("ours")
         return (
             stage.title,
@@ -71,7 +71,7 @@ class Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures and prints."""
+    """Measure and print."""
     options = _options(arguments)
     recipe = _recipe(options)
     for line in _facts(options, recipe):
@@ -90,22 +90,27 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="archive or folder in ZESHEL's format")
     parser.add_argument("--model", type=Path, required=True, help="directory of a pretrained BERT, with vocab.txt")
-    parser.add_argument("--seconds", type=float, default=20, help="of each measurement, about")
+    parser.add_argument("--seconds", type=float, default=20, help="approximate time of each measurement")
     parser.add_argument("--rounds", type=int, default=2, help="measurements of each side")
-    parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this one; may be repeated")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of our side")
+    parser.add_argument(
+        "--stage", action="append", choices=list(STAGES), help="measure only this stage; may be repeated"
+    )
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="precision of our side")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N, for both sides")
     parser.add_argument(
-        "--type_optimization", choices=["all_encoder_layers", "all"], default="all_encoder_layers", help="of both sides"
+        "--type_optimization",
+        choices=["all_encoder_layers", "all"],
+        default="all_encoder_layers",
+        help="type_optimization of both sides",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting, of both sides where the comparator has it",
+        help="a setting, for both sides if the comparator has it",
     )
-    parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
+    parser.add_argument("--scratch", type=Path, help="directory for temporary files; default: the system's")
     return parser.parse_args(arguments)
 
 

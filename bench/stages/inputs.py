@@ -1,7 +1,7 @@
-"""The bounded sample that both sides of ``bench/stages`` work on; each part is made when it is first asked for.
+"""The bounded sample for both sides of ``bench/stages``. Each part is made at its first use.
 
-Two samples of the train split: ``mixed``, mentions drawn from all its worlds, for training and re-ranking; ``world``,
-all mentions of its largest world, for what the stages do world by world.
+There are two samples of the train split: ``mixed`` has mentions from all worlds, for training and re-ranking; ``world``
+has all mentions of the largest world, for work that the stages do world by world.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.tokens import Tokens, TokenTable
 
 MIXED_MENTIONS = 2048
-RETRIEVED_MENTIONS = 1024  # of the world's; their vectors are computed beforehand
+RETRIEVED_MENTIONS = 1024  # mentions of the world whose vectors are computed beforehand
 ENCODED_ENTITIES = 16_384
 _SEED = 7
 
 Run = Callable[[int], object]
-"""Does the work for the first so many items of the sample."""
+"""Does the work for a number of items from the start of the sample."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where the sample is.
+    """The sample and its settings.
 
     Attributes:
         data: folder of a data set in ZESHEL's format.
         model: directory of the pretrained BERT.
         recipe: settings of both sides.
-        scratch: folder for the sample and for what is computed from it.
+        scratch: folder for the sample and its results.
     """
 
     data: Path
@@ -52,18 +52,18 @@ class Inputs:
 
     @property
     def tokens(self) -> Tokens:
-        """What turns texts into ids, on our side."""
+        """Return the tokenizer of our side."""
         return Tokens(ours.tokenizer_of(self.model))
 
     def mentions(self, sample: str) -> list[str]:
-        """Lines of the sample ``mixed`` or ``world``, in random order."""
+        """Return the lines of the sample ``mixed`` or ``world``, in random order."""
         path = self.scratch / f"{sample}.json"
         if not path.exists():
             self._draw()
         return path.read_text(encoding="utf-8").splitlines(keepends=True)
 
     def data_of(self, sample: str, count: int) -> Path:
-        """A data set whose train split is the sample's first ``count`` mentions."""
+        """Return a data set whose train split has the sample's first ``count`` mentions."""
         folder = self.scratch / f"{sample}-{count}"
         if not folder.exists():
             (folder / "mentions").mkdir(parents=True)
@@ -72,14 +72,14 @@ class Inputs:
         return folder
 
     def smaller_world(self, count: int) -> Path:
-        """A data set of the first ``count`` mentions of ``world``, with as many documents for each as the world has."""
+        """Return a data set of the first ``count`` mentions of ``world``, with the same ratio of documents."""
         folder = self.scratch / f"smaller-world-{count}"
         if not folder.exists():
             write_smaller_world(self.data, self.mentions("world"), count, folder, _SEED)
         return folder
 
     def pairs(self, sample: str, most: int) -> GoldPairs:
-        """Tables of the sample's first mentions, ``most`` at most."""
+        """Return tables of the sample's first mentions, at most ``most``."""
         folder = self.scratch / f"{sample}-tables"
         if not folder.exists():
             count = min(most, len(self.mentions(sample)))
@@ -87,7 +87,7 @@ class Inputs:
         return GoldPairs.load(folder / "pairs")
 
     def entities(self, world: str) -> TokenTable:
-        """The token table of a world's entities."""
+        """Return the token table of a world's entities."""
         path = self.scratch / "entities" / f"{world}.npy"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ class Inputs:
         return read_array(path, mapped=True)
 
     def encoded(self) -> TokenTable:
-        """Entities drawn from the worlds of ``mixed``."""
+        """Return entities drawn from the worlds of ``mixed``."""
         path = self.scratch / "encoded.npy"
         if not path.exists():
             everything = np.concatenate([self.entities(world) for world in self._worlds()])
@@ -103,7 +103,7 @@ class Inputs:
         return read_array(path, mapped=True)
 
     def sets(self) -> CandidateSets:
-        """The mentions of ``mixed`` with entities of their worlds as candidates, the gold in a random place."""
+        """Return the mentions of ``mixed`` with entities of their worlds as candidates, the gold at random."""
         mentions = self.pairs("mixed", MIXED_MENTIONS).mentions
         tables = {world: self.entities(world) for world in mentions.worlds}
         size = min([self.recipe.eval_biencoder.top_k, *(len(table) for table in tables.values())])
@@ -113,26 +113,26 @@ class Inputs:
         for row, label in enumerate(mentions.label):
             entities = len(tables[mentions.worlds[mentions.world[row]]])
             others = random_state.choice(entities - 1, size, replace=False)
-            candidates[row] = others + (others >= label)  # all but the gold
+            candidates[row] = others + (others >= label)  # skip the gold
             candidates[row, gold_rank[row]] = label
         return CandidateSets(mentions, candidates, gold_rank, tables)
 
     def start_weights(self, encoder: str) -> Path:
-        """The weights that both sides' ``biencoder`` or ``crossencoder`` starts from."""
+        """Return the weights from which the ``biencoder`` or ``crossencoder`` of both sides starts."""
         paths = {name: self.scratch / f"{name}.bin" for name in ("biencoder", "crossencoder")}
         if not paths[encoder].exists():
             ours.save_start_weights(self.model, self.recipe, **paths)
         return paths[encoder]
 
     def largest_world(self) -> TokenTable:
-        """The entities that the mentions of ``world`` are searched among."""
+        """Return the entities to search for the mentions of ``world``."""
         return self.entities(self.pairs("world", RETRIEVED_MENTIONS).mentions.worlds[0])
 
     def vectors(self) -> Path:
-        """One for each entity of the largest world: a file of float32 [entities, hidden size].
+        """Return a file with a vector for each entity of the largest world: float32 [entities, hidden size].
 
-        A search takes as long whatever they are, so they are random, and no world is encoded for this. Only that most
-        golds are found, as by a trained model, makes a difference: a gold's is the vector of a mention of it.
+        The time of a search does not depend on the vectors, so they are random and no world is encoded. It only
+        matters that most golds are found, as by a trained model, so a gold has the vector of one of its mentions.
         """
         path = self.scratch / "vectors.npy"
         if not path.exists():

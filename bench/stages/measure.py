@@ -1,4 +1,4 @@
-"""One side of one stage, measured in a process of its own."""
+"""Measures one side of one stage in a separate process."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _GROWTH = 4
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one process found.
+    """The result of one process.
 
     Attributes:
         count: items of the sample.
-        passes: how often they were done.
-        seconds: that this took.
-        peak_mb: resident memory at its highest, in MB (10^6 bytes), from when all was ready.
-        peak_gpu_mb: memory that torch held on the GPU at its highest; None without one.
+        passes: number of passes over them.
+        seconds: time of all passes.
+        peak_mb: peak resident memory in MB (10^6 bytes) after the preparation.
+        peak_gpu_mb: peak memory that torch held on the GPU; None without a GPU.
     """
 
     count: int
@@ -37,25 +37,25 @@ class Measurement:
 
     @property
     def items(self) -> int:
-        """Done in all."""
+        """Total number of processed items."""
         return self.count * self.passes
 
 
 def make_inputs(names: Iterable[str], inputs: Inputs) -> None:
-    """Makes what the stages need, so that no measurement has what this took in its memory."""
+    """Make the inputs of the stages before the measurements, so that their memory does not count."""
     for name in names:
         STAGES[name].ours.prepare(inputs)
 
 
 def measure(name: str, side: Side, inputs: Inputs, seconds: float, count: int | None = None) -> Measurement:
-    """Does the sample's first ``count`` items once, and again until half of ``seconds`` are over.
+    """Process the sample's first ``count`` items once, and again until half of ``seconds`` is over.
 
-    Without ``count``, so many as are done in about ``seconds``: whole batches, one at least, no more than there are.
+    Without ``count``, process the whole batches that fit into about ``seconds``, at least one.
     """
     stage = STAGES[name]
     work = stage.comparator if side == "comparator" else stage.ours
     run = work.prepare(inputs)
-    run(1)  # what is set up at first use
+    run(1)  # warm-up
     if count is None:
         count = _sample_size(run, work.batch(inputs), stage.available(inputs), seconds)
     reset_peak_memory()

@@ -1,4 +1,4 @@
-"""Our work in each stage: models and data made ready, and what then does so many items."""
+"""Our work in each stage. Each function loads models and data, and returns the work to time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparator's work in each stage: models and data made ready, and what then does so many items."""
+"""The comparator's work in each stage. Each function loads models and data, and returns the work to time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.plain.retrieval import retrieve as retrieve_plainly
 from bench.plain.tokenize import python_tokenizer, tokenize_split
 from bench.stages.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
 
-EVAL_BATCH_SIZE = 2  # of the cross-encoder, in BLINK's README; retrieval's is 1
+EVAL_BATCH_SIZE = 2  # of the cross-encoder, as in BLINK's README; for retrieval it is 1
 
 
 def train_biencoder(inputs: Inputs) -> Run:
@@ -111,5 +111,5 @@ def _plain_sets(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 
 def _long(table: npt.NDArray[np.int32]) -> torch.Tensor:
-    """A token table as BLINK has it: int64, in memory."""
+    """Return a token table as in BLINK: int64, in memory."""
     return torch.from_numpy(np.array(table)).long()

@@ -1,4 +1,4 @@
-"""A data set of one world, made smaller."""
+"""Writes a smaller data set of one world."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 
 def write_smaller_world(data: Path, mentions: Sequence[str], count: int, folder: Path, seed: int) -> None:
-    """Writes a data set of the first ``count`` mentions, and of a like share of their world's documents.
+    """Write a data set of the first ``count`` mentions, and of an equal share of their world's documents.
 
-    Few mentions with a whole world would measure how fast its documents are read.
+    With a whole world and few mentions, mainly the reading of documents would be measured.
 
     Args:
-        data: the data set that they are of.
+        data: the original data set.
         mentions: lines of all mentions of one world.
-        count: how many are kept; with them the documents that they name.
+        count: number of mentions to keep, with the documents that they name.
         folder: a new directory.
-        seed: of the choice of further documents.
+        seed: seed for the choice of further documents.
     """
     kept = [json.loads(line) for line in mentions[:count]]
     named = {mention[field] for mention in kept for field in ("context_document_id", "label_document_id")}

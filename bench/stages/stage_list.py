@@ -1,4 +1,4 @@
-"""What is measured, in the order of the recipe."""
+"""The measured stages, in the order of the recipe."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Size = Callable[[Inputs], int]
 
 @dataclass(frozen=True)
 class Work:
-    """What one side does.
+    """The work of one side.
 
     Attributes:
-        prepare: makes it ready.
-        batch: items that it works on at once; a sample has whole batches.
+        prepare: prepares the work.
+        batch: items that it processes at once; a sample has whole batches.
     """
 
     prepare: Prepare
@@ -33,10 +33,10 @@ class Stage:
     """One row of the table.
 
     Attributes:
-        title: what is measured.
-        items: what is counted.
-        goal: how many times as fast as the comparator we mean to be.
-        available: items that the sample has.
+        title: name of the measurement.
+        items: unit of the items.
+        goal: intended speed as a multiple of the comparator's.
+        available: number of items in the sample.
         comparator: the comparator's work.
         ours: our work.
     """
@@ -74,7 +74,7 @@ def _crossencoder_step(inputs: Inputs) -> int:
 
 
 def _encoded_at_once(inputs: Inputs) -> int:
-    """Some batches: rows of like length are put together, which one batch alone would not show."""
+    """Return several batches, because rows of similar length are grouped across batches."""
     return 4 * inputs.recipe.eval_biencoder.encode_batch_size
 
 
@@ -131,4 +131,4 @@ STAGES = {
         "convert + tokenize", "mentions", 10, _world, Work(plain_side.tokenize, _one), Work(our_side.tokenize, _one)
     ),
 }
-"""In the order of the recipe, but for ``tokenize``, which is part of several stages."""
+"""The stages in the order of the recipe, except for ``tokenize``, which is part of several stages."""

@@ -1,1 +1,1 @@
-"""Memory while large files pass through a store."""
+"""Measures memory while large files pass through a store."""

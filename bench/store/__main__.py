@@ -1,9 +1,9 @@
-"""Memory of a process while it puts a large artifact into an S3 store and fetches it again.
+"""Measures the memory of a process that writes a large artifact to an S3 store and fetches it again.
 
     python -m bench.store [--gigabytes 10] [--scratch DIRECTORY]
 
-It needs twice the size on the disk. The S3 server is a process of its own, so that only the client counts.
-Exits 1 where the memory above the baseline exceeds the limit.
+It needs twice the size on the disk. The S3 server runs in a separate process, so that only the client counts.
+Exits with 1 if the memory above the baseline exceeds the limit.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ _FACTS: dict[str, Any] = {
 
 
 def main() -> int:
-    """Prints the figures; 1 where they are over the limit."""
+    """Print the figures. Return 1 if they exceed the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=10)
-    parser.add_argument("--scratch", type=Path, help="a directory with room; the system's own without")
+    parser.add_argument("--scratch", type=Path, help="directory for temporary files; default: the system's")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="store-memory-", dir=options.scratch) as folder:
         above = memory_above_baseline(int(options.gigabytes * 1e9), Path(folder))
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def memory_above_baseline(size: int, folder: Path) -> dict[str, float]:
-    """Peak resident memory in MB (10^6 bytes) above that of an idle client, while ``size`` bytes go there and back."""
+    """Return the peak resident memory above that of an idle client, in MB (10^6 bytes), by action."""
     with _disk_s3_server(folder):
         store = S3Store("bucket", "store")
         _commit(store, _written(folder / "small", 1), f"{_FOLDER}-warm-up")
@@ -83,7 +83,7 @@ def _commit(store: S3Store, path: Path, folder: str) -> Manifest:
 
 
 def _written(path: Path, size: int) -> Path:
-    """A file of random blocks; no two neighbours are alike."""
+    """Write a file of random blocks, of which no two neighbours are equal."""
     blocks = [random.Random(number).randbytes(1 << 20) for number in range(3)]
     with path.open("wb") as file:
         for number in range(size >> 20):
@@ -94,14 +94,14 @@ def _written(path: Path, size: int) -> Path:
 
 @contextmanager
 def _measured(what: str, baseline: float) -> Iterator[list[float]]:
-    """Takes one number: the peak of resident memory above the baseline, in MB."""
+    """Measure the peak resident memory above the baseline, in MB, and append it to the list."""
     above: list[float] = []
     reset_peak_memory()
     started = time.monotonic()
     yield above
     above.append(peak_memory_mb() - baseline)
     seconds = time.monotonic() - started
-    print(f"{what}: at most {above[0]:.0f} MB above that, {seconds:.0f} s", flush=True)
+    print(f"{what}: peak {above[0]:.0f} MB above the idle client, {seconds:.0f} s", flush=True)
 
 
 @contextmanager

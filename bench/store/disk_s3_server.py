@@ -1,7 +1,7 @@
-"""As much of S3 as one artifact needs, with the bodies on the disk: python bench/store/disk_s3_server.py DIRECTORY
+"""A minimal S3 server that keeps bodies on the disk: python bench/store/disk_s3_server.py DIRECTORY
 
-moto keeps bodies in memory, and 10 GB are more than a small machine has. Nothing is checked here: no signature, no
-bucket, no digest.
+moto keeps bodies in memory, and a small machine does not have 10 GB. This server checks neither signatures nor buckets
+nor digests.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             while left:
                 block = self.rfile.read(min(left, _BLOCK))
                 if not block:
-                    raise ConnectionError("the client went away in the middle of a body")
+                    raise ConnectionError("the client disconnected in the middle of a body")
                 file.write(block)
                 left -= len(block)
         return path
@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _bytes_of(files: list[Path], first: int, end: int) -> Iterator[bytes]:
-    """The bytes from ``first`` to before ``end`` of the files one after another."""
+    """Yield the bytes from ``first`` until before ``end`` of the concatenated files."""
     begins = 0
     for path in files:
         size = path.stat().st_size
@@ -128,7 +128,7 @@ def _bytes_of(files: list[Path], first: int, end: int) -> Iterator[bytes]:
 
 
 def main() -> None:
-    """Serves on a free port, which it prints, until the process ends."""
+    """Serve on a free port, which is printed, until the process ends."""
     _Handler.stored = _Stored(Path(sys.argv[1]))
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
