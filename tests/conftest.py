@@ -28,23 +28,23 @@ from zeshel_tasks.store.s3 import s3_client
 
 pytest_plugins = ["tests.faults", "tests.scheduling", "tests.whole_airflow"]
 
-# Read when torch is first imported, by child processes too. Models of a few thousand weights gain nothing from a second
-# thread, and where other work holds a core, each operation waits for it: a test of 3 s then takes 60.
+# torch reads this at its first import, also in child processes. Models of a few thousand weights gain nothing from a
+# second thread. If other work occupies a core, each operation waits for it, and a test of 3 s takes 60 s.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Airflow reads these at its first import. Each test process has its own folder, so that two workers do not share one.
+# Airflow reads these at its first import. Each test process has its own folder, so that workers do not share one.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
-# pytest's temporary folders are kept in memory where there is room: a commit to a store waits for the disk twice.
+# Keep pytest's temporary folders in memory if there is space, because a commit to a store waits for the disk twice.
 SHARED_MEMORY, ROOM = Path("/dev/shm"), 8 << 30
 if SHARED_MEMORY.is_dir() and min(disk_usage(str(SHARED_MEMORY)).free, virtual_memory().available) > ROOM:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(SHARED_MEMORY))
 
 GOLDEN = Path(__file__).parent / "golden"
 
-# The same examples each time; `HYPOTHESIS_PROFILE=hunt` looks for new ones, many of them.
+# Use the same examples each time. `HYPOTHESIS_PROFILE=hunt` searches for many new ones.
 settings.register_profile("usual", derandomize=True, deadline=None, database=None)
 settings.register_profile("hunt", max_examples=5000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
@@ -52,7 +52,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 @pytest.fixture(autouse=True)
 def _no_precision_of_another_test() -> Iterator[None]:
-    """accelerate keeps device and precision for the whole process: bf16 would go on in the next test."""
+    """Resets accelerate, which keeps device and precision (bf16) for the whole process."""
     yield
     if (state := sys.modules.get("accelerate.state")) is not None:
         state.AcceleratorState._reset_state(reset_partial_state=True)
@@ -92,7 +92,7 @@ def data_set(tmp_path: Path) -> DataSetFiles:
 
 @pytest.fixture(scope="session")
 def small_recipe(raw_archive: Path) -> Recipe:
-    """The whole recipe on the golden data set in seconds; more candidates are asked for than a world has entities."""
+    """The whole recipe on the golden data set in seconds, with a ``top_k`` above the number of a world's entities."""
     overrides = {
         "source": str(raw_archive),
         "bert_model": str(GOLDEN / "bert"),
@@ -117,7 +117,7 @@ def finished_run(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser; a machine without one skips these tests, a continuous integration fails."""
+    """The browser. Without one, the tests are skipped on a developer's machine and fail in continuous integration."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         if os.environ.get("CI"):

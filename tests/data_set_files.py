@@ -8,7 +8,7 @@ Lines = list[dict[str, Any]]
 
 
 class DataSetFiles:
-    """Three worlds (aster, brine, cinder: one a split) of three documents and two mentions each."""
+    """Three worlds (aster, brine and cinder, one per split) of three documents and two mentions each."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -50,7 +50,7 @@ def mention(world: str, number: int) -> dict[str, Any]:
 
 
 def write_wiki(root: Path) -> Path:
-    """A team's own: a world in train with mentions held out of it, and one that is to be tested on."""
+    """Writes a team's own data set: a train world with held-out mentions, and a test world."""
     files = DataSetFiles(root)
     files.files = {
         "documents/delta.json": [document("delta", number) for number in range(12)],

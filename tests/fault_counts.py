@@ -1,4 +1,4 @@
-"""Writes what a run of the tests injected and survived into docs/reliability.md, by area.
+"""Writes the numbers of injected and survived faults of a test run into docs/reliability.md, by area.
 
 make test-all | tee test.log && .venv/bin/python tests/fault_counts.py test.log
 """
@@ -17,10 +17,10 @@ _LINE = re.compile(r"\s*([\d,]+) of\s+([\d,]+)  (\w[\w ]*): ")
 
 
 def table(lines: Iterable[str]) -> str:
-    """The areas of the faults that ``tests/faults.py`` printed, as a table in Markdown.
+    """Returns a Markdown table of the fault counts that ``tests/faults.py`` printed.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the lines contain no fault counts.
     """
     kinds, survived, injected = Counter[str](), Counter[str](), Counter[str]()
     for line in lines:
@@ -37,7 +37,7 @@ def table(lines: Iterable[str]) -> str:
 
 
 def with_table(page: str, counts: str) -> str:
-    """The page with ``counts`` in its place."""
+    """Returns the page with ``counts`` in its place."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -1,7 +1,7 @@
-"""Counts the faults that tests inject, and says at the end of the run how many were survived.
+"""Counts the faults that tests inject, and prints at the end of the run how many were survived.
 
-A test takes the fixture ``fault`` and calls it at each injection: ``fault("store: 503")``. What a passed test
-injected was survived: the run ended as docs/reliability.md says for that fault.
+A test takes the fixture ``fault`` and calls it at each injection: ``fault("store: 503")``. If the test passes, the
+fault was survived: the run ended as docs/reliability.md says for that fault.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PROPERTY = "faults injected"
 
 @pytest.fixture
 def fault(request: pytest.FixtureRequest) -> Fault:
-    """``fault(kind, count=1)`` notes that so many faults of a kind were injected."""
+    """``fault(kind, count=1)`` records that a number of faults of a kind were injected."""
 
     def note(kind: str, count: int = 1) -> None:
         request.node.user_properties.append((_PROPERTY, (kind, count)))
@@ -26,7 +26,7 @@ def fault(request: pytest.FixtureRequest) -> Fault:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for each kind of fault."""
+    """Prints one line for each kind of fault."""
     injected, survived = Counter[str](), Counter[str]()
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):

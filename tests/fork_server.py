@@ -19,7 +19,7 @@ PRELOADED = [
 
 
 def fork_server() -> ForkServerContext:
-    """The context to start processes in. Python has one server per process; the first use starts it."""
+    """Returns the context to start processes with. Python has one server per process, which the first use starts."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context

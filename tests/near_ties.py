@@ -1,9 +1,9 @@
-"""Comparison of rankings that another machine computed, where near-ties may be in either order."""
+"""Compares rankings from different machines, in which near-ties may be in either order."""
 
 import numpy as np
 import numpy.typing as npt
 
-# Of a score. The same scores computed with SSE, AVX and AVX2 differ by up to 5e-7 of a score.
+# Relative to a score. The same scores, computed with SSE, AVX and AVX2, differ by up to 5e-7.
 TOLERANCE = 1e-5
 
 Positions = npt.NDArray[np.integer]
@@ -12,13 +12,13 @@ Positions = npt.NDArray[np.integer]
 def assert_same_ranking(
     ours: Positions, theirs: Positions, scores: npt.NDArray[np.floating], tolerance: float = TOLERANCE
 ) -> None:
-    """Both rank the same entities in the same order; entities whose scores are almost equal may change places.
+    """Checks that both rank the same entities in the same order, except for entities with almost equal scores.
 
     Args:
         ours: int [mentions, top_k], positions of entities, best first.
-        theirs: the same by someone else.
-        scores: float [mentions, entities], of all entities.
-        tolerance: scores that differ by less than this share of the score are a near-tie.
+        theirs: the other ranking.
+        scores: float [mentions, entities], scores of all entities.
+        tolerance: relative difference below which scores are a near-tie.
     """
     assert ours.shape == theirs.shape
     for row, (found, expected) in enumerate(zip(ours, theirs, strict=True)):

@@ -9,5 +9,5 @@ NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "hunt"
 
 
 def rounds(usual: int, nightly: int) -> int:
-    """How often a test repeats something."""
+    """Returns the number of repetitions of a test."""
     return nightly if NIGHTLY else usual

@@ -1,10 +1,10 @@
-"""A server that takes every connection and never answers: the system accepts for it."""
+"""A server that never answers. The system accepts its connections."""
 
 import socket
 
 
 def connections_of(silent: socket.socket) -> int:
-    """How often it was asked."""
+    """Returns the number of its connections."""
     silent.setblocking(False)
     count = 0
     while True:

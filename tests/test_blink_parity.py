@@ -1,4 +1,4 @@
-"""Our numbers against those that BLINK itself computed (``golden/README.md``), through the stages a user runs."""
+"""The stages compute the same numbers as BLINK itself (``golden/README.md``)."""
 
 import json
 from collections.abc import Iterator
@@ -127,7 +127,7 @@ def test_retrieved_candidates_are_blinks(run: Run, split: str, tokens: Tokens, t
 
 
 def positions_in(pool: TokenTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Where in the pool each row of tokens is."""
+    """Returns the position of each row of tokens in the pool."""
     position = {tuple(row): number for number, row in enumerate(pool.tolist())}
     assert len(position) == len(pool), "two entities of the golden data have the same tokens"
     return np.array([position[tuple(row)] for row in rows.tolist()])
@@ -136,7 +136,7 @@ def positions_in(pool: TokenTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[n
 def blinks_scores(
     run: Run, split: str, contexts: TokenTable, worlds: list[int], tmp_path: Path
 ) -> npt.NDArray[np.float64]:
-    """Scores of all entities of each mention's world, by BLINK's encodings of them: float64 [mentions, entities]."""
+    """Returns scores of all entities of a mention's world, from BLINK's encodings: float64 [mentions, entities]."""
     model, _, tokenizer = load_biencoder(artifact(run, "train-biencoder", tmp_path).directory("model"))
     encoder = model.eval().context_encoder
     queries = encode_rows(encoder, contexts, tokenizer.pad_token_id, Accelerator(cpu=True)).numpy().astype(np.float64)
@@ -164,7 +164,7 @@ def test_cross_encoder_logits_and_accuracy_are_blinks(recipe: Recipe, run: Run, 
     model, settings, tokenizer = load_crossencoder(artifact(run, "train-crossencoder", tmp_path).directory("model"))
     golden = golden_top("valid")
     count = len(golden["labels"])
-    # BLINK's candidate tokens, one pseudo world a mention: the sets differ from ours in nothing but the layout.
+    # BLINK's candidate tokens, with one pseudo world per mention. The sets differ from ours only in their layout.
     sets = CandidateSets(
         mentions=MentionTable(
             contexts=golden["context_vecs"].numpy().astype(np.int32),

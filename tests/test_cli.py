@@ -1,4 +1,4 @@
-"""The command line: its flags, its exit codes and its words."""
+"""The command line: its flags, exit codes and messages."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ COMMANDS = [*STAGES, "pipeline", "show", "export-blink", "make-sample-worlds", "
 
 @pytest.fixture(autouse=True)
 def _logs_of_the_tests() -> Iterator[None]:
-    """``main`` takes over the process's logs, as a command may."""
+    """Restores logging, which ``main`` changes as a command may."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -194,7 +194,7 @@ def test_every_setting_of_every_stage_is_a_flag_of_the_pipeline(
 ) -> None:
     bad = [
         part for name in STAGE_CONFIGS[stage].model_fields for part in (f"--{stage}.{name}", "\N{SNOWMAN}")
-    ]  # no number, no boolean, no name of a choice
+    ]  # neither a number nor a boolean nor a choice
     main(["pipeline", "--run", run, *bad])
     out = capsys.readouterr().out
     assert "unrecognized" not in out
@@ -271,7 +271,7 @@ def test_a_bare_switch_means_true_and_a_value_is_taken_at_its_word(
 def test_sigterm_removes_scratch_files_and_asks_for_a_retry(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    listener = socket.create_server(("127.0.0.1", 0))  # accepts, and never answers
+    listener = socket.create_server(("127.0.0.1", 0))  # it accepts connections and never answers
     source = f"http://127.0.0.1:{listener.getsockname()[1]}/zeshel.tar.bz2"
     command = [sys.executable, "-m", "zeshel_tasks.cli", "download", "--run", str(tmp_path / "runs" / "r")]
     process = subprocess.Popen(

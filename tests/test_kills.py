@@ -37,14 +37,14 @@ def flags(raw_archive: Path, golden: Path) -> list[str]:
 
 
 def run_command(stdout: Connection, arguments: list[str]) -> None:
-    """Does what ``zeshel`` does in this process, with its output in a pipe."""
+    """Runs the command ``zeshel`` in this process, with its output in a pipe."""
     sys.stdout = os.fdopen(stdout.fileno(), "w", encoding="utf-8", closefd=False)
     sys.exit(main(arguments))
 
 
 @contextmanager
 def pipeline(run: Run, flags: list[str]) -> Iterator[tuple[BaseProcess, Iterator[str]]]:
-    """A process that runs the pipeline, and the lines that it prints."""
+    """Starts a process that runs the pipeline, and yields it with the lines that it prints."""
     context = fork_server()
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=run_command, args=(writer, ["pipeline", "--run", run.address, *flags]))
@@ -57,7 +57,7 @@ def pipeline(run: Run, flags: list[str]) -> Iterator[tuple[BaseProcess, Iterator
 
 
 def exit_code_after(lines: int, number: int, run: Run, flags: list[str]) -> int:
-    """Sends a signal to the pipeline when it has printed so many lines about new work; returns its exit code."""
+    """Sends a signal to the pipeline after a number of lines about new work, and returns its exit code."""
     with pipeline(run, flags) as (process, printed):
         said: list[str] = []
         for line in printed:
@@ -69,7 +69,7 @@ def exit_code_after(lines: int, number: int, run: Run, flags: list[str]) -> int:
 
 
 def outcome(run: Run, name: str) -> dict[str, Any]:
-    """What must not depend on how often a run was killed. The report shows times, so only its metrics are compared."""
+    """Returns everything that must not depend on kills. The report shows times, so only its metrics are compared."""
     manifest = manifest_of(run, name)
     metrics = {key: value for key, value in manifest.metrics.items() if key not in VARYING}
     files = {} if name == "report" else {file: entry.sha256 for file, entry in manifest.files.items()}

@@ -1,4 +1,4 @@
-"""The smoke preset on the sample worlds, as the demo runs it: it must learn to link in worlds it has never seen."""
+"""The smoke preset on the sample worlds, as in the demo, learns to link in unseen worlds."""
 
 from pathlib import Path
 

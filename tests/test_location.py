@@ -54,7 +54,7 @@ ALL = LOCAL + S3 + WEB + DRIVE + HUB + UNKNOWN + WRONG + WRONG_WEB + NO_DRIVE_FI
 @pytest.mark.parametrize("address", ALL)
 @pytest.mark.parametrize("parse", PARSERS)
 def test_each_setting_takes_its_forms_and_refuses_others_in_one_line(parse: Parse, address: str) -> None:
-    taken = address in PARSERS[parse] or (address in LOCAL + HUB)  # a name without a scheme may be a file's
+    taken = address in PARSERS[parse] or (address in LOCAL + HUB)  # a name without a scheme may be a file
     if taken:
         assert parse(address).address == address
         return

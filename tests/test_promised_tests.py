@@ -1,4 +1,4 @@
-"""docs/reliability.md and docs/security.md name tests: each of them exists."""
+"""Every test that docs/reliability.md and docs/security.md name exists."""
 
 import ast
 import re

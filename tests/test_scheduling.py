@@ -1,4 +1,4 @@
-"""The default run starts no server twice, and leaves out what only `make test-all` runs."""
+"""The default run starts each server only once, and leaves out the tests that only `make test-all` runs."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ def test_in_the_browser(chromium, number):
 
 
 def output(folder: Path, *arguments: str) -> str:
-    """Of pytest with our plugin, on the tests above."""
+    """Returns the output of pytest with our plugin on the tests above."""
     (folder / "test_some.py").write_text(TESTS)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    airflow\n    browser\n")
     command = [sys.executable, "-m", "pytest", "-p", "tests.scheduling", "-p", "xdist", "-rA", *arguments]

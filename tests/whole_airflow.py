@@ -1,4 +1,4 @@
-"""The one Airflow of all tests that need one, except those in a browser, and the run that it starts by itself."""
+"""The Airflow of all tests except those in a browser, and a run that it starts automatically."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from zeshel_tasks.store import LocalStore
 
 ROOT = Path(__file__).parents[1]
 YAML_OF_THE_DAG = re.compile(r"```yaml\n(dag:\n.*?)```", re.DOTALL)
-# A text that a template would render, were a Param one.
+# Airflow would render this text if Params were templates.
 RENDERED = "rendered-by-a-template"
-# An answer within the second of the question finds the task's process still ending, which Airflow takes for a failure
-# (apache/airflow#71580 and #72716).
+# If the answer comes within a second of the question, the task's process has not ended yet, and Airflow treats that as
+# a failure (apache/airflow#71580 and #72716).
 READING_SECONDS = 6.0
 
 
@@ -36,9 +36,9 @@ class RetrainedRun:
     """The run that an update of the data set started, once a person has approved its model.
 
     Attributes:
-        question: what the person was asked, in Markdown.
-        champion_before: whether the store had a champion when the question was asked.
-        states: of all tasks, at the end.
+        question: the question, in Markdown.
+        champion_before: True if the store had a champion when the question was asked.
+        states: states of all tasks at the end.
     """
 
     run_id: str
@@ -49,7 +49,7 @@ class RetrainedRun:
 
 @pytest.fixture(scope="session")
 def migrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An AIRFLOW_HOME with a migrated database, to be copied."""
+    """An AIRFLOW_HOME with a migrated database, which tests copy."""
     home = tmp_path_factory.mktemp("migrated") / "home"
     made = LocalAirflow(home, DAGS, {}, DAG)
     made.migrate()
@@ -68,7 +68,7 @@ def sample_worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def quick_recipe(sample_worlds: Path) -> dict[str, Any]:
-    """Params of a recipe that is done with the sample worlds in seconds."""
+    """Params of a recipe that takes seconds on the sample worlds."""
     return {
         "preset": "smoke",
         "download.source": str(sample_worlds),
@@ -85,7 +85,7 @@ def quick_recipe(sample_worlds: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def mailbox() -> Iterator[Mailbox]:
-    """What the notifier's mail server received."""
+    """The mails from the notifier."""
     with mail_server() as received:
         yield received
 
@@ -98,7 +98,7 @@ def airflow(
     mailbox: Mailbox,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LocalAirflow]:
-    """It retrains when the data set is updated, asks before it promotes, and sends the mails of docs/operations.md."""
+    """An Airflow that retrains after updates of the data set, asks before it promotes, and sends mails."""
     connection = {
         "conn_type": "smtp",
         "host": "127.0.0.1",
@@ -132,7 +132,7 @@ def documented_notifier() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def airflow_folder(airflow: LocalAirflow) -> Path:
-    """All files of that Airflow and its stages: ``home`` and ``store``."""
+    """The folder with all files of that Airflow and its stages: ``home`` and ``store``."""
     return airflow.home.parent
 
 

@@ -1,4 +1,4 @@
-"""Small data sets as bytes, for a case to break in one place."""
+"""Builds small data sets and archives as bytes, which a test can break in one place."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.data_set_files import DataSetFiles
 
 
 def data_set_files(folder: Path) -> dict[str, bytes]:
-    """A good data set of three worlds: its files by their names; ``folder`` is for their making."""
+    """Returns the files of a valid data set of three worlds, by name; ``folder`` is for temporary files."""
     root = DataSetFiles(folder / "zeshel").write()
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.json"))}
 
 
 def archive_of(files: dict[str, bytes], *more: tarfile.TarInfo) -> bytes:
-    """A plain tar archive of files, and of more members that have no content."""
+    """Returns an uncompressed tar archive of files, and of more members without content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, content in files.items():
@@ -29,7 +29,7 @@ def archive_of(files: dict[str, bytes], *more: tarfile.TarInfo) -> bytes:
 
 
 def empty_member(name: str, kind: bytes = tarfile.REGTYPE, headers: dict[str, str] | None = None) -> tarfile.TarInfo:
-    """A member without content; ``headers`` go into an extended header before it."""
+    """Returns a member without content; ``headers`` go into an extended header before it."""
     info = tarfile.TarInfo(name)
     info.type, info.pax_headers = kind, headers or {}
     return info

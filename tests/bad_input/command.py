@@ -1,4 +1,4 @@
-"""The command line as a user meets it: an exit code, and lines."""
+"""Runs the command line and returns what a user sees: an exit code and lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zeshel_tasks.cli import main
 
 
 class Ended(NamedTuple):
-    """How a command ended: its exit code, the messages of its ERROR lines, and all that it printed."""
+    """How a command ended: its exit code, the messages of its ERROR lines, and all printed lines."""
 
     code: int
     errors: list[str]
@@ -19,7 +19,7 @@ class Ended(NamedTuple):
 
 
 def run(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Ended:
-    """Runs ``zeshel`` in this process; whatever came in, it must end in bounded printable lines, not in a traceback."""
+    """Runs ``zeshel`` in this process. For any input, it must print bounded printable lines and no traceback."""
     capsys.readouterr()
     code = main([str(argument) for argument in arguments])
     printed = capsys.readouterr()
@@ -33,7 +33,7 @@ def run(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Ended:
 
 
 def assert_refused(ended: Ended, code: int, *words: str) -> None:
-    """It said why in one line, which has all of these words."""
+    """Checks the exit code, and that the only error line contains all of these words."""
     assert ended.code == code, ended
     assert len(ended.errors) == 1, ended.errors
     for word in words:

@@ -1,6 +1,6 @@
 """Settings at and just beyond the edges of their ranges, generated from the models of ``config.py``.
 
-A new setting is tested without a line here.
+So a new setting is tested without a change here.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 from zeshel_tasks.config import STAGE_CONFIGS
 
-# What another setting must be for this one to be at its edge.
+# Values of other settings that are needed for a setting at its edge.
 COMPANIONS: dict[str, dict[str, str]] = {
     "gradient_accumulation_steps": {"train_batch_size": "10000"},
     "train_batch_size": {"gradient_accumulation_steps": "1"},
     "max_context_length": {"max_seq_length": "512", "max_context_length": "511"},
     "max_seq_length": {"max_context_length": "8"},
 }
-# Settings whose range ends where another setting says, for the stage of these.
+# Settings whose range depends on another setting of the stage.
 NARROWER = {("train_crossencoder", "max_context_length", "512"), ("train_crossencoder", "out_dim", "65536")}
 
 
 class Edge(NamedTuple):
-    """A setting of a stage with a value, as it is written on the command line."""
+    """A setting of a stage with a value, as written on the command line."""
 
     stage: str
     name: str
@@ -34,7 +34,7 @@ class Edge(NamedTuple):
 
 
 def core_of(schema: dict[str, Any]) -> dict[str, Any]:
-    """The JSON schema of a setting without its null."""
+    """Returns the JSON schema of a setting without null."""
     core: dict[str, Any] = next(kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null")
     return core
 
@@ -46,7 +46,7 @@ def schemas() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def inside_and_beyond(core: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """The values at the edges of a range, and those just beyond them."""
+    """Returns the values at the edges of a range, and the values just beyond them."""
     whole = core["type"] == "integer"
 
     def step(value: float, towards: float) -> str:

@@ -1,4 +1,4 @@
-"""Tar headers that lie: sizes, names and extended headers, through the command line."""
+"""Tar headers with false sizes, names and extended headers, given to the command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def download(archive: bytes, folder: Path, capsys: Capture) -> Ended:
 
 
 def header_of(name: str, size: bytes) -> bytes:
-    """A member's header with a right checksum, and these bytes where its size is."""
+    """Returns a member's header with a correct checksum and these bytes as its size."""
     header = bytearray(empty_member(name).tobuf(tarfile.USTAR_FORMAT))
     header[124:136] = size.ljust(12, b"\0")
     header[148:156] = b" " * 8

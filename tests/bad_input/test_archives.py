@@ -1,4 +1,4 @@
-"""Archives that are broken or hostile, through the command line: refused in one line, and nothing leaves the folder."""
+"""Broken or hostile archives, given to the command line: refused in one line, and no file leaves the folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def data_set(folder: Path) -> Path:
 
 
 def packed(folder: Path, *more: tarfile.TarInfo, data: bytes = b"") -> bytes:
-    """A good data set as a plain tar, with more members after it."""
+    """Returns a valid data set as an uncompressed tar, followed by more members."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.add(data_set(folder), "zeshel")
@@ -59,7 +59,7 @@ def flipped(content: bytes, at: float) -> bytes:
 
 
 def noisy(folder: Path) -> bytes:
-    """A tar that does not shrink much, so that a cut is in the middle of content."""
+    """Returns a tar that hardly compresses, so that a cut is in the middle of a file."""
     noise = random.Random(1).randbytes(200_000)
     return packed(folder, member("zeshel/noise", size=len(noise)), data=noise)
 
@@ -93,7 +93,7 @@ NOT_ARCHIVES: dict[str, Callable[[Path], bytes]] = {
     "an empty tar": lambda folder: bytes(10_240),
 }
 
-EMPTY = ("an empty tar", "zeros")  # which are the same
+EMPTY = ("an empty tar", "zeros")  # these are the same
 
 HOSTILE: dict[str, tuple[tarfile.TarInfo, str]] = {
     "an absolute path": (member("/tmp/owned/documents/a.json"), "a path that leaves the folder"),
@@ -144,7 +144,7 @@ def test_a_hostile_member_is_refused_and_touches_nothing(
     fault("input: hostile archive")
     if problem:
         assert_refused(ended, EXIT_DATA, problem, "zeshel.tar: ")
-    else:  # a name like any other, and no part of a data set
+    else:  # an ordinary name that does not belong to a data set
         assert ended.code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) in (
         ["scratch", "zeshel", "zeshel.tar"], ["scratch", "store", "zeshel", "zeshel.tar"]
@@ -159,7 +159,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault, monkeypatch: pytest.MonkeyPatch,
     pack: Callable[[bytes], bytes], place: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(archive_module, "MAX_MEMBERS", 100)  # which also bounds what is not content
+    monkeypatch.setattr(archive_module, "MAX_MEMBERS", 100)  # also limits members without content
     zeros = bytes(50 * MEGABYTE)
     whole = (
         packed(tmp_path, member("zeshel/documents/bomb.json", size=len(zeros)), data=zeros)

@@ -23,7 +23,7 @@ GOOD = {DOCUMENTS: {"document_id": "aster-9", "title": "t", "text": "w " * 9}}
 
 
 class Case(NamedTuple):
-    """A way to break the data set, and what the message must say; without words the data set must be taken."""
+    """A way to break the data set, and words of the expected message. Without words, the data set must be accepted."""
 
     name: str
     change: Break
@@ -42,7 +42,7 @@ def second_line(file: str, line: str | bytes) -> Break:
 
 
 def field(file: str, name: str, value: Any, line: int = 2) -> Break:
-    """Sets a field of one line; ``...`` takes it out."""
+    """Sets a field of one line; ``...`` removes it."""
 
     def change(files: DataSetFiles) -> None:
         record = files.files[file][line - 1]
@@ -168,7 +168,7 @@ REFUSED = [
 
 
 def long_mention(files: DataSetFiles) -> None:
-    """A mention of 300 tokens, which no context window of the tests holds."""
+    """Adds a mention of 300 tokens, which is longer than any context window of the tests."""
     text = " ".join(f"word{number}" for number in range(300))
     files.files[DOCUMENTS][1]["text"] = f"Before {text} after ."
     files.files[MENTIONS][1] |= {"start_index": 1, "end_index": 300, "text": text}
@@ -176,7 +176,7 @@ def long_mention(files: DataSetFiles) -> None:
 
 
 def big_page(files: DataSetFiles) -> None:
-    """A page of 10 MB in one line."""
+    """Adds a page of 10 MB in one line."""
     files.files[DOCUMENTS][2]["text"] = "word " * 2_000_000
     files.write()
 
@@ -196,7 +196,7 @@ TAKEN = [
 
 
 def prepare(case: Case, folder: Path) -> Path:
-    """The broken data set as an archive."""
+    """Returns the broken data set as an archive."""
     files = DataSetFiles(folder / "zeshel")
     files.write()
     case.change(files)

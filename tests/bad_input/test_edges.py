@@ -26,29 +26,29 @@ CHOICES = [
     for stage, name, core in schemas()
     for choice in (core.get("enum") or ([True, False] if core["type"] == "boolean" else []))
 ]
-# A thousand epochs take minutes on any data; the smallest `stall_minutes` makes the watchdog end the process, which
-# tests/training/test_watchdog.py has a process of its own for.
+# A thousand epochs take minutes on any data. With the smallest `stall_minutes`, the watchdog ends the process;
+# tests/training/test_watchdog.py tests that in a separate process.
 LEFT_OUT = {("num_train_epochs", "1000"), ("stall_minutes", "5e-324")}
 CASES = [edge for edge in (*INSIDE, *CHOICES) if (edge.name, edge.value) not in LEFT_OUT and edge not in NARROWER]
 
-# With these a stage has next to nothing to do, so a failure of another setting would not show.
+# With these, a stage has almost nothing to do, so a failure of another setting would not show.
 ALONE = {("num_train_epochs", "0"), ("max_mentions_per_world", "1"), ("top_k", "1")}
 PER_RUN = rounds(usual=8, nightly=1)
 
-# What stages make on their way, each by the name of the stage's own artifact.
+# Intermediate artifacts, by the name of the stage's own artifact.
 DERIVED = {"eval-biencoder": ["candidate-encodings"], "eval-crossencoder": ["candidate-scores"]}
 
 
 @pytest.fixture
 def store(finished_run: Run, small_recipe: Recipe, tmp_path: Path) -> Path:
-    """A store with all stages done, and the recipe of that as a file beside it."""
+    """A store in which all stages are done, with the recipe as a file beside it."""
     copy_of(finished_run, tmp_path)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(small_recipe.model_dump(mode="json")))
     return tmp_path
 
 
 def settings_of(edges: Sequence[Edge]) -> dict[str, str]:
-    """The edges and the companions that they need, as settings of their stage.
+    """Returns the edges, and the other values that they need, as settings of their stage.
 
     Raises:
         ValueError: two of them need different values of one setting.
@@ -64,7 +64,7 @@ def settings_of(edges: Sequence[Edge]) -> dict[str, str]:
 
 
 def fits(edge: Edge, group: Sequence[Edge]) -> bool:
-    """Whether one run can be at this edge and at those of the group."""
+    """Returns True if one run can be at this edge and at those of the group."""
     if len(group) == PER_RUN or any((member.name, member.value) in ALONE for member in (edge, *group)):
         return False
     try:
@@ -100,7 +100,7 @@ def run_stage_at(edges: Sequence[Edge], store: Path, capsys: pytest.CaptureFixtu
 
 
 def parts(edges: Sequence[Edge], ended: Ended) -> Iterator[Sequence[Edge]]:
-    """Splits the edges of a failed run: those that it names one by one, and the rest; or else into halves."""
+    """Splits the edges of a failed run: the named ones one by one and the rest together, or else into halves."""
     named = [edge for edge in edges if any(edge.name in error for error in ended.errors)]
     if 0 < len(named) < len(edges):
         yield from ([edge] for edge in named)

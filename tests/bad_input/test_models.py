@@ -1,4 +1,4 @@
-"""Pretrained models and start weights that are broken, incomplete or of another kind, given to a training."""
+"""Broken, incomplete or unsuitable pretrained models and start weights, given to a training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def file(name: str, content: bytes) -> Break:
 
 
 def shape(**changed: Any) -> Break:
-    """Changes what the model's configuration says; ``...`` takes a field out."""
+    """Changes fields of the model's configuration; ``...`` removes a field."""
 
     def change(model: Path) -> None:
         values = json.loads((model / CONFIG).read_text()) | changed
@@ -69,7 +69,7 @@ def cut(name: str, size: int) -> Break:
 
 
 def pickled(content: bytes) -> Break:
-    """Weights in a pickle, as models had them before safetensors."""
+    """Returns weights in a pickle, the format of models before safetensors."""
 
     def change(model: Path) -> None:
         (model / WEIGHTS).unlink()
@@ -84,7 +84,7 @@ def few_positions(model: Path) -> None:
 
 
 class Owned:
-    """A pickle that runs a command where it is trusted."""
+    """A pickle that runs a command when it is loaded without restrictions."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("owned"),))

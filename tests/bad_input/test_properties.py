@@ -1,6 +1,6 @@
-"""Whatever comes in is read, or refused by an error of ours in one printable line.
+"""Any input is accepted, or refused with one of our errors in one printable line.
 
-``HYPOTHESIS_PROFILE=hunt`` looks for new examples; the usual run has the same ones each time.
+``HYPOTHESIS_PROFILE=hunt`` searches for new examples. The usual run has the same examples each time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 @contextmanager
 def read_or_refused() -> Iterator[None]:
-    """Passes over an error of ours after a look at its message; any other one fails the test."""
+    """Ignores our own errors after checking their messages. Any other error fails the test."""
     try:
         yield
     except ZeshelError as error:
@@ -47,7 +47,7 @@ def read_or_refused() -> Iterator[None]:
 
 
 def check_message(error: ZeshelError) -> None:
-    """One printable line, or one for each wrong setting."""
+    """Checks that the message is one printable line, or one for each wrong setting."""
     lines = str(error).split("\n")
     assert isinstance(error, ConfigError) or len(lines) == 1
     for line in lines:
@@ -57,7 +57,7 @@ def check_message(error: ZeshelError) -> None:
 
 @contextmanager
 def named(where: str) -> Iterator[None]:
-    """An error of the data must say this place."""
+    """Checks that a DataError names this place."""
     try:
         yield
     except DataError as error:
@@ -71,7 +71,7 @@ def with_data_set(test: Callable[[Path], None]) -> None:
         test(Path(folder))
 
 
-# Bytes that are near what a reader expects: a good file with pieces cut out, put in and flipped.
+# Bytes similar to a valid file: pieces are cut out, inserted and flipped.
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -140,7 +140,7 @@ titles = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 @given(st.lists(st.tuples(titles, titles), min_size=1, max_size=4), titles, st.integers(1, 5))
 def test_a_mention_of_any_text_comes_back_as_it_was(pages: list[tuple[str, str]], category: str, context: int) -> None:
-    """Out of the converted files, as it went in: lower-cased where BLINK has it so."""
+    """A mention read from the converted files equals the original, lower-cased as in BLINK."""
 
     def convert(folder: Path) -> None:
         root = folder / "zeshel"
@@ -205,7 +205,7 @@ def test_a_member_of_any_name_is_unpacked_in_place_or_refused(name: str, kind: b
         files = data_set_files(folder / "made")
         try:
             archive = archive_of(files, empty_member(name, kind), empty_member(f"documents/{name}.json"))
-        except UnicodeEncodeError:  # a surrogate that stands for no byte: no archive can have it
+        except UnicodeEncodeError:  # a surrogate that represents no byte cannot occur in an archive
             return
         (folder / "archive").write_bytes(archive)
         with read_or_refused():

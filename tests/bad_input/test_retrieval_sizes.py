@@ -1,4 +1,4 @@
-"""Worlds that are smaller than what is asked of them, through the whole recipe: they work as documented."""
+"""The whole recipe on worlds with fewer entities than requested candidates works as documented."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def data_set(tmp_path: Path) -> DataSetFiles:
 
 @pytest.fixture
 def pipeline(data_set: DataSetFiles, golden: Path, tmp_path: Path, capsys: Capture) -> Pipeline:
-    """All stages on the data set, without any step of training."""
+    """Runs all stages on the data set, without training steps."""
 
     def pipeline(**settings: object) -> Ended:
         archive = tmp_path / "zeshel.tar"
@@ -101,7 +101,7 @@ def test_a_world_of_a_single_entity_is_always_right(
 def test_a_split_whose_golds_are_all_missed_has_no_normalized_accuracy(
     pipeline: Pipeline, data_set: DataSetFiles, tmp_path: Path, fault: Fault
 ) -> None:
-    """With one candidate a mention, the gold is made one that was not retrieved."""
+    """With one candidate per mention, the gold is not retrieved."""
     fault("input: no gold among the candidates")
     assert pipeline(top_k=1).code == 0
     retrieved = candidates(tmp_path, "test")[:, 0]
@@ -121,7 +121,7 @@ def test_a_split_whose_golds_are_all_missed_has_no_normalized_accuracy(
 def test_a_training_without_any_gold_among_its_candidates(
     pipeline: Pipeline, data_set: DataSetFiles, tmp_path: Path, fault: Fault, split: str
 ) -> None:
-    """To train on, there is nothing then; to validate on, every mention counts as wrong."""
+    """Then no mention can be trained on, and every mention counts as wrong in validation."""
     fault("input: no gold among the candidates")
     assert pipeline(top_k=1).code == 0
     world, file = {"train": ("aster", "train"), "valid": ("brine", "val")}[split]

@@ -1,4 +1,4 @@
-"""``zeshel show``, ``export-blink`` and a stage, on runs whose records, manifests or files are missing or broken."""
+"""``zeshel show``, ``export-blink`` and a stage on runs with missing or broken records, manifests or files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COMMANDS = {
 
 
 class StoredRun:
-    """A copy of a finished run, to be broken."""
+    """A copy of a finished run that a test can break."""
 
     def __init__(self, finished: Run, folder: Path) -> None:
         self.root = shutil.copytree(finished.store.address, folder / "store")
@@ -57,7 +57,7 @@ class StoredRun:
         return self.artifact_folder(name) / "manifest.json"
 
     def change(self, path: Path, model: type[RunRecord] | type[Manifest], **changed: Any) -> None:
-        """Writes other values with the right seal, as a later or an earlier version might have left them."""
+        """Writes other values with a correct checksum, as an earlier or a later version might have written them."""
         values = {name: value for name, value in json.loads(path.read_bytes()).items() if name in model.model_fields}
         path.write_bytes(checksummed(model.model_validate(values | changed)))
 
@@ -118,7 +118,7 @@ def test_a_damaged_file_of_an_artifact_is_named(
         path.write_bytes(b"" if change == "empty" else bytes([content[0] ^ 1]) + content[1:])
     if command == "eval-biencoder":
         for manifest in (stored.root / "artifacts" / "eval-biencoder").rglob("manifest.json"):
-            manifest.unlink()  # so that it works
+            manifest.unlink()  # so that the stage has work to do
     assert_refused(stored.command(command, capsys), EXIT_DATA, str(path))
     assert not stored.out.exists()
 

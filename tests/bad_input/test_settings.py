@@ -1,6 +1,6 @@
-"""Settings at and just beyond the edges of their ranges, of wrong types, and in files that are no settings.
+"""Settings at and just beyond the edges of their ranges, of wrong types, and in invalid files.
 
-The cases of the edges are generated from the models of ``config.py``: a new setting is tested without a line here.
+The edges are generated from the models of ``config.py``, so a new setting is tested without a change here.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def test_a_value_of_another_kind_is_refused_by_name(
     for value in values:
         fault("input: setting of another type")
         ended = stage_command(stage, tmp_path, {name: value}, capsys)
-        is_list = isinstance(default_of(stage, name), tuple)  # it, or which of it, is named
+        is_list = isinstance(default_of(stage, name), tuple)  # the message names the setting or one of its items
         assert_refused(ended, EXIT_CONFIG, f"{stage}.{name}" if is_list else f"{stage}.{name}: ")
 
 
@@ -119,7 +119,7 @@ def test_every_kind_of_setting_is_among_the_cases() -> None:
     assert unbounded == []
 
 
-# The files. Each stands for a way of being no settings; words that the message must have.
+# Invalid files, and words that the message must contain.
 FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
     "broken": (b"convert:\n  context_tokens: [1\nx", ("line 3", "expected YAML")),
     "tabs": (b"convert:\n\tcontext_tokens: 1\n", ("line 2", "expected YAML")),
@@ -183,7 +183,7 @@ FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
 
 
 def alias_bomb(merged: bool) -> bytes:
-    """A few lines of YAML of 9^20 elements."""
+    """Returns a few lines of YAML that describe 9^20 elements."""
     lines = ["a0: &a0 {x: 1}" if merged else "a0: &a0 [lol]"]
     for level in range(1, 20):
         before = ", ".join([f"*a{level - 1}"] * 9)
@@ -212,7 +212,7 @@ def test_a_file_that_is_no_settings_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     content, words = FILES[name]
     ended = with_file(content, tmp_path, capsys)
-    if words[0].startswith("train_biencoder.learning_rate"):  # two stages have it
+    if words[0].startswith("train_biencoder.learning_rate"):  # two stages have this setting
         assert (ended.code, len(ended.errors)) == (EXIT_CONFIG, 2)
         assert ended.errors[0].startswith(words[0])
     else:
@@ -238,7 +238,7 @@ def test_a_strange_file_is_read_as_it_is_meant(tmp_path: Path, capsys: Capture, 
 
 def test_a_folder_or_a_pipe_is_no_settings_file(tmp_path: Path, capsys: Capture, fault: Fault) -> None:
 
-    os.mkfifo(tmp_path / "pipe")  # nobody ever writes into it
+    os.mkfifo(tmp_path / "pipe")  # a pipe without a writer
     for name in (".", "pipe", "/dev/zero"):
         fault("input: broken settings file")
         ended = run(["convert", "--run", str(tmp_path / "runs" / "r"), "--config", str(tmp_path / name)], capsys)

@@ -1,4 +1,4 @@
-"""The golden data set and its tiny BERT as inputs of both sides."""
+"""Fixtures: the golden data set and its tiny BERT as inputs of both sides."""
 
 from multiprocessing import forkserver
 from pathlib import Path
@@ -31,7 +31,7 @@ def bench_recipe() -> Recipe:
             "max_cand_length": 64,
             "max_seq_length": 128,
             "train_biencoder.train_batch_size": 16,
-            "train_biencoder.mask_duplicate_golds": False,  # the comparator does not
+            "train_biencoder.mask_duplicate_golds": False,  # as in the comparator
             "top_k": 16,
             "eval_biencoder.eval_batch_size": 7,
             "encode_batch_size": 9,
@@ -47,9 +47,9 @@ def inputs(golden: Path, bench_recipe: Recipe, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def biencoders(inputs: Inputs, golden: Path) -> tuple[PlainBiencoder, Biencoder]:
-    """The comparator's and ours, as BLINK trained it, without dropout.
+    """The comparator's bi-encoder and ours, with BLINK's trained weights and without dropout.
 
-    The tiny BERT itself turns all texts into almost the same vector, so that rounding decides what is retrieved.
+    The tiny BERT itself encodes all texts as almost the same vector, so rounding would decide which are retrieved.
     """
     weights = golden / "bi" / "pytorch_model.bin"
     plain = PlainBiencoder(inputs.model).eval()
@@ -60,7 +60,7 @@ def biencoders(inputs: Inputs, golden: Path) -> tuple[PlainBiencoder, Biencoder]
 
 @pytest.fixture
 def crossencoders(inputs: Inputs, golden: Path) -> tuple[PlainCrossencoder, Crossencoder]:
-    """The comparator's and ours, as BLINK trained it, without dropout."""
+    """The comparator's cross-encoder and ours, with BLINK's trained weights and without dropout."""
     weights = golden / "cross" / "pytorch_model.bin"
     plain = PlainCrossencoder(inputs.model).eval()
     load_blinks(plain, weights)

@@ -1,4 +1,4 @@
-"""What bench/gpu counts and adds up, and that its checks find what is wrong."""
+"""bench/gpu counts and adds up correctly, and its checks detect wrong numbers."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +38,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
 
 
 def counted(run: Callable[[], object]) -> int:
-    """FLOP that torch counts; attention as plain products, since its counter has no formula for the CPU's kernel."""
+    """Returns the FLOP that torch counts. Uses plain products for attention, whose CPU kernel torch cannot count."""
     counter = FlopCounterMode(display=False)
     with sdpa_kernel(SDPBackend.MATH), counter:
         run()
@@ -78,7 +78,7 @@ def test_scoring_and_training_pairs_have_the_flop_that_torch_counts(setup: Setup
 
 
 def test_bert_large_has_the_flop_of_its_parameters() -> None:
-    """2 for each of the layers' 302 million weights and each token, but for most of the last layer."""
+    """2 FLOP for each of the layers' 302 million weights and each token, except for most of the last layer."""
     shape, weights = Shape(), 24 * (4 * 1024**2 + 2 * 1024 * 4096)
     attention = 24 * 4 * 128 * 1024
     assert tower_flop(shape, 1, 128) / 128 == pytest.approx((2 * weights + attention) * (1 - 10 / 12 / 24), rel=0.005)

@@ -66,7 +66,7 @@ def test_it_retrieves_as_blink(golden: Path, summary: dict[str, Any]) -> None:
 
 
 def positions_in(pool: torch.Tensor, sets: torch.Tensor) -> torch.Tensor:
-    """Where in the pool each candidate's tokens are: int64 [mentions, top_k]."""
+    """Returns the position in the pool of each candidate's tokens: int64 [mentions, top_k]."""
     return (sets[:, :, None] == pool).all(-1).int().argmax(-1)
 
 

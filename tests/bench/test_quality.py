@@ -1,4 +1,4 @@
-"""bench.quality: its arithmetic, and the script at a size of seconds."""
+"""bench.quality: its arithmetic, and the script with sizes that take seconds."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from zeshel_tasks.recipe import build_recipe
     [
         (Pace(10.0, 0.0), 576),  # whole batches of 32 within 60 s
         (Pace(10.0, 30.0), 288),
-        (Pace(10.0, 90.0), 128),  # four steps at least
-        (Pace(100.0, 0.0), 1000),  # no more than there are
+        (Pace(10.0, 90.0), 128),  # at least four steps
+        (Pace(100.0, 0.0), 1000),  # all available mentions
     ],
 )
 def test_a_training_gets_the_mentions_that_fit_into_its_time(pace: Pace, mentions: int) -> None:

@@ -1,4 +1,4 @@
-"""What is fast computes the comparator's numbers: in fp32, without dropout, from the same weights."""
+"""The fast code computes the comparator's numbers in fp32, without dropout and from the same weights."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def as_blinks(table: npt.NDArray[np.int32]) -> torch.Tensor:
 
 
 def assert_same_gradients(ours_model: torch.nn.Module, plain: torch.nn.Module) -> None:
-    """Of every parameter that is trained; some, as those of keys' biases, are rounding errors of nothing."""
+    """Compares the gradients of all trained parameters. Some (the keys' biases) are pure rounding errors."""
     theirs = {name: weight.grad for name, weight in plain.named_parameters() if weight.grad is not None}
     gradients = {name: weight.grad for name, weight in ours_model.named_parameters() if weight.requires_grad}
     assert len(gradients) > 30
@@ -176,7 +176,7 @@ def test_crossencoder_scores_are_the_comparators(
 def test_both_sides_train_on_the_same_mentions_in_the_same_order(
     inputs: Inputs, biencoders: tuple[PlainBiencoder, Biencoder]
 ) -> None:
-    """Their optimizers decay and clip differently, which a few steps at this rate do not show."""
+    """The optimizers decay and clip differently, but a few steps at this rate do not show it."""
     plain, model = biencoders
     config, pairs = inputs.recipe.train_biencoder, inputs.pairs("mixed", MENTIONS)
     _, settings = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))

@@ -10,7 +10,7 @@ from bench.scale.__main__ import main
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory, one_fork_server: None) -> dict[str, list[list[str]]]:
-    """By title, the lines of each table; the first has the names of the columns."""
+    """The lines of each table by title; the first line has the column names."""
     scratch = tmp_path_factory.mktemp("scale")
     sizes = ["--dimensions", "16", "520", "--entities", "200", "400", "--queries", "50", "--mentions", "300", "600"]
     with redirect_stdout(StringIO()) as printed:

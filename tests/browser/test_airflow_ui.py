@@ -1,6 +1,6 @@
-"""A morning with the DAG in Airflow's own pages, in a real browser: each test goes on where the one before stopped.
+"""A morning with the DAG in Airflow's own pages, in a real browser. Each test continues where the one before stopped.
 
-Screenshots of what a person sees are left in ``build/screenshots``, or in the folder that ``SCREENSHOTS`` names.
+Screenshots are written to ``build/screenshots`` or to the folder that ``SCREENSHOTS`` names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 240.0
 SIZE: ViewportSize = {"width": 1440, "height": 960}
 EVALS = ("eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test")
-# As a deployment sets them: what is left to a person is the data set. Evaluations long enough to be seen side by side.
+# Defaults as in a deployment, so a person only enters the data set. Evaluations take long enough to be seen at once.
 DEFAULTS = {
     "preset": "smoke",
     "approve": True,
@@ -49,10 +49,10 @@ pytestmark = pytest.mark.timeout(900)
 
 @dataclass
 class Morning:
-    """What the tests share.
+    """State that the tests share.
 
     Attributes:
-        run_id: of the run that a person has triggered.
+        run_id: id of the run that a person triggered.
     """
 
     airflow: LocalAirflow
@@ -69,7 +69,7 @@ class Morning:
         self.open(f"/dags/{DAG}/runs/{self.run_id}/tasks/{task}")
 
     def row(self, task: str) -> Locator:
-        """The task's row in the run's table of task instances."""
+        """Returns the task's row in the run's table of task instances."""
         return self.page.get_by_role("row").filter(has=self.page.get_by_role("link", name=task, exact=True))
 
     def shot(self, name: str) -> None:
@@ -148,7 +148,7 @@ def test_good_values_start_a_run(morning: Morning) -> None:
 
 
 def field(form: Locator, name: str) -> Locator:
-    """The field of a Param, once its section is open."""
+    """Returns the field of a Param, after opening its section."""
     return form.locator(f"[name='element_{name}']")
 
 
@@ -160,7 +160,7 @@ def test_the_log_of_a_running_training_shows_its_progress(morning: Morning) -> N
 
 
 def test_the_three_evaluations_run_side_by_side(morning: Morning) -> None:
-    """In the grid's table, and in the graph beside it, in a window of its own."""
+    """In the grid's table, and in the graph beside it, which opens in its own window."""
     morning.open(f"/dags/{DAG}/runs/{morning.run_id}")
     graph = morning.page.context.new_page()
     graph.goto(morning.page.url)
@@ -178,7 +178,7 @@ def test_the_three_evaluations_run_side_by_side(morning: Morning) -> None:
         return seen == {"grid", "graph"}
 
     morning.wait(look, "three evaluations that run at once, in grid and graph")
-    graph.get_by_role("button", name=re.compile("Show Grid")).click()  # the browser remembers it
+    graph.get_by_role("button", name=re.compile("Show Grid")).click()  # the browser remembers the choice
     graph.close()
 
 
@@ -200,7 +200,7 @@ def test_a_killed_training_is_cleared_and_resumes_from_its_checkpoint(morning: M
     resumed = page.get_by_text(re.compile(r"resuming at step \d+ from a checkpoint"))
     to_top = page.get_by_role("button", name="Press Ctrl+↑ to scroll to top")
     expect(resumed.or_(to_top).first).to_be_visible()
-    if not resumed.is_visible():  # of a long log, lines out of sight are not drawn
+    if not resumed.is_visible():  # invisible lines of a long log are not rendered
         to_top.click()
     expect(resumed).to_be_visible()
     morning.shot("resumed")
@@ -212,7 +212,7 @@ def checkpoints(morning: Morning) -> list[str]:
 
 
 def processes_of(command: str, store: LocalStore) -> list[psutil.Process]:
-    """The stage's process, and no other on this machine."""
+    """Returns the processes of the stage, and no others on this machine."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []

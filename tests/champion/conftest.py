@@ -1,3 +1,3 @@
-"""The champions are tested in each kind of store."""
+"""Fixtures that test the champions in each kind of store."""
 
 from tests.store.conftest import store as store

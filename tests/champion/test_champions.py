@@ -1,4 +1,4 @@
-"""Who is champion, who was, and what happens to two that change it at once."""
+"""The champion, earlier champions, and concurrent changes."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def champion(run: str) -> Champion:
 
 
 def put_models(store: Store, champion: Champion) -> None:
-    """Manifests of its artifacts, as far as those look at them who ask whether the models are there."""
+    """Writes minimal manifests of the champion's artifacts, enough for a check that the models exist."""
     facts: dict[str, Any] = dict.fromkeys(
         ("fingerprint", "package_version", "started_at", "finished_at", "device"), "x"
     )

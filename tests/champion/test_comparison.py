@@ -1,4 +1,4 @@
-"""The paired bootstrap, compared with one that samples the mentions one by one."""
+"""The paired bootstrap, compared with a bootstrap that samples the mentions one by one."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_interval_equals_that_of_sampling_mentions(won: int, lost: int, both: in
     random = np.random.default_rng(2)
     sampled = random.integers(MENTIONS, size=(20_000, MENTIONS))
     differences = new[sampled].mean(1) - champion[sampled].mean(1)
-    # Differences are multiples of 1/400, so two sets of samples may be one apart.
+    # Differences are multiples of 1/400, so two sets of samples may differ by one.
     expected = pytest.approx(list(np.quantile(differences, [0.025, 0.975])), abs=1.5 / MENTIONS)
     assert list(compared(won, lost, both).interval) == expected
 
@@ -56,8 +56,8 @@ def test_more_confidence_widens_the_interval() -> None:
     ("won", "lost", "may_be_chance"),
     [
         (1, 0, True),
-        (4, 0, True),  # one in 16, although hardly any bootstrap sample lacks all of them
-        (6, 0, False),  # one in 64
+        (4, 0, True),  # probability 1/16, although almost every bootstrap sample has one of them
+        (6, 0, False),  # probability 1/64
         (40, 10, False),
         (30, 20, True),
         (10, 40, True),
@@ -69,7 +69,7 @@ def test_few_mentions_are_no_evidence(won: int, lost: int, may_be_chance: bool) 
 
 
 def test_coin_probability_matches_simulation() -> None:
-    """Also for ten thousand answers, whose binomial coefficients overflow a float."""
+    """The binomial coefficients of ten thousand answers overflow a float."""
     tosses = np.random.default_rng(4).binomial(12, 0.5, 200_000)
     assert _by_coins(9, 3) == pytest.approx(float((tosses >= 9).mean()), abs=2e-3)
     assert _by_coins(5100, 4900) == pytest.approx(0.0233, abs=2e-4)

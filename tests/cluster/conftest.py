@@ -1,7 +1,7 @@
-"""A deployment on a real cluster: $KUBECONFIG names it, kubectl and helm are on PATH. Everything is made here.
+"""Creates a deployment on a real cluster, which $KUBECONFIG names. Needs kubectl and helm on PATH.
 
-Images are built, and loaded into the cluster (see image_loading.py). ``IMAGES_LOADED=1`` takes those that are there,
-``KEEP=1`` leaves the namespace behind to be looked at.
+Images are built and loaded into the cluster (see image_loading.py). ``IMAGES_LOADED=1`` uses images that are already
+there. ``KEEP=1`` keeps the namespace for inspection.
 """
 
 import os
@@ -38,9 +38,9 @@ RESTRICTED = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before the markers decide what runs
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These tests wait for machines, not for code; and they need a cluster."""
+    """Marks these tests, which need a cluster and a long timeout."""
     for item in items:
         if CLUSTER_TESTS in item.path.parents and "deployment" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
@@ -48,13 +48,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def image(name: str) -> str:
-    """The full name of one of our images."""
+    """Returns the full name of one of our images."""
     return f"{os.environ.get('IMAGE_PREFIX', 'localhost/')}{name}:{os.environ.get('IMAGE_TAG', __version__)}"
 
 
 @pytest.fixture(scope="session")
 def images_loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The images of this checkout are on the cluster's nodes."""
+    """Loads the images of this checkout onto the cluster's nodes."""
     if os.environ.get("IMAGES_LOADED"):
         return
     archives = tmp_path_factory.mktemp("images")
@@ -69,7 +69,7 @@ def images_loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def namespace(images_loaded: None) -> Iterator[Namespace]:
-    """A fresh one, removed with all that is in it."""
+    """A new namespace, deleted with all of its content at the end."""
     made = Namespace(f"zeshel-test-{uuid4().hex[:6]}")
     made.run("create", "namespace", made.name)
     yield made
@@ -79,7 +79,7 @@ def namespace(images_loaded: None) -> Iterator[Namespace]:
 
 @pytest.fixture(scope="session")
 def s3_pod_ip(namespace: Namespace) -> str:
-    """Address of the S3 server's pod; by its own, so that a cluster without service proxies will do."""
+    """IP address of the S3 server's pod. It works without a service proxy in the cluster."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -111,7 +111,7 @@ def s3_pod_ip(namespace: Namespace) -> str:
 
 @pytest.fixture(scope="session")
 def s3(namespace: Namespace, s3_pod_ip: str) -> Iterator[Any]:
-    """A client of that server."""
+    """A client of the S3 server."""
     port = free_port()
     with namespace.forwarded("pod/s3", 5000, port):
         client = s3_client(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
@@ -121,7 +121,7 @@ def s3(namespace: Namespace, s3_pod_ip: str) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The chart, with a stand-in for the official one where that was not fetched."""
+    """The chart, with a stand-in for the official chart if that was not fetched."""
     if any((CHART / "charts").glob("airflow*")):
         return CHART
     return installable_copy(tmp_path_factory.mktemp("chart") / "zeshel")
@@ -129,7 +129,7 @@ def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def storage_class(namespace: Namespace) -> Iterator[str]:
-    """For Airflow's database: the cluster's own or, where it has none, a volume on the node's disk."""
+    """The storage class for Airflow's database: the cluster's own, or else a volume on the node's disk."""
     classes = namespace.get("storageclass")["items"]
     default = "storageclass.kubernetes.io/is-default-class"
     if any(found["metadata"].get("annotations", {}).get(default) == "true" for found in classes):
@@ -159,7 +159,7 @@ def storage_class(namespace: Namespace) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def values(s3_pod_ip: str, storage_class: str) -> dict[str, Any]:
-    """Of the chart, as a person would write them for a small machine without GPUs."""
+    """Values of the chart for a small machine without GPUs."""
     repository, _, tag = image("zeshel-tasks").rpartition(":")
     return {
         "images": {
@@ -223,14 +223,14 @@ def deployment(
 
 @pytest.fixture(scope="session")
 def pods(namespace: Namespace) -> Iterator[PodWatch]:
-    """What the stages' pods do, from the first run on."""
+    """Records the stages' pods, from the first run on."""
     with PodWatch(namespace.name) as watch:
         yield watch
 
 
 @pytest.fixture(scope="session")
 def first_run(deployment: Deployment, pods: PodWatch) -> DagRun:
-    """The whole recipe, undisturbed."""
+    """A run of the whole recipe without disturbance."""
     seconds = stopwatch()
     run = deployment.trigger("first").succeed()
     print(f"\nthe whole recipe: {seconds():.0f} s")

@@ -1,4 +1,4 @@
-"""The chart installed in a namespace of the cluster, with an S3 server beside it; and the runs of its Airflow."""
+"""The chart in a namespace of the cluster, with an S3 server beside it, and the runs of its Airflow."""
 
 import base64
 import json
@@ -19,11 +19,11 @@ RUN_SECONDS = 1500.0
 
 @dataclass(frozen=True)
 class Deployment:
-    """What the tests talk to.
+    """A deployment under test.
 
     Args:
-        namespace: where all of it is.
-        airflow: of its REST API.
+        namespace: namespace of the deployment.
+        airflow: client of its REST API.
         s3: client of the store.
         release: name of the Helm release.
     """
@@ -39,7 +39,7 @@ class Deployment:
         return DagRun(self, run_id)
 
     def forget(self, *stages: str) -> None:
-        """Deletes the artifacts of stages, so that the next run has to make them again."""
+        """Deletes the artifacts of stages, so that the next run must make them again."""
         for stage in stages:
             objects = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"test/artifacts/{stage}/").get("Contents", [])
             assert objects, f"expected artifacts of {stage} in the store"
@@ -47,7 +47,7 @@ class Deployment:
                 self.s3.delete_object(Bucket=BUCKET, Key=found["Key"])
 
     def airflow_pod(self) -> dict[str, Any]:
-        """The pod of the standalone Airflow that is not on its way out."""
+        """Returns the pod of the standalone Airflow that is not being deleted."""
         pods = self.namespace.get("pods", "--selector=app.kubernetes.io/component=airflow")["items"]
         (pod,) = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
         return dict(pod)
@@ -62,15 +62,15 @@ class DagRun:
 
     @property
     def name(self) -> str:
-        """As in the store, and in the pods' label zeshel/run."""
+        """Name of the run in the store, and in the pods' label zeshel/run."""
         return path_safe(self.run_id)
 
     def state(self) -> str:
-        """queued, running, success or failed."""
+        """Returns queued, running, success or failed."""
         return self.deployment.airflow.run_state(DAG_ID, self.run_id)
 
     def wait(self, seconds: float = RUN_SECONDS) -> str:
-        """The state in which it ends."""
+        """Waits for the end of the run and returns its state."""
         return eventually(
             lambda: state if (state := self.state()) in ("success", "failed") else None,
             f"the end of run {self.run_id}",
@@ -78,7 +78,7 @@ class DagRun:
         )
 
     def succeed(self) -> "DagRun":
-        """Waits for its success; a failure shows the logs of what failed."""
+        """Waits for the success of the run. A failure shows the logs of the failed tasks."""
         if self.wait() != "success":
             failed = [task for task in self.tasks().values() if task.state == "failed"]
             logs = [f"{task.task_id}:\n" + "\n".join(self.log_text(task.task_id).splitlines()[-60:]) for task in failed]
@@ -86,30 +86,30 @@ class DagRun:
         return self
 
     def tasks(self) -> dict[str, TaskState]:
-        """By task id."""
+        """Returns the tasks by id."""
         return {task.task_id: task for task in self.deployment.airflow.task_states(DAG_ID, self.run_id)}
 
     def metrics(self, task_id: str) -> dict[str, Any]:
-        """The task's XCom, without what depends on the machine."""
+        """Returns the task's XCom without values that depend on the machine."""
         xcom = self.deployment.airflow.xcom(DAG_ID, self.run_id, task_id)
         return {name: value for name, value in xcom.items() if "second" not in name}
 
     def log(self, task_id: str, try_number: int = 1) -> list[LogLine]:
-        """As Airflow shows it."""
+        """Returns the log of a task as Airflow shows it."""
         return self.deployment.airflow.log(DAG_ID, self.run_id, task_id, try_number)
 
     def log_text(self, task_id: str, try_number: int = 1) -> str:
-        """The same as one text."""
+        """Returns the log of a task as one text."""
         return "\n".join(f"{line.level}: {line.text}" for line in self.log(task_id, try_number))
 
     def record(self, task_id: str) -> dict[str, Any]:
-        """What the stage recorded in the run: where its artifact is, and whether it was reused."""
+        """Returns the stage's record in the run, which names the artifact and says if it was reused."""
         key = f"test/runs/{self.name}/stages/{task_id}.json"
         body = self.deployment.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         return dict(json.loads(body))
 
     def running_pod(self, stage: str, says: str = "") -> dict[str, Any]:
-        """The stage's pod, once it runs and its log has the words ``says``."""
+        """Waits until the stage's pod runs and its log contains ``says``, and returns the pod."""
         namespace = self.deployment.namespace
 
         def look() -> dict[str, Any] | None:
@@ -120,7 +120,7 @@ class DagRun:
 
 
 def wait_for_retry(run: DagRun, task_id: str) -> None:
-    """Until the task's first try has failed and it waits for its second."""
+    """Waits until the task's first try has failed and the second is scheduled."""
 
     def look() -> bool:
         task, state = run.tasks()[task_id], run.state()
@@ -131,12 +131,12 @@ def wait_for_retry(run: DagRun, task_id: str) -> None:
 
 
 def secret_value(namespace: Namespace, secret: str, key: str) -> str:
-    """A value of a Secret."""
+    """Returns a value of a Secret."""
     return base64.b64decode(namespace.get("secret", secret)["data"][key]).decode()
 
 
 def s3_client(endpoint: str, access_key: str, secret_key: str) -> Any:
-    """A client of the test's S3 server, whatever the environment says."""
+    """Returns a client of the test's S3 server, independent of the environment."""
     return boto3.Session().client(
         "s3",
         endpoint_url=endpoint,
@@ -147,6 +147,6 @@ def s3_client(endpoint: str, access_key: str, secret_key: str) -> Any:
 
 
 def stopwatch() -> Any:
-    """``seconds()`` since it was made."""
+    """Returns a function that gives the seconds since this call."""
     start = time.monotonic()
     return lambda: time.monotonic() - start

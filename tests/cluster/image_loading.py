@@ -1,7 +1,7 @@
-"""Gives images in archives to the cluster under test: python -m tests.cluster.image_loading ARCHIVE ...
+"""Loads images from archives into the cluster under test: python -m tests.cluster.image_loading ARCHIVE ...
 
-The cluster is that of kubectl's current context: kind and minikube are known. For any other, or to do it another way,
-the environment variable IMAGE_LOAD has the command, with {} for the archive: ``ctr -n k8s.io images import {}``.
+The cluster is that of kubectl's current context. kind and minikube are supported. For other clusters or another way,
+set the environment variable IMAGE_LOAD to the command, with {} for the archive: ``ctr -n k8s.io images import {}``.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ MINIKUBE_PROVIDER = "minikube.sigs.k8s.io"
 
 
 class ImageLoadError(Exception):
-    """No way to load an image is known, or the command for it failed."""
+    """The cluster is not supported, or the command to load an image failed."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """A kubectl context: its name, and what says in the kubeconfig that it made the cluster (minikube does)."""
+    """A kubectl context: its name, and the provider that is noted in the kubeconfig (minikube does that)."""
 
     name: str
     providers: tuple[str, ...] = ()
 
 
 def load(archives: Sequence[Path], environ: Mapping[str, str]) -> None:
-    """Loads all ``archives``; what the commands print is seen.
+    """Loads all ``archives``, and shows the output of the commands.
 
     Raises:
-        ImageLoadError: an archive is missing, or there is no command for this cluster, or it failed.
+        ImageLoadError: an archive is missing, the cluster is not supported, or the command failed.
     """
     context = None if environ.get(VARIABLE) else current_context(environ)
     for archive in archives:
@@ -48,10 +48,10 @@ def load(archives: Sequence[Path], environ: Mapping[str, str]) -> None:
 
 
 def load_command(archive: Path, context: Context | None, environ: Mapping[str, str]) -> list[str]:
-    """The command that loads ``archive``: that of IMAGE_LOAD or, without it, the one for the context's cluster.
+    """Returns the command that loads ``archive``: IMAGE_LOAD, or else the command for the context's cluster.
 
     Raises:
-        ImageLoadError: IMAGE_LOAD has no ``{}``, or the cluster is of no known kind.
+        ImageLoadError: IMAGE_LOAD has no ``{}``, or the cluster is not supported.
     """
     if template := environ.get(VARIABLE):
         words = shlex.split(template)
@@ -69,10 +69,10 @@ def load_command(archive: Path, context: Context | None, environ: Mapping[str, s
 
 
 def current_context(environ: Mapping[str, str]) -> Context | None:
-    """kubectl's current context; None where none is set.
+    """Returns kubectl's current context, or None if none is set.
 
     Raises:
-        ImageLoadError: kubectl is not there, or the kubeconfig is wrong.
+        ImageLoadError: kubectl is not installed, or the kubeconfig is wrong.
     """
     answer = json.loads(_run(["kubectl", "config", "view", "--output=json"], environ, capture=True))
     names = {entry["name"]: entry["context"] for entry in answer.get("contexts") or []}
@@ -102,7 +102,7 @@ def _run(command: list[str], environ: Mapping[str, str], capture: bool = False) 
 
 
 def main() -> None:
-    """Loads the archives that the command line names."""
+    """Loads the archives on the command line."""
     parser = argparse.ArgumentParser(description="Gives images in archives to the cluster of kubectl's context.")
     parser.add_argument("archives", nargs="+", type=Path)
     try:

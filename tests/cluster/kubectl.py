@@ -1,4 +1,4 @@
-"""The cluster under test, through kubectl: what a person would type."""
+"""Access to the cluster under test with kubectl and Helm."""
 
 import atexit
 import json
@@ -21,14 +21,14 @@ POLL_SECONDS = 0.5
 
 
 class KubectlFailed(Exception):
-    """kubectl said no; the message has its words."""
+    """kubectl failed; the message contains its output."""
 
 
 @cache
 def tool_environment() -> Mapping[str, str]:
     """The environment of kubectl and Helm, with a temporary HOME.
 
-    Both keep caches under HOME, or in the current folder where HOME is not set. Without KUBECONFIG they still read the
+    Both keep caches under HOME, or in the current folder if HOME is not set. Without KUBECONFIG they still read the
     user's own file.
     """
     home = tempfile.mkdtemp(prefix="kubectl-home-")
@@ -44,7 +44,7 @@ class Namespace:
         self.name = name
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
-        """stdout of ``kubectl --namespace ... <arguments>``."""
+        """Returns the stdout of ``kubectl --namespace ... <arguments>``."""
         done = subprocess.run(
             ["kubectl", "--namespace", self.name, *arguments],
             input=stdin,
@@ -57,23 +57,23 @@ class Namespace:
         return done.stdout
 
     def get(self, *arguments: str) -> dict[str, Any]:
-        """An object, or a list of objects in ``items``."""
+        """Returns an object, or a list of objects in ``items``."""
         found: dict[str, Any] = json.loads(self.run("get", *arguments, "--output=json"))
         return found
 
     def apply(self, *objects: Mapping[str, Any]) -> None:
-        """Makes or changes objects."""
+        """Creates or changes objects."""
         self.run("apply", "--filename=-", stdin=json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}))
 
     def pods(self, **labels: str) -> list[dict[str, Any]]:
-        """Pods by their labels; ``stage="convert"`` stands for ``zeshel/stage=convert``."""
+        """Returns pods by their labels; ``stage="convert"`` means ``zeshel/stage=convert``."""
         selector = ",".join(f"zeshel/{name}={value}" for name, value in labels.items())
         items: list[dict[str, Any]] = self.get("pods", f"--selector={selector}")["items"]
         return items
 
     @contextmanager
     def forwarded(self, target: str, port: int, local_port: int) -> Iterator[None]:
-        """``target``'s port as 127.0.0.1:local_port, again and again should its pod go away."""
+        """Forwards 127.0.0.1:local_port to the port of ``target``, and reconnects if its pod is replaced."""
         command = ["kubectl", "--namespace", self.name, "port-forward", target, f"{local_port}:{port}"]
         closed = threading.Event()
         process: list[subprocess.Popen[bytes]] = []
@@ -97,10 +97,10 @@ class Namespace:
 
 
 def eventually(look: Callable[[], T | None], what: str, seconds: float = 300.0) -> T:
-    """The first answer that is neither None nor False; servers and pods that are not there yet are waited for.
+    """Calls ``look`` until its answer is neither None nor False. Ignores servers and pods that are not there yet.
 
     Raises:
-        TimeoutError: naming ``what``, with the last error if there was one.
+        TimeoutError: the message names ``what`` and the last error, if any.
     """
     deadline, last_error = time.monotonic() + seconds, ""
     while time.monotonic() < deadline:
@@ -115,7 +115,7 @@ def eventually(look: Callable[[], T | None], what: str, seconds: float = 300.0) 
 
 
 def helm(*arguments: str) -> str:
-    """stdout of Helm ($HELM, or helm on PATH)."""
+    """Returns the stdout of Helm ($HELM, or helm on PATH)."""
     command = [os.environ.get("HELM", "helm"), *arguments]
     done = subprocess.run(command, env=tool_environment(), capture_output=True, text=True)
     assert done.returncode == 0, f"helm {' '.join(arguments)}:\n{done.stdout}{done.stderr}"

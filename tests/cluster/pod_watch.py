@@ -1,4 +1,4 @@
-"""What the stages' pods did, seen from outside: successful ones are gone when a run has ended."""
+"""Records the stages' pods while they run, because successful pods are deleted."""
 
 import threading
 from contextlib import suppress
@@ -13,7 +13,7 @@ from urllib3.exceptions import ProtocolError
 
 @dataclass
 class SeenPod:
-    """One pod. Times are those of its container, None before they came."""
+    """A pod. The times are those of its container, or None before they happen."""
 
     name: str
     labels: dict[str, str]
@@ -23,7 +23,7 @@ class SeenPod:
 
     @property
     def stage(self) -> str:
-        """``eval-biencoder-test``: the name of its task."""
+        """Name of its task, such as ``eval-biencoder-test``."""
         return "-".join(filter(None, [self.labels["zeshel/stage"], self.labels.get("zeshel/split")]))
 
     @property
@@ -33,7 +33,7 @@ class SeenPod:
 
 
 class PodWatch:
-    """Follows the stages' pods of a namespace from ``with`` on."""
+    """Follows the stages' pods of a namespace within a ``with`` block."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace, self._pods = namespace, dict[str, SeenPod]()
@@ -50,7 +50,7 @@ class PodWatch:
         self._watch.stop()
 
     def of_run(self, run: str) -> list[SeenPod]:
-        """The pods of a run, in the order in which they were made."""
+        """Returns the pods of a run, in the order of their creation."""
         return [pod for pod in self._pods.values() if pod.run == run]
 
     def _follow(self) -> None:
@@ -61,7 +61,9 @@ class PodWatch:
                 label_selector="app.kubernetes.io/name=zeshel,app.kubernetes.io/component=stage",
                 timeout_seconds=20,
             )
-            with suppress(ProtocolError):  # the server ended it early: the next watch begins with what is there
+            with suppress(
+                ProtocolError
+            ):  # the server ended the watch early; the next one starts with the existing pods
                 for event in stream:
                     self._note(event["type"], event["object"])
 

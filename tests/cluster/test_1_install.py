@@ -1,4 +1,4 @@
-"""The chart's Airflow comes up under its own service account, which may do what it must and nothing else."""
+"""The chart's Airflow starts with its own service account, which has only the necessary permissions."""
 
 import pytest
 
@@ -24,9 +24,9 @@ FORBIDDEN = [
 
 
 def may(deployment: Deployment, account: str, verb: str, resource: str, *options: str) -> bool:
-    """What ``kubectl auth can-i`` answers for a service account of the deployment's namespace."""
+    """Returns the answer of ``kubectl auth can-i`` for a service account of the deployment's namespace."""
     user = f"system:serviceaccount:{deployment.namespace.name}:{account}"
-    kind, _, part = resource.partition("/")  # kubectl would take pods/exec for a pod of the name "exec"
+    kind, _, part = resource.partition("/")  # kubectl would read pods/exec as a pod named "exec"
     question = [verb, kind, *([f"--subresource={part}"] if part else [])]
     try:
         answer = deployment.namespace.run("auth", "can-i", *question, f"--as={user}", *options)

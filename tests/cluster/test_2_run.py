@@ -1,4 +1,4 @@
-"""The whole recipe in pods, and the same again with nothing to do."""
+"""A run of the whole recipe in pods, and a second run that reuses everything."""
 
 import json
 import re
@@ -21,7 +21,7 @@ STAGES = (
 )  # fmt: skip
 # The sample worlds have no mentions held out of train.
 HELDOUT = [f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS]
-# What runs one after the other; the others run beside one of these.
+# Stages that run one after the other. The others run at the same time as one of these.
 CHAIN = (
     "download", "convert", "train-biencoder", "eval-biencoder-train", "train-crossencoder", "eval-crossencoder-test",
     "compare", "report", "promote",
@@ -117,7 +117,7 @@ def test_unchanged_run_reuses_everything_without_pods(
 
 
 def show_overhead(run: DagRun, took: float) -> None:
-    """What a stage costs besides its work: a table for people, no assertion on a shared machine's clock."""
+    """Prints the overhead of each stage. Times on a shared machine are too noisy for an assertion."""
     tasks = run.tasks()
     table = Table("stage", "before: s after the stage before it", "task, s", title="nothing to do")
     for before, stage in pairwise(CHAIN):
@@ -130,7 +130,7 @@ def show_overhead(run: DagRun, took: float) -> None:
 
 @pytest.fixture(scope="module")
 def merged_run(first_run: DagRun, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> DagRun:
-    """On the sample worlds and a team's own beside them; whatever is measured, the champion stays."""
+    """A run on the sample worlds and a team's own data, with settings that always keep the champion."""
     wiki = write_wiki(tmp_path_factory.mktemp("wiki"))
     for file in wiki.rglob("*.json"):
         key = f"inputs/wiki/{file.relative_to(wiki).as_posix()}"
@@ -145,7 +145,7 @@ def merged_run(first_run: DagRun, deployment: Deployment, tmp_path_factory: pyte
 
 @pytest.fixture(scope="module")
 def training_pod(merged_run: DagRun) -> str:
-    """Name of a pod that trains."""
+    """Name of a training pod."""
     return str(merged_run.running_pod("train-biencoder", says="step ")["metadata"]["name"])
 
 
@@ -157,7 +157,7 @@ def test_pods_are_not_root_and_have_no_writable_root_or_token(deployment: Deploy
 
 
 def test_mlflow_client_works_in_a_pod(first_run: DagRun, deployment: Deployment, training_pod: str) -> None:
-    """Nothing but its scratch can be written there; a server would be an address instead of a folder."""
+    """Uses a folder for MLflow, in scratch, the only writable place. A server would have an address instead."""
     mlflow = ("MLFLOW_TRACKING_URI=file:///scratch/mlruns", "MLFLOW_ALLOW_FILE_STORE=true")
     command = ("zeshel", "track", f"--run=s3://{BUCKET}/test/runs/{first_run.name}")
     deployment.namespace.run("exec", training_pod, "--", "env", *mlflow, *command)
@@ -177,5 +177,5 @@ def test_additional_worlds_are_trained_and_evaluated(merged_run: DagRun, first_r
 
 
 def look_from_inside(deployment: Deployment, pod: str) -> dict[str, Any]:
-    """What a process of the pod can do."""
+    """Returns what a process of the pod can do."""
     return dict(json.loads(deployment.namespace.run("exec", pod, "--", "python", "-c", LOOK_FROM_INSIDE)))

@@ -1,4 +1,4 @@
-"""Pods die, Airflow dies; in the end the run is green with the same figures, and nothing has run twice at once."""
+"""Pods and Airflow are killed. In the end, the run succeeds with the same figures, and no stage ran twice at once."""
 
 from itertools import pairwise
 
@@ -49,14 +49,14 @@ def test_run_marked_as_failed_leaves_no_pod(first_run: DagRun, deployment: Deplo
 
 
 def kill_airflow(deployment: Deployment) -> None:
-    """As a node's death does: no goodbye."""
+    """Kills Airflow without a grace period, like the failure of a node."""
     name = deployment.airflow_pod()["metadata"]["name"]
     deployment.namespace.run("delete", "pod", name, "--grace-period=0", "--force")
     eventually(lambda: deployment.airflow_pod()["metadata"]["name"] != name, "a new Airflow pod", 120)
 
 
 def assert_no_stage_ran_twice_at_once(run: DagRun, pods: PodWatch) -> None:
-    """By the times of their containers."""
+    """Compares the times of the stages' containers."""
     seen = pods.of_run(run.name)
     for stage in {pod.stage for pod in seen}:
         intervals = sorted((pod.started, pod.ended) for pod in seen if pod.stage == stage and pod.started and pod.ended)

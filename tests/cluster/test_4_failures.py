@@ -1,4 +1,4 @@
-"""What cannot work is red at once, and Airflow's log says why."""
+"""Runs that cannot work fail at once, and Airflow's log says why."""
 
 from io import BytesIO
 
@@ -30,7 +30,7 @@ def test_bad_data_fails_without_retry(first_run: DagRun, deployment: Deployment)
 
 
 def assert_red_at_once(run: DagRun, task_id: str, *words: str) -> None:
-    """Failed in its first try, with these words in an error line of the log."""
+    """Checks that a task failed in its first try, with these words in an error line of the log."""
     task = run.tasks()[task_id]
     assert (task.state, task.try_number) == ("failed", 1)
     errors = run.log_text(task_id)
@@ -48,7 +48,7 @@ def test_out_of_memory_is_named_in_the_log(first_run: DagRun, deployment: Deploy
 
 
 def test_image_that_cannot_be_pulled_is_named_in_the_log(first_run: DagRun, deployment: Deployment) -> None:
-    deployment.forget("download")  # what is done needs no pod, and no image
+    deployment.forget("download")  # a finished stage needs no pod and no image
     run = deployment.trigger("no-such-image", image="localhost/no-such-image:1")
     wait_for_retry(run, "download")
     text = run.log_text("download", 1)
@@ -60,5 +60,5 @@ def test_image_that_cannot_be_pulled_is_named_in_the_log(first_run: DagRun, depl
 
 
 def stop(run: DagRun) -> None:
-    """Marks the run as failed: what is to be seen was seen."""
+    """Marks the run as failed, because the test does not need its end."""
     run.deployment.airflow.fail_unfinished_runs()

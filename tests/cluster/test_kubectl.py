@@ -1,4 +1,4 @@
-"""Without a cluster: where kubectl looks for its configuration, and where it writes."""
+"""Where kubectl reads its configuration and where it writes. Needs no cluster."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster.kubectl import Namespace, helm, tool_environment
 
-# As the real ones do, it keeps a cache under HOME, or in the current folder without one.
+# Like the real ones, it keeps a cache under HOME, or in the current folder without HOME.
 FAKE = '#!/bin/sh\nmkdir -p "${HOME:-.}/.kube" && echo "$KUBECONFIG"\n'
 
 

@@ -1,4 +1,4 @@
-"""``zeshel export-blink``: files as BLINK writes them, and their way back."""
+"""``zeshel export-blink`` writes the same files as BLINK, and a training can start from them."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def exported(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def run_from_exported_weights(exported: Path, finished_run: Run, small_recipe: Recipe) -> Run:
-    """The recipe without any training, from the exported weights."""
+    """A run of the recipe from the exported weights, without training."""
     starts = {
         "train_biencoder": {"biencoder_weights": str(exported / "biencoder" / "pytorch_model.bin")},
         "train_crossencoder": {"crossencoder_weights": str(exported / "crossencoder" / "pytorch_model.bin")},

@@ -1,4 +1,4 @@
-"""``zeshel gc``: what it prints, what it refuses, and that a run's results are untouched by it."""
+"""``zeshel gc``: its output, its errors, and that it keeps the results of runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from zeshel_tasks.store.lock import LOCK
 
 @pytest.fixture
 def store(finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AgedStore:
-    """A copy of a store with one finished run, from long ago."""
+    """A copy of a store with one finished run that is old."""
     shutil.copytree(Path(finished_run.store.address), tmp_path / "store")
     aged = AgedStore(LocalStore(tmp_path / "store"))
     aged.grow_old()
@@ -70,7 +70,7 @@ def test_without_its_run_all_of_it_goes_and_is_listed_by_a_dry_run_first(
 
 
 def test_the_encodings_of_a_finished_evaluation_belong_to_it(store: AgedStore) -> None:
-    """Also where the run that made them is gone, and another one has only reused the evaluation."""
+    """Even if the run that made them was deleted and another run has only reused the evaluation."""
     record = Run(store, "first").record("eval-biencoder-test")
     assert record is not None
     kept = json.dumps(json.loads(store.get("runs/first/stages/eval-biencoder-test.json") or b""))

@@ -1,4 +1,4 @@
-"""``zeshel show``: what ran, what was reused, metrics and provenance."""
+"""``zeshel show``: finished and reused stages, metrics and provenance."""
 
 import json
 
@@ -16,7 +16,7 @@ from zeshel_tasks.store import Run, open_run
 
 @pytest.fixture(scope="module")
 def mixed_run(finished_run: Run, small_recipe: Recipe) -> Run:
-    """All is reused but the report."""
+    """A run that reuses every stage but the report."""
     recipe = small_recipe.model_copy(update={"report": small_recipe.report.model_copy(update={"num_mistakes": 2})})
     address = finished_run.address.replace("first", "mixed")
     run_pipeline(address, recipe)
@@ -102,7 +102,7 @@ def test_splits_that_the_data_set_does_not_have_are_not_said_to_be_undone(
 def test_splits_of_different_depth_share_a_table(
     mixed_run: Run, small_recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As after an evaluation of one split by hand."""
+    """The state after a manual evaluation of one split."""
     run = open_run(mixed_run.address.replace("mixed", "depths"))
     shallow = small_recipe.model_copy(
         update={"eval_biencoder": small_recipe.eval_biencoder.model_copy(update={"top_k": 2})}

@@ -1,4 +1,4 @@
-"""What an MLflow server is told, asked of a real one; and that a stage does not suffer from one that is down."""
+"""The data that MLflow receives, read from a real server, and stages whose MLflow server is down."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PASSWORD = "s3cr3t-of-mlflow"
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a tracking server of its own."""
+    """Address of a tracking server for these tests."""
     folder, address = tmp_path_factory.mktemp("mlflow"), f"http://127.0.0.1:{free_port()}"
     port = address.rpartition(":")[2]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1",
@@ -64,7 +64,7 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture
 def client(mlflow_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> MlflowClient:
-    """Of that server, with an experiment and a model of the test's own."""
+    """A client of that server, with an experiment and a model for each test."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", request.node.name)
     monkeypatch.setenv("ZESHEL_MLFLOW_MODEL", request.node.name)
@@ -72,7 +72,7 @@ def client(mlflow_server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.
 
 
 def only_run(client: MlflowClient, name: str) -> MlflowRun:
-    """The one run of the experiment."""
+    """Returns the only run of the experiment."""
     (run,) = client.search_runs([client.get_experiment_by_name(name).experiment_id])
     return run
 
@@ -120,14 +120,14 @@ def test_repeated_updates_send_a_stage_once(
 def test_stage_sends_earlier_stages_that_mlflow_lacks(
     client: MlflowClient, own_run: Run, request: pytest.FixtureRequest
 ) -> None:
-    """As after a night in which the server was down: the next stage makes up for it."""
+    """The server was down, and the next stage sends the missing data."""
     assert main(["promote", "--run", own_run.address, "--preset", "smoke"]) == EXIT_OK
     told = only_run(client, request.node.name).data.tags
     assert {name for name in NAMES if f"stage.{name}" in told} == set(NAMES)
 
 
 def test_incomplete_run_is_marked_finished(client: MlflowClient, own_run: Run, request: pytest.FixtureRequest) -> None:
-    """Nobody tells MLflow of a stage that failed, or of a promotion that was rejected."""
+    """MLflow does not learn about failed stages and rejected promotions."""
     for name in ("compare", "report", "promote"):
         own_run.store.delete(f"runs/{own_run.run_id}/stages/{name}.json")
     tracking.track_run(own_run.address)
@@ -139,7 +139,7 @@ def test_incomplete_run_is_marked_finished(client: MlflowClient, own_run: Run, r
 def test_repeated_stage_replaces_the_mlflow_run(
     client: MlflowClient, own_run: Run, small_recipe: Recipe, request: pytest.FixtureRequest
 ) -> None:
-    """With other settings under the same run id: MLflow cannot forget parameters and steps."""
+    """Other settings have the same run id, and MLflow cannot delete parameters and steps."""
     tracking.track_run(own_run.address)
     before = only_run(client, request.node.name)
     biencoder = small_recipe.train_biencoder.model_copy(update={"learning_rate": 7e-5})
@@ -166,7 +166,7 @@ def test_interrupted_update_resumes_without_duplicates(
     client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(MlflowClient, "set_tag", lambda *_: 1 / 0)  # the last word about a stage
+        broken.setattr(MlflowClient, "set_tag", lambda *_: 1 / 0)  # the last request about a stage
         with pytest.raises(ZeroDivisionError):
             tracking.track_run(finished_run.address)
     tracking.track_run(finished_run.address)
@@ -177,7 +177,7 @@ def test_interrupted_update_resumes_without_duplicates(
 def test_update_continues_in_the_mlflow_run_that_was_kept(
     client: MlflowClient, finished_run: Run, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two evaluations that end side by side, both may have made one."""
+    """Two evaluations that end at the same time may both have created one."""
     log_batch = MlflowClient.log_batch
     gone: list[str] = []
 

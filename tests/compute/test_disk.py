@@ -1,4 +1,4 @@
-"""Full disks: real ones, of a few megabytes, each in a mount namespace of its own."""
+"""Full disks: real disks of a few megabytes, each in its own mount namespace."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", MO
 
 
 def with_small_disk(size: str, folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Runs a command that sees a new, empty disk of ``size`` at ``folder``, which is also its scratch directory."""
+    """Runs a command with a new, empty disk of ``size`` at ``folder``, which is also its scratch directory."""
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, "ZESHEL_SCRATCH": str(folder)}
     return subprocess.run(

@@ -6,7 +6,7 @@ from zeshel_tasks.compute.progress import ByteProgress, Progress
 
 
 def lines(total: int | None, steps: list[tuple[float, int]], caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What is logged when so many bytes are done at these seconds."""
+    """Returns the log lines, given (seconds, bytes) of each step."""
     clock: Iterator[float] = iter([0.0, *(seconds for seconds, _ in steps)])
     progress = ByteProgress("download", total, interval=15.0, clock=lambda: next(clock))
     with caplog.at_level("INFO"):

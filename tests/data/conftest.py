@@ -1,4 +1,4 @@
-"""A small data set that a test can break in one place."""
+"""Fixtures with small data sets."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from tests.data_set_files import DataSetFiles, mention
 
 @pytest.fixture
 def many_mentions(data_set: DataSetFiles) -> Callable[[int], DataSetFiles]:
-    """The data set with so many mentions in the training world, all of them good."""
+    """Returns the data set with this number of valid mentions in the training world."""
 
     def make(count: int) -> DataSetFiles:
         lines = [mention("aster", number % 3) | {"mention_id": f"m{number:04}"} for number in range(count)]

@@ -221,7 +221,7 @@ class TestMaxMentionsPerWorld:
             for seed in range(100)
             for mention_id in self.kept(data_set, max_mentions_per_world=10, subset_seed=seed)
         )
-        # 25 expected of each, standard deviation 4.3: five of them on either side.
+        # 25 of each are expected, with a standard deviation of 4.3. Allow five deviations on either side.
         assert len(chosen) == 40
         assert all(4 <= count <= 46 for count in chosen.values())
 
@@ -239,7 +239,7 @@ class TestMaxMentionsPerWorld:
 
 
 class WatchedDocument(Document):
-    """A document that weak references can point to, which the slots of the original leave no room for."""
+    """A document that supports weak references, which the slots of the original prevent."""
 
 
 def test_at_most_one_worlds_documents_are_in_memory(golden: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.bert import load_tokenizer
 
 TOKENS = Tokens(load_tokenizer(Path(__file__).parents[1] / "golden" / "bert", lowercase=True))
-# Control codes vanish, so that many words may have few tokens; two spaces in a row have an empty word between them.
+# Control codes have no tokens, so many words may have few tokens. Two consecutive spaces have an empty word between.
 words = st.lists(st.sampled_from(["the", "sword", "東京", "65%", "ve'", "", "\x00", "\x00"]), max_size=60).map(" ".join)
 
 

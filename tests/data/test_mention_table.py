@@ -23,7 +23,7 @@ def tokens(golden: Path) -> Tokens:
 
 @pytest.fixture
 def jsonl(data_set: DataSetFiles) -> Path:
-    """Mentions of two worlds that take turns."""
+    """A split with alternating mentions of two worlds."""
     data_set.files["mentions/train.json"] = [
         mention(world, number % 3) | {"mention_id": f"m{number}", "category": CATEGORIES[number]}
         for number, world in enumerate(["brine", "aster", "brine", "aster"])

@@ -26,7 +26,7 @@ WRITE_OUT = "import sys, pathlib; pathlib.Path(sys.argv[sys.argv.index('--out') 
 
 
 def start(code: str, **env: str) -> subprocess.Popen[bytes]:
-    """A Python process in a group of its own that has printed its first line."""
+    """Starts a Python process in its own group, and waits until it has printed its first line."""
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, **env}, start_new_session=True
     )
@@ -129,7 +129,7 @@ def test_the_end_of_a_failed_log_is_shown_without_airflows_grouping() -> None:
 
 
 class FakeAirflow:
-    """Plays three looks at a run with one task."""
+    """Shows three states of a run with one task."""
 
     LOG = (LogLine("info", "::group::Pre Execute"), LogLine("info", "zeshel report --run=r"), LogLine("info", "50%"))
 

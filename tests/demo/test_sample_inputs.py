@@ -15,7 +15,7 @@ from zeshel_tasks.models.bert import bert_directory, load_bert
 
 @pytest.fixture(autouse=True)
 def not_pre_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such a model lies in the same files."""
+    """Skips the pretraining, which does not change the files."""
     monkeypatch.setattr(sample_inputs, "build_small_bert", partial(build_small_bert, max_pretraining_steps=0))
 
 

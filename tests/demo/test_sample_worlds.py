@@ -46,7 +46,7 @@ def pages(files: dict[str, Rows]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def names(files: dict[str, Rows], split: str) -> set[str]:
-    """The words of the titles outside brackets."""
+    """Returns the words of the titles outside parentheses."""
     titles = [row["title"] for world in SAMPLE_WORLDS[split] for row in files[f"documents/{world}.json"]]
     return {word for title in titles for word in title.split(" ( ")[0].lower().split()}
 

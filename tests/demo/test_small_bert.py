@@ -94,7 +94,7 @@ def test_pretraining_trains_until_the_accuracy_is_enough_and_cools_down(archive:
     before = model.pooler.dense.weight.clone()
     pages = read_train_pages(archive)
     done = pretrain_matching(model, tokenizer, pages, max_steps=30, seed=7, enough=0.0, cooldown_steps=2)
-    assert done.steps == 10 + 2  # an accuracy is told from at least ten steps
+    assert done.steps == 10 + 2  # the accuracy is measured over at least ten steps
     assert 0 <= done.accuracy < 0.7
     assert not torch.equal(model.pooler.dense.weight, before)
     assert not model.training

@@ -19,13 +19,13 @@ class Request(NamedTuple):
 
 
 class FileServer:
-    """Serves one file at every path, with ETag, Range and If-Range, unless a scripted answer is next.
+    """Serves one file at every path, with ETag, Range and If-Range, unless the next answer is scripted.
 
     Attributes:
         content: the file.
-        etag: its ETag; none sends none.
-        script: answers to the next GETs, taken from the front; ``None`` stands for the normal answer.
-        requests: what was asked so far.
+        etag: its ETag; empty to send none.
+        script: answers to the next GETs, in order; ``None`` means the normal answer.
+        requests: all requests so far.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -44,7 +44,7 @@ class FileServer:
             self.serve(handler)
 
     def serve(self, handler: BaseHTTPRequestHandler, cut_after: int | None = None) -> None:
-        """The normal answer; ``cut_after`` closes the connection after so many bytes of the body."""
+        """Sends the normal answer; ``cut_after`` closes the connection after this number of bytes of the body."""
         wanted = handler.headers.get("Range")
         condition = handler.headers.get("If-Range")
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and condition in (None, self.etag) else 0
@@ -68,26 +68,26 @@ def send(handler: BaseHTTPRequestHandler, status: int, body: bytes, headers: dic
 
 
 def status(code: int, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    """An answer of this status."""
+    """Returns an answer with this status."""
     return lambda handler: send(
         handler, code, b"no", {name.replace("_", "-"): value for name, value in headers.items()}
     )
 
 
 def page(html: str, code: int = 200, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    """An answer that is an HTML page."""
+    """Returns an answer with an HTML page."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda handler: send(handler, code, html.encode(), {"Content-Type": "text/html; charset=utf-8", **named})
 
 
 def redirect(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    """An answer that leads elsewhere."""
+    """Returns a redirect."""
     return lambda handler: send(handler, 302, b"", {"Location": address})
 
 
 @contextmanager
 def running(server: FileServer, host: str = "127.0.0.1") -> Iterator[FileServer]:
-    """The server, answering at ``server.address``."""
+    """Runs the server at ``server.address``."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""A real HTTP server that answers as the Hugging Face hub does."""
+"""A real HTTP server that answers like the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class HubServer(FileServer):
     """Has one model, :data:`NAME`.
 
     Attributes:
-        files: of the model, at every commit.
-        commits: by branch or tag.
+        files: files of the model, the same for every commit.
+        commits: commits by branch or tag.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -49,7 +49,7 @@ class HubServer(FileServer):
 
 @contextmanager
 def running_hub(files: dict[str, bytes]) -> Iterator[HubServer]:
-    """The hub, answering at ``server.address``."""
+    """Runs the hub at ``server.address``."""
     hub = HubServer(files)
     with running(hub):
         yield hub

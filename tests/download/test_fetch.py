@@ -262,7 +262,7 @@ class TestTheIdentityOfAnHttpAddress:
         assert identity == f"last-modified:Mon, 01 Jan 2024 00:00:00 GMT 2 bytes {server.address}"
 
     def test_distinguishes_two_files_with_the_same_date(self, server: FileServer) -> None:
-        """As those are that were copied to a server at the same time."""
+        """Like files that were copied to a server at the same time."""
         server.script = [status(200, Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")] * 3
         one, other, signed = (source_identity(f"{server.address}/{name}", CONFIG) for name in ("a", "b", "a?X-Sig=1"))
         assert one != other

@@ -49,7 +49,7 @@ def get(drive: FileServer, target: Path, source: str = ZESHEL_ON_GOOGLE_DRIVE) -
 
 
 def asked(drive: FileServer) -> tuple[str, dict[str, str]]:
-    """Path and query of the last request."""
+    """Returns path and query of the last request."""
     parts = urlsplit(drive.requests[-1].path)
     return parts.path, {name: value for name, (value,) in parse_qs(parts.query).items()}
 

@@ -18,7 +18,7 @@ def zeshel(tmp_path: Path) -> Part:
 
 @pytest.fixture
 def wiki(tmp_path: Path) -> DataSetFiles:
-    """A team's own: one world, whose mentions it has in train and in a held-out file."""
+    """A team's own data set: one world with mentions in train and in a held-out file."""
     files = DataSetFiles(tmp_path / "wiki")
     files.files = {
         "documents/delta.json": [document("delta", number) for number in range(3)],
@@ -108,7 +108,7 @@ def test_a_part_without_worlds_is_named(zeshel: Part, tmp_path: Path, out: Path)
 
 
 def test_mention_file_of_an_unknown_split_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
-    """Its mentions would be missed by nobody."""
+    """No error would notice its missing mentions."""
     wiki.files["mentions/valid.json"] = wiki.files.pop("mentions/train.json")
     with pytest.raises(DataError, match=r"wiki: mentions: a file of no split; expected .*val\.json.*; got valid\.json"):
         merge([zeshel, Part("wiki", wiki.write())], {}, out)

@@ -25,7 +25,9 @@ def data_set(tmp_path: Path) -> Path:
 def prefix(data_set: Path, bucket: str) -> str:
     for path in data_set.rglob("*.json"):
         boto3.client("s3").upload_file(str(path), bucket, f"team/kb/{path.relative_to(data_set).as_posix()}")
-    boto3.client("s3").put_object(Bucket=bucket, Key="team/kb/documents/", Body=b"")  # as consoles make folders
+    boto3.client("s3").put_object(
+        Bucket=bucket, Key="team/kb/documents/", Body=b""
+    )  # consoles create folders like this
     return f"s3://{bucket}/team/kb/"
 
 
@@ -97,7 +99,7 @@ def test_identities_follow_the_content_of_each_source(prefix: str, data_set: Pat
 
 
 def test_other_files_do_not_change_the_identity(prefix: str, data_set: Path) -> None:
-    """A store below the same prefix, say, or a README."""
+    """Such as a store below the same prefix, or a README."""
     config = DownloadConfig(source=prefix, more_sources=(str(data_set),))
     first = identities(config)
     bucket, _, key = prefix.removeprefix("s3://").partition("/")
@@ -109,7 +111,7 @@ def test_other_files_do_not_change_the_identity(prefix: str, data_set: Path) -> 
 class TestLinks:
     @pytest.fixture
     def linked(self, data_set: Path, tmp_path: Path) -> Path:
-        """Folders and files that are links to those of the data set."""
+        """A folder with links to the folders and files of the data set."""
         root = tmp_path / "linked"
         (root / "mentions").mkdir(parents=True)
         (root / "documents").symlink_to(data_set / "documents")

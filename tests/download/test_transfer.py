@@ -14,7 +14,7 @@ AT_ONCE = Retry(tries=3, first_wait=0.0)
 
 
 class ScriptedSource:
-    """Gives one scripted (total, chunks) at each opening."""
+    """Returns one scripted (total, chunks) at each call of ``open``."""
 
     name = "the file"
 

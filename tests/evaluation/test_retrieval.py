@@ -54,7 +54,7 @@ def test_blocks_find_what_one_matrix_product_finds(rows: int, k: int, dtype: typ
 def test_equal_scores_are_in_file_order_whatever_the_block_size(
     values: list[int], k: int, rows: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Small whole numbers: the products are exact, and most of them tie."""
+    """With small integers, the products are exact and most of them are equal."""
     vectors = np.array(values, dtype=np.float32)[:, None]
     queries = torch.tensor([[1.0], [-1.0], [0.0]])
     file = stored(tmp_path_factory.mktemp("ties") / "v.npy", vectors)
@@ -68,12 +68,12 @@ def test_equal_scores_are_in_file_order_whatever_the_block_size(
 def test_equal_vectors_are_in_file_order_within_a_block_across_blocks_and_at_the_kth_place(
     rows: int, k: int, dimension: int, queries: int, tmp_path: Path
 ) -> None:
-    """Of 203 vectors 50 are equal: they fill one block, or three, or more places than ``k``."""
+    """50 of 203 vectors are equal. They fill one block, three blocks, or more places than ``k``."""
     vectors = np.random.default_rng(7).normal(size=(203, dimension)).astype(np.float32)
     equal = np.sort(np.random.default_rng(8).choice(203, 50, replace=False))
     vectors[equal] = vectors[equal[0]]
     asked = np.random.default_rng(9).normal(size=(queries, dimension)).astype(np.float32)
-    asked += 4 * vectors[equal[0]]  # so that no other vector scores higher
+    asked += 4 * vectors[equal[0]]  # no other vector scores higher
     found = top_k(torch.from_numpy(asked), stored(tmp_path / "v.npy", vectors), k, blocks_of(rows, queries, dimension))
     for scores, positions in zip(*(values.tolist() for values in found), strict=True):
         ranked = [position for position in positions if position in equal]
@@ -97,7 +97,7 @@ def test_equal_vectors_have_equal_scores_at_every_position(threads: int, tmp_pat
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_rising_and_falling_scores_are_found(order: int, tmp_path: Path) -> None:
-    """Where they get better, every block replaces all that was found before."""
+    """If scores rise, every block replaces all earlier results."""
     vectors = np.arange(4000, dtype=np.float32)[::order, None]
     queries = torch.tensor([[1.0], [-2.0]])
     _, positions = top_k(queries, stored(tmp_path / "v.npy", vectors), 64, blocks_of(160, 2, dimension=1))
@@ -119,7 +119,7 @@ def test_scores_must_be_finite(broken: float, tmp_path: Path) -> None:
 
 
 def test_the_memory_of_a_search_does_not_grow_with_the_vectors(tmp_path: Path) -> None:
-    """The file of the large search alone is 8 times what any search may take on top of the small one."""
+    """The large search's file alone is 8 times larger than the memory by which it may exceed the small search."""
     queries, size, process = torch.ones(64, 256), SearchSize(64, 2**20, 2**20), psutil.Process()
     small = stored(tmp_path / "small.npy", np.ones((2000, 256), dtype=np.float32))
     for start in range(0, 128):

@@ -34,7 +34,7 @@ def test_example_renders_settings_that_the_dag_reads(
         monkeypatch.setenv(name, value)
     deployment = read_deployment()
     assert deployment.pods is not None
-    assert dag_params(deployment.defaults)  # the form takes the example's defaults
+    assert dag_params(deployment.defaults)  # the form accepts the example's defaults
     for part in NOTES[example.stem]:
         assert part in rendered.notes
 

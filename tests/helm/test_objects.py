@@ -62,7 +62,7 @@ def test_every_object_is_valid_for_kubernetes(chart: Path, shape: str, version: 
 
 
 def test_every_port_names_its_protocol(chart: Path) -> None:
-    # Helm 4 applies on the server's side, and Kubernetes 1.20 refuses there what leaves the protocol to its default.
+    # Helm 4 uses server-side apply, where Kubernetes 1.20 rejects ports without a protocol.
     rendered = render(chart, TRYING_OUT)
     ports = [port for pod in pods(rendered) for container in pod["containers"] for port in container.get("ports", [])]
     ports += [port for item in rendered if item["kind"] == "Service" for port in item["spec"]["ports"]]
@@ -181,7 +181,7 @@ def test_generated_keys_are_valid_for_airflow(chart: Path) -> None:
     first, second = (render(chart, STANDALONE).one("Secret", "zeshel-keys")["data"] for _ in range(2))
     assert len(urlsafe_b64decode(b64decode(first["fernet-key"]))) == 32
     assert len(b64decode(first["admin-password"])) == 20
-    assert len(b64decode(first["jwt-secret"])) == 64  # HS512 wants as many bytes as its hash has
+    assert len(b64decode(first["jwt-secret"])) == 64  # HS512 needs a secret as long as its hash
     assert all(first[key] != second[key] for key in first)
 
 

@@ -1,4 +1,4 @@
-"""The chart's values, as the DAG reads them: chart and code must not drift apart."""
+"""The DAG reads the chart's values correctly: chart and code must stay in step."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Read = Callable[[dict[str, Any]], Deployment]
 
 @pytest.fixture
 def variables(chart: Path) -> Callable[[dict[str, Any]], dict[str, str]]:
-    """The settings ConfigMap for some values."""
+    """Returns a function that renders the settings ConfigMap for some values."""
 
     def of(values: dict[str, Any]) -> dict[str, str]:
         data: dict[str, str] = render(chart, values).one("ConfigMap", "zeshel-settings")["data"]
@@ -32,7 +32,7 @@ def variables(chart: Path) -> Callable[[dict[str, Any]], dict[str, str]]:
 
 @pytest.fixture
 def read(variables: Callable[[dict[str, Any]], dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> Read:
-    """The deployment as the DAG would read it for some values."""
+    """Returns a function that reads the deployment for some values, as the DAG would."""
 
     def of(values: dict[str, Any]) -> Deployment:
         for name, value in variables(values).items():
@@ -52,7 +52,7 @@ def aliases(model: type[BaseModel]) -> set[str]:
 
 
 def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """``schema`` with its reference followed and null, which the chart writes as an empty string, left out."""
+    """Returns ``schema`` with its reference resolved and without null, which the chart writes as an empty string."""
     for choice in schema.get("anyOf", []):
         if choice.get("type") != "null":
             schema = choice
@@ -198,7 +198,7 @@ def test_every_stages_value_reaches_the_deployment(read: Read) -> None:
         "pullSecrets": ["login"],
     }
     made = pods(read({"store": STORE, "stages": stages, "images": images})).model_dump(by_alias=True)
-    # Helm merges maps: what is not overridden stays.
+    # Helm merges maps, so other keys keep their values.
     for name in ("model", "data"):
         assert made[name]["resources"]["requests"]["cpu"] == "250m"
         assert made[name]["resources"]["limits"]["memory"] == "1.5Gi"
@@ -241,7 +241,7 @@ def test_airflow_and_stages_get_the_same_store_settings(
     }
     assert {name: value for name, value in variables(values).items() if name.startswith("AWS")} == expected
     made = pods(read(values))
-    assert made.env == {**expected, "AWS_REGION": "eu-central-1"}  # what the stages' own values say wins
+    assert made.env == {**expected, "AWS_REGION": "eu-central-1"}  # the stages' own values take precedence
     assert made.secrets == ["keys", "hub"]
 
 

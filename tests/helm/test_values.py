@@ -77,7 +77,7 @@ def test_schema_rejects(chart: Path, path: str, value: Any, expected: str) -> No
         render(chart, merged(STORE, nested(path, value)))
     message = str(caught.value)
     assert expected in message
-    place = "/".join(["", *path.split(".")[:-1]])  # of the object around it at least
+    place = "/".join(["", *path.split(".")[:-1]])  # at least that of the object around it
     assert f"at '{place}" in message
 
 

@@ -29,7 +29,7 @@ z: |
 
 @pytest.fixture
 def docs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """helm/values_docs.py, which belongs to no package."""
+    """The module helm/values_docs.py, which belongs to no package."""
     monkeypatch.syspath_prepend(HELM)
     return importlib.import_module("values_docs")
 

@@ -144,7 +144,7 @@ def test_buildah_saves_by_pushing_to_an_archive(tools: FakeTools, run_build: Run
     run_build("--save", str(old.parent), IMAGE_TAG="7")
     pushed = next(call for call in tools.calls() if call[1] == "push")
     assert pushed[-2:] == ["localhost/zeshel-tasks:7", f"docker-archive:{old}:localhost/zeshel-tasks:7"]
-    assert not old.exists()  # buildah refuses to write to an archive that is there
+    assert not old.exists()  # buildah does not overwrite an archive
 
 
 @pytest.mark.parametrize(("tool", "more"), [("podman", ["--format", "docker-archive"]), ("docker", [])])

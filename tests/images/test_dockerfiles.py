@@ -120,7 +120,7 @@ def test_every_pip_install_is_constrained_and_leaves_no_cache(dockerfile: Docker
         assert "--no-cache-dir" in command
         if "install" in command:
             assert Path(command[command.index("-c") + 1]).name in ("constraints.txt", "pins.txt")
-        else:  # a wheel of what is there already, with the setuptools that was installed at its pin
+        else:  # builds a wheel of local code, with the pinned setuptools
             assert {"--no-deps", "--no-build-isolation"} <= set(command)
 
 

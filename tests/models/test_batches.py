@@ -21,7 +21,7 @@ def table(lengths: list[int], width: int = 12) -> np.ndarray:
 
 def test_used_lengths_count_up_to_the_last_token_and_never_less_than_one() -> None:
     ids = table([3, 12, 1, 0])
-    ids[0, 1] = 0  # padding within, as an unknown control code may leave it
+    ids[0, 1] = 0  # padding inside, which an unknown control code may cause
     assert used_lengths(ids, 0).tolist() == [3, 12, 1, 1]
 
 

@@ -1,4 +1,4 @@
-"""The short cut through the last layer against transformers' own forward."""
+"""The shortcut through the last layer equals transformers' own forward pass."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Fixtures for what only Airflow needs."""
+"""Fixtures for the Airflow side."""
 
 import importlib.util
 import os
@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def no_deployment_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own ZESHEL_* variables do not decide what is tested."""
+    """Removes a developer's own ZESHEL_* variables."""
     for name in [name for name in os.environ if name.startswith("ZESHEL_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture
 def load_dag_file(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
-    """``load_dag_file(ZESHEL_RETRIES="1")`` imports dags/zeshel.py afresh under these variables."""
+    """``load_dag_file(ZESHEL_RETRIES="1")`` imports dags/zeshel.py again with these variables."""
 
     def load(**variables: str) -> ModuleType:
         for name, value in {"ZESHEL_STORE": "/data/zeshel", **variables}.items():

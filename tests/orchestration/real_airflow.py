@@ -35,7 +35,7 @@ def running_airflow(folder: Path, migrated: Path, variables: Mapping[str, str]) 
 
 
 def wait(look: Callable[[], T], meaning: str, seconds: float = SECONDS) -> T:
-    """The first answer of ``look`` that is true."""
+    """Waits for the first answer of ``look`` that is true, and returns it."""
     deadline = time.monotonic() + seconds
     while not (answer := look()):
         assert time.monotonic() < deadline, f"expected within {seconds:.0f} s: {meaning}"
@@ -44,12 +44,12 @@ def wait(look: Callable[[], T], meaning: str, seconds: float = SECONDS) -> T:
 
 
 def states(airflow: LocalAirflow, run_id: str) -> dict[str, str | None]:
-    """The state of each task of a run."""
+    """Returns the state of each task of a run."""
     return {task.task_id: task.state for task in airflow.client.task_states(DAG, run_id)}
 
 
 def ended(airflow: LocalAirflow, run_id: str) -> dict[str, str | None]:
-    """Waits for the end of a run; the state of each task."""
+    """Waits for the end of a run, and returns the state of each task."""
 
     def look() -> bool:
         airflow.check()

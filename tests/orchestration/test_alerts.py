@@ -1,4 +1,4 @@
-"""Who is told when a run fails or is late, and what is said of settings that cannot be."""
+"""Notifications about failed and late runs, and the errors for wrong settings."""
 
 import json
 from collections.abc import Callable

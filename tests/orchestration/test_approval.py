@@ -1,4 +1,4 @@
-"""The question between report and promote: when it is put, and what it says."""
+"""The question between report and promote: when it is asked, and what it says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BETTER, WORSE = compared(elves=(90, 20), orcs=(80, 30)), compared(elves=(20, 90)
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What was written for a person to see."""
+    """The questions that were asked."""
     questions: list[dict[str, Any]] = []
     monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
     monkeypatch.setattr(
@@ -36,7 +36,7 @@ def champion(crossencoder: str) -> Champion:
 
 
 def execute(store: Path, measured: dict[str, Any], *champions: str, **params: Any) -> Any:
-    """Executes the task of a run whose ``compare`` has measured this, against the last of the champions."""
+    """Executes the task of a run with these metrics of ``compare``. The last of ``champions`` is the present one."""
     run = open_run(f"{store}/runs/r1")
     for crossencoder in champions:
         assert read_champions(run.store).promote(champion(crossencoder))
@@ -93,7 +93,7 @@ def test_the_gate_has_the_runs_own_settings(tmp_path: Path, asked: list[dict[str
 
 
 def test_nobody_is_asked_again_about_the_champion(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
-    """As in each scheduled run in which nothing is new."""
+    """This happens in every scheduled run without new data."""
     first = {"unnormalized_accuracy": 0.61, "champion": None}
     assert execute(tmp_path, first, OWN, approve=True) is None
     assert execute(tmp_path / "other", BETTER, RIVAL, OWN, approve=True) is None

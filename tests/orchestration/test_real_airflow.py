@@ -1,4 +1,4 @@
-"""The DAG on a real Airflow: API server, scheduler, DAG processor and triggerer as processes, stages as they are."""
+"""The DAG on a real Airflow with all of its processes and real stages."""
 
 import os
 from pathlib import Path
@@ -101,13 +101,13 @@ def test_a_second_airflow_in_the_same_folder_is_kept_out(airflow: LocalAirflow) 
 
 
 def finished(airflow: LocalAirflow, params: dict[str, Any], run_id: str) -> dict[str, str | None]:
-    """Triggers a run and waits for its end; the state of each task."""
+    """Triggers a run, waits for its end, and returns the state of each task."""
     airflow.client.trigger(DAG, params, run_id)
     return ended(airflow, run_id)
 
 
 def failures(airflow: LocalAirflow, run_id: str) -> str:
-    """The logs of a run's failed tasks, for the message of an assertion."""
+    """Returns the logs of a run's failed tasks, for the message of an assertion."""
     failed = [task for task in airflow.client.task_states(DAG, run_id) if task.state == "failed"]
     logs = [airflow.client.log(DAG, run_id, task.task_id, task.try_number) for task in failed]
     return "\n".join(line.text for log in logs for line in log)

@@ -1,6 +1,6 @@
 """A real Airflow retrains when the data set is updated, asks before it promotes, and sends mails.
 
-The notifier is that of docs/operations.md; its mails go to the tests' own server.
+The notifier is the one in docs/operations.md. Its mails go to the tests' own server.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def test_the_runs_of_a_backfill_take_turns_at_each_stage(
         "dag_run_conf": changed,
     }
     before = set(airflow.client.run_ids(DAG))
-    # Airflow refuses it while another of its processes writes to SQLite.
+    # Airflow refuses while another of its processes writes to SQLite.
     wait(lambda: api.post("/backfills", json=backfill).is_success, "a backfill")
     run_ids = wait(lambda: len(found := set(airflow.client.run_ids(DAG)) - before) == 3 and found, "three runs")
     assert run_ids

@@ -57,7 +57,7 @@ def test_a_string_with_a_line_break_is_refused_before_anything_starts() -> None:
 
 
 def test_the_command_line_takes_a_hostile_string_for_what_it_is() -> None:
-    """By way of sha256, which refuses them all and says what it got."""
+    """Uses sha256, which rejects all values and quotes them."""
     for value in ("a b", "$(id)", "'\"`", "--preset=smoke", "-h", "ünïcode"):
         argument = command_line(Step(STAGES["download"]), "/r", {"preset": "smoke", "download.source": value})[-1]
         command = [

@@ -1,4 +1,4 @@
-"""What every stage runs under: reuse by fingerprint, commit, record."""
+"""The contract of every stage: reuse by fingerprint, commit, record."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_artifact_is_delivered_to_each_run_whether_made_or_reused(
 
 
 def test_step_is_recorded_only_after_its_artifact_was_delivered(address: str, run: Run, recipe: Recipe) -> None:
-    """Until then Airflow takes the task for unfinished, and a cleanup must spare the artifact all the same."""
+    """Until then, Airflow considers the task unfinished, but a cleanup must already keep the artifact."""
     seen = []
 
     def deliver(run: Run, recipe: Recipe, made: Artifact, inputs: Mapping[str, Artifact]) -> None:
@@ -286,7 +286,7 @@ def test_a_damaged_input_stops_the_stage(address: str, run: Run, recipe: Recipe,
 
 
 def encode(job: Job) -> Metrics:
-    """Work of an artifact within a stage."""
+    """Makes an intermediate artifact."""
     return leaves("vectors")(job)
 
 
@@ -351,7 +351,7 @@ def test_a_scratch_directory_that_is_none_is_a_wrong_setting(
 
 
 class TestInputsThatWereDoneAgain:
-    """Some of a run's stages, and not those after them: by hand, or by clearing a task without its downstream."""
+    """Stages of a run that were repeated without those after them, by hand or by clearing a task alone."""
 
     @pytest.fixture
     def evaluate(self) -> FakeStage:
@@ -387,7 +387,7 @@ class TestInputsThatWereDoneAgain:
 
 class TestTheWorldOutside:
     def test_what_changes_while_a_stage_reads_it_is_not_committed(self, address: str, run: Run, recipe: Recipe) -> None:
-        """Or the artifact would be found again by a fingerprint that is about something else."""
+        """Otherwise the artifact would be reused under a fingerprint of other inputs."""
         content = ["one"]
 
         def read(job: Job) -> Metrics:

@@ -1,4 +1,4 @@
-"""Made-up results in the shape of a real run."""
+"""Example results in the form of a real run."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ SENTENCE = (
 
 @pytest.fixture(scope="session")
 def build_data() -> Callable[..., ReportData]:
-    """Makes the data of a report; see :func:`example_data`."""
+    """A function that returns the data of a report, see :func:`example_data`."""
     return example_data
 
 
 @pytest.fixture(scope="session")
 def build_run() -> Callable[..., RunFacts]:
-    """Makes the facts of a run; see :func:`example_run`."""
+    """A function that returns the facts of a run, see :func:`example_run`."""
     return example_run
 
 
 def example_run(**changes: Any) -> RunFacts:
-    """A run that made some stages and reused others, in a store with a history; ``changes`` replace whole fields."""
+    """Returns a run that made some stages and reused others, and has a history. ``changes`` replace whole fields."""
     values: dict[str, Any] = {
         "address": "s3://models/zeshel/runs/manual__2025-11-23T06:08:00",
         "preset": "recommended",
@@ -57,7 +57,7 @@ def example_run(**changes: Any) -> RunFacts:
 def example_data(
     worlds: dict[str, tuple[str, ...]] = ZESHEL, points: int = 1900, num_mistakes: int = 6, **changes: Any
 ) -> ReportData:
-    """The measurements of a complete run; ``changes`` replace whole fields."""
+    """Returns the measurements of a complete run. ``changes`` replace whole fields."""
     dice = random.Random(7)
     hardness = {"train": 0.7, "valid": 1.0, "test": 1.25}
     recall = {split: _recall(names, hardness[split], dice) for split, names in worlds.items()}

@@ -19,7 +19,7 @@ NOTHING = ReportData(provenance=Provenance())
 
 @pytest.fixture
 def summary(build_run: BuildRun) -> Callable[[ReportData], dict[str, Any]]:
-    """The summary of a run in which this was measured."""
+    """A function that returns the summary of a run with these measurements."""
     return lambda data: metrics_json(data, build_run())
 
 

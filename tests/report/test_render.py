@@ -61,7 +61,7 @@ class Page(HTMLParser):
 
 
 def rendered(data: ReportData, run: RunFacts) -> dict[str, bytes]:
-    """The files of a run, made from what its artifact holds."""
+    """Returns the files of a run, made from the data in its artifact."""
     return dict(render_report(ReportData.from_json(data.to_json()), run))
 
 
@@ -87,7 +87,7 @@ def unchanged(unchanged_html: str) -> Page:
 
 
 def _replace(model: Any, path: Sequence[Any], value: Any) -> Any:
-    """A copy of a frozen model with the value at ``path`` replaced."""
+    """Returns a copy of a frozen model with a new value at ``path``."""
     name, *rest = path
     if isinstance(model, dict):
         return {**model, name: _replace(model[name], rest, value) if rest else value}

@@ -1,4 +1,4 @@
-"""The real command line in a process of its own, at its most talkative."""
+"""Runs the real command line in a separate process, with all debug logs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-# Every library logs all that it has, and nobody waits between two tries.
+# Every library logs everything, and retries do not wait.
 _TALKATIVE = """
 import logging, sys, time
 from zeshel_tasks import cli
@@ -23,7 +23,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 def zeshel(*arguments: str, env: Mapping[str, str]) -> tuple[int, str]:
-    """Exit code, and everything that the command printed."""
+    """Returns the exit code and everything that the command printed."""
     ended = subprocess.run(
         [sys.executable, "-c", _TALKATIVE, *arguments],
         env={**os.environ, **env},

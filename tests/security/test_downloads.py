@@ -1,4 +1,4 @@
-"""A hostile download server cannot lead into other networks, block a stage forever, fill its memory or crash it."""
+"""A hostile download server cannot redirect to other networks, block a stage forever, fill its memory or crash it."""
 
 import socket
 import threading
@@ -24,7 +24,7 @@ from zeshel_tasks.errors import ConfigError, DataError, StoreUnavailable, Zeshel
 
 CONTENT = b"BZh9" + bytes(range(256)) * 1000
 AT_ONCE = Retry(tries=3, first_wait=0.0)
-# Addresses of this machine that play the parts of networks in these tests.
+# Addresses of this machine that represent networks in these tests.
 PARTS = {"127.0.0.1": "public", "127.0.0.2": "private", "127.0.0.3": "loopback", "127.0.0.4": "link-local"}
 INNER = sorted(set(PARTS.values()) - {"public"})
 
@@ -218,7 +218,7 @@ Handler = BaseHTTPRequestHandler
 
 
 def endless(start: bytes, sent: list[int], pause: float = 0.0) -> Callable[[Handler], None]:
-    """``start``, and then bytes until the other side has had enough; ``sent`` counts them."""
+    """Sends ``start``, and then bytes until the client closes the connection; ``sent`` counts them."""
 
     def answer(handler: Handler) -> None:
         block = b"x" if pause else b"x" * 65536
@@ -247,7 +247,7 @@ SLOW = {
 def test_server_that_sends_single_bytes_is_cut_off_at_the_deadline(
     server: FileServer, tmp_path: Path, kind: str, fault: Fault
 ) -> None:
-    """Each byte comes well within ``timeout_seconds``, so that this alone would wait for ever."""
+    """Each byte arrives within ``timeout_seconds``, so the timeout alone would never end the download."""
     server.script = [endless(SLOW[kind], [], pause=0.02)] * 10
     with pytest.raises(StoreUnavailable, match=r"took longer than 0.01 minutes \(max_download_minutes\)"):
         get(server.address, tmp_path, max_download_minutes=0.01, timeout_seconds=60)
@@ -266,7 +266,7 @@ def test_deadline_leaves_no_thread(server: FileServer, tmp_path: Path) -> None:
     for timer in timers:
         timer.join(5)
     assert not [timer for timer in timers if timer.is_alive()]
-    assert threading.active_count() <= before + 1  # the server's own
+    assert threading.active_count() <= before + 1  # the server's own thread
 
 
 @pytest.mark.parametrize(
@@ -290,14 +290,14 @@ def test_endless_body_is_not_read(
     with pytest.raises(error):
         get(server.address, tmp_path, max_download_gb=0.001)
     answers = len(server.requests)
-    # What a socket's buffers take is sent and never read; a body that was read would be gigabytes.
+    # Bytes in the socket's buffers are sent but never read. If the body was read, it would be gigabytes.
     assert sum(sent) < answers * 32 * 2**20
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1_000_000
     fault("download: without end")
 
 
 def test_compressed_body_is_not_decompressed(server: FileServer, tmp_path: Path) -> None:
-    """A thousandfold bomb would be within the bound when it is sent, and beyond when it is unpacked."""
+    """A compressed body could expand a thousandfold beyond the limit."""
     import gzip
 
     bomb = gzip.compress(b"\0" * 3_000_000)

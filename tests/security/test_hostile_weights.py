@@ -1,4 +1,4 @@
-"""Model files of unknown origin: nothing in them runs, and each ends in an error that says what is wrong."""
+"""Code in model files of unknown origin never runs, and each file is refused with an error that says what is wrong."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ from zeshel_tasks.recipe import build_recipe
 
 
 class Hostile:
-    """Unpickled, it makes a file, wherever it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self._canary = canary
@@ -41,12 +41,12 @@ class Hostile:
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:
-    """The file that is there if anything ran."""
+    """The file that exists if any code ran."""
     return tmp_path / "canary"
 
 
 def refused(action: Callable[[], Any]) -> str:
-    """Runs an action that must end in an error of the user's input; its message."""
+    """Runs an action that must fail with an error of the user's input, and returns its message."""
     with pytest.raises(ZeshelError) as caught:
         action()
     assert caught.value.exit_code in (EXIT_CONFIG, EXIT_DATA)
@@ -55,7 +55,7 @@ def refused(action: Callable[[], Any]) -> str:
 
 
 def legacy_tar(payload: object) -> bytes:
-    """The format of torch before 2017."""
+    """Returns weights in the format of torch before 2017."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for name in ("storages", "tensors", "pickle"):
@@ -101,7 +101,7 @@ BROKEN: dict[str, Callable[[Path], bytes]] = {
 
 @pytest.mark.parametrize("kind", ["saved by torch", "a plain pickle", "a numpy array of objects"])
 def test_the_payload_would_run_where_it_is_unpickled(canary: Path, kind: str) -> None:
-    """The control: what the tests below refuse does run elsewhere."""
+    """Control: the code that the tests below refuse runs elsewhere."""
     content = PICKLED[kind](canary)
     if kind == "a plain pickle":
         pickle.loads(content)
@@ -124,7 +124,7 @@ def test_blinks_weights_of_unknown_origin_do_not_run(
 
 @pytest.fixture
 def bert(golden: Path, tmp_path: Path) -> Path:
-    """A model directory to put something hostile into."""
+    """A model directory to which a test adds something hostile."""
     return Path(shutil.copytree(golden / "bert", tmp_path / "bert"))
 
 
@@ -142,7 +142,7 @@ def test_a_bert_whose_weights_are_pickled_does_not_run(bert: Path, canary: Path,
 def test_code_in_a_model_directory_does_not_run(
     bert: Path, canary: Path, kind: str, model_type: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither does anybody ask a person whether it should (``y`` would be the answer here)."""
+    """No library asks the user for permission (here, the answer would be ``y``)."""
     (bert / "payload.py").write_text(f"import pathlib\npathlib.Path({str(canary)!r}).touch()\nclass Model: ...\n")
     config = json.loads((bert / "config.json").read_text())
     every = dict.fromkeys(("AutoConfig", "AutoModel"), "payload.Model")
@@ -154,12 +154,12 @@ def test_code_in_a_model_directory_does_not_run(
     # transformers copies the code to one place. A module cached there within the same second would be run instead.
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     for load in (lambda: load_bert(bert), lambda: load_tokenizer(bert, lowercase=True)):
-        with contextlib.suppress(ConfigError):  # without its code, a model of a known type is a model
+        with contextlib.suppress(ConfigError):  # without its code, it is a model of a known type
             load()
     if model_type == "unheard-of":
         refused(lambda: load_bert(bert))
     assert not canary.exists()
-    with contextlib.suppress(AttributeError, ValueError):  # the control; it is no model
+    with contextlib.suppress(AttributeError, ValueError):  # the control is not a model
         AutoModel.from_pretrained(str(bert), trust_remote_code=True)
     assert canary.exists()
     assert sys.stdin.read() == "y\n" * 10, "somebody was asked"

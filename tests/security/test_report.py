@@ -1,4 +1,4 @@
-"""The report in a real browser: text of the data never runs, even if it becomes markup."""
+"""In a real browser, text from data in the report never runs, even if it becomes markup."""
 
 import re
 import subprocess
@@ -33,7 +33,7 @@ LINK = f"javascript:{RAN.format('link')}"
 
 
 def opened(chromium: str, page: Path) -> str:
-    """The document after the page's scripts and one second of timers and events have run."""
+    """Returns the document after the page's scripts and one second of timers and events."""
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=1000", "--no-first-run"]
     ended = subprocess.run(
         [chromium, *options, f"--user-data-dir={page.parent / 'browser'}", "--dump-dom", page.as_uri()],
@@ -47,7 +47,7 @@ def opened(chromium: str, page: Path) -> str:
 
 
 def ran(document: str) -> set[str]:
-    """The vectors that ran."""
+    """Returns the attack vectors that ran."""
     root = re.search(r"<html[^>]*>", document)
     assert root is not None, document[:500]
     return set(re.findall(r"data-ran-([\w-]+)", root[0]))
@@ -104,7 +104,7 @@ def test_no_text_of_the_data_runs_in_a_browser(chromium: str, report: Path, faul
 
 
 def test_the_same_texts_run_where_they_are_markup(chromium: str, tmp_path: Path) -> None:
-    """The control: a page without escaping and without a policy."""
+    """Control: a page without escaping and without a policy."""
     page = tmp_path / "control.html"
     page.write_text(f"<!DOCTYPE html><title>control</title><body{ATTRIBUTE[2:]}>{EVIL}</body>")
     assert ran(opened(chromium, page)) == {*VECTORS, "attribute"}
@@ -122,7 +122,7 @@ def test_the_policy_stops_them_even_where_they_are_markup(
 
 
 def test_the_policy_allows_the_style_sheet_of_the_page(chromium: str, report: Path, tmp_path: Path) -> None:
-    """The policy allows the style sheet by its hash: with another hash the same page looks different."""
+    """The policy allows the style sheet by its hash. With another hash, the same page looks different."""
     html = report.read_text("utf-8")
     found = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
     assert found is not None

@@ -1,4 +1,4 @@
-"""A canary in every secret of a run: none of them is in anything that the run leaves behind."""
+"""Every secret of a run has a canary, which must not occur in anything that the run writes."""
 
 import json
 import socket
@@ -28,31 +28,31 @@ SECRETS = {
 
 @pytest.fixture
 def server(raw_archive: Path) -> Iterator[FileServer]:
-    """A file server that tells nothing about its file, so that the address is all that identifies it."""
+    """A file server that says nothing about its file, so that only the address identifies it."""
     with running(FileServer(raw_archive.read_bytes())) as started:
         started.etag = None
         yield started
 
 
 def secret(address: str) -> str:
-    """An address with a canary wherever it can have a secret."""
+    """Returns an address with a canary in each place for a secret."""
     return address.replace("://", "://canary-user:canary-password@") + "/zeshel.tar.bz2?signature=canary#canary"
 
 
 def flags(recipe: Recipe, source: str) -> list[str]:
-    """The recipe as the command line takes it, with another source."""
+    """Returns the recipe as flags of the command line, with another source."""
     settings = {
         f"{stage}.{name}": value
         for stage, values in recipe.model_dump(exclude={"preset"}).items()
         for name, value in values.items()
         if value is not None
     }
-    given = {name: value for name, value in settings.items() if value != ()}  # a list is given one by one
+    given = {name: value for name, value in settings.items() if value != ()}  # one flag for each item of a list
     return ["--preset=smoke", *(f"--{name}={value}" for name, value in {**given, "download.source": source}.items())]
 
 
 def objects(bucket: str) -> dict[str, bytes]:
-    """Every object of a bucket, by its key."""
+    """Returns every object of a bucket by its key."""
     client = boto3.client("s3")
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
     keys = [item["Key"] for found in pages for item in found["Contents"]]
@@ -75,7 +75,7 @@ def test_no_byte_that_a_run_leaves_behind_holds_a_secret(
         left_behind[" ".join(arguments)] = zeshel(*arguments, f"--run={run}", env=SECRETS)[1].encode()
     assert found_in(left_behind) == []
 
-    # The secrets were of use, their places are in what was searched, and the search would have found them.
+    # The secrets were used, their places were searched, and the search would have found them.
     assert {request.headers["Authorization"] for request in server.requests} == {
         "Basic Y2FuYXJ5LXVzZXI6Y2FuYXJ5LXBhc3N3b3Jk"
     }
@@ -88,13 +88,13 @@ def test_no_byte_that_a_run_leaves_behind_holds_a_secret(
     assert shown in manifest
     assert shown in report
     assert "DEBUG: " in output
-    assert "AWS4-HMAC-SHA256" in output  # botocore at its most talkative: the session token is among its headers
+    assert "AWS4-HMAC-SHA256" in output  # botocore's debug log, whose headers contain the session token
     assert found_in(left_behind | {"planted": b"x" + SECRETS["AWS_SESSION_TOKEN"].encode()}) == ["planted"]
     fault("secrets: in a whole run", len(SECRETS) + 4)
 
 
 def reset(handler: BaseHTTPRequestHandler) -> None:
-    """The connection breaks without a word."""
+    """Breaks the connection without an answer."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
 

@@ -1,4 +1,4 @@
-"""Hostile Params through Airflow's own API: refused in words, or one literal argument of the stage's command."""
+"""Hostile Params in Airflow's own API are refused with a message, or become one literal argument of the command."""
 
 import os
 import traceback
@@ -37,13 +37,13 @@ def source(text: str, folder: Path) -> str:
 
 
 def failed_log(airflow: LocalAirflow, run_id: str, params: dict[str, Any]) -> str:
-    """Runs the DAG to its end, which is a failure of its first task; that one's log."""
+    """Runs the DAG until its first task fails, and returns the log of that task."""
     airflow.client.trigger(DAG, {"preset": "smoke", **params}, run_id)
     return ended_log(airflow, run_id)
 
 
 def ended_log(airflow: LocalAirflow, run_id: str) -> str:
-    """Waits for the end of a run, which is a failure of its first task; that one's log."""
+    """Waits until the first task of a run fails, and returns the log of that task."""
     states = ended(airflow, run_id)
     assert states.pop("download") == "failed"
     assert set(states.values()) == {"upstream_failed"}
@@ -54,7 +54,7 @@ def ended_log(airflow: LocalAirflow, run_id: str) -> str:
 def test_a_hostile_text_arrives_as_one_literal_argument(
     airflow: LocalAirflow, airflow_folder: Path, fault: Fault
 ) -> None:
-    """Each as the address of the data set, which is text of any kind; the stage quotes it as it came."""
+    """Each value is the address of the data set, which may be any text. The stage quotes it unchanged."""
     texts = {kind: source(text, airflow_folder) for kind, text in HOSTILE.items()}
     for kind, text in texts.items():
         airflow.client.trigger(DAG, {"preset": "smoke", "download.source": text}, f"hostile-{kind}")
@@ -75,7 +75,7 @@ def test_a_secret_in_a_param_is_in_no_log_and_no_xcom(
     assert "got 'ftp://***@host/x?***'" in log
     with pytest.raises(AirflowRefused):
         airflow.client.xcom(DAG, "secret", "download")
-    # Airflow's database keeps what a person typed into its form: docs/security.md.
+    # Airflow's database keeps the values from its form, see docs/security.md.
     files = [path for path in airflow_folder.rglob("*") if path.is_file() and not path.name.startswith("airflow.db")]
     logs = [path for path in files if path.suffix == ".log"]
     assert any(b"***@host" in path.read_bytes() for path in logs), "the log is not among the files"
@@ -125,7 +125,7 @@ def test_a_run_id_that_is_a_path_or_a_command_is_refused(airflow: LocalAirflow, 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_each_text_is_one_argument_that_the_command_line_reads_back(kind: str, tmp_path: Path, fault: Fault) -> None:
-    """Without Airflow, and for all texts: what the operators run is what the parser reads."""
+    """For all texts, the parser reads the same values that the operators pass. Needs no Airflow."""
     text = source(HOSTILE[kind], tmp_path)
     arguments = command_line(DOWNLOAD, "/store/runs/r1", {"preset": "smoke", "download.source": text})
     assert arguments[-1] == f"--source={text}"
@@ -149,7 +149,7 @@ def test_each_text_is_one_argument_that_the_command_line_reads_back(kind: str, t
     ],
 )
 def test_params_that_the_form_does_not_have_make_no_command(params: dict[str, Any], fault: Fault) -> None:
-    """A run that another DAG or a plugin made has passed no form."""
+    """A run that another DAG or a plugin created has not been checked by the form."""
     with pytest.raises(AirflowFailException, match="bad configuration, not retried"):
         command_line(DOWNLOAD, "/store/runs/r1", {"preset": "smoke", **params})
     fault("params: refused by the DAG")

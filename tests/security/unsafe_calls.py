@@ -37,7 +37,7 @@ _MODULES = {
 }
 _HARMLESS = {"pickle.UnpicklingError"}
 _METHODS = {"extractall": "links and paths of an archive lead anywhere", "read_pickle": "unpickling runs code"}
-# Keyword: the values that are refused.
+# Keyword: the refused values.
 _KEYWORDS: dict[str, tuple[set[object], str]] = {
     "shell": ({True}, "runs a shell"),
     "allow_pickle": ({True}, "unpickling runs code"),
@@ -48,10 +48,10 @@ _KEYWORDS: dict[str, tuple[set[object], str]] = {
 
 
 def unsafe_calls(code: str) -> Iterator[str]:
-    """``line: name: why``, for each use that is not safe with data of unknown origin.
+    """Yields ``line: name: why`` for each use that is not safe with data of unknown origin.
 
-    Names are followed through imports (``from os import system as run``), not through assignments. A keyword with
-    another value than a literal counts as unsafe: nobody who reads it knows.
+    Names are followed through imports (``from os import system as run``), but not through assignments. A keyword whose
+    value is not a literal counts as unsafe, because its value is unknown.
     """
     tree = ast.parse(code)
     names = dict(_imported(tree))
@@ -70,7 +70,7 @@ def unsafe_calls(code: str) -> Iterator[str]:
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """What a name in this file stands for: ``("system", "os.system")``."""
+    """Yields the names in this file with their full names: ``("system", "os.system")``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -81,7 +81,7 @@ def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def _dotted(node: ast.expr, names: dict[str, str]) -> str:
-    """``np.load`` as ``numpy.load``; the empty string for what is no dotted name."""
+    """Returns the full name, such as ``numpy.load`` for ``np.load``, or an empty string if it is not a dotted name."""
     if isinstance(node, ast.Name):
         return names.get(node.id, node.id)
     if isinstance(node, ast.Attribute):

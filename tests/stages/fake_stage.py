@@ -1,4 +1,4 @@
-"""Stages whose work is the test's."""
+"""Stages with the work of a test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zeshel_tasks.store import Metrics
 
 @dataclass(frozen=True)
 class FakeStage(Stage):
-    """A stage under a real one's name whose work is the test's; ``jobs`` are those that it was given."""
+    """A stage with the name of a real one and the work of a test. ``jobs`` are the jobs that it got."""
 
     work: Work = field(init=False)
     does: Work = lambda job: {}
@@ -26,7 +26,7 @@ class FakeStage(Stage):
 
 
 def leaves(text: str) -> Work:
-    """Work that leaves one file."""
+    """Returns work that writes one file."""
 
     def work(job: Job) -> Metrics:
         path = job.new_folder("out") / "result.txt"

@@ -87,7 +87,7 @@ def copied(run: Run, tmp_path: Path) -> Run:
 def test_blinks_candidate_form_is_tokenized_anew(
     finished_run: Run, small_recipe: Recipe, tokens: Tokens, tokenized: list[Path], tmp_path: Path
 ) -> None:
-    """The cross-encoder reads titles and texts, whatever form the bi-encoder was evaluated with."""
+    """The cross-encoder reads titles and texts, independent of the form with which the bi-encoder was evaluated."""
     config = small_recipe.eval_biencoder.model_copy(update={"candidate_form": "blink_eval"})
     recipe, run = small_recipe.model_copy(update={"eval_biencoder": config}), copied(finished_run, tmp_path)
     run_stage(STAGES["eval-biencoder"], run.address, recipe, "valid")

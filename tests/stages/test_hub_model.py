@@ -1,4 +1,4 @@
-"""A training from a model on the hub, whose name may stand for another commit tomorrow."""
+"""A training from a model on the hub, whose name may stand for another commit later."""
 
 import os
 import subprocess
@@ -53,7 +53,7 @@ def test_training_is_reused_as_long_as_the_model_stays_at_its_commit(
         hub.commits["main"] = "a" * 40
         assert reuse_stage(train, address, recipe) is not None
 
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "elsewhere"))  # as on the scheduler, which downloads no model
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "elsewhere"))  # as on the scheduler, which downloads no models
     caplog.clear()
     assert reuse_stage(train, address, recipe) is not None
     assert f"assuming commit {'a' * 40}" in caplog.text

@@ -33,7 +33,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".t7", ".joblib")
 
 @pytest.fixture(scope="module")
 def s3_run(raw_archive: Path, golden: Path, s3_endpoint: str) -> Run:
-    """All stages with data set, model and store on S3, and fewer candidates than entities."""
+    """A run of all stages with data set, model and store on S3, and fewer candidates than entities."""
     client = boto3.client("s3")
     client.create_bucket(Bucket="pipeline")
     client.upload_file(str(raw_archive), "pipeline", "data/zeshel.tar.bz2")
@@ -213,7 +213,7 @@ def test_all_scores_of_the_cross_encoder_are_kept(run: Run, split: str, tmp_path
 
 
 def test_the_two_runs_differ_in_what_they_retrieve(finished_run: Run, s3_run: Run) -> None:
-    """Otherwise the tests above would not see both cases."""
+    """Otherwise the tests above would not cover both cases."""
     every, some = (manifest_of(run, "eval-crossencoder-test").metrics for run in (finished_run, s3_run))
     assert every["retrieved"] == every["mentions"]
     assert 0 < some["retrieved"] < some["mentions"]

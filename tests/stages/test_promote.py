@@ -1,4 +1,4 @@
-"""compare and promote: what is decided, by the measures and by the store; and that a champion is compared for free."""
+"""compare and promote: decisions by metrics and by the state of the store, and reuse of evaluations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def figures(won: int, lost: int, mentions: int = 1000) -> dict[str, Any]:
 
 
 def compared(**worlds: tuple[int, int]) -> dict[str, Any]:
-    """What ``compare`` measures: mentions that only the new model, and that only the champion has right, by world."""
+    """Returns metrics of ``compare``, given (won, lost) mentions by world."""
     won, lost = (sum(counts[side] for counts in worlds.values()) for side in (0, 1))
     return {
         "unnormalized_accuracy": 0.5,
@@ -49,7 +49,7 @@ def compared(**worlds: tuple[int, int]) -> dict[str, Any]:
         (compared(elves=(50, 50), orcs=(50, 50)), False, "no better by the margin of 0 points"),  # a tie
         (compared(elves=(50, 49), orcs=(50, 49)), False, "the difference may be chance"),
         (compared(elves=(200, 0), orcs=(0, 30)), False, "it falls by 3.00 points in orcs, where 2 are allowed"),
-        (compared(elves=(200, 0), orcs=(0, 20)), True, "better"),  # just within the bound
+        (compared(elves=(200, 0), orcs=(0, 20)), True, "better"),  # exactly at the bound
         ({"unnormalized_accuracy": 0.1, "champion": None}, True, "there was no champion"),
     ],
     ids=["better", "worse", "tie", "chance", "a-world-drops", "a-world-drops-little", "first"],
@@ -70,7 +70,7 @@ def test_gate_asks_for_the_margin(margin: float, promoted: bool) -> None:
 def stocked_run(finished_run: Run, small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The finished run in a store that also has the artifacts of two other recipes, which no run uses yet.
 
-    A run of one of these recipes has only to compare, report and promote.
+    A run of one of these recipes only compares, reports and promotes.
     """
     run = copy_of(finished_run, tmp_path_factory.mktemp("stocked"))
     aside = f"{run.store.address}/runs/aside"
@@ -84,22 +84,22 @@ def stocked_run(finished_run: Run, small_recipe: Recipe, tmp_path_factory: pytes
 
 @pytest.fixture
 def first_run(stocked_run: Run, tmp_path: Path) -> Run:
-    """The run of the first champion, in a store of the test's own."""
+    """The run of the first champion, in the test's own store."""
     return copy_of(stocked_run, tmp_path)
 
 
 def sibling(run: Run, name: str) -> Run:
-    """Another run in the same store."""
+    """Returns another run in the same store."""
     return open_run(f"{run.store.address}/runs/{name}")
 
 
 def other_mentions(recipe: Recipe) -> Recipe:
-    """Takes other mentions of each world."""
+    """Returns a recipe with other mentions of each world."""
     return recipe.model_copy(update={"convert": recipe.convert.model_copy(update={"subset_seed": 9})})
 
 
 def another_seed(recipe: Recipe) -> Recipe:
-    """Trains another model."""
+    """Returns a recipe that trains another model."""
     changed = {
         name: getattr(recipe, name).model_copy(update={"seed": 7}) for name in ("train_biencoder", "train_crossencoder")
     }
@@ -117,13 +117,13 @@ def test_team_retrains_week_after_week(
     assert champion is not None
     assert (champion.run, champion.crossencoder) == ("first", record_of(first, "train-crossencoder").artifact)
 
-    # Nothing is new: all of it is reused, the promotion too.
+    # Nothing is new, so everything is reused, including the promotion.
     again = sibling(first, "second")
     run_pipeline(again.address, small_recipe)
     assert [record_of(again, name).reused for name in NAMES] == [True] * len(NAMES)
     assert read_champions(store).champion == champion
 
-    # Another model: compared on the same mentions, and the champion is not evaluated anew.
+    # Another model is compared on the same mentions, without a new evaluation of the champion.
     other = sibling(first, "third")
     with caplog.at_level(logging.INFO, logger="zeshel_tasks"):
         run_pipeline(other.address, another_seed(small_recipe))
@@ -156,7 +156,7 @@ def test_champion_is_evaluated_on_new_test_mentions(first_run: Run, small_recipe
 
 
 def forced(monkeypatch: pytest.MonkeyPatch, promoted: bool) -> None:
-    """Fixes the gate's answer, whatever was measured."""
+    """Replaces the gate's decision, independent of the metrics."""
 
     def decide(measured: ComparisonMetrics, _: PromoteConfig) -> Decision:
         return Decision(promoted=promoted, reason="said so", **dict(measured))
@@ -194,7 +194,7 @@ def test_retry_completes_an_attempt_that_died_after_the_swap(
     run_pipeline(better.address, recipe)
     decided = manifest_of(better, "promote")
     record = record_of(better, "promote")
-    better.store.delete(f"{record.artifact}/manifest.json")  # as if it had died before it could commit
+    better.store.delete(f"{record.artifact}/manifest.json")  # as if it had died before the commit
     forced(monkeypatch, promoted=False)
     run_stage(STAGES["promote"], better.address, recipe)
     assert manifest_of(better, "promote").metrics == decided.metrics
@@ -230,7 +230,7 @@ def test_champion_that_was_not_compared_with_is_left_alone(
 
 
 def test_champion_whose_file_was_deleted_is_promoted_again(first_run: Run, small_recipe: Recipe) -> None:
-    """The decision is found again, but it is no longer so."""
+    """The decision is reused, but it is outdated."""
     run, store = first_run, first_run.store
     before = read_champions(store).champion
     store.delete(KEY)
@@ -248,7 +248,7 @@ def test_champion_whose_file_was_deleted_is_promoted_again(first_run: Run, small
 
 
 def test_model_that_was_not_evaluated_is_not_promoted(first_run: Run, small_recipe: Recipe) -> None:
-    """The training was done again, by hand, and what follows it was not."""
+    """The training was repeated by hand, but not the stages after it."""
     run = sibling(first_run, "by-hand")
     for stage, split in STEPS[:-1]:
         run_stage(stage, run.address, small_recipe, split)
@@ -263,7 +263,7 @@ def test_model_that_was_not_evaluated_is_not_promoted(first_run: Run, small_reci
 def test_champion_is_evaluated_with_the_settings_of_the_run_on_this_machine(
     first_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What changes results is as in the run's evaluation; device and batch size are the machine's."""
+    """Settings that change results are those of the run. Device and batch size are those of the machine."""
     run = sibling(first_run, "elsewhere")
     recipe = other_mentions(small_recipe)
     for stage, split in STEPS[: NAMES.index("compare")]:

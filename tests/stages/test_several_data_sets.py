@@ -1,4 +1,4 @@
-"""Data sets merged, and held-out mentions evaluated where there are some: the whole recipe, to its report."""
+"""The whole recipe on merged data sets, with an evaluation of held-out mentions if there are any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An evaluation that dies goes on at the first world that it had not finished."""
+"""An evaluation that died resumes at the first unfinished world."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ WORK = {
 
 @pytest.fixture
 def before_evaluation(finished_run: Run, tmp_path: Path) -> Run:
-    """A finished run whose evaluations never happened."""
+    """A run without its evaluations."""
     store = shutil.copytree(finished_run.store.address, tmp_path / "store")
     for stage, part in PARTS.items():
         for name in (stage, part):

@@ -1,4 +1,4 @@
-"""Artifacts and records for the tests of cleanups, and what is left of them."""
+"""Creates artifacts and records for the tests of cleanups, and checks them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def everything(store: Store) -> dict[str, bytes | None]:
 
 
 def is_whole(store: Store, manifest: Manifest, cache: Path) -> bool:
-    """Every file is there, byte for byte."""
+    """Returns True if every file exists with its committed bytes."""
     artifact = Artifact(store, folder_of(manifest), manifest, cache)
     return read_manifest_now(store, folder_of(manifest)) == manifest and all(
         artifact.path(name).is_file() for name in manifest.files

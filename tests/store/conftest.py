@@ -1,4 +1,4 @@
-"""Both stores, and S3 settings that a test can change."""
+"""Fixtures: stores of each kind, and S3 settings that a test can change."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ from zeshel_tasks.store.s3 import S3Store, s3_client
 
 @pytest.fixture(params=["local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty store: of each kind, or of the kind that a test asks for by an indirect parameter."""
+    """An empty store of each kind, or of the kind that an indirect parameter selects."""
     if request.param == "local":
         return LocalStore(tmp_path / "store")
     if request.param == "memory":
@@ -28,7 +28,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def aws_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Sets environment variables for the next S3 client; without retries, so that failures come at once."""
+    """Sets environment variables for the next S3 client. It does not retry, so that errors come at once."""
 
     def forget_clients() -> None:
         boto3.DEFAULT_SESSION = None
@@ -44,7 +44,7 @@ def aws_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def behind_proxy(
     s3_endpoint: str, bucket: str, aws_environment: pytest.MonkeyPatch
 ) -> Iterator[Callable[[Callable[[Request, Forward], Answer]], S3Store]]:
-    """Puts a proxy that answers as the test says between a store and its server."""
+    """Puts a proxy between a store and its server. The test decides its answers."""
     with ExitStack() as proxies:
 
         def make(answer: Callable[[Request, Forward], Answer]) -> S3Store:
@@ -56,7 +56,7 @@ def behind_proxy(
 
 @pytest.fixture(scope="session")
 def manifest_facts() -> dict[str, Any]:
-    """All of a manifest's fields but its files."""
+    """All fields of a manifest except its files."""
     return {
         "stage": "train-biencoder",
         "split": None,
@@ -84,11 +84,11 @@ def aged(store: Store) -> AgedStore:
 
 @pytest.fixture
 def make_artifact(tmp_path: Path, manifest_facts: dict[str, Any]) -> MakeArtifact:
-    """Commits an artifact that uses others."""
+    """A function that commits an artifact that uses others."""
 
     def make(store: Store, fingerprint: str, *uses: Manifest, stage: str = "train-biencoder") -> Manifest:
         path = tmp_path / "work"
-        path.unlink(missing_ok=True)  # a local store has it by a hard link
+        path.unlink(missing_ok=True)  # the local store has a hard link to it
         path.write_text(f"result of {stage} {fingerprint}")
         attempt = Attempt(store, artifact_folder(stage, fingerprint))
         attempt.add("result", path)

@@ -1,4 +1,4 @@
-"""An S3 server in trouble: each kind of fault as something a proxy answers."""
+"""Faults of an S3 server, as answers of a proxy."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Fault = Callable[[Request, Forward], Answer]
 
 
 def refuses(status: int, code: str) -> Fault:
-    """Says no and does nothing."""
+    """Refuses a request without doing anything."""
     return lambda request, forward: refusal(status, code)
 
 
 def hangs_up(request: Request, forward: Forward) -> Answer:
-    """Resets the connection instead of an answer; nothing was done."""
+    """Resets the connection without doing anything."""
     return Answer(0, {}, b"", reset_after=-1)
 
 
 def loses_the_answer(request: Request, forward: Forward) -> Answer:
-    """Does what it is asked to, and hangs up before it says so."""
+    """Handles the request, but hangs up before the answer."""
     return forward(request)._replace(reset_after=-1)
 
 
@@ -33,19 +33,19 @@ def resets_in_mid_body(request: Request, forward: Forward) -> Answer:
 
 
 def truncates(request: Request, forward: Forward) -> Answer:
-    """Ends the body early, in good order, with the full length announced."""
+    """Ends the body early and closes the connection properly, although the full length was announced."""
     return forward(request)._replace(cut=True)
 
 
 def flips_a_bit_down(request: Request, forward: Forward) -> Answer:
-    """In an object that is read; lists and error messages arrive whole."""
+    """Flips a bit in an object that is read. Lists and error messages arrive unchanged."""
     answer = forward(request)
     is_object = request.method == "GET" and answer.status in (200, 206) and "list-type" not in request.path
     return answer._replace(body=flipped(answer.body)) if is_object and answer.body else answer
 
 
 def flips_a_bit_up(request: Request, forward: Forward) -> Answer:
-    """In what is written; as any S3 server, it compares the body with the hash that the client has signed."""
+    """Flips a bit in a written object. Like a real server, it checks the hash that the client has signed."""
     if request.method != "PUT" or not request.body:
         return forward(request)
     damaged = request._replace(body=flipped(request.body))
@@ -56,7 +56,7 @@ def flips_a_bit_up(request: Request, forward: Forward) -> Answer:
 
 
 def stalls(seconds: float) -> Fault:
-    """Answers, but late."""
+    """Delays the answer."""
 
     def late(request: Request, forward: Forward) -> Answer:
         time.sleep(seconds)
@@ -66,23 +66,23 @@ def stalls(seconds: float) -> Fault:
 
 
 def ignores_conditions(request: Request, forward: Forward) -> Answer:
-    """A server that has never heard of conditional writes."""
+    """Ignores conditional writes, like a server that does not support them."""
     request.headers.pop("if-none-match", None)
     return forward(request)
 
 
 def flipped(data: bytes) -> bytes:
-    """One bit in the middle is another one."""
+    """Returns the data with one flipped bit in the middle."""
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
 class Trouble:
-    """Lets faults happen to the requests that a test chooses, and counts them.
+    """Injects faults into the requests that a test chooses, and counts them.
 
     Args:
-        fault: what happens to a chosen request.
-        chosen: whether it happens to this one.
+        fault: the fault of a chosen request.
+        chosen: returns True for a request to choose.
     """
 
     def __init__(self, fault: Callable[[], Fault], chosen: Callable[[Request], bool]) -> None:

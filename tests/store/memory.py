@@ -1,4 +1,4 @@
-"""A store in this process's memory, for tests in which neither a disk nor a network is what is tested."""
+"""A store in this process's memory, for tests that do not depend on a disk or a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server between the S3 client and moto that can refuse, forget headers, lose answers and hang up."""
+"""A proxy between the S3 client and moto that can refuse, drop headers, lose answers and hang up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OF_ONE_CONNECTION = ("connection", "transfer-encoding", "content-length", "expe
 
 
 class Request(NamedTuple):
-    """What the client asks; ``headers`` have lower-case names and may be changed before it is forwarded."""
+    """A request of the client. ``headers`` have lower-case names and may be changed before the request is forwarded."""
 
     method: str
     path: str
@@ -25,11 +25,11 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the client gets.
+    """The answer to the client.
 
     Attributes:
-        cut: more bytes are announced than sent.
-        reset_after: the connection is reset after so many bytes of the body; before the status line where it is -1.
+        cut: True to announce more bytes than are sent.
+        reset_after: number of bytes of the body after which the connection is reset; -1 resets it before the status.
     """
 
     status: int
@@ -47,7 +47,7 @@ Forward = Callable[[Request], Answer]
 
 
 def refusal(status: int, code: str) -> Answer:
-    """S3's own form of an error."""
+    """Returns an error in the format of S3."""
     text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>said by the test</Message></Error>"
     return Answer(status, {"Content-Type": "application/xml"}, text.encode())
 
@@ -56,7 +56,7 @@ def refusal(status: int, code: str) -> Answer:
 def s3_proxy(
     behind: str, answer: Callable[[Request, Forward], Answer], hangs_up: HangUp = lambda method, path: False
 ) -> Iterator[str]:
-    """The address of a proxy before the server ``behind``; each request is answered by ``answer``."""
+    """Runs a proxy before the server ``behind`` and yields its address. ``answer`` answers each request."""
 
     def forward(request: Request) -> Answer:
         connection = http.client.HTTPConnection(urlsplit(behind).netloc, timeout=30)
@@ -80,7 +80,7 @@ def s3_proxy(
                 self.reset()
                 return
             body = self.rfile.read(length)
-            if len(body) < length:  # the client went away in the middle; the server behind would wait for the rest
+            if len(body) < length:  # the client disconnected, and the server behind would wait for the rest
                 self.close_connection = True
                 return
             headers = {name.lower(): value for name, value in self.headers.items()}
@@ -104,7 +104,7 @@ def s3_proxy(
             self.close_connection = True
 
         def reset(self) -> None:
-            """A closed socket that lingers for no time at all sends RST."""
+            """Sends RST, by closing a socket with a linger time of zero."""
             self.wfile.flush()
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()

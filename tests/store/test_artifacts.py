@@ -1,4 +1,4 @@
-"""The artifact contract: committed by the manifest alone, verified when read."""
+"""The artifact contract: the manifest commits an artifact, and files are verified when they are read."""
 
 import hashlib
 import threading
@@ -20,7 +20,7 @@ FILES = {"curve.jsonl": b'{"step": 1}\n', "model/config.json": b"{}", "model/tow
 
 @pytest.fixture
 def commit(tmp_path: Path, manifest_facts: dict[str, Any]) -> Callable[..., Manifest]:
-    """Commits an attempt with these files."""
+    """A function that commits an attempt with these files."""
 
     def make(store: Store, files: dict[str, bytes] = FILES, folder: str = FOLDER) -> Manifest:
         attempt = Attempt(store, folder)

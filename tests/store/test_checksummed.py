@@ -24,7 +24,7 @@ def test_checksummed_object_is_read_back(store: Store) -> None:
 
 
 def test_no_flipped_bit_is_believed(tmp_path: Path, fault: Fault) -> None:
-    """Every bit of the object, one after the other."""
+    """Flips every bit of the object, one after the other."""
     store, data = LocalStore(tmp_path), checksummed(NOTE)
     for bit in range(8 * len(data)):
         store.put("key", data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
@@ -33,7 +33,7 @@ def test_no_flipped_bit_is_believed(tmp_path: Path, fault: Fault) -> None:
             found = read_checksummed(store, "key", Note, "delete it")  # type: ignore[assignment]
         except CorruptArtifact as error:
             found = error
-        # A space between two fields may become another one: nothing is lost by that.
+        # A space between two fields may become another whitespace character, which is harmless.
         assert found == NOTE or "key: broken; delete it" in str(found), bit
     fault("store: flipped bit in a manifest, record or checkpoint", 8 * len(data))
 

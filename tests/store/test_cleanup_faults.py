@@ -1,4 +1,4 @@
-"""A cleanup that dies, that a run or another cleanup meets, or that finds something broken does no harm."""
+"""A cleanup does no harm if it dies, meets a run or another cleanup, or finds a broken object."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Before = Callable[[str, str], None]
 
 
 def interferes_at(number: int, act: Callable[[], None]) -> Before:
-    """Acts ahead of the operation with this number."""
+    """Calls ``act`` before the operation with this number."""
     count = itertools.count()
 
     def before(operation: str, key: str) -> None:
@@ -59,7 +59,7 @@ def test_a_cleanup_that_dies_anywhere_is_finished_by_the_next(
     fault: Fault,
     interference: Callable[[int], Before],
 ) -> None:
-    """At each operation in turn; meanwhile a run comes to refer to one of the artifacts that were to go."""
+    """It dies at each operation in turn, while a run starts to refer to one of the selected artifacts."""
     seen = set()
     for number in itertools.count():
         kept, gone, reused = (make_artifact(aged, letter * 64) for letter in "abc")
@@ -94,7 +94,7 @@ def test_a_cleanup_that_dies_anywhere_is_finished_by_the_next(
 def test_a_run_that_begins_to_reuse_at_any_moment_keeps_its_artifact_or_finds_it_gone(
     aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path
 ) -> None:
-    """The record is written ahead of each operation in turn; then the run looks whether the manifest is there."""
+    """The record is written before each operation in turn. Then the run checks if the manifest exists."""
     outcomes = set()
     for number in itertools.count():
         manifest = make_artifact(aged, "a" * 64)
@@ -116,7 +116,7 @@ def test_a_run_that_begins_to_reuse_at_any_moment_keeps_its_artifact_or_finds_it
         aged.delete("runs/r1/stages/train-biencoder.json")
         for key in list(aged.keys("artifacts/")):
             aged.delete(key)
-    # Seen and spared; put back, though the run had seen it gone; gone, and the run knows.
+    # Kept because of the record; restored, although the run had missed it; removed, and the run noticed.
     assert outcomes == {(True, True), (False, True), (False, False)}
 
 

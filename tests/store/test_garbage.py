@@ -1,4 +1,4 @@
-"""A cleanup removes what no run refers to, and nothing else; one that dies does no harm."""
+"""A cleanup removes only artifacts that no run refers to, and does no harm if it dies."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_broken_manifest_that_no_run_refers_to_goes(aged: AgedStore, make_arti
 
 @pytest.fixture
 def begun_upload(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Callable[[str], None]:
-    """Begins to write an object and dies."""
+    """A function that starts to write an object and dies."""
 
     def begin(key: str) -> None:
         if isinstance(store, LocalStore):

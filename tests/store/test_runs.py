@@ -1,4 +1,4 @@
-"""Run addresses, run records, and the identity of content outside the store."""
+"""Run addresses, run records, and identities of content outside the store."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from zeshel_tasks.store.identity import content_identity
 
 @pytest.fixture
 def manifest(store: Store, manifest_facts: dict[str, Any], tmp_path: Path) -> Manifest:
-    """Of an artifact that is committed in the store."""
+    """The manifest of an artifact that is committed in the store."""
     (tmp_path / "result").write_bytes(b"result")
     attempt = Attempt(store, artifact_folder(manifest_facts["stage"], manifest_facts["fingerprint"]))
     attempt.add("result", tmp_path / "result")

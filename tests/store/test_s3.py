@@ -1,4 +1,4 @@
-"""What only an S3 server can do to us."""
+"""Behaviour that only occurs with an S3 server."""
 
 import logging
 import socket
@@ -38,7 +38,7 @@ def every_use_raises(
 
 
 def own_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What our code said; libraries talk too where another test raised the level."""
+    """Returns the log messages of our code, since libraries may log, too."""
     return [record.getMessage() for record in caplog.records if record.name.startswith("zeshel_tasks")]
 
 
@@ -139,7 +139,7 @@ def test_refused_credentials_are_a_wrong_setting(behind_proxy: Behind, tmp_path:
 
 def test_a_bucket_that_does_not_exist_is_a_wrong_setting(s3_endpoint: str, tmp_path: Path) -> None:
     store = S3Store("no-such-bucket", "prefix")
-    # A download first asks for the object's size, and that answer cannot tell a missing bucket from a missing object.
+    # A download first asks for the object's size. That answer does not tell a missing bucket from a missing object.
     every_use_raises(ConfigError, "s3://no-such-bucket/.*NoSuchBucket", store, tmp_path, but=["local_copy"])
 
 

@@ -1,4 +1,4 @@
-"""Artifacts and whole stages on a store in trouble, over real sockets."""
+"""Artifacts and whole stages on a faulty store, over real sockets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FOLDER = "artifacts/convert/abc"
 BIG = random.Random(0).randbytes(6 << 20)
 BURST = 3
 
-# What passes: kind -> (what happens, to which methods)
+# Temporary faults: kind -> (fault, methods)
 PASSING = {
     "500 burst": (refuses(500, "InternalError"), "GET PUT HEAD"),
     "503 burst": (refuses(503, "ServiceUnavailable"), "GET PUT HEAD"),
@@ -54,7 +54,7 @@ PASSING = {
     "stall": (stalls(0.6), "GET PUT"),
     "flipped bit in a download": (flips_a_bit_down, "GET"),
 }
-# What does not: kind -> (what happens, what the stage raises)
+# Permanent faults: kind -> (fault, error of the stage)
 LASTING: dict[str, tuple[Any, type[ZeshelError]]] = {
     "500 without end": (refuses(500, "InternalError"), StoreUnavailable),
     "SlowDown without end": (refuses(503, "SlowDown"), StoreUnavailable),
@@ -71,7 +71,7 @@ LASTING: dict[str, tuple[Any, type[ZeshelError]]] = {
 
 @pytest.fixture(autouse=True)
 def _no_waiting(aws_environment: pytest.MonkeyPatch) -> None:
-    """As many attempts as in production, without the pauses between them."""
+    """Retries as often as in production, without pauses."""
     aws_environment.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0)
     aws_environment.setattr(s3, "READ_TIMEOUT_SECONDS", 0.3)
     aws_environment.setattr(commit_module, "COMMIT_PAUSES", (0, 0))
@@ -88,7 +88,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """5 MiB is the smallest part that S3 takes."""
+    """Uses parts of 5 MiB, the smallest that S3 accepts."""
     monkeypatch.setattr(s3, "_TRANSFER", s3.TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20))
 
 
@@ -105,7 +105,7 @@ def commit(store: S3Store, files: dict[str, Path], facts: dict[str, Any]) -> Man
 
 
 def every_second(methods: str, most: int) -> Callable[[Request], bool]:
-    """Every second request by one of these methods, until it were ``most``."""
+    """Chooses every second request with one of these methods, at most ``most``."""
     state = {"seen": 0, "struck": 0}
 
     def chosen(request: Request) -> bool:
@@ -212,7 +212,7 @@ def test_what_lasts_ends_the_stage_in_one_line_and_loses_nothing(
 def test_reading_an_input_says_why_it_is_refused(
     behind_proxy: Behind, files: dict[str, Path], manifest_facts: dict[str, Any], tmp_path: Path, fault: Fault
 ) -> None:
-    """A download begins with HEAD, whose answer has no words: the code is asked for."""
+    """A download starts with HEAD, whose answer has no error code, so the code is requested separately."""
     answer = [refuses(400, "ExpiredToken")]
     trouble = Trouble(lambda: answer[0], lambda request: request.method in ("GET", "HEAD"))
     store = behind_proxy(trouble)
@@ -240,7 +240,7 @@ def test_a_store_that_comes_back_within_a_quarter_of_an_hour_gets_the_work(
         return leaves("data")(job)
 
     def comes_back(seconds: float) -> None:
-        slept.extend([seconds] if seconds else [])  # boto3's own pauses are none here
+        slept.extend([seconds] if seconds else [])  # boto3's own pauses are zero here
         down[0] = len(slept) < 3
 
     stage = FakeStage("download", does=then_it_is_down)
@@ -278,7 +278,7 @@ def test_a_random_mix_of_faults_ends_right_or_with_a_typed_error(
             try:
                 run_stage(stage, address, recipe)
                 break
-            except (TryAgain, DataError):  # DataError: damaged three times in a row, or a record that never arrived
+            except (TryAgain, DataError):  # DataError: three damaged reads in a row, or a lost record
                 continue
     fault("store: any of these, at random", trouble.injected)
     trouble._chosen = lambda request: False
@@ -293,7 +293,7 @@ def copies(job: Job) -> Metrics:
 
 
 def contents(run: Run) -> Iterator[tuple[str, bytes]]:
-    """All files of artifacts, also those of attempts that did not count."""
+    """Yields all files of artifacts, including those of attempts that were not committed."""
     for key in run.store.keys("artifacts/"):
         if not key.endswith("manifest.json"):
             yield key, run.store.get(key) or b""

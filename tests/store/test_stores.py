@@ -1,4 +1,4 @@
-"""The promises of a store, tested on the local one, on S3 and on the one in memory that other tests use."""
+"""The interface of a store, tested on the local store, on S3 and on the in-memory store of other tests."""
 
 import os
 import random
@@ -20,7 +20,7 @@ ALL_BYTES = bytes(range(256)) * 3 + b"\r\n\x00\xff"
 
 
 def in_threads(*actions: Callable[[], None]) -> None:
-    """Starts all actions at once and waits for them; raises what one of them raised."""
+    """Runs all actions at once, waits for them, and raises an exception of one of them."""
     start, failures = threading.Barrier(len(actions)), []
 
     def run(action: Callable[[], None]) -> None:
@@ -187,7 +187,7 @@ def test_keys_are_those_that_start_with_the_prefix(store: Store, prefix: str, ex
 
 
 def test_all_keys_are_listed_however_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")  # a page; S3's own has 1,000
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")  # size of a page; S3's own is 1,000
     expected = [f"many/{number:04}" for number in range(25)]
     for key in expected:
         store.put(key, b"")

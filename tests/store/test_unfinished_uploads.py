@@ -1,4 +1,4 @@
-"""A large file is uploaded in parts, and parts that never become an object cost money until someone removes them."""
+"""A large file is uploaded in parts. Parts that never become an object cost money until they are deleted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONTENT = random.Random(5).randbytes((16 << 20) + 7)
 
 @pytest.fixture(autouse=True)
 def _small_parts_without_waiting(aws_environment: pytest.MonkeyPatch) -> None:
-    """5 MiB is the smallest part that S3 takes; two at a time, so that some are still to come when one fails."""
+    """Uses parts of 5 MiB, the smallest that S3 accepts, two at a time, so that some are not sent when one fails."""
     parts = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20, max_concurrency=2)
     aws_environment.setattr(s3, "_TRANSFER", parts)
     aws_environment.setattr(commit, "COMMIT_PAUSES", ())
@@ -49,7 +49,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stops_on_sigterm() -> Iterator[None]:
-    """As the command line does."""
+    """Handles SIGTERM as the command line does."""
     before = signal.signal(signal.SIGTERM, _stop)
     yield
     signal.signal(signal.SIGTERM, before)

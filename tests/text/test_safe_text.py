@@ -40,7 +40,7 @@ def nested(levels: int) -> list[Any]:
 
 
 def wide(levels: int) -> list[Any]:
-    """9^levels elements, as a YAML file's aliases make them of a few lines."""
+    """Returns 9^levels elements, as a few lines of YAML with aliases can."""
     value: list[Any] = ["lol"]
     for _ in range(levels):
         value = [value] * 9

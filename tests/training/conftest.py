@@ -1,4 +1,4 @@
-"""A small training task over the golden data, for the tests of the loop and of the processes."""
+"""Fixtures: small trainings on the golden data, for the tests of the loop and of the processes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +25,13 @@ from zeshel_tasks.training.fit import BuildObjective, Fit
 
 @pytest.fixture(autouse=True)
 def _one_fork_server() -> None:
-    """Trainings in processes of their own find torch imported, whoever starts the server."""
+    """Makes training processes start with torch imported."""
     fork_server()
 
 
 @pytest.fixture(scope="session")
 def pair_tables(raw_archive: Path, golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders train and valid with the golden pairs, 32 tokens each."""
+    """The folders train and valid with the golden pairs, 32 tokens each."""
     folder = tmp_path_factory.mktemp("pairs")
     run, recipe = f"{folder}/runs/r", build_recipe("smoke", {"source": str(raw_archive)})
     for name in ("download", "convert"):
@@ -46,7 +46,7 @@ def pair_tables(raw_archive: Path, golden: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def entity_tables(pair_tables: Path, golden: Path, raw_archive: Path) -> dict[str, TokenTable]:
-    """The entities of the golden train worlds by world, 32 tokens each; their files lie beside the pairs."""
+    """The entities of the golden train worlds, 32 tokens each. Their files are beside the pairs."""
     folder = pair_tables / "entities"
     run = open_run(f"{pair_tables}/runs/r")
     inputs = {name: run.artifact(name, pair_tables / "cache") for name in STAGES["train-biencoder"].inputs}
@@ -60,7 +60,7 @@ MakeFit = Callable[..., Fit]
 
 @pytest.fixture
 def hard_fit(biencoder_fit: MakeFit, entity_tables: dict[str, TokenTable]) -> MakeFit:
-    """As ``biencoder_fit``, with the entities that hard negatives are found among."""
+    """Like ``biencoder_fit``, with the entities from which hard negatives are chosen."""
     assert entity_tables
     return biencoder_fit
 
@@ -103,7 +103,7 @@ def _fit(tmp_path: Path, name: str, build: BuildObjective, config: EncoderConfig
 
 @pytest.fixture(scope="session")
 def set_tables(finished_run: Run, small_recipe: Recipe, golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders train and valid with the best 8 candidates that a finished run has retrieved, 32 tokens each."""
+    """The folders train and valid with the best 8 candidates of a finished run, 32 tokens each."""
     folder = tmp_path_factory.mktemp("sets")
     inputs = {name: finished_run.artifact(name, folder / "cache") for name in STAGES["train-crossencoder"].inputs}
     job = Job(finished_run, small_recipe, inputs, Target("x", None, {}, {}), folder)

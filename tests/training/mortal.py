@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, which die (by SIGKILL, with no last word) or hang at a chosen moment."""
+"""Trainings in separate processes that die (by SIGKILL) or hang at a chosen moment."""
 
 import os
 import signal
@@ -29,11 +29,11 @@ class Mishap:
     """When a process kills itself, or hangs.
 
     Attributes:
-        moment: of :data:`MOMENTS`.
-        count: the number of the moment, from 1.
-        before: it strikes before the moment rather than after it.
-        rank: only the process of this rank, where there are several.
-        hangs: instead of dying.
+        moment: one of :data:`MOMENTS`.
+        count: number of the moment, from 1.
+        before: True for before the moment, False for after it.
+        rank: rank of the affected process, if there are several.
+        hangs: True to hang instead of dying.
     """
 
     moment: str
@@ -51,7 +51,7 @@ def start(task: Fit, mishap: Mishap | None = None) -> BaseProcess:
 
 
 def train(task: Fit, mishap: Mishap | None = None) -> int:
-    """Trains in a process of its own; returns its exit code, -9 where it died."""
+    """Trains in a separate process, and returns its exit code, which is -9 if it was killed."""
     process = start(task, mishap)
     process.join(300)
     assert process.exitcode is not None, "hangs"

@@ -1,4 +1,4 @@
-"""What a training left, for comparison with another one."""
+"""Reads the results of trainings, to compare them."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from zeshel_tasks.training.fit import Fit
 
 
 def weights(task: Fit) -> dict[str, torch.Tensor]:
-    """All tensors of the model directory."""
+    """Returns all tensors of the model directory."""
     return {
         f"{path.parent.relative_to(task.model)}/{name}": tensor
         for path in sorted(task.model.rglob("*.safetensors"))
@@ -19,7 +19,7 @@ def weights(task: Fit) -> dict[str, torch.Tensor]:
 
 
 def result(task: Fit) -> dict[str, Any]:
-    """Metrics, curve and device, without what no two trainings share."""
+    """Returns metrics, curve and device, without values that differ between any two trainings."""
     found: dict[str, Any] = json.loads(task.result.read_text())
     for varying in ("training_seconds", "mentions_per_second"):
         del found["metrics"][varying]
@@ -27,7 +27,7 @@ def result(task: Fit) -> dict[str, Any]:
 
 
 def assert_bit_identical(ours: Fit, theirs: Fit) -> None:
-    """Weights, metrics and the loss curve of two trainings are the same, to the last bit."""
+    """Checks that weights, metrics and loss curve of two trainings are equal to the last bit."""
     assert result(ours)["metrics"] == result(theirs)["metrics"]
     assert result(ours)["curve"] == result(theirs)["curve"]
     ours_weights, their_weights = weights(ours), weights(theirs)

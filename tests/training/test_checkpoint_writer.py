@@ -1,4 +1,4 @@
-"""Checkpoints are written beside the training, and a store that fails costs as little as it can."""
+"""Checkpoints are written during the training, and a failing store costs as little training as possible."""
 
 import threading
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_what_training_does_next_does_not_change_a_checkpoint_on_its_way(
     def last(self: LocalStore, key: str, data: bytes) -> None:
         put(self, key, data)
         monkeypatch.undo()
-        raise KeyboardInterrupt  # this checkpoint is the last one: nothing newer may hide what is wrong with it
+        raise KeyboardInterrupt  # this must be the last checkpoint, because a newer one would hide its faults
 
     def counted(self: loop.Trainer, rows: loop.Rows) -> None:
         train_step(self, rows)

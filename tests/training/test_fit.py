@@ -19,7 +19,7 @@ from zeshel_tasks.training.launch import run_in_processes
 
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM to this very process, as Kubernetes sends it, once ``steps`` more steps are done."""
+    """Sends SIGTERM to this process, as Kubernetes does, after ``steps`` more steps."""
     left = [steps]
     train_step = loop.Trainer._train_step
 
@@ -43,11 +43,11 @@ def test_training_learns_its_training_mentions(biencoder_fit: MakeFit) -> None:
 def test_a_training_stopped_by_sigterm_ends_as_if_never_stopped(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, accumulation: int
 ) -> None:
-    monkeypatch.setattr(loop, "_CURVE_POINTS", 4)  # so that there are losses which no point of the curve has yet
+    monkeypatch.setattr(loop, "_CURVE_POINTS", 4)  # so that some losses are not yet in the curve
     undisturbed = biencoder_fit("undisturbed", gradient_accumulation_steps=accumulation)
     fit(undisturbed)
     stopped = biencoder_fit("stopped", gradient_accumulation_steps=accumulation)
-    for steps in (3, 5, 2):  # within the first epoch, at its very end, within the second
+    for steps in (3, 5, 2):  # within the first epoch, at its end, and within the second
         with monkeypatch.context() as patch:
             stop_after(steps, patch)
             with pytest.raises(Preempted, match="the next attempt resumes there"):
@@ -140,14 +140,14 @@ def test_a_loss_that_is_not_a_number_names_the_learning_rate(biencoder_fit: Make
     task = biencoder_fit()
     broken = shutil.copytree(task.bert, tmp_path / "bert")
     tensors = load_file(broken / "model.safetensors")
-    tensors["encoder.layer.0.output.dense.bias"][:] = 3e38  # finite, but not their sum
+    tensors["encoder.layer.0.output.dense.bias"][:] = 3e38  # finite, but their sum is not
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConfigError, match="loss became nan at or before step 1: lower learning_rate"):
         fit(replace(task, bert=broken))
 
 
 def test_two_processes_compute_what_one_computes(biencoder_fit: MakeFit, golden: Path) -> None:
-    """Negatives are gathered across processes with their gradient: same loss, same weights (without dropout)."""
+    """Negatives are gathered with their gradients, so loss and weights are the same (without dropout)."""
     one = replace(biencoder_fit("one"), bert=golden / "bert")
     two = replace(biencoder_fit("two"), bert=golden / "bert")
     fit(one)

@@ -72,7 +72,7 @@ def test_they_are_of_the_mentions_world_score_high_and_are_never_its_gold(
 def test_a_world_of_too_few_entities_leaves_negatives_out_of_the_loss(
     pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, golden: Path
 ) -> None:
-    """With one entity beside the gold there is one negative, whatever is asked for."""
+    """With one entity besides the gold, there is only one negative."""
     few = negatives(pairs, entity_tables)
     few.table[:, 0] = (pairs.mentions.label + 1) % 80
     one = negatives(pairs, entity_tables, count=1)

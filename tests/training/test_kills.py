@@ -43,7 +43,7 @@ def test_training_that_is_killed_again_and_again_ends_as_if_never_killed(
         exit_code = train(killed, mishap)
         assert exit_code in (-signal.SIGKILL, 0), mishap
         if exit_code == 0:
-            break  # it had less than that left to do
+            break  # fewer steps were left
         deaths += 1
         shutil.rmtree(killed.out)  # the next attempt is another pod
         killed.out.mkdir()

@@ -14,7 +14,7 @@ def gpu_is_full() -> None:
 
 
 def host_is_full() -> None:
-    torch.empty(1 << 60)  # more than any machine has: this is torch's own error
+    torch.empty(1 << 60)  # more than any machine has, which raises torch's own error
 
 
 def python_is_full() -> None:

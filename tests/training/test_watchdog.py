@@ -1,4 +1,4 @@
-"""Nothing waits for ever. In processes of their own: a watchdog ends the whole process."""
+"""The watchdog ends a process that makes no progress. Each test uses a separate process."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Threads that take turns: one runs at a time, and a seed decides which one goes on at each of its steps."""
+"""Threads that take turns. Only one runs at a time, and a seed decides which one continues at each step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Killed(BaseException):
-    """This thread's process was killed: it does nothing more."""
+    """Raised in a thread to end it, as if its process was killed."""
 
 
 class _Actor:
@@ -23,13 +23,13 @@ class Baton:
     """Runs actions in threads, interleaved at their calls of :meth:`step`.
 
     Args:
-        seed: decides the order, and how long one thread goes on before another one does; the same seed and the same
-            actions give the same order.
+        seed: decides the order, and how long a thread runs before the next one. The same seed and actions give the same
+            order.
     """
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        # Some damage needs many steps of one thread between two of another.
+        # Some errors need many steps of one thread between two of another.
         self._goes_on = self._random.choice([0, 0.5, 0.9])
         self._back = threading.Semaphore(0)
         self._actors: dict[int, _Actor] = {}
@@ -37,13 +37,13 @@ class Baton:
         self.order: list[str] = []
 
     def add(self, name: str, action: Callable[[], None], *, killed_after: int | None = None) -> None:
-        """Another thread; it is killed after so many steps, if that is said."""
+        """Adds a thread, which is killed after ``killed_after`` steps, if given."""
         actor = _Actor(name, action)
         actor.steps_left = -1 if killed_after is None else killed_after
         self._added.append(actor)
 
     def run(self) -> dict[str, BaseException | None]:
-        """Runs all to their ends; returns what each one raised."""
+        """Runs all threads to their ends, and returns the exception of each."""
         threads = [threading.Thread(target=self._act, args=(actor,), daemon=True) for actor in self._added]
         for thread in threads:
             thread.start()
@@ -59,7 +59,7 @@ class Baton:
         return {actor.name: actor.error for actor in self._added}
 
     def step(self) -> None:
-        """Lets another thread go on; called by the threads. In any other thread it does nothing."""
+        """Lets another thread continue. The threads call it; in any other thread, it does nothing."""
         actor = self._actors.get(threading.get_ident())
         if actor is None:
             return

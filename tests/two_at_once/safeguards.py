@@ -1,4 +1,4 @@
-"""What keeps runs and cleanups from harming one another, each taken out."""
+"""Disables, one at a time, the safeguards that keep runs and cleanups from harming one another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zeshel_tasks.store.artifacts import manifest_key, read_manifest_now
 
 
 def without_a_second_look_by_the_run() -> AbstractContextManager[object]:
-    """A run that believes the manifest that it saw before it wrote its record."""
+    """The run does not check the manifest again after it has written its record."""
 
     def made_or_reused(
         run: Run,
@@ -31,7 +31,7 @@ def without_a_second_look_by_the_run() -> AbstractContextManager[object]:
 
 
 def without_a_second_look_by_the_cleanup() -> AbstractContextManager[object]:
-    """A cleanup that believes what it saw before it put the manifests aside."""
+    """The cleanup does not look for records again after it has set the manifests aside."""
     first_look: dict[int, set[str]] = {}
     look = garbage._References.look
 
@@ -44,7 +44,7 @@ def without_a_second_look_by_the_cleanup() -> AbstractContextManager[object]:
 
 
 def without_putting_manifests_aside() -> AbstractContextManager[object]:
-    """A cleanup that looks twice, but removes the manifest only after it has looked."""
+    """The cleanup looks for records twice, but removes the manifest only afterwards."""
 
     def remove(self: garbage._Cleaner, folder: garbage._Folder) -> None:
         for found in folder.objects:
@@ -57,7 +57,7 @@ def without_putting_manifests_aside() -> AbstractContextManager[object]:
 
 
 def without_a_way_back() -> AbstractContextManager[object]:
-    """A cleanup that deletes manifests instead of putting them aside."""
+    """The cleanup deletes manifests instead of setting them aside."""
 
     def delete(self: garbage._Cleaner, folder: garbage._Folder) -> None:
         self._store.delete(manifest_key(folder.name))
@@ -66,12 +66,12 @@ def without_a_way_back() -> AbstractContextManager[object]:
 
 
 def without_records_of_what_is_used() -> AbstractContextManager[object]:
-    """Stages that do not say what they work with before they have finished."""
+    """Stages do not record the artifacts that they use before they have finished."""
     return patch.object(Run, "write_use", lambda self, manifest, **facts: None)
 
 
 def without_following_uses() -> AbstractContextManager[object]:
-    """A cleanup that takes only what records name for needed."""
+    """The cleanup keeps only artifacts that records name."""
     return patch.object(garbage._References, "manifest", lambda self, folder: read_without_uses(self._store, folder))
 
 
@@ -81,7 +81,7 @@ def read_without_uses(store: Store, folder: str) -> Manifest | None:
 
 
 def without_conditional_writes() -> AbstractContextManager[object]:
-    """A commit that looks, and then writes."""
+    """A commit checks for an object and then writes it."""
 
     def look_then_put(self: Witness, key: str, data: bytes) -> bool:
         if self.get(key) is not None:
@@ -93,7 +93,7 @@ def without_conditional_writes() -> AbstractContextManager[object]:
 
 
 def without_uploading_before_the_commit() -> AbstractContextManager[object]:
-    """An attempt that commits its manifest before its files."""
+    """An attempt commits its manifest before its files."""
     uploads = artifacts.Uploads.upload
 
     def commit(self: artifacts.Attempt, facts: dict[str, object]) -> Manifest:

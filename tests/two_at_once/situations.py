@@ -24,11 +24,11 @@ BEFORE = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Torn(AssertionError):
-    """What must never happen has happened."""
+    """A guarantee of the store was violated."""
 
 
 class Witness(AgedStore):
-    """A store that says at each operation whose turn it is next, and notices a manifest that is written over."""
+    """A store that passes the turn to another thread at each operation, and detects an overwritten manifest."""
 
     def __init__(self, inner: Store, baton: Baton) -> None:
         super().__init__(inner, lambda operation, key: baton.step())
@@ -48,7 +48,7 @@ class Witness(AgedStore):
 
 
 def encodes(job: Job) -> Metrics:
-    """Leaves two files; their content is the same whoever makes them."""
+    """Writes two files, with the same content in every attempt."""
     for name in ("tokens", "vectors"):
         path = job.new_folder(name) / "file"
         path.write_text(f"{name} of the world")
@@ -57,7 +57,7 @@ def encodes(job: Job) -> Metrics:
 
 
 def trains(job: Job) -> Metrics:
-    """Reads an artifact that it makes or finds on its way, as the evaluations do."""
+    """Makes or reuses an intermediate artifact, as the evaluations do."""
     encodings = derived_artifact(job, "candidate-encodings", {"world": "w"}, {}, encodes)
     path = job.new_folder("out") / "weights"
     path.write_text(encodings.path("tokens").read_text() + encodings.path("vectors").read_text())
@@ -66,7 +66,7 @@ def trains(job: Job) -> Metrics:
 
 
 def reads(job: Job) -> Metrics:
-    """Reads the stage before it."""
+    """Reads the artifact of the previous stage."""
     path = job.new_folder("out") / "result"
     path.write_text(f"from {job.inputs['download'].path('weights').read_text()}")
     job.attempt.add("result", path)
@@ -93,12 +93,12 @@ class Situation:
         self._run_of: dict[str, str] = {}
 
     def recipe_of(self, run: str) -> None:
-        """Both stages of a run, one after the other."""
+        """Runs both stages of a run, one after the other."""
         for stage in (FIRST, SECOND):
             run_stage(stage, f"{self.folder}/runs/{run}", RECIPE)
 
     def finished_long_ago(self, run: str, *, lost: tuple[str, ...] = ()) -> None:
-        """A run from before everything else; all below the prefixes ``lost`` was deleted since."""
+        """Creates an old, finished run, and deletes everything below the prefixes ``lost``."""
         self.recipe_of(run)
         for prefix in lost:
             for key in list(self.store.keys(prefix)):
@@ -117,21 +117,21 @@ class Situation:
         clean_up(self.store, BEFORE, roots=champion_folders)
 
     def play(self) -> None:
-        """Runs the threads to their ends, mends what was killed as production does, and looks for damage.
+        """Runs the threads to their ends, repeats killed work as in production, and looks for damage.
 
         Raises:
-            Torn: there is some.
+            Torn: a guarantee was violated.
         """
         ended = self.baton.run()
         for name, error in ended.items():
             if error is not None and not isinstance(error, Killed):
                 raise Torn(f"{name} ended by {error!r}") from error
-        self.store.delete(LOCK)  # of a cleanup that was killed
+        self.store.delete(LOCK)  # the lock of a killed cleanup
         self._clean_up()
         done = {run for name, run in self._run_of.items() if ended[name] is None}
         for run in set(self._run_of.values()) - done:
             self.recipe_of(run)
-        # Whatever is still there is young or in use; a year later all that is not in use is gone.
+        # All remaining objects are young or in use. A year later, a cleanup removes everything that is not in use.
         self.store.grow_old()
         self._clean_up()
         self._check()
@@ -170,19 +170,19 @@ class Situation:
 
 
 def two_runs(situation: Situation) -> None:
-    """Two DAG runs of one fingerprint."""
+    """Two DAG runs with the same fingerprints."""
     situation.add_run("one", "one")
     situation.add_run("other", "other")
 
 
 def zombie_and_retry(situation: Situation) -> None:
-    """An attempt that was given up but works on, its retry, and in some the end of either."""
+    """An abandoned attempt that continues to work, and its retry. In some cases, one of them is killed."""
     situation.add_run("zombie", "run", killed_after=situation.seed % 40 or None)
     situation.add_run("retry", "run")
 
 
 def rerun_and_cleanup(situation: Situation) -> None:
-    """Reruns of what no run refers to any more, and a cleanup at the same time; in some a stage must be done again."""
+    """Reruns that reuse unreferenced artifacts, and a concurrent cleanup. In some cases, a stage must be repeated."""
     lost = ("artifacts/download/",) if situation.seed % 2 else ()
     situation.finished_long_ago("gone", lost=("runs/", *lost))
     situation.add_run("one", "one")
@@ -191,7 +191,7 @@ def rerun_and_cleanup(situation: Situation) -> None:
 
 
 def cleanup_that_dies(situation: Situation) -> None:
-    """A rerun, and a cleanup that is killed on its way; in some another run refers to the artifacts all the time."""
+    """A rerun, and a cleanup that is killed. In some cases, another run refers to the artifacts all the time."""
     if situation.seed % 4 == 0:
         situation.finished_long_ago("before")
         situation.runs.add("before")

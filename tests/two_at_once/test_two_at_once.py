@@ -1,4 +1,4 @@
-"""Runs, attempts and cleanups at the same time in one store, interleaved at every operation of the store by a seed."""
+"""Concurrent runs, attempts and cleanups in one store, interleaved by a seed at every operation of the store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEEDS = range(100)
 
 @pytest.fixture(autouse=True)
 def _witnessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stages work in the situations' stores, and wait for a cleanup's decision by letting it go on."""
+    """Makes stages use the situations' stores, and lets the cleanup continue while they wait for its decision."""
 
     def open_run(address: str) -> Run:
         folder, _, run = address.rpartition("/runs/")

@@ -13,7 +13,7 @@ Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 class OneAtATime:
-    """moto looks for the object of If-None-Match first and writes later; a real server does both at once."""
+    """Serializes requests, because moto does not check If-None-Match and write atomically as a real server does."""
 
     def __init__(self, application: Application) -> None:
         self._application, self._turn = application, threading.Lock()
@@ -24,16 +24,16 @@ class OneAtATime:
 
 
 class KeepsConnections(WSGIRequestHandler):
-    """A client's next request may use the same connection."""
+    """Allows a client to reuse its connection."""
 
     protocol_version = "HTTP/1.1"
 
 
 def s3_server(host: str, port: int, buckets: Iterable[str] = ()) -> BaseWSGIServer:
-    """A server that has ``buckets``; port 0 takes a free one.
+    """Returns a server with ``buckets``. Port 0 means any free port.
 
     Raises:
-        ValueError: a bucket cannot be made, for instance because its name is not allowed.
+        ValueError: a bucket cannot be created, for instance because its name is not allowed.
     """
     application = OneAtATime(DomainDispatcherApplication(create_backend_app))
     for bucket in buckets:
@@ -44,7 +44,7 @@ def s3_server(host: str, port: int, buckets: Iterable[str] = ()) -> BaseWSGIServ
 
 
 def main() -> None:
-    """Serves until the process is ended."""
+    """Serves until the process ends."""
     parser = argparse.ArgumentParser(description="An S3 server for tests, all in memory.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5000)

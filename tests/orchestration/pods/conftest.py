@@ -1,4 +1,4 @@
-"""A Kubernetes API with one namespace, in memory, behind a real socket: as much of it as the operator calls."""
+"""A fake Kubernetes API with one namespace, in memory, behind a real socket. It has only the calls of the operator."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ from zeshel_tasks.pipeline.stage import Step
 
 
 class FakeCluster:
-    """Pods are dictionaries, as on the wire; a test changes their ``status``."""
+    """Stores pods as dictionaries, as in the API. A test changes their ``status``."""
 
     def __init__(self) -> None:
         self.pods: dict[str, dict[str, Any]] = {}
@@ -28,22 +28,22 @@ class FakeCluster:
 
     @property
     def pod(self) -> dict[str, Any]:
-        """The only one."""
+        """The only pod."""
         (pod,) = self.pods.values()
         return pod
 
     def end(self, exit_code: int, message: str = "", reason: str = "Error") -> None:
-        """The stage of the only pod ends."""
+        """Ends the stage of the only pod."""
         ended = {"terminated": {"exitCode": exit_code, "message": message, "reason": reason}}
         self.set_status("Failed" if exit_code else "Succeeded", ended)
 
     def set_status(self, phase: str, state: dict[str, Any] | None, **status: Any) -> None:
-        """What the kubelet reports of the only pod."""
+        """Sets the status of the only pod, as the kubelet does."""
         containers = [{"name": "base", "state": state, "image": "i", "imageID": "", "ready": False, "restartCount": 0}]
         self.pod["status"] = {"phase": phase, "containerStatuses": containers if state else None, **status}
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
-        """Status code, and an object or the lines of a log."""
+        """Returns the status code, and an object or the lines of a log."""
         _, _, kind, *rest = path.removeprefix("/api/v1/").split("/")
         if kind == "events":
             return 200, {"kind": "EventList", "metadata": {}, "items": self.events}
@@ -68,7 +68,7 @@ class FakeCluster:
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
-    """Running, and named by $KUBECONFIG."""
+    """A running fake cluster, which $KUBECONFIG names."""
     fake = FakeCluster()
 
     class Handler(BaseHTTPRequestHandler):
@@ -88,7 +88,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClu
         do_GET = do_POST = do_DELETE = do_PATCH = handle_any  # noqa: N815
 
         def log_message(self, *_: object) -> None:
-            """Silence: pytest shows what matters."""
+            """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -100,7 +100,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClu
     }  # fmt: skip
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    # What the client takes as the default path is decided when it is imported.
+    # The client reads its default path when it is imported.
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
     yield fake
     server.shutdown()
@@ -108,14 +108,14 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClu
 
 
 class TaskInstance:
-    """As much of Airflow's as the operator asks for."""
+    """A task instance with only the attributes that the operator uses."""
 
     def __init__(self, task_id: str) -> None:
         self.dag_id, self.task_id, self.map_index, self.try_number, self.start_date = "zeshel", task_id, -1, 1, None
         self.xcom: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Remembers it."""
+        """Stores the value."""
         self.xcom[key] = value
 
 

@@ -13,7 +13,7 @@ EVENT = {"name": "zeshel-train-biencoder-x1", "status": "failed", "message": "po
 
 
 def pod(state: k8s.V1ContainerState | None = None, *, limits: dict[str, str] | None = None, **status: Any) -> k8s.V1Pod:
-    """A pod with one container in this state."""
+    """Returns a pod with one container in this state."""
     container = k8s.V1Container(name="base", image="i:1", resources=k8s.V1ResourceRequirements(limits=limits))
     described = k8s.V1ContainerStatus(name="base", image="i:1", image_id="", ready=False, restart_count=0, state=state)
     return k8s.V1Pod(

@@ -23,19 +23,19 @@ MakeTask = Callable[..., tuple[StagePodOperator, dict[str, Any]]]
 
 
 def start(task: StagePodOperator, context: dict[str, Any]) -> str:
-    """Runs the task until it waits for its pod; the pod's name."""
+    """Runs the task until it waits for its pod, and returns the pod's name."""
     with pytest.raises(TaskDeferred):
         task.execute(context)
     return str(context["ti"].xcom["pod_name"])
 
 
 def come_back(task: StagePodOperator, context: dict[str, Any], name: str, status: str, message: str = "") -> None:
-    """What the triggerer does when the pod has ended."""
+    """Resumes the task as the triggerer does when the pod has ended."""
     task.trigger_reentry(context, {"name": name, "namespace": "ml", "status": status, "message": message})
 
 
 def commit(step: Step, store: Path) -> None:
-    """What the stage does at its end."""
+    """Commits an artifact and a record, as a stage does at its end."""
     options = {"run": f"{store}/runs/r1"} | ({"split": step.split} if step.split else {})
     runpy.run_path(str(FAKE_STAGE))["commit"](step.stage.name, options)
 
@@ -58,7 +58,7 @@ def test_the_pod_runs_the_stage_and_can_be_found_by_its_labels(
 
 @pytest.fixture
 def downloaded(tmp_path: Path, raw_archive: Path) -> dict[str, Any]:
-    """Params of a run whose download an earlier one has done."""
+    """Params of a run whose download was done by an earlier run."""
     params = {"download.source": str(raw_archive)}
     run_stage(STAGES["download"], f"{tmp_path}/store/runs/before", build_recipe("smoke", params))
     return params
@@ -90,7 +90,7 @@ def test_a_later_try_looks_for_the_pod_of_the_one_before(
 def test_a_split_that_the_data_set_does_not_have_needs_no_pod_in_any_try(
     make_task: MakeTask, cluster: Any, tmp_path: Path, downloaded: dict[str, Any], try_number: int
 ) -> None:
-    """A task that is cleared runs again as a later try."""
+    """A cleared task runs again as a later try."""
     run_stage(STAGES["download"], f"{tmp_path}/store/runs/r1", build_recipe("smoke", downloaded))
     task, context = make_task(Step(STAGES["eval-biencoder"], "heldout_train_seen"), downloaded)
     context["ti"].try_number = try_number

@@ -1,4 +1,4 @@
-"""Stands in for `zeshel <stage>` in the operator's tests: does what the environment variable FAKE_STAGE says.
+"""Replaces `zeshel <stage>` in the operator's tests, and does what the environment variable FAKE_STAGE says.
 
 FAKE_STAGE is JSON: {"say": [lines], "commit": bool, "exit": int, "signal": int, "pid_file": path,
 "hang": "polite" | "stubborn"}.
@@ -20,7 +20,7 @@ HELPER = (
 
 
 def main(arguments: list[str]) -> int:
-    """Plays the part and returns the exit code."""
+    """Acts as described and returns the exit code."""
     part = {"commit": True, "exit": 0, **json.loads(os.environ.get("FAKE_STAGE", "{}"))}
     options = dict(a.removeprefix("--").split("=", 1) for a in arguments[1:])
     for line in part.get("say", ["INFO: hello"]):
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
 
 def hang(part: dict) -> None:
-    """With a helper process of its own that ignores SIGTERM and holds the same stdout."""
+    """Hangs, together with a helper process that ignores SIGTERM and holds the same stdout."""
     helper = subprocess.Popen([sys.executable, "-c", HELPER])
     if part.get("hang") == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -30,7 +30,7 @@ MakeOperator = Callable[..., StageProcessOperator]
 
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeOperator:
-    """``operator(exit=3)`` makes an operator whose stage plays that part (see fake_stage.py)."""
+    """``operator(exit=3)`` creates an operator whose stage acts like this (see fake_stage.py)."""
     monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
     monkeypatch.setattr(StageProcessOperator, "program", FAKE_STAGE)
 
@@ -42,7 +42,7 @@ def operator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeOperator:
 
 
 def context(**params: Any) -> dict[str, Any]:
-    """The parts of Airflow's context that the operator reads."""
+    """Returns the parts of Airflow's context that the operator reads."""
     return {"run_id": "r1", "params": {"preset": "smoke", **params}, "outlet_events": OutletEventAccessors()}
 
 
@@ -222,11 +222,11 @@ def test_a_task_process_that_is_killed_takes_its_stage_along(tmp_path: Path) -> 
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert gone(stage)
-    psutil.Process(helper).kill()  # the stage's own to end; a real one ends its helpers when it is told to stop
+    psutil.Process(helper).kill()  # a real stage ends its helpers itself when it is stopped
 
 
 def in_background(call: Callable[[], Any]) -> Callable[[], BaseException | None]:
-    """Starts ``call``; the returned function waits for its end and gives its exception."""
+    """Starts ``call``. The returned function waits for its end and returns its exception."""
     caught: list[BaseException] = []
 
     def run() -> None:
@@ -247,7 +247,7 @@ def in_background(call: Callable[[], Any]) -> Callable[[], BaseException | None]
 
 
 def wait_for_pids(pid_file: Path) -> tuple[int, int]:
-    """Process ids of the stage and of its helper."""
+    """Returns the process ids of the stage and of its helper."""
     deadline = time.monotonic() + 60
     while not (pid_file.exists() and len(pid_file.read_text().split()) == 2):
         assert time.monotonic() < deadline
@@ -257,7 +257,7 @@ def wait_for_pids(pid_file: Path) -> tuple[int, int]:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process ends within a while, a zombie counting as ended."""
+    """Returns True if the process ends within a few seconds. A zombie counts as ended."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""Where the buttons on a task's page lead."""
+"""The targets of the buttons on a task's page."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Our pages on Airflow's web server. Who may see them, a real Airflow is asked: test_real_airflow.py."""
+"""Our pages on Airflow's web server. test_real_airflow.py tests who may see them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from zeshel_tasks.store.s3 import s3_client
 
 @pytest.fixture
 def client(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """Of the pages, as one who may read the DAG."""
+    """A client of the pages, for a user who may read the DAG."""
     monkeypatch.setenv("ZESHEL_STORE", finished_run.store.address)
     (guard,) = [dependency.dependency for dependency in app.router.dependencies]
     assert guard is not None
@@ -87,8 +87,8 @@ def unavailable(_: str, **options: Any) -> Any:
 @pytest.fixture
 def silent_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """A server that takes every connection and never answers."""
-    monkeypatch.setattr(pages, "SECONDS", 120)  # the store's client is to give up, however slow this machine is
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # the system accepts for it
+    monkeypatch.setattr(pages, "SECONDS", 120)  # the store's client must give up first, even on a slow machine
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # the system accepts the connections
         for name, value in {
             "ZESHEL_STORE": "s3://bucket/prefix",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
@@ -114,7 +114,7 @@ def test_a_store_that_never_answers_is_asked_twice(client: TestClient, silent_st
 def test_a_store_that_goes_on_for_ever_costs_a_page_seconds(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one that sends a byte at a time: each of its waits is short."""
+    """Such as a server that sends one byte at a time, so that each wait is short."""
     release = threading.Event()
     monkeypatch.setattr(pages, "SECONDS", 0.2)
     monkeypatch.setattr(pages, "_published", lambda *_: release.wait())

@@ -1,4 +1,4 @@
-"""The plugin, which every component of Airflow loads; that its pages are shown, a real Airflow is asked."""
+"""The plugin, which every component of Airflow loads. test_real_airflow.py tests that its pages are served."""
 
 import subprocess
 import sys
