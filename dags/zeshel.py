@@ -21,7 +21,7 @@ Open its log. The last lines are the stage's own error message; the exception be
 |---|---|---|---|
 | bad configuration | 2 | no | correct the named setting and trigger a new run |
 | bad input data | 3 | no | fix the named file or object, then clear the task |
-| asks to be tried again | 75 | yes | nothing; if retries run out, restore the store or server, then clear the task |
+| asks for a retry | 75 | yes | nothing; if retries run out, restore the store or server, then clear the task |
 | out of memory, or ended by signal 9 | 137 | yes | use smaller batches, or trigger a new run with more `memory` |
 | the pod is gone, was evicted or preempted | - | yes | nothing: the next try resumes from the last checkpoint |
 | the image cannot be pulled | - | yes | correct `image`, or the Secret for its registry |

@@ -29,8 +29,8 @@ class ZeshelError(Exception):
     """Base of all errors that carry a message for the user and an exit code for the operator.
 
     Args:
-        problems: what is wrong. Each is one printable line of bounded length in the message, without secrets, whatever
-            it quotes.
+        problems: descriptions of the problems. In the message, each is one printable line of bounded length without
+            secrets.
     """
 
     exit_code = EXIT_CRASH
@@ -49,10 +49,10 @@ class ConfigError(ZeshelError):
 
 
 class DataError(ZeshelError):
-    """The input data is broken. The message is one line of bounded length, whatever the data holds.
+    """The input data is broken. The message is one line of bounded length for any data.
 
     Args:
-        problem: what is wrong, in a few words.
+        problem: short description of the problem.
         file: the file as the user knows it (``mentions/train.json``).
         line: 1-based line number.
         field: the JSON field.
@@ -90,7 +90,7 @@ class CorruptArtifact(DataError):
 
 
 class TryAgain(ZeshelError):
-    """Something outside this process failed for now; the same command may succeed later."""
+    """Something outside this process failed temporarily. The same command may succeed later."""
 
     exit_code = EXIT_TRY_AGAIN
 

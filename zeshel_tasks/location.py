@@ -26,7 +26,7 @@ from zeshel_tasks.text.redaction import without_secrets
 from zeshel_tasks.text.safe_text import quoted
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-# `s3://$BUCKET/x` with an empty variable loses its slashes on the way here: no local path is meant.
+# `s3://$BUCKET/x` with an empty variable loses its slashes on the way here. It is not meant as a local path.
 _LOST_SLASHES = re.compile(r"(s3|file|https?):", re.IGNORECASE)
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # above all, no `key:secret@`, which botocore's messages would repeat
 _HUB_MODEL = re.compile(r"(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where something is stored.
+    """The address of something that is stored.
 
     Attributes:
         address: the text that was parsed. It may contain a password or a signature.
@@ -92,10 +92,10 @@ ModelLocation = LocalPath | S3Address | HubModel
 
 
 def located(setting: str, text: str, parse: Callable[[str], T]) -> T:
-    """The location that a setting names.
+    """Parse the location that a setting names.
 
     Raises:
-        ConfigError: another form than ``parse`` takes; names the setting, the expected form and the value.
+        ConfigError: ``parse`` refuses the form. The message names the setting, the expected form and the value.
     """
     try:
         return parse(text)
@@ -104,10 +104,10 @@ def located(setting: str, text: str, parse: Callable[[str], T]) -> T:
 
 
 def store_location(text: str) -> StoreLocation:
-    """A local directory or an S3 prefix.
+    """Parse a local directory or an S3 prefix.
 
     Raises:
-        ValueError: any other form.
+        ValueError: the address has another form.
     """
     found = _parsed(text)
     if isinstance(found, StoreLocation):
@@ -116,10 +116,10 @@ def store_location(text: str) -> StoreLocation:
 
 
 def weights_location(text: str) -> StoreLocation:
-    """A local file or an S3 object.
+    """Parse a local file or an S3 object.
 
     Raises:
-        ValueError: any other form.
+        ValueError: the address has another form.
     """
     found = _parsed(text)
     if isinstance(found, StoreLocation):
@@ -128,10 +128,10 @@ def weights_location(text: str) -> StoreLocation:
 
 
 def source_location(text: str) -> SourceLocation:
-    """A data set: an archive anywhere, a local directory, or an S3 prefix.
+    """Parse a data set: an archive anywhere, a local directory, or an S3 prefix.
 
     Raises:
-        ValueError: any other form.
+        ValueError: the address has another form.
     """
     found = _parsed(text)
     if isinstance(found, SourceLocation):
@@ -140,10 +140,10 @@ def source_location(text: str) -> SourceLocation:
 
 
 def model_location(text: str) -> ModelLocation:
-    """A pretrained model. A name that could be both is a local directory if there is one, else a model on the hub.
+    """Parse a pretrained model. An ambiguous name is a local directory if that exists, else a model on the hub.
 
     Raises:
-        ValueError: any other form.
+        ValueError: the address has another form.
     """
     found = _parsed(text)
     on_hub = _HUB_MODEL.fullmatch(text)
@@ -155,7 +155,7 @@ def model_location(text: str) -> ModelLocation:
 
 
 def _parsed(text: str) -> Location | None:
-    """None for an unknown scheme."""
+    """Return None for an unknown scheme."""
     found = _SCHEME.fullmatch(text)
     if found is None:
         return None if not text or "://" in text or _LOST_SLASHES.match(text) else _local_path(text, text)
@@ -170,7 +170,7 @@ def _parsed(text: str) -> Location | None:
 def _local_path(address: str, path: str) -> LocalPath:
     try:
         return LocalPath(address, Path(path).expanduser())
-    except RuntimeError:  # ~name of nobody
+    except RuntimeError:  # ~name of an unknown user
         raise ValueError("expected the path of an existing user's home directory after '~'") from None
 
 

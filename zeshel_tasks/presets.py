@@ -7,14 +7,14 @@ from typing import Any
 from zeshel_tasks.config import Preset
 
 PRESETS: dict[Preset, dict[str, Any]] = {
-    # The values of BLINK's zeshel example, including those of its quirks that are settings.
+    # The values of BLINK's zeshel example, including its quirks that are settings.
     "blink": {
         "train_biencoder.shuffle": False,
         "train_biencoder.mask_duplicate_golds": False,
         "train_crossencoder.learning_rate": 1e-3,
     },
     # What we recommend: train all parameters including mention markers and pooler, use bf16, the learning rate of the
-    # literature, the ingredients that docs/quality.md found to pay, and vectors of half the size.
+    # literature, the ingredients that helped in docs/quality.md, and vectors of half the size.
     "recommended": {
         "type_optimization": "all",
         "precision": "auto",
@@ -26,7 +26,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "train_crossencoder.from_biencoder": True,
         "train_crossencoder.train_candidates": 16,
     },
-    # Takes minutes on 2 CPU cores: proves that everything works and that the models learn, no more.
+    # Takes minutes on 2 CPU cores, and only shows that everything works and that the models learn.
     "smoke": {
         "precision": "fp32",
         "type_optimization": "all",

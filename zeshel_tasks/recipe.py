@@ -1,4 +1,4 @@
-"""A recipe, from a preset with overrides laid over it::
+"""Builds a recipe from a preset and overrides::
 
     build_recipe("recommended", {"bert_model": "/models/bert", "train_biencoder.learning_rate": 2e-5})
 
@@ -22,7 +22,7 @@ from zeshel_tasks.text.yaml_text import read_yaml
 
 
 def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> Recipe:
-    """The preset with the overrides laid over it, later ones winning.
+    """Apply overrides to a preset. Later overrides take precedence.
 
     Args:
         preset: a name from :data:`~zeshel_tasks.presets.PRESETS`.
@@ -30,7 +30,7 @@ def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> 
             Strings are converted as pydantic does (``"1e-5"``, ``"False"``); ``"none"`` is none.
 
     Raises:
-        ConfigError: unknown preset, stage or setting, or a value out of range.
+        ConfigError: a preset, stage or setting is unknown, or a value is out of range.
     """
     if preset not in PRESETS:
         raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}, got {quoted(preset)}")
@@ -45,10 +45,10 @@ def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> 
 
 
 def settings_by_stage(layer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """``{"stage": {"setting": value}}`` for every stage; a bare setting goes to all stages that have it.
+    """Return ``{"stage": {"setting": value}}`` for every stage. A bare setting applies to all stages that have it.
 
     Raises:
-        ConfigError: unknown stage or setting, or a setting that is given twice.
+        ConfigError: a stage or setting is unknown, or a setting is given twice.
     """
     values: dict[str, dict[str, Any]] = {stage: {} for stage in STAGE_CONFIGS}
     for stage, name, value in _addressed(layer):
@@ -57,15 +57,15 @@ def settings_by_stage(layer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def preset_values(stage: str, name: str) -> dict[Preset, Any]:
-    """What each preset makes of a setting."""
+    """Return the value of a setting in each preset."""
     return {preset: getattr(getattr(recipe, stage), name) for preset, recipe in _preset_recipes().items()}
 
 
 def read_config_file(path: str, text: str) -> tuple[str | None, dict[str, Any]]:
-    """Preset (if named) and overrides from the text of a YAML file; ``path`` is for messages.
+    """Read preset (if named) and overrides from the text of a YAML file; ``path`` is for messages.
 
     Raises:
-        ConfigError: not YAML, or not a mapping of names.
+        ConfigError: the text is not YAML or not a mapping of names.
     """
     try:
         content = read_yaml(text)
@@ -91,7 +91,7 @@ def _preset_recipes() -> dict[Preset, Recipe]:
 
 
 def _addressed(layer: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yields (stage, setting, value); general keys first, so that a stage's own key wins within one layer."""
+    """Yield (stage, setting, value), general keys first, so that a stage's own key takes precedence within a layer."""
     for key, value in sorted(_flat(layer).items(), key=lambda item: "." in item[0]):
         stage, _, name = key.rpartition(".")
         stages = [stage] if stage else [s for s, model in STAGE_CONFIGS.items() if name in model.model_fields]
@@ -106,7 +106,7 @@ def _addressed(layer: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 def _flat(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """The layer with ``{"stage": {"setting": value}}`` as ``{"stage.setting": value}``."""
+    """Return the layer with ``{"stage": {"setting": value}}`` as ``{"stage.setting": value}``."""
     flat: dict[str, Any] = {}
     for key, value in layer.items():
         if key in STAGE_CONFIGS and not isinstance(value, Mapping):

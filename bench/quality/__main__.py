@@ -66,7 +66,7 @@ def _biencoders(options: argparse.Namespace, sample: Sample) -> list[Figures]:
         batch = biencoder_config(row, sample, 0).train_batch_size
         pace = biencoder_pace(row, sample, options.model, max(1, _TIMED_MENTIONS // batch))
         mentions = pace.mentions_in(options.seconds, batch, sample.available())
-        print(_told(row, pace, mentions), flush=True)
+        print(_described(row, pace, mentions), flush=True)
         results.append(Figures(row, mentions))
     for seed in range(options.seeds):
         for result in results:
@@ -114,7 +114,7 @@ def _crossencoder_mentions(options: argparse.Namespace, row: rows.Row, candidate
     batch = crossencoder_config(row, candidates.sample, 0).train_batch_size
     pace = crossencoder_pace(row, candidates, options.model, max(1, _TIMED_MENTIONS // 20 // batch))
     mentions = pace.mentions_in(options.crossencoder_seconds, batch, candidates.trainable())
-    print(_told(row, pace, mentions), flush=True)
+    print(_described(row, pace, mentions), flush=True)
     return mentions
 
 
@@ -130,7 +130,7 @@ def _splits(row: rows.Row) -> tuple[Split, ...]:
     return ("valid", "test") if row.on_test else ("valid",)
 
 
-def _told(row: rows.Row, pace: Pace, mentions: int) -> str:
+def _described(row: rows.Row, pace: Pace, mentions: int) -> str:
     prepared = f" after {pace.prepared_seconds:.0f} s" if pace.prepared_seconds >= 1 else ""
     return f"{row.name}: {pace.mentions_per_second:.2f} mentions/s{prepared}, so {mentions:,} mentions"
 

@@ -60,7 +60,7 @@ def test_a_biencoder_that_blink_would_score_otherwise_is_warned_of(
             pooling=pooling, similarity=similarity,
         )
     )  # fmt: skip
-    assert caplog.text.count("not what BLINK makes of its weights") == warned
+    assert caplog.text.count("which BLINK's code would not compute") == warned
 
 
 def read(path: Path) -> Any:

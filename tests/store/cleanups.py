@@ -10,7 +10,7 @@ from zeshel_tasks.store import Artifact, Manifest, Run, Store, artifact_folder
 from zeshel_tasks.store.artifacts import read_manifest_now
 
 BEFORE = datetime(2000, 1, 1, tzinfo=UTC)
-"""What an AgedStore calls old is older, and all else younger."""
+"""A time between the old objects of an AgedStore and all others."""
 MakeArtifact = Callable[..., Manifest]
 
 

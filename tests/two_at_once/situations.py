@@ -78,7 +78,7 @@ SECOND = FakeStage("convert", inputs=("download",), does=reads)
 
 
 STORES: dict[str, Store] = {}
-"""Of the situations, by their folders."""
+"""Stores of the situations, by their folders."""
 
 
 class Situation:

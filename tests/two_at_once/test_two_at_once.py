@@ -23,7 +23,7 @@ from zeshel_tasks.pipeline import contract
 from zeshel_tasks.store import Run, artifacts
 
 SEEDS = range(100)
-"""Of each situation; there are four."""
+"""Seeds for each of the four situations."""
 
 
 @pytest.fixture(autouse=True)

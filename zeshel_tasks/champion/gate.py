@@ -45,7 +45,7 @@ def decide_now(champions: Champions, crossencoder: str, compared: ComparisonMetr
 
 
 def is_compared_with(rival: Champion | None, compared: ComparisonMetrics) -> bool:
-    """True if ``compare`` measured the model against this champion, or if both say that there is none."""
+    """True if ``compare`` measured the model against this champion, or if there is none in both."""
     now, then = (None if champion is None else champion.crossencoder for champion in (rival, compared.champion))
     return now == then
 

@@ -1,1 +1,1 @@
-"""What the command line offers besides single stages."""
+"""Subcommands besides the single stages, and their arguments."""

@@ -1,4 +1,4 @@
-"""Types of command-line arguments; each refuses a wrong value with what was expected and what was given."""
+"""Types of command-line arguments. Each refuses a wrong value with the expected form and the value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zeshel_tasks.text.safe_text import quoted
 
 
 def address(text: str) -> str:
-    """An address that can be asked for."""
+    """Check an address."""
     try:
         return checked_address(text)
     except ValueError as error:
@@ -18,12 +18,12 @@ def address(text: str) -> str:
 
 
 def path(text: str) -> Path:
-    """A local path."""
+    """Check a local path."""
     return Path(address(text))
 
 
 def seed(text: str) -> int:
-    """The seed of a random generator."""
+    """Check the seed of a random generator."""
     try:
         number = int(text)
     except ValueError:

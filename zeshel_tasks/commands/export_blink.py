@@ -1,4 +1,4 @@
-"""``zeshel export-blink``: a run's results as the files that BLINK's own scripts read.
+"""``zeshel export-blink``: write a run's results as files that BLINK's own scripts read.
 
 train.jsonl valid.jsonl test.jsonl               the mentions
 biencoder/pytorch_model.bin                      keys context_encoder.* and cand_encoder.*
@@ -37,14 +37,14 @@ log = logging.getLogger(__name__)
 
 
 def export_blink(run_address: str, out: Path) -> None:
-    """Writes the files into the new or empty directory ``out``.
+    """Write the files into the new or empty directory ``out``.
 
-    The candidate sets repeat every candidate's tokens for every mention, as BLINK wants them: one split of them is in
-    memory at a time, mentions x top_k x max_cand_length x 8 bytes.
+    In BLINK's format, the candidate sets repeat every candidate's tokens for every mention. One split of them is in
+    memory at a time: mentions x top_k x max_cand_length x 8 bytes.
 
     Raises:
         ConfigError: ``out`` is not empty, or a stage has not finished.
-        DataError: an artifact is damaged, or of a version that kept other metrics.
+        DataError: an artifact is damaged, or comes from a version with other metrics.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out: expected a new or empty directory, got {out}")
@@ -117,15 +117,15 @@ class _Export:
 def _warn_of_other_scores(settings: BiencoderSettings) -> None:
     if (settings.pooling, settings.similarity) != ("cls", "dot"):
         log.warning(
-            "BLINK's code scores by the dot product of [CLS] vectors, this bi-encoder was trained with pooling %s and "
-            "similarity %s: its vectors are those of cand_enc_<split>.pt, not what BLINK makes of its weights",
+            "BLINK's code scores by the dot product of [CLS] vectors, but this bi-encoder was trained with pooling %s "
+            "and similarity %s: cand_enc_<split>.pt has its vectors, which BLINK's code would not compute",
             settings.pooling,
             settings.similarity,
         )
 
 
 def _worlds(convert: Manifest) -> list[str]:
-    """Names of the worlds: train's, then valid's, then test's, each sorted."""
+    """Return the names of the worlds: those of train, then valid, then test, each sorted."""
     try:
         by_split = convert.metrics["worlds"]
         return list(dict.fromkeys(world for split in SPLITS for world in sorted(by_split[split])))
@@ -139,11 +139,11 @@ def _worlds(convert: Manifest) -> list[str]:
 
 
 def _candidate_rows(pool: TokenTable, candidates: npt.NDArray[np.int32]) -> TokenTable:
-    """Tokens of a mention's candidates; padding where its world has fewer entities."""
+    """Return the tokens of a mention's candidates, with padding if its world has fewer entities."""
     return np.where(candidates[:, None] == NO_CANDIDATE, 0, pool[np.maximum(candidates, 0)])
 
 
 def _tensor(path: Path) -> Any:
-    """In the types that BLINK reads, whatever the file has: int64 for tokens, float32 for vectors."""
+    """Read an array as a tensor of the type that BLINK reads: int64 for tokens, float32 for vectors."""
     array = read_array(path)
     return torch.from_numpy(array.astype(np.int64 if array.dtype == np.int32 else np.float32, copy=False))

@@ -1,4 +1,4 @@
-"""The settings of stages on the command line: a flag for each, and the recipe that they make."""
+"""Flags for the settings of stages, and the recipe that they form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zeshel_tasks.text.yaml_text import MAX_CHARACTERS
 
 
 def add_stage_settings(parser: argparse.ArgumentParser, stage: Stage, *, prefix: str = "") -> None:
-    """Adds a flag for each setting of the stage: ``--<prefix><setting>``."""
+    """Add a flag for each setting of the stage: ``--<prefix><setting>``."""
     group = parser.add_argument_group(prefix.rstrip(".") or "settings", stage.summary)
     for name, field in stage.config_type.model_fields.items():
         text = f"{field.description} ({_in_presets(preset_values(stage.settings, name))})".replace("%", "%%")
@@ -29,7 +29,7 @@ def add_stage_settings(parser: argparse.ArgumentParser, stage: Stage, *, prefix:
 
 
 def add_shared_settings(parser: argparse.ArgumentParser) -> None:
-    """Adds a flag ``--<setting>`` that sets it for every stage that has it; ``--help`` does not list them again."""
+    """Add a flag ``--<setting>`` for each setting, for every stage that has it. ``--help`` does not list them again."""
     group = parser.add_argument_group("settings of every stage that has them")
     fields = {name: field for model in STAGE_CONFIGS.values() for name, field in model.model_fields.items()}
     for name, field in sorted(fields.items()):
@@ -39,7 +39,7 @@ def add_shared_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--preset`` and ``--config``."""
+    """Add ``--preset`` and ``--config``."""
     parser.add_argument(
         "--preset",
         choices=list(PRESETS),
@@ -53,7 +53,7 @@ def recipe_of(options: argparse.Namespace, prefix: str = "") -> Recipe:
 
     Args:
         options: the parsed command line.
-        prefix: stands before each flag's name in the recipe: ``train_biencoder.``.
+        prefix: prefix of each flag's name in the recipe, such as ``train_biencoder.``.
 
     Raises:
         ConfigError: the file is not readable, or a setting is unknown or out of range.

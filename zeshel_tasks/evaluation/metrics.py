@@ -42,7 +42,7 @@ class Averages(MetricsModel):
 class GroupAccuracy(MetricsModel):
     """Accuracy of a group of mentions, such as a world or a category.
 
-    ``normalized_accuracy`` is over the mentions whose gold was retrieved, and ``None`` where there are none.
+    ``normalized_accuracy`` is over the mentions whose gold was retrieved, and ``None`` if there are none.
     ``unnormalized_accuracy`` is over all of them. Names as in Logeswaran et al., 2019 (arXiv:1906.07348).
     """
 

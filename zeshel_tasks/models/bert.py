@@ -109,7 +109,7 @@ def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
     """Load the directory's tokenizer.
 
     Raises:
-        ConfigError: there is none, or its vocabulary is larger than the model's.
+        ConfigError: the tokenizer does not exist, or its vocabulary is larger than the model's.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory), do_lower_case=lowercase, trust_remote_code=False)
@@ -118,7 +118,7 @@ def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
         # `tokenizers` raises plain Exceptions
         if type(error) is not Exception and not isinstance(error, _BROKEN):
             raise
-        raise ConfigError(f"bert_model: expected a tokenizer in {directory}, got: {_told(error)}") from error
+        raise ConfigError(f"bert_model: expected a tokenizer in {directory}, got: {_described(error)}") from error
     _check_special_tokens(directory, tokenizer)
     size, highest = model_shape(directory).vocab_size, max(vocabulary.values(), default=0)
     if size is not None and highest >= size:
@@ -154,7 +154,7 @@ def load_bert(directory: Path, attention_dropout: float | None = None) -> torch.
             **dropout,
         )
     except _BROKEN as error:
-        raise ConfigError(f"bert_model: expected a BERT model in {directory}, got: {_told(error)}") from error
+        raise ConfigError(f"bert_model: expected a BERT model in {directory}, got: {_described(error)}") from error
     if not (hasattr(model, "encoder") and hasattr(model.encoder, "layer") and hasattr(model, "pooler")):
         raise ConfigError(f"bert_model: expected a model of the BERT family, got {type(model).__name__}")
     _check_all_weights_are_used(directory, report)
@@ -246,6 +246,6 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """The error with its type, because the text of a KeyError is only the key."""
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Does the work for an artifact, measures it, and commits the manifest."""
+"""Runs the work for an artifact, measures it, and commits the manifest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def work_and_commit(work: Work, job: Job, config: dict[str, Any]) -> Manifest:
 
     Args:
         work: makes the files.
-        job: what it is given.
+        job: its job.
         config: all settings, for the manifest.
     """
     started_at, started = datetime.now(UTC), time.monotonic()

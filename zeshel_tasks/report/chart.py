@@ -15,7 +15,7 @@ from zeshel_tasks.report.formats import percent
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of a line; ``y`` is None where the line has a gap, ``text`` is shown to a reader who points at it."""
+    """A point of a line; ``y`` is None where the line has a gap, ``text`` is its tooltip."""
 
     x: float
     y: float | None
@@ -30,8 +30,8 @@ class Line:
         dots: its points, from left to right.
         color: name of a colour in ``report.css``.
         name: its label in the legend; a line without a name is not in the legend.
-        marker: ``circle``, ``square`` or ``triangle``; without one only the line is drawn.
-        dashed: whether the line is dashed and its markers are hollow.
+        marker: ``circle``, ``square`` or ``triangle``; None draws only the line.
+        dashed: True for a dashed line with hollow markers.
     """
 
     dots: tuple[Dot, ...]
@@ -65,14 +65,14 @@ class LineChart:
     """Lines over two axes. The first and the last tick of the y axis are its ends.
 
     Attributes:
-        description: what a screen reader says instead of the picture.
+        description: text for screen readers.
         lines: drawn in this order, the last on top.
         x_range: values at the left and right end of the x axis.
         title: label of the y axis, above it.
         x_label: label of the x axis, below it.
         band: ``(x, lowest, highest)`` of an area that is shaded behind the lines.
         mark: a point with a text and a vertical line through it.
-        height: of the plot, without the labels around it.
+        height: height of the plot, without the labels around it.
     """
 
     left: ClassVar = 46
@@ -92,12 +92,12 @@ class LineChart:
 
     @property
     def top(self) -> int:
-        """Where the plot begins."""
+        """Upper edge of the plot."""
         return 30 if self.title else 10
 
     @property
     def bottom(self) -> int:
-        """Where the plot ends."""
+        """Lower edge of the plot."""
         return self.top + self.height
 
     def x(self, value: float) -> float:

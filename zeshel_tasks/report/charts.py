@@ -1,6 +1,6 @@
-"""The charts of a report. A chart is None where there is nothing to draw.
+"""The charts of a report. A chart is None if there is nothing to draw.
 
-A split has the same colour and marker everywhere, so that colour alone never tells splits apart.
+A split has the same colour and marker everywhere, so that splits are never distinguished by colour alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a report is about: what was measured, and what belongs to a single run.
+"""The data of a report: measurements, and facts of a single run.
 
-:class:`ReportData` is what the artifact of ``report`` holds. The metrics in it are the models that the stages return.
+The artifact of ``report`` contains :class:`ReportData`. The metrics in it are the models that the stages return.
 Build it from plain data: ``ReportData.model_validate({"recall": {"test": manifest.metrics}, ...})``.
 """
 
@@ -151,14 +151,14 @@ class Mistake(_Given):
 
 
 class ReportData(_Given):
-    """What a report shows of artifacts, whichever run made or reused them. What is not there is left out or empty.
+    """The part of a report about artifacts, which is the same in all runs that use them. Missing parts are empty.
 
     Attributes:
         recall: metrics of ``eval-biencoder``.
         accuracy: metrics of ``eval-crossencoder``.
         comparison: metrics of ``compare``.
-        training: by stage (``train-biencoder``).
-        curves: by stage.
+        training: metrics by stage (``train-biencoder``).
+        curves: training curves by stage.
         convert: metrics of ``convert``.
         configuration: settings by stage; the evaluations may appear with or without their split.
         provenance: data, versions and hardware.
@@ -176,18 +176,18 @@ class ReportData(_Given):
     mistakes: tuple[Mistake, ...] = ()
 
     def to_json(self) -> bytes:
-        """The same bytes for the same data."""
+        """Returns the data as JSON. Equal data give equal bytes."""
         # The json module writes half of a surrogate pair, which a data set may contain. pydantic's writer refuses it.
         return json.dumps(self.model_dump(mode="json"), allow_nan=False).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Reads what :meth:`to_json` wrote."""
+        """Reads the JSON of :meth:`to_json`."""
         return cls.model_validate(json.loads(data))
 
 
 class RunFacts(_Given):
-    """What a report shows of its run alone; ``created_at`` is ISO 8601, ``history`` has the earliest run first."""
+    """The part of a report about its run; ``created_at`` is ISO 8601, ``history`` starts with the earliest run."""
 
     address: str
     preset: str

@@ -17,7 +17,7 @@ _WIDTH = 120
 
 
 class ResultsRow(MetricsModel):
-    """The results of a split over all mentions; accuracy is None where the cross-encoder was not evaluated."""
+    """The results of a split over all mentions; accuracy is None if the cross-encoder was not evaluated."""
 
     mentions: int
     recall_at_1: Number

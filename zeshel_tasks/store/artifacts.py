@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _DECISION_PAUSES = (1, 2, 4, 8, 15, *[30] * 9)  # seconds; after 5 minutes in total, the cleanup must be dead
 Metrics = dict[str, Any]
-"""What a stage measured, in the form of its manifest."""
+"""Metrics of a stage, as in its manifest."""
 
 _REMEDY = "delete this manifest to run the stage again"
 
