@@ -90,13 +90,13 @@ def encodings(run: Run, split: str, tmp_path: Path) -> Iterator[tuple[int, np.nd
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_jsonl_is_byte_for_byte_what_blink_writes(run: Run, split: str, tmp_path: Path) -> None:
+def test_jsonl_matches_blink_byte_for_byte(run: Run, split: str, tmp_path: Path) -> None:
     ours = artifact(run, "convert", tmp_path).path(f"{split}.jsonl").read_bytes()
     assert ours == (GOLDEN / "blink_format" / f"{split}.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_candidate_pool_and_encodings_are_blinks(run: Run, split: str, tmp_path: Path) -> None:
+def test_candidate_pool_and_encodings_match_blink(run: Run, split: str, tmp_path: Path) -> None:
     pools = torch.load(GOLDEN / f"cand_pool_{split}.pt", weights_only=True)
     vectors = torch.load(GOLDEN / f"cand_enc_{split}.pt", weights_only=True)
     ours = list(encodings(run, split, tmp_path))
@@ -107,7 +107,7 @@ def test_candidate_pool_and_encodings_are_blinks(run: Run, split: str, tmp_path:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_retrieved_candidates_are_blinks(run: Run, split: str, tokens: Tokens, tmp_path: Path) -> None:
+def test_retrieved_candidates_match_blink(run: Run, split: str, tokens: Tokens, tmp_path: Path) -> None:
     """Scores of up to 57 have near-ties of 4e-6, whose order depends on the CPU."""
     evaluated, golden = artifact(run, f"eval-biencoder-{split}", tmp_path), golden_top(split)
     pools = {world: pool for world, pool, _ in encodings(run, split, tmp_path)}
@@ -145,7 +145,7 @@ def blinks_scores(
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_recall_is_what_blink_logged(run: Run, split: str) -> None:
+def test_recall_matches_log_of_blink(run: Run, split: str) -> None:
     manifest = run.manifest(f"eval-biencoder-{split}")
     assert manifest is not None
     metrics = manifest.metrics
@@ -159,7 +159,7 @@ def test_recall_is_what_blink_logged(run: Run, split: str) -> None:
     assert [*ours, line(metrics["mentions"], metrics["recall"]["micro"])] == SUMMARY["recall"][split]
 
 
-def test_cross_encoder_logits_and_accuracy_are_blinks(recipe: Recipe, run: Run, tmp_path: Path) -> None:
+def test_crossencoder_logits_and_accuracy_match_blink(recipe: Recipe, run: Run, tmp_path: Path) -> None:
     run_stage(STEPS[6][0], run.address, recipe)
     model, settings, tokenizer = load_crossencoder(artifact(run, "train-crossencoder", tmp_path).directory("model"))
     golden = golden_top("valid")
@@ -191,7 +191,7 @@ def test_cross_encoder_logits_and_accuracy_are_blinks(recipe: Recipe, run: Run, 
     )
 
 
-def test_first_biencoder_step_has_blinks_loss(recipe: Recipe, run: Run, tokens: Tokens, tmp_path: Path) -> None:
+def test_first_biencoder_loss_matches_blink(recipe: Recipe, run: Run, tokens: Tokens, tmp_path: Path) -> None:
     model, settings = new_biencoder(GOLDEN / "bert", recipe.train_biencoder)
     pairs = tokenize_pairs(converted(run, "train", tmp_path), tokens, 64, 64, tmp_path / "pairs")
     tokenizer = load_tokenizer(GOLDEN / "bert", lowercase=True)

@@ -47,7 +47,7 @@ def manifest(run: str, name: str) -> Manifest:
     return manifest_of(open_run(run), name)
 
 
-def test_a_finished_stage_exits_with_0_and_its_rerun_says_reused(
+def test_finished_stage_exits_with_0_and_rerun_says_reused(
     run: str, archive: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["download", "--run", run, "--source", archive]) == 0
@@ -85,7 +85,7 @@ def test_a_finished_stage_exits_with_0_and_its_rerun_says_reused(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_setting_exits_with_2_and_error_lines(
+def test_wrong_setting_exits_with_2_and_error_lines(
     run: str, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([argument.format(run=run) for argument in arguments]) == 2
@@ -94,7 +94,7 @@ def test_a_wrong_setting_exits_with_2_and_error_lines(
     assert all(line.startswith(("ERROR: ", "INFO: ")) for line in lines)
 
 
-def test_each_line_of_an_error_is_led_by_its_level(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_error_line_starts_with_its_level(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pipeline", "--run", run, "--top_k", "0", "--num_mistakes", "-1"]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["ERROR", "ERROR"]
@@ -108,7 +108,7 @@ def test_broken_input_exits_with_3(run: str, tmp_path: Path, capsys: pytest.Capt
     assert open_run(run).record("download") is None
 
 
-def test_a_store_that_does_not_answer_exits_with_75() -> None:
+def test_unreachable_store_exits_with_75() -> None:
     environment = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
         "AWS_ACCESS_KEY_ID": "test",
@@ -123,7 +123,7 @@ def test_a_store_that_does_not_answer_exits_with_75() -> None:
     assert ended.stderr == ""
 
 
-def test_a_crash_exits_with_another_code_and_its_traceback(run: str) -> None:
+def test_crash_exits_with_1_and_traceback(run: str) -> None:
     crashes = (
         "import sys, zeshel_tasks.cli as cli\n"
         "def crash(*_): raise RuntimeError('a bug')\n"
@@ -137,7 +137,7 @@ def test_a_crash_exits_with_another_code_and_its_traceback(run: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command_begins_with_what_it_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_help_begins_with_description(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
@@ -146,7 +146,7 @@ def test_help_of_a_command_begins_with_what_it_does(command: str, capsys: pytest
     assert re.match(r"[A-Z][^`]+\.\n", description)
 
 
-def test_the_main_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ")}
@@ -172,14 +172,14 @@ def test_main_help_begins_with_a_sentence(capsys: pytest.CaptureFixture[str]) ->
     assert first == "Run the stages that retrain an entity linker, and inspect and manage their runs."
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_flag_prints_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"zeshel-tasks {__version__}\n"
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_every_setting_of_a_stage_is_a_flag_of_its_own_name(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stage_help_shows_flag_for_every_setting(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([stage.name, "--help"])
     text = " ".join(capsys.readouterr().out.split())
@@ -189,9 +189,7 @@ def test_every_setting_of_a_stage_is_a_flag_of_its_own_name(stage: Stage, capsys
 
 
 @pytest.mark.parametrize("stage", STAGE_CONFIGS)
-def test_every_setting_of_every_stage_is_a_flag_of_the_pipeline(
-    stage: str, run: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pipeline_has_flag_for_every_stage_setting(stage: str, run: str, capsys: pytest.CaptureFixture[str]) -> None:
     bad = [
         part for name in STAGE_CONFIGS[stage].model_fields for part in (f"--{stage}.{name}", "\N{SNOWMAN}")
     ]  # neither a number nor a boolean nor a choice
@@ -203,14 +201,14 @@ def test_every_setting_of_every_stage_is_a_flag_of_the_pipeline(
     assert refused | accepted >= set(STAGE_CONFIGS[stage].model_fields)
 
 
-def test_a_flag_changes_its_setting(run: str, archive: str) -> None:
+def test_flag_changes_its_setting(run: str, archive: str) -> None:
     main(["download", "--run", run, "--source", archive])
     assert main(["convert", "--run", run, "--context_tokens", "5", "--on_bad_mention=skip"]) == 0
     config = manifest(run, "convert").config
     assert (config["context_tokens"], config["on_bad_mention"]) == (5, "skip")
 
 
-def test_dashes_and_underscores_are_the_same(run: str, archive: str) -> None:
+def test_dashes_and_underscores_in_flags_are_equivalent(run: str, archive: str) -> None:
     main(["download", "--run", run, "--source", archive, "--timeout-seconds", "7"])
     assert manifest(run, "download").config["timeout_seconds"] == 7
     assert main(["convert", "--run", run, "--context-tokens=6", "--max_mentions-per_world", "3"]) == 0
@@ -225,7 +223,7 @@ def test_dashes_in_a_value_are_kept(run: str, raw_archive: Path, tmp_path: Path)
     assert manifest(run, "download").config["source"] == str(source)
 
 
-def test_flags_win_over_the_file_and_the_file_over_the_preset(run: str, archive: str, tmp_path: Path) -> None:
+def test_flags_override_file_and_file_overrides_preset(run: str, archive: str, tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text("preset: smoke\nconvert:\n  context_tokens: 7\n  max_mentions_per_world: 4\ntop_k: 5\n")
     main(["download", "--run", run, "--source", archive, "--config", str(file)])
@@ -234,7 +232,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(run: str, archive:
     assert (config["context_tokens"], config["max_mentions_per_world"]) == (8, 4)
 
 
-def test_a_preset_flag_wins_over_the_files(run: str, archive: str, tmp_path: Path) -> None:
+def test_preset_flag_overrides_file(run: str, archive: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("preset: smoke\n")
     main(["download", "--run", run, "--source", archive])
     assert main(["convert", "--run", run, "--config", str(tmp_path / "recipe.yaml"), "--preset", "blink"]) == 0
@@ -245,7 +243,7 @@ def test_a_preset_flag_wins_over_the_files(run: str, archive: str, tmp_path: Pat
     ("content", "words"),
     [("top_k: [", "expected YAML"), ("topk: 1", "topk: no such setting; did you mean 'top_k'?"), ("\xff", "mapping")],
 )
-def test_a_broken_file_exits_with_2_and_is_named(
+def test_broken_config_file_exits_with_2(
     run: str, tmp_path: Path, content: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "recipe.yaml"
@@ -254,13 +252,13 @@ def test_a_broken_file_exits_with_2_and_is_named(
     assert words in capsys.readouterr().out
 
 
-def test_a_file_that_is_not_text_exits_with_2(run: str, tmp_path: Path) -> None:
+def test_binary_config_file_exits_with_2(run: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_bytes(b"\xff\xfe\x00")
     assert main(["convert", "--run", run, "--config", str(tmp_path / "recipe.yaml")]) == 2
 
 
 @pytest.mark.parametrize(("value", "expected"), [([], "true"), (["False"], "false"), (["maybe"], "maybe")])
-def test_a_bare_switch_means_true_and_a_value_is_taken_at_its_word(
+def test_switch_accepts_no_value_or_a_boolean(
     run: str, value: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main(["train-biencoder", "--run", run, "--shuffle", *value, "--bert_model", "/no/such"])
@@ -268,7 +266,7 @@ def test_a_bare_switch_means_true_and_a_value_is_taken_at_its_word(
     assert ("train_biencoder.shuffle" in capsys.readouterr().out) == (expected == "maybe")
 
 
-def test_sigterm_removes_scratch_files_and_asks_for_a_retry(tmp_path: Path) -> None:
+def test_sigterm_removes_scratch_files_and_asks_for_retry(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     listener = socket.create_server(("127.0.0.1", 0))  # it accepts connections and never answers

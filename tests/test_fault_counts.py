@@ -45,12 +45,12 @@ def test_lines_of_an_area_are_added_up() -> None:
     assert rows == ["| store | 2 | 1,227 | 1,227 |", "| two at once | 1 | 2 | 1 |", "| all | 3 | 1,229 | 1,228 |"]
 
 
-def test_another_output_is_refused() -> None:
+def test_output_without_counts_is_refused() -> None:
     with pytest.raises(ValueError, match="expected the output of the tests"):
         table(["all passed"])
 
 
-def test_the_page_has_the_table_where_it_is_written_to() -> None:
+def test_reliability_page_has_table_between_its_markers() -> None:
     page = PAGE.read_text()
     old = page.partition(BEGIN)[2].partition(END)[0]
     assert with_table(page, old) == page
@@ -58,7 +58,7 @@ def test_the_page_has_the_table_where_it_is_written_to() -> None:
     assert with_table(page, "new\n").partition(BEGIN)[2].startswith("new\n" + END)
 
 
-def test_all_that_was_injected_was_survived() -> None:
+def test_reliability_page_says_every_fault_was_survived() -> None:
     row = next(line for line in PAGE.read_text().splitlines() if line.startswith("| all |"))
     _, _, injected, survived = (cell.strip() for cell in row.strip("|").split("|"))
     assert injected == survived

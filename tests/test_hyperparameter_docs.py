@@ -14,11 +14,11 @@ def row(stage: str, setting: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
-def test_the_committed_page_is_what_config_says() -> None:
+def test_committed_page_matches_config() -> None:
     assert COMMITTED.read_text(encoding="utf-8") == hyperparameters_page(), "run `make docs`"
 
 
-def test_every_setting_of_every_stage_has_a_row() -> None:
+def test_every_stage_setting_has_row_with_description() -> None:
     for stage, model in STAGE_CONFIGS.items():
         for name, field in model.model_fields.items():
             assert row(stage.replace("_", "-"), name)[-1] == (field.description or "").replace("|", "\\|")
@@ -36,5 +36,5 @@ def test_every_setting_of_every_stage_has_a_row() -> None:
         ("eval-biencoder", "device", ["text like `^(auto\\|cpu\\|cuda(:[0-9]{1,3})?)$`", "`auto`", "", "keep"]),
     ],
 )
-def test_a_row_says_type_range_default_presets_and_reuse(stage: str, setting: str, cells: list[str]) -> None:
+def test_row_shows_type_range_default_presets_and_reuse(stage: str, setting: str, cells: list[str]) -> None:
     assert row(stage, setting)[1:5] == cells

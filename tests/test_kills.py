@@ -76,9 +76,7 @@ def outcome(run: Run, name: str) -> dict[str, Any]:
     return {"fingerprint": manifest.fingerprint, "metrics": metrics, "files": files}
 
 
-def test_run_that_is_killed_again_and_again_ends_as_if_never_killed(
-    flags: list[str], tmp_path: Path, fault: Fault
-) -> None:
+def test_repeatedly_killed_run_leaves_same_artifacts(flags: list[str], tmp_path: Path, fault: Fault) -> None:
     undisturbed, killed = (open_run(f"{tmp_path}/{name}/runs/r") for name in ("undisturbed", "killed"))
     assert exit_code_after(NEVER, signal.SIGKILL, undisturbed, flags) == 0
     generator, deaths = random.Random(4), 0

@@ -20,7 +20,7 @@ def manifest(run: str, name: str) -> Manifest:
 
 
 @pytest.mark.timeout(600)
-def test_the_demo_learns_to_link_to_entities_of_unseen_worlds(tmp_path: Path) -> None:
+def test_demo_learns_to_link_entities_of_unseen_worlds(tmp_path: Path) -> None:
     archive, bert = tmp_path / "worlds.tar.bz2", tmp_path / "bert"
     write_sample_worlds(archive)
     build_small_bert(archive, bert)

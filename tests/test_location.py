@@ -53,7 +53,7 @@ ALL = LOCAL + S3 + WEB + DRIVE + HUB + UNKNOWN + WRONG + WRONG_WEB + NO_DRIVE_FI
 
 @pytest.mark.parametrize("address", ALL)
 @pytest.mark.parametrize("parse", PARSERS)
-def test_each_setting_takes_its_forms_and_refuses_others_in_one_line(parse: Parse, address: str) -> None:
+def test_each_setting_accepts_only_its_address_forms(parse: Parse, address: str) -> None:
     taken = address in PARSERS[parse] or (address in LOCAL + HUB)  # a name without a scheme may be a file
     if taken:
         assert parse(address).address == address
@@ -71,13 +71,13 @@ def test_local_path_is_expanded_and_decoded(monkeypatch: pytest.MonkeyPatch) -> 
     ]
 
 
-def test_characters_that_end_the_path_of_a_web_address_are_kept_in_a_file_address() -> None:
+def test_file_address_keeps_query_and_fragment_characters() -> None:
     location = source_location("file:///a?b#c%23d")
     assert isinstance(location, LocalPath)
     assert location.path == Path("/a?b#c#d")
 
 
-def test_home_of_nobody_is_refused() -> None:
+def test_home_of_unknown_user_is_refused() -> None:
     with pytest.raises(ConfigError, match="source: expected the path of an existing user's home directory"):
         located("source", "~nobody-has-this-name/x", source_location)
 
@@ -137,7 +137,7 @@ def test_hub_model_may_be_pinned_to_a_revision(address: str, repository: str, re
 
 
 @pytest.mark.parametrize("name", ["bert", "me/bert", "me/bert@v1"])
-def test_local_directory_comes_before_a_model_on_the_hub(
+def test_local_directory_takes_precedence_over_hub_model(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

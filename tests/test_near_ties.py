@@ -21,7 +21,7 @@ def test_near_tie_may_change_places() -> None:
     assert_same_ranking(ranking(0, 2, 1, 3), ranking(0, 1, 2, 3), SCORES)
 
 
-def test_near_tie_at_the_last_rank_may_take_the_others_place() -> None:
+def test_near_tie_at_last_rank_may_replace_the_other() -> None:
     assert_same_ranking(ranking(0, 1, 2, 4), ranking(0, 1, 2, 3), SCORES)
 
 

@@ -27,11 +27,11 @@ def test_every_preset_builds_and_knows_its_name(preset: str) -> None:
     assert build_recipe(preset).preset == preset
 
 
-def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
+def test_unknown_preset_error_lists_presets() -> None:
     assert refused(preset="blnik") == "preset: expected one of blink, recommended, smoke, got 'blnik'"
 
 
-def test_the_blink_preset_has_the_numbers_of_the_recipe_as_given() -> None:
+def test_blink_preset_has_numbers_of_given_recipe() -> None:
     recipe = build_recipe("blink")
     expected = {
         "learning_rate": 1e-05,
@@ -65,12 +65,12 @@ def test_the_blink_preset_has_the_numbers_of_the_recipe_as_given() -> None:
     assert "1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO" in recipe.download.source
 
 
-def test_only_the_recommended_preset_stores_vectors_in_half_the_size() -> None:
+def test_only_recommended_preset_stores_float16_vectors() -> None:
     stored = {preset: build_recipe(preset).eval_biencoder.vector_dtype for preset in PRESETS}
     assert stored == {"blink": "float32", "recommended": "float16", "smoke": "float32"}
 
 
-def test_the_recommended_cross_encoder_trains_at_the_literatures_rate() -> None:
+def test_recommended_preset_trains_all_layers_at_published_rate() -> None:
     recipe = build_recipe("recommended")
     assert recipe.train_crossencoder.learning_rate == 2e-05
     assert recipe.train_biencoder.type_optimization == recipe.train_crossencoder.type_optimization == "all"
@@ -84,12 +84,12 @@ def test_the_recommended_cross_encoder_trains_at_the_literatures_rate() -> None:
         {"train_biencoder.num_train_epochs": "7"},
     ],
 )
-def test_a_stages_setting_is_set_for_that_stage_alone(override: dict[str, Any]) -> None:
+def test_stage_setting_changes_only_its_stage(override: dict[str, Any]) -> None:
     recipe = build_recipe("blink", override)
     assert (recipe.train_biencoder.num_train_epochs, recipe.train_crossencoder.num_train_epochs) == (7, 5)
 
 
-def test_a_bare_setting_is_set_for_every_stage_that_has_it() -> None:
+def test_bare_setting_changes_every_stage_that_has_it() -> None:
     recipe = build_recipe("blink", {"eval_batch_size": 9})
     stages = (recipe.train_biencoder, recipe.eval_biencoder, recipe.train_crossencoder, recipe.eval_crossencoder)
     assert [stage.eval_batch_size for stage in stages] == [9, 9, 9, 9]
@@ -103,12 +103,12 @@ def test_a_bare_setting_is_set_for_every_stage_that_has_it() -> None:
         {"train_biencoder": {"seed": 2}, "seed": 1},
     ],
 )
-def test_in_one_layer_a_stages_own_setting_wins_over_a_bare_one(layer: dict[str, Any]) -> None:
+def test_stage_setting_overrides_bare_one_in_same_layer(layer: dict[str, Any]) -> None:
     recipe = build_recipe("blink", layer)
     assert (recipe.train_biencoder.seed, recipe.train_crossencoder.seed) == (2, 1)
 
 
-def test_a_later_layer_wins_over_an_earlier_one_and_over_the_preset() -> None:
+def test_later_layer_overrides_earlier_one_and_preset() -> None:
     assert build_recipe("smoke").eval_biencoder.top_k == 16
     assert build_recipe("smoke", {"top_k": 3}).eval_biencoder.top_k == 3
     assert build_recipe("smoke", {"eval_biencoder.top_k": 3}, {"top_k": 4}).eval_biencoder.top_k == 4
@@ -117,7 +117,7 @@ def test_a_later_layer_wins_over_an_earlier_one_and_over_the_preset() -> None:
 @pytest.mark.parametrize(
     ("text", "value"), [("False", False), ("false", False), ("0", False), ("True", True), ("yes", True)]
 )
-def test_a_written_boolean_means_what_it_says(text: str, value: bool) -> None:
+def test_boolean_may_be_written_as_text(text: str, value: bool) -> None:
     assert build_recipe("recommended", {"shuffle": text}).train_biencoder.shuffle is value
 
 
@@ -127,11 +127,11 @@ def test_numbers_may_be_written_as_text() -> None:
 
 
 @pytest.mark.parametrize("nothing", ["none", "None", "null", None])
-def test_none_takes_a_setting_back(nothing: str | None) -> None:
+def test_none_unsets_a_setting(nothing: str | None) -> None:
     assert build_recipe("smoke", {"max_mentions_per_world": nothing}).convert.max_mentions_per_world is None
 
 
-def test_none_where_a_value_is_needed_is_refused() -> None:
+def test_none_is_refused_where_value_is_required() -> None:
     assert refused({"top_k": "none"}).startswith("eval_biencoder.top_k: Input should be a valid integer; got None")
 
 
@@ -143,20 +143,20 @@ def test_none_where_a_value_is_needed_is_refused() -> None:
         ("convert.context_token", "context_tokens"),
     ],
 )
-def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(key: str, suggestion: str) -> None:
+def test_unknown_setting_error_suggests_similar_name(key: str, suggestion: str) -> None:
     assert refused({key: 1}) == f"{key}: no such setting; did you mean {suggestion!r}?"
 
 
-def test_a_suggestion_comes_from_the_stage_that_was_named() -> None:
+def test_suggestion_comes_only_from_named_stage() -> None:
     assert refused({"download.learning_rate": 1}) == "download.learning_rate: no such setting"
 
 
-def test_an_unknown_stage_is_refused_with_those_that_exist() -> None:
+def test_unknown_stage_error_lists_stages() -> None:
     message = refused({"train_biencodr.seed": 1})
     assert message.startswith("train_biencodr.seed: expected a stage among download, convert, train_biencoder,")
 
 
-def test_a_stage_takes_a_mapping() -> None:
+def test_stage_value_must_be_a_mapping() -> None:
     assert refused({"download": 3}) == "download: expected a mapping of this stage's settings, got 3"
 
 
@@ -176,14 +176,12 @@ def test_a_stage_takes_a_mapping() -> None:
         ({"source": ["a"]}, ["download.source", "string", "got ['a']"]),
     ],
 )
-def test_a_value_out_of_range_is_refused_with_setting_expected_and_got(
-    override: dict[str, Any], words: list[str]
-) -> None:
+def test_invalid_value_error_names_setting_expected_and_got(override: dict[str, Any], words: list[str]) -> None:
     message = refused(override)
     assert [word for word in words if word not in message] == []
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert len(refused({"top_k": 0, "report.num_mistakes": -1}).splitlines()) == 2
 
 
@@ -199,24 +197,24 @@ def test_all_problems_are_told_at_once() -> None:
         ({"max_seq_length": 128}, "max_seq_length: expected more than max_context_length (128), got 128"),
     ],
 )
-def test_settings_that_contradict_one_another_are_refused(override: dict[str, Any], words: str) -> None:
+def test_contradictory_settings_are_refused(override: dict[str, Any], words: str) -> None:
     assert words in refused(override)
 
 
-def test_settings_cannot_be_changed_afterwards() -> None:
+def test_recipe_settings_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         build_recipe().train_biencoder.seed = 1
 
 
 @pytest.mark.parametrize("model", STAGE_CONFIGS.values())
-def test_what_cannot_change_the_result_stays_out_of_the_fingerprint(model: Any) -> None:
+def test_settings_without_effect_on_result_stay_out_of_fingerprint(model: Any) -> None:
     kept_out = {name for name, field in model.model_fields.items() if not setting_flag(field, "affects_result")}
     fields = model().fingerprint_fields()
     assert set(fields) == set(model.model_fields) - kept_out
     assert fields == {name: getattr(model(), name) for name in fields}
 
 
-def test_addresses_pace_and_place_stay_out_of_the_fingerprint() -> None:
+def test_addresses_pace_and_place_stay_out_of_fingerprint() -> None:
     kept_out = {
         name
         for model in STAGE_CONFIGS.values()
@@ -239,7 +237,7 @@ def test_every_setting_is_described(model: Any) -> None:
     assert [name for name, field in model.model_fields.items() if not field.description] == []
 
 
-def test_a_yaml_file_has_a_preset_and_overrides() -> None:
+def test_yaml_file_sets_preset_and_overrides() -> None:
     text = "preset: blink\ntop_k: 8\ntrain_biencoder:\n  learning_rate: 1.0e-4\n  shuffle: yes\n"
     preset, overrides = read_config_file("r.yaml", text)
     recipe = build_recipe(preset or "", overrides)
@@ -247,12 +245,12 @@ def test_a_yaml_file_has_a_preset_and_overrides() -> None:
     assert (recipe.train_biencoder.learning_rate, recipe.train_biencoder.shuffle) == (1e-4, True)
 
 
-def test_a_rate_that_yaml_takes_for_text_is_a_number_all_the_same() -> None:
+def test_rate_that_yaml_reads_as_text_becomes_number() -> None:
     _, overrides = read_config_file("r.yaml", "learning_rate: 1e-4")
     assert build_recipe("blink", overrides).train_biencoder.learning_rate == 1e-4
 
 
-def test_an_empty_yaml_file_changes_nothing() -> None:
+def test_empty_yaml_file_changes_nothing() -> None:
     assert read_config_file("r.yaml", "# nothing\n") == (None, {})
 
 
@@ -267,7 +265,7 @@ def test_an_empty_yaml_file_changes_nothing() -> None:
         ("a: !!python/object/apply:os.system ['true']", "r.yaml: expected YAML, got "),
     ],
 )
-def test_a_file_that_is_no_mapping_is_refused_by_name(text: str, words: str) -> None:
+def test_invalid_config_file_is_refused_by_name(text: str, words: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read_config_file("r.yaml", text)
     assert str(raised.value).startswith(words)
@@ -285,7 +283,7 @@ stages = st.dictionaries(st.sampled_from(list(STAGE_CONFIGS)), st.dictionaries(n
 
 @settings(deadline=None)
 @given(st.sampled_from(list(PRESETS)), st.dictionaries(keys, values, max_size=4), stages)
-def test_any_overrides_make_a_recipe_or_are_refused(
+def test_arbitrary_overrides_make_a_recipe_or_are_refused(
     preset: str, flat: dict[str, Any], nested: dict[str, dict[str, Any]]
 ) -> None:
     with contextlib.suppress(ConfigError):
@@ -295,7 +293,7 @@ def test_any_overrides_make_a_recipe_or_are_refused(
 
 @settings(deadline=None)
 @given(st.text(max_size=60) | st.sampled_from(["a: &x [*x]", "{", "? [a]\n: b", "\x00", "a: 2026-01-01", "a: 1:2:3"]))
-def test_any_text_is_a_configuration_or_is_refused(text: str) -> None:
+def test_arbitrary_text_makes_a_configuration_or_is_refused(text: str) -> None:
     with contextlib.suppress(ConfigError):
         _, overrides = read_config_file("r.yaml", text)
         assert isinstance(build_recipe("smoke", overrides), Recipe)

@@ -35,7 +35,7 @@ def header_of(name: str, size: bytes) -> bytes:
     return bytes(header)
 
 
-def test_the_unbroken_archive_is_taken(files: dict[str, bytes], tmp_path: Path, capsys: Capture) -> None:
+def test_intact_archive_is_accepted(files: dict[str, bytes], tmp_path: Path, capsys: Capture) -> None:
     ended = download(archive_of(files), tmp_path, capsys)
     assert (ended.code, ended.errors) == (0, [])
 
@@ -45,7 +45,7 @@ def test_the_unbroken_archive_is_taken(files: dict[str, bytes], tmp_path: Path, 
     ["line\nend", "\x1b[31mred", "left\u202eright", "half\udcff", "nbsp\u00a0", "w" * 250, "é" * 120],
     ids=ascii,
 )
-def test_a_world_whose_name_cannot_be_kept_is_refused(
+def test_unprintable_or_overlong_world_name_is_refused(
     files: dict[str, bytes], tmp_path: Path, capsys: Capture, fault: Fault, name: str
 ) -> None:
     fault("input: hostile archive")
@@ -69,7 +69,7 @@ def test_a_world_whose_name_cannot_be_kept_is_refused(
     ],
     ids=lambda value: ascii(value)[:32] if isinstance(value, dict) else "",
 )
-def test_an_extended_header_gets_nothing_past_the_checks(
+def test_hostile_extended_header_is_refused(
     files: dict[str, bytes], tmp_path: Path, capsys: Capture, fault: Fault, headers: dict[str, str], problem: str
 ) -> None:
     fault("input: hostile archive")
@@ -78,7 +78,7 @@ def test_an_extended_header_gets_nothing_past_the_checks(
 
 
 @pytest.mark.parametrize("path", ["", "."])
-def test_a_member_without_a_name_is_left_out(
+def test_nameless_member_is_ignored(
     files: dict[str, bytes], tmp_path: Path, capsys: Capture, fault: Fault, path: str
 ) -> None:
     fault("input: strange archive")
@@ -92,7 +92,7 @@ def test_a_member_without_a_name_is_left_out(
     [b"77777777777", b"-1", b"9z", b"\xff" * 12, b"\x80" + b"\xff" * 11, b"\x80" + bytes(10) + b"\x01"],
     ids=["8 GB", "negative", "no number", "negative, binary", "2^88, binary", "1, binary"],
 )
-def test_a_header_that_lies_about_its_size_is_refused(
+def test_header_with_false_size_is_refused(
     files: dict[str, bytes], tmp_path: Path, capsys: Capture, fault: Fault, size: bytes
 ) -> None:
     fault("input: hostile archive")
@@ -101,7 +101,7 @@ def test_a_header_that_lies_about_its_size_is_refused(
 
 
 @pytest.mark.parametrize("place", [0, 100, 124, 136, 148, 156, 257])
-def test_a_header_with_a_changed_byte_is_refused(
+def test_header_with_changed_byte_is_refused(
     files: dict[str, bytes], tmp_path: Path, capsys: Capture, fault: Fault, place: int
 ) -> None:
     fault("input: broken archive")
@@ -121,7 +121,7 @@ def test_too_many_members_are_refused(
 
 
 @pytest.mark.parametrize("missing", ["documents/", "mentions/", "mentions/train", "mentions/val", "mentions/test"])
-def test_a_data_set_that_lacks_a_part_is_refused(
+def test_incomplete_data_set_is_refused(
     files: dict[str, bytes], tmp_path: Path, capsys: Capture, fault: Fault, missing: str
 ) -> None:
     fault("input: broken archive")

@@ -120,7 +120,7 @@ def download(content: bytes, folder: Path, capsys: pytest.CaptureFixture[str], *
 
 
 @pytest.mark.parametrize("name", NOT_ARCHIVES)
-def test_what_is_no_whole_archive_is_refused(
+def test_invalid_or_incomplete_archive_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault, name: str
 ) -> None:
     ended = download(NOT_ARCHIVES[name](tmp_path), tmp_path, capsys)
@@ -131,7 +131,7 @@ def test_what_is_no_whole_archive_is_refused(
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_member_is_refused_and_touches_nothing(
+def test_hostile_member_writes_nothing_outside_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     info, problem = HOSTILE[name]
@@ -155,7 +155,7 @@ def test_a_hostile_member_is_refused_and_touches_nothing(
 
 @pytest.mark.parametrize("pack", [bz2.compress, gzip.compress, lzma.compress])
 @pytest.mark.parametrize("place", ["in a member", "after the end"])
-def test_a_bomb_is_refused_before_it_fills_the_disk(
+def test_decompression_bomb_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault, monkeypatch: pytest.MonkeyPatch,
     pack: Callable[[bytes], bytes], place: str,
 ) -> None:  # fmt: skip
@@ -173,17 +173,13 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(
     assert_refused(ended, EXIT_DATA, "too large")
 
 
-def test_an_archive_larger_than_allowed_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault
-) -> None:
+def test_archive_over_size_limit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault) -> None:
     ended = download(noisy(tmp_path), tmp_path, capsys, "--max_download_gb", "0.0001")
     fault("input: archive too large")
     assert_refused(ended, EXIT_DATA, "too large", "100,000 bytes")
 
 
-def test_a_folder_that_is_no_data_set_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault
-) -> None:
+def test_folder_without_data_set_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault) -> None:
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "aster.json").write_text("{}")
     ended = run(["download", "--run", tmp_path / "store" / "runs" / "r", f"--source={tmp_path}"], capsys)
@@ -209,7 +205,7 @@ def test_a_folder_that_is_no_data_set_is_refused(
         ("https://drive.google.com/drive/folders/abc", "expected the address of a file"),
     ],
 )
-def test_an_address_that_cannot_be_right_is_refused(
+def test_invalid_source_address_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault, source: str, words: str
 ) -> None:
     ended = run(["download", "--run", tmp_path / "store" / "runs" / "r", f"--source={source}"], capsys)

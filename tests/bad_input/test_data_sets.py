@@ -211,7 +211,7 @@ def download_and_convert(archive: Path, address: str, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
-def test_a_broken_data_set_is_refused_with_file_and_line(
+def test_broken_data_set_is_refused_with_file_and_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault, case: Case
 ) -> None:
     address = str(tmp_path / "runs" / "r")
@@ -222,7 +222,7 @@ def test_a_broken_data_set_is_refused_with_file_and_line(
 
 
 @pytest.mark.parametrize("case", TAKEN, ids=lambda case: case.name)
-def test_a_strange_data_set_is_taken_as_it_is(
+def test_unusual_data_set_is_accepted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault, case: Case
 ) -> None:
     address = str(tmp_path / "runs" / "r")
@@ -234,7 +234,7 @@ def test_a_strange_data_set_is_taken_as_it_is(
     assert manifest.metrics["mentions"] == {"train": 2, "valid": 2, "test": 2}
 
 
-def test_with_skip_broken_mentions_are_counted_logged_and_left_out(
+def test_skip_leaves_out_and_logs_broken_mentions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault
 ) -> None:
     address = str(tmp_path / "runs" / "r")

@@ -129,18 +129,18 @@ def group_name(edges: Sequence[Edge]) -> str:
 
 
 @pytest.mark.parametrize("edges", grouped(CASES), ids=group_name)
-def test_stage_works_at_the_edges_of_its_settings_or_names_the_setting(
+def test_stage_works_at_setting_edges_or_names_the_setting(
     store: Path, capsys: pytest.CaptureFixture[str], fault: Fault, edges: list[Edge]
 ) -> None:
     fault("input: setting at the edge of its range", len(edges))
     assert_works_or_names_the_setting(edges, store, capsys)
 
 
-def test_groups_have_every_edge_once() -> None:
+def test_groups_contain_each_edge_once() -> None:
     assert sorted(edge for group in grouped(CASES) for edge in group) == sorted(CASES)
 
 
-def test_failed_run_is_split_down_to_the_settings_at_fault() -> None:
+def test_failed_run_is_split_by_named_settings_or_halved() -> None:
     edges = [Edge("report", name, "0") for name in ("a_setting", "b_setting", "c_setting")]
     named, silent = Ended(2, ["b_setting: expected 1, got 0"], []), Ended(1, [], [])
     assert list(parts(edges, named)) == [[edges[1]], [edges[0], edges[2]]]

@@ -156,7 +156,7 @@ def model(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_broken_model_is_refused_in_one_line(
+def test_broken_model_is_refused_in_one_line(
     finished_run: Run, model: Path, capsys: Capture, fault: Fault, name: str
 ) -> None:
     fault("input: broken model")
@@ -167,7 +167,7 @@ def test_a_broken_model_is_refused_in_one_line(
     assert not Path("owned").exists()
 
 
-def test_a_model_of_one_segment_cannot_be_a_cross_encoder(
+def test_crossencoder_refuses_single_segment_model(
     finished_run: Run, model: Path, capsys: Capture, fault: Fault
 ) -> None:
     fault("input: broken model")
@@ -177,7 +177,7 @@ def test_a_model_of_one_segment_cannot_be_a_cross_encoder(
     assert_refused(ended, EXIT_CONFIG, "bert_model: expected a model with 2 token types")
 
 
-def test_a_model_without_a_pooling_layer_gets_one_and_the_log_says_so(
+def test_missing_pooling_layer_is_initialized_and_logged(
     finished_run: Run, model: Path, capsys: Capture, fault: Fault
 ) -> None:
     fault("input: strange model")
@@ -225,7 +225,7 @@ def test_broken_start_weights_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize("where", ["nowhere.bin", "nowhere/model.bin", "empty"])
-def test_start_weights_that_are_not_there_are_named(
+def test_missing_start_weights_are_named(
     finished_run: Run, model: Path, tmp_path: Path, capsys: Capture, fault: Fault, where: str
 ) -> None:
     fault("input: broken start weights")
@@ -234,7 +234,7 @@ def test_start_weights_that_are_not_there_are_named(
     assert_refused(ended, EXIT_DATA, where)
 
 
-def test_start_weights_that_are_not_numbers_are_named(
+def test_non_finite_start_weights_are_named(
     finished_run: Run, golden: Path, model: Path, tmp_path: Path, capsys: Capture, fault: Fault
 ) -> None:
     fault("input: broken start weights")

@@ -92,7 +92,7 @@ def edited(content: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
 
 
 @given(st.binary(max_size=300) | st.lists(st.binary(max_size=20), max_size=8).map(b"\n".join))
-def test_any_bytes_are_json_lines_or_refused(content: bytes) -> None:
+def test_arbitrary_bytes_are_read_as_records_or_refused(content: bytes) -> None:
     def read(folder: Path) -> None:
         (folder / "x.json").write_bytes(content)
         with read_or_refused():
@@ -103,7 +103,7 @@ def test_any_bytes_are_json_lines_or_refused(content: bytes) -> None:
 
 
 @given(st.dictionaries(st.text(st.characters(), max_size=6), json_values, max_size=5), st.text(max_size=6))
-def test_a_field_of_any_value_is_read_or_refused_with_its_place(values: dict[str, Any], field: str) -> None:
+def test_arbitrary_field_is_read_or_refused_with_its_line(values: dict[str, Any], field: str) -> None:
     def read(folder: Path) -> None:
         (folder / "x.json").write_text(json.dumps(values) + "\n")
         record = next(read_records(folder / "x.json", "x.json"))
@@ -116,7 +116,7 @@ def test_a_field_of_any_value_is_read_or_refused_with_its_place(values: dict[str
 
 
 @given(st.sampled_from(["documents/aster.json", "mentions/train.json", "mentions/val.json"]), edits, st.booleans())
-def test_an_edited_data_set_is_converted_or_refused(
+def test_edited_data_set_is_converted_or_refused(
     name: str, changes: list[tuple[float, int, bytes]], skip: bool
 ) -> None:
     config = ConvertConfig(on_bad_mention="skip", max_bad_share=1) if skip else ConvertConfig()
@@ -139,7 +139,9 @@ titles = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
 @given(st.lists(st.tuples(titles, titles), min_size=1, max_size=4), titles, st.integers(1, 5))
-def test_a_mention_of_any_text_comes_back_as_it_was(pages: list[tuple[str, str]], category: str, context: int) -> None:
+def test_arbitrary_texts_round_trip_through_conversion(
+    pages: list[tuple[str, str]], category: str, context: int
+) -> None:
     """A mention read from the converted files equals the original, lower-cased as in BLINK."""
 
     def convert(folder: Path) -> None:
@@ -167,7 +169,7 @@ def test_a_mention_of_any_text_comes_back_as_it_was(pages: list[tuple[str, str]]
 
 
 @given(st.sampled_from(["train.jsonl", "train.mentions.jsonl"]), edits)
-def test_edited_files_of_blinks_format_are_read_or_refused(name: str, changes: list[tuple[float, int, bytes]]) -> None:
+def test_edited_blink_files_are_read_or_refused(name: str, changes: list[tuple[float, int, bytes]]) -> None:
     def read(folder: Path) -> None:
         data_set_files(folder)
         convert_split(Dataset(folder / "zeshel"), "train", folder / "out", ConvertConfig())
@@ -180,7 +182,7 @@ def test_edited_files_of_blinks_format_are_read_or_refused(name: str, changes: l
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
-def test_an_edited_archive_is_unpacked_or_refused(pack: Callable[[bytes], bytes]) -> None:
+def test_edited_archive_is_unpacked_or_refused(pack: Callable[[bytes], bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         good = archive_of(data_set_files(Path(folder)))[:12_000]
 
@@ -200,7 +202,7 @@ def test_an_edited_archive_is_unpacked_or_refused(pack: Callable[[bytes], bytes]
 
 
 @given(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=30), st.sampled_from([b"0", b"5", b"2"]))
-def test_a_member_of_any_name_is_unpacked_in_place_or_refused(name: str, kind: bytes) -> None:
+def test_arbitrary_member_name_stays_in_folder_or_is_refused(name: str, kind: bytes) -> None:
     def read(folder: Path) -> None:
         files = data_set_files(folder / "made")
         try:
@@ -230,7 +232,7 @@ yaml_texts = st.lists(yaml_pieces | addresses | st.text(max_size=3), max_size=25
 @example("a: &a [*a]")
 @example("? [a]\n: b")
 @example("!!timestamp x")
-def test_any_text_is_settings_or_refused(text: str) -> None:
+def test_arbitrary_yaml_makes_a_recipe_or_is_refused(text: str) -> None:
     with read_or_refused():
         preset, overrides = read_config_file("r.yaml", text)
         recipe = build_recipe(preset or "smoke", overrides)
@@ -238,7 +240,7 @@ def test_any_text_is_settings_or_refused(text: str) -> None:
 
 
 @given(yaml_texts)
-def test_any_text_is_yaml_or_a_value_error_in_one_line(text: str) -> None:
+def test_unreadable_yaml_raises_one_line_value_error(text: str) -> None:
     try:
         read_yaml(text)
     except ValueError as error:
@@ -249,7 +251,7 @@ def test_any_text_is_yaml_or_a_value_error_in_one_line(text: str) -> None:
 
 
 @given(st.sampled_from(list(PRESETS)), st.data())
-def test_a_recipe_that_was_accepted_comes_back_from_what_it_says(preset: str, data: st.DataObject) -> None:
+def test_accepted_recipe_round_trips_through_json(preset: str, data: st.DataObject) -> None:
     stage = data.draw(st.sampled_from(list(STAGE_CONFIGS)))
     name = data.draw(st.sampled_from(list(STAGE_CONFIGS[stage].model_fields)))
     value = data.draw(st.integers(-2, 600) | st.floats() | st.text(max_size=8) | st.booleans() | st.none())
@@ -268,7 +270,7 @@ switches = st.tuples(addresses | words, words).map(lambda pair: f"--{pair[0]}={p
 
 
 @given(st.sampled_from(["convert", "pipeline", "train-biencoder", "report"]), st.lists(flags | words | switches))
-def test_any_command_line_is_a_recipe_or_refused(command: str, arguments: list[str]) -> None:
+def test_arbitrary_command_line_makes_a_recipe_or_is_refused(command: str, arguments: list[str]) -> None:
     with read_or_refused():
         try:
             options = _parser().parse_args(with_underscores([command, "--run", "x", *arguments]))
@@ -301,7 +303,7 @@ def open_model(folder: Path) -> None:
 
 @fewer
 @given(st.sampled_from(MODEL_FILES), edits)
-def test_an_edited_model_opens_or_is_refused(name: str, changes: list[tuple[float, int, bytes]]) -> None:
+def test_edited_model_opens_or_is_refused(name: str, changes: list[tuple[float, int, bytes]]) -> None:
     def read(folder: Path) -> None:
         shutil.copytree(GOLDEN / "bert", folder, dirs_exist_ok=True)
         (folder / name).write_bytes(edited((folder / name).read_bytes(), changes))
@@ -312,7 +314,7 @@ def test_an_edited_model_opens_or_is_refused(name: str, changes: list[tuple[floa
 
 @fewer
 @given(shapes)
-def test_a_model_of_any_configuration_opens_or_is_refused(changed: dict[str, Any]) -> None:
+def test_model_with_arbitrary_configuration_opens_or_is_refused(changed: dict[str, Any]) -> None:
     def read(folder: Path) -> None:
         shutil.copytree(GOLDEN / "bert", folder, dirs_exist_ok=True)
         values = json.loads((folder / "config.json").read_text())
@@ -330,7 +332,7 @@ tokenizers = json_values | st.dictionaries(st.sampled_from(TOKENIZER_FIELDS), js
 
 @fewer
 @given(st.sampled_from(TOKENIZER_FILES), tokenizers)
-def test_a_tokenizer_of_any_settings_opens_or_is_refused(name: str, content: Any) -> None:
+def test_tokenizer_with_arbitrary_settings_opens_or_is_refused(name: str, content: Any) -> None:
     def read(folder: Path) -> None:
         shutil.copytree(GOLDEN / "bert", folder, dirs_exist_ok=True)
         (folder / name).write_text(json.dumps(content))

@@ -64,7 +64,7 @@ def candidates(folder: Path, split: str) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize("top_k", [2, 3, 64])
-def test_rows_are_filled_up_where_a_world_has_fewer_entities_than_candidates_are_asked_for(
+def test_rows_are_padded_where_world_has_too_few_entities(
     pipeline: Pipeline, tmp_path: Path, fault: Fault, top_k: int
 ) -> None:
     fault("input: more or fewer candidates than entities")
@@ -84,7 +84,7 @@ def test_rows_are_filled_up_where_a_world_has_fewer_entities_than_candidates_are
         assert accuracy["retrieved"] == MENTIONS, "where all are candidates, the gold is one of them"
 
 
-def test_a_world_of_a_single_entity_is_always_right(
+def test_single_entity_world_has_perfect_accuracy(
     pipeline: Pipeline, data_set: DataSetFiles, tmp_path: Path, fault: Fault
 ) -> None:
     fault("input: more or fewer candidates than entities")
@@ -98,7 +98,7 @@ def test_a_world_of_a_single_entity_is_always_right(
     assert metrics(tmp_path, "eval-crossencoder-test")["unnormalized_accuracy"] == {"micro": 1.0, "macro": 1.0}
 
 
-def test_a_split_whose_golds_are_all_missed_has_no_normalized_accuracy(
+def test_split_without_retrieved_golds_has_no_normalized_accuracy(
     pipeline: Pipeline, data_set: DataSetFiles, tmp_path: Path, fault: Fault
 ) -> None:
     """With one candidate per mention, the gold is not retrieved."""
@@ -118,7 +118,7 @@ def test_a_split_whose_golds_are_all_missed_has_no_normalized_accuracy(
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
-def test_a_training_without_any_gold_among_its_candidates(
+def test_training_needs_retrieved_golds_but_validation_does_not(
     pipeline: Pipeline, data_set: DataSetFiles, tmp_path: Path, fault: Fault, split: str
 ) -> None:
     """Then no mention can be trained on, and every mention counts as wrong in validation."""
@@ -140,7 +140,7 @@ def test_a_training_without_any_gold_among_its_candidates(
         assert metrics(tmp_path, "train-crossencoder")["valid_unnormalized_accuracy"] == 0
 
 
-def test_a_split_of_a_single_mention_is_enough(
+def test_single_mention_per_split_is_enough(
     pipeline: Pipeline, data_set: DataSetFiles, tmp_path: Path, fault: Fault
 ) -> None:
     fault("input: more or fewer candidates than entities")
@@ -151,7 +151,7 @@ def test_a_split_of_a_single_mention_is_enough(
     assert metrics(tmp_path, "train-biencoder")["mentions"] == 1
 
 
-def test_a_mention_longer_than_the_context_window_keeps_its_first_tokens(
+def test_mention_longer_than_context_window_passes_all_stages(
     pipeline: Pipeline, data_set: DataSetFiles, tmp_path: Path, fault: Fault
 ) -> None:
     fault("input: long mention")
@@ -163,7 +163,7 @@ def test_a_mention_longer_than_the_context_window_keeps_its_first_tokens(
     assert metrics(tmp_path, "eval-crossencoder-test")["mentions"] == MENTIONS
 
 
-def test_texts_of_control_characters_and_of_markers_go_through_all_stages(
+def test_control_characters_and_markers_pass_all_stages(
     pipeline: Pipeline, data_set: DataSetFiles, tmp_path: Path, fault: Fault
 ) -> None:
     fault("input: strange texts")

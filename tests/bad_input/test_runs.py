@@ -71,7 +71,7 @@ def stored(finished_run: Run, tmp_path: Path) -> StoredRun:
     return StoredRun(finished_run, tmp_path)
 
 
-def test_the_unbroken_run_is_shown(stored: StoredRun, capsys: Capture) -> None:
+def test_intact_run_is_shown(stored: StoredRun, capsys: Capture) -> None:
     ended = stored.command("show", capsys)
     assert (ended.code, ended.errors) == (0, [])
     assert any(line.split()[:2] == ["convert", "ran"] for line in ended.lines)
@@ -80,7 +80,7 @@ def test_the_unbroken_run_is_shown(stored: StoredRun, capsys: Capture) -> None:
 @pytest.mark.parametrize("content", BROKEN)
 @pytest.mark.parametrize("what", ["record", "manifest"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_broken_record_or_manifest_is_named_with_what_to_do(
+def test_broken_record_or_manifest_is_named_with_remedy(
     stored: StoredRun, capsys: Capture, fault: Fault, command: str, what: str, content: str
 ) -> None:
     fault("input: broken record or manifest")
@@ -92,7 +92,7 @@ def test_a_broken_record_or_manifest_is_named_with_what_to_do(
 
 
 @pytest.mark.parametrize("what", ["record", "manifest"])
-def test_a_missing_record_or_manifest_is_told_apart(
+def test_show_distinguishes_missing_record_from_missing_manifest(
     stored: StoredRun, capsys: Capture, fault: Fault, what: str
 ) -> None:
     fault("input: missing record or manifest", 2)
@@ -105,7 +105,7 @@ def test_a_missing_record_or_manifest_is_told_apart(
 
 @pytest.mark.parametrize("command", ["export-blink", "eval-biencoder"])
 @pytest.mark.parametrize("change", ["gone", "another byte", "empty", "a folder"])
-def test_a_damaged_file_of_an_artifact_is_named(
+def test_damaged_artifact_file_is_named(
     stored: StoredRun, capsys: Capture, fault: Fault, command: str, change: str
 ) -> None:
     fault("input: damaged file of an artifact")
@@ -128,7 +128,7 @@ def test_a_damaged_file_of_an_artifact_is_named(
     ids=ascii,
 )  # fmt: skip
 @pytest.mark.parametrize("command", ["show", "export-blink"])
-def test_a_record_that_points_elsewhere_is_not_followed(
+def test_record_pointing_elsewhere_is_not_followed(
     stored: StoredRun, capsys: Capture, fault: Fault, command: str, address: str
 ) -> None:
     fault("input: broken record or manifest")
@@ -160,7 +160,7 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("stage", "changed"), CHANGES, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("command", ["show", "show --json", "export-blink"])
-def test_a_manifest_of_another_version_ends_in_one_line_at_most(
+def test_manifest_of_another_version_gives_at_most_one_error(
     stored: StoredRun, capsys: Capture, fault: Fault, command: str, stage: str, changed: dict[str, Any]
 ) -> None:
     fault("input: manifest of another version")
@@ -175,7 +175,7 @@ def test_a_manifest_of_another_version_ends_in_one_line_at_most(
 
 
 @pytest.mark.parametrize("run_id", ["[red]", "[bold", "[@click=x]", ":smile:", "é"])
-def test_an_address_that_looks_like_markup_is_shown_as_it_is(
+def test_run_address_with_markup_is_shown_verbatim(
     stored: StoredRun, capsys: Capture, fault: Fault, run_id: str
 ) -> None:
     fault("input: strange run address")
@@ -187,9 +187,7 @@ def test_an_address_that_looks_like_markup_is_shown_as_it_is(
 
 
 @pytest.mark.parametrize("there", ["a file", "a full folder"])
-def test_what_is_at_the_place_of_an_export_is_left_alone(
-    stored: StoredRun, capsys: Capture, fault: Fault, there: str
-) -> None:
+def test_export_leaves_existing_files_alone(stored: StoredRun, capsys: Capture, fault: Fault, there: str) -> None:
     fault("input: wrong command line")
     mine = stored.out if there == "a file" else stored.out / "mine"
     mine.parent.mkdir(exist_ok=True)

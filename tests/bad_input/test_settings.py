@@ -66,16 +66,14 @@ def stage_command(stage: str, folder: Path, settings: dict[str, str], capsys: Ca
 
 
 @pytest.mark.parametrize("edge", BEYOND, ids=str)
-def test_a_number_just_beyond_its_range_is_refused_by_name(
-    tmp_path: Path, capsys: Capture, fault: Fault, edge: Edge
-) -> None:
+def test_number_beyond_its_range_is_refused_by_name(tmp_path: Path, capsys: Capture, fault: Fault, edge: Edge) -> None:
     fault("input: setting out of range")
     ended = stage_command(edge.stage, tmp_path, {edge.name: edge.value}, capsys)
     assert_refused(ended, EXIT_CONFIG, f"{edge.stage}.{edge.name}: Input should be ", f"got '{edge.value}'")
 
 
 @pytest.mark.parametrize("edge", INSIDE, ids=str)
-def test_a_number_at_the_edge_of_its_range_is_taken(edge: Edge) -> None:
+def test_number_at_edge_of_its_range_is_accepted(edge: Edge) -> None:
     others = COMPANIONS.get(edge.name, {})
     known = {name: value for name, value in others.items() if name in STAGE_CONFIGS[edge.stage].model_fields}
     if edge in NARROWER:
@@ -88,7 +86,7 @@ def test_a_number_at_the_edge_of_its_range_is_taken(edge: Edge) -> None:
 @pytest.mark.parametrize(
     ("stage", "name", "values"), MISTYPED, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_a_value_of_another_kind_is_refused_by_name(
+def test_value_of_wrong_type_is_refused_by_name(
     tmp_path: Path, capsys: Capture, fault: Fault, stage: str, name: str, values: list[str]
 ) -> None:
     for value in values:
@@ -101,7 +99,7 @@ def test_a_value_of_another_kind_is_refused_by_name(
 @pytest.mark.parametrize(
     ("stage", "name", "choices"), [(stage, name, core["enum"]) for stage, name, core in schemas() if "enum" in core]
 )
-def test_a_choice_is_one_of_those_that_are_named(
+def test_choice_accepts_only_listed_values(
     tmp_path: Path, capsys: Capture, fault: Fault, stage: str, name: str, choices: list[str]
 ) -> None:
     for choice in choices:
@@ -112,7 +110,7 @@ def test_a_choice_is_one_of_those_that_are_named(
             assert_refused(ended, EXIT_CONFIG, f"{stage}.{name}: Input should be {choices[0]!r}")
 
 
-def test_every_kind_of_setting_is_among_the_cases() -> None:
+def test_cases_cover_every_setting_type_and_number() -> None:
     assert {core["type"] for _, _, core in schemas()} == set(WRONG)
     assert {(stage, name) for stage, name, _ in NUMBERS} == {(edge.stage, edge.name) for edge in BEYOND}
     unbounded = [f"{stage}.{name}" for stage, name, core in NUMBERS if len(inside_and_beyond(core)[1]) < 2]
@@ -205,7 +203,7 @@ def with_file(content: bytes, folder: Path, capsys: Capture) -> Ended:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_no_settings_is_refused_in_one_line(
+def test_invalid_settings_file_is_refused(
     tmp_path: Path, capsys: Capture, fault: Fault, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fault("input: broken settings file")
@@ -230,13 +228,13 @@ def test_a_file_that_is_no_settings_is_refused_in_one_line(
     ids=["nothing", "blank", "comment", "empty document", "byte order mark", "CR LF", "empty stage",
          "no preset", "a number as text", "an anchor"],
 )  # fmt: skip
-def test_a_strange_file_is_read_as_it_is_meant(tmp_path: Path, capsys: Capture, fault: Fault, content: bytes) -> None:
+def test_unusual_settings_file_is_accepted(tmp_path: Path, capsys: Capture, fault: Fault, content: bytes) -> None:
     fault("input: strange settings file")
     ended = with_file(content, tmp_path, capsys)
     assert_refused(ended, EXIT_CONFIG, "expected a finished stage download, got none: run it first")
 
 
-def test_a_folder_or_a_pipe_is_no_settings_file(tmp_path: Path, capsys: Capture, fault: Fault) -> None:
+def test_folder_or_pipe_is_refused_as_settings_file(tmp_path: Path, capsys: Capture, fault: Fault) -> None:
 
     os.mkfifo(tmp_path / "pipe")  # a pipe without a writer
     for name in (".", "pipe", "/dev/zero"):
@@ -262,7 +260,7 @@ def test_a_folder_or_a_pipe_is_no_settings_file(tmp_path: Path, capsys: Capture,
     ],
     ids=lambda arguments: ascii(" ".join(arguments))[:60],
 )  # fmt: skip
-def test_a_wrong_command_line_is_refused_in_one_line(
+def test_wrong_command_line_is_refused_in_one_line(
     tmp_path: Path, capsys: Capture, fault: Fault, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     fault("input: wrong command line")
@@ -279,7 +277,7 @@ def test_unknown_command_is_quoted_without_control_characters(capsys: Capture, f
     assert all(line.isprintable() for line in ended.errors)
 
 
-def test_a_terminal_that_knows_only_ascii_gets_escapes(tmp_path: Path, fault: Fault) -> None:
+def test_ascii_terminal_gets_escaped_error(tmp_path: Path, fault: Fault) -> None:
     fault("input: wrong command line")
     command = [
         sys.executable,
@@ -297,7 +295,7 @@ def test_a_terminal_that_knows_only_ascii_gets_escapes(tmp_path: Path, fault: Fa
     assert ended.stdout.endswith(r"got '\xe9\u2026\u2603'" + "\n")
 
 
-def test_bytes_of_the_command_line_that_are_not_utf_8_are_refused(tmp_path: Path, fault: Fault) -> None:
+def test_non_utf8_argument_is_refused(tmp_path: Path, fault: Fault) -> None:
     fault("input: wrong command line")
     command = [sys.executable, "-m", "zeshel_tasks.cli", "show", "--run", b"/\xff\xfe"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -22,7 +22,7 @@ TINY = {
 MODEL_ROWS = ["bi-encoder training", "cross-encoder training", "candidate encoding", "cross-encoder scoring"]
 
 
-def test_each_row_is_positive_and_the_projection_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_are_positive_and_projection_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = [f"--{name}={value}" for name, value in TINY.items()]
     assert main([*sizes, "--device", "cpu", "--compile", "eager"]) == 0
     facts, numerics, ceilings, _, table, projection = capsys.readouterr().out.strip().split("\n\n")

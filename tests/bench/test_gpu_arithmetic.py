@@ -45,7 +45,7 @@ def counted(run: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def test_a_towers_forward_pass_has_the_flop_that_torch_counts(setup: Setup) -> None:
+def test_tower_flop_matches_count_by_torch(setup: Setup) -> None:
     model, _ = new_biencoder(setup.model, setup.recipe.train_biencoder)
     batch = token_batch(setup.tables().tokens(7), PAD, CPU)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def test_a_towers_forward_pass_has_the_flop_that_torch_counts(setup: Setup) -> N
     assert found == tower_flop(SHAPE, 7, setup.length)
 
 
-def test_a_biencoder_step_has_the_flop_that_torch_counts(setup: Setup) -> None:
+def test_biencoder_step_flop_matches_count_by_torch(setup: Setup) -> None:
     recipe = setup.with_settings(attention_dropout=0).recipe
     model, settings = new_biencoder(setup.model, recipe.train_biencoder)
     choose_trained(model, "all")
@@ -63,7 +63,7 @@ def test_a_biencoder_step_has_the_flop_that_torch_counts(setup: Setup) -> None:
     assert found == pytest.approx(biencoder_step_flop(SHAPE, setup.batch, setup.length), rel=0.02)
 
 
-def test_scoring_and_training_pairs_have_the_flop_that_torch_counts(setup: Setup) -> None:
+def test_pairs_flop_matches_count_by_torch(setup: Setup) -> None:
     model, _ = new_crossencoder(setup.model, setup.recipe.train_crossencoder)
     sets, rows = setup.tables().sets(4, setup.candidates), np.arange(4)
     pairs = len(rows) * setup.candidates
@@ -77,25 +77,25 @@ def test_scoring_and_training_pairs_have_the_flop_that_torch_counts(setup: Setup
     assert trained == pytest.approx(TRAINING * pairs_flop(SHAPE, pairs, setup.pair_length), rel=0.02)
 
 
-def test_bert_large_has_the_flop_of_its_parameters() -> None:
+def test_bert_large_flop_follows_from_its_parameters() -> None:
     """2 FLOP for each of the layers' 302 million weights and each token, except for most of the last layer."""
     shape, weights = Shape(), 24 * (4 * 1024**2 + 2 * 1024 * 4096)
     attention = 24 * 4 * 128 * 1024
     assert tower_flop(shape, 1, 128) / 128 == pytest.approx((2 * weights + attention) * (1 - 10 / 12 / 24), rel=0.005)
 
 
-def test_tables_have_the_lengths_that_are_asked_for(setup: Setup) -> None:
+def test_tables_have_requested_lengths(setup: Setup) -> None:
     assert set(used_lengths(setup.tables().tokens(20), PAD)) == {24}
     assert set(used_lengths(setup.tables(shortest=22).tokens(100), PAD)) == {22, 23, 24}
 
 
-def test_sets_have_each_candidate_once(setup: Setup) -> None:
+def test_candidate_sets_have_no_duplicates(setup: Setup) -> None:
     sets = setup.tables().sets(5, 4)
     assert all(len(set(row)) == 4 for row in sets.candidates.tolist())
     assert sets.retrieved.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_compiling_changes_no_vector_and_leaves_the_last_layer(setup: Setup) -> None:
+def test_compiling_keeps_vectors_and_skips_last_layer(setup: Setup) -> None:
     model, _ = new_biencoder(setup.model, setup.recipe.train_biencoder)
     batch = token_batch(setup.tables().tokens(4), PAD, CPU)
     with torch.inference_mode():
@@ -106,13 +106,13 @@ def test_compiling_changes_no_vector_and_leaves_the_last_layer(setup: Setup) -> 
         torch.testing.assert_close(model.cand_encoder(batch), expected)
 
 
-def test_all_checks_of_the_package_as_it_is_are_ok(setup: Setup) -> None:
+def test_unmodified_package_passes_all_checks(setup: Setup) -> None:
     found = list(checks(setup))
     assert len(found) == 10
     assert all(check.ok for check in found), [check.line() for check in found]
 
 
-def test_padding_that_is_attended_to_is_found(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attended_padding_is_detected(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_mask(bert: object, batch: TokenBatch, layers: int) -> torch.Tensor:
         return first_token(bert, batch._replace(mask=None), layers)
 
@@ -121,12 +121,12 @@ def test_padding_that_is_attended_to_is_found(setup: Setup, monkeypatch: pytest.
     assert wrong == ["vectors, the first token alone and transformers' forward, apart"]
 
 
-def test_what_is_not_a_number_is_not_ok() -> None:
+def test_nan_fails_the_check() -> None:
     assert not Check("", float("nan"), 1).ok
     assert "WRONG" in Check("", float("nan"), 1).line()
 
 
-def test_apart_is_measured_in_distances_from_the_mean() -> None:
+def test_apart_is_relative_to_distance_from_mean() -> None:
     rows = torch.tensor([[100.0, 1], [100, -1]])
     assert apart(rows, rows) == 0
     assert apart(rows + torch.tensor([0.0, 0.5]), rows) == pytest.approx(0.5)
@@ -139,7 +139,7 @@ def test_hours_are_items_over_rates() -> None:
     assert total(stages(replace(ONES, score=2), amounts)) == 2 + 8 + 10 + 12 + 3 + 3 + 2.5
 
 
-def test_the_projection_adds_up_in_each_column() -> None:
+def test_projection_adds_up_in_each_column() -> None:
     rates = Rates(train_biencoder=700, encode=5000, search=3000, train_crossencoder=14, score=45)
     headings, *lines, last = table({"one": rates, "other": replace(rates, score=90)}, Amounts())
     assert headings[1:] == ("one", "other")

@@ -36,19 +36,19 @@ def blinks_biencoder(golden: Path) -> PlainBiencoder:
 
 
 @pytest.mark.parametrize("split", FILES)
-def test_it_converts_as_blink(golden: Path, split: str, tmp_path: Path) -> None:
+def test_comparator_converts_like_blink(golden: Path, split: str, tmp_path: Path) -> None:
     convert(golden / "raw", FILES[split], tmp_path / "converted.jsonl")
     assert (tmp_path / "converted.jsonl").read_bytes() == (golden / "blink_format" / f"{split}.jsonl").read_bytes()
 
 
-def test_it_encodes_candidates_as_blink(golden: Path) -> None:
+def test_comparator_encodes_candidates_like_blink(golden: Path) -> None:
     model = blinks_biencoder(golden)
     pools, vectors = (torch.load(golden / f"cand_{what}_test.pt", weights_only=True) for what in ("pool", "enc"))
     for world, pool in pools.items():
         torch.testing.assert_close(encode_candidates(model, pool, CPU), vectors[world], atol=1e-5, rtol=0)
 
 
-def test_it_retrieves_as_blink(golden: Path, summary: dict[str, Any]) -> None:
+def test_comparator_retrieves_like_blink(golden: Path, summary: dict[str, Any]) -> None:
     model, pairs = blinks_biencoder(golden), tokenized(golden, "test")
     pools, vectors = (torch.load(golden / f"cand_{what}_test.pt", weights_only=True) for what in ("pool", "enc"))
     blinks = torch.load(golden / "top16_candidates" / "test.t7", weights_only=True)
@@ -70,13 +70,13 @@ def positions_in(pool: torch.Tensor, sets: torch.Tensor) -> torch.Tensor:
     return (sets[:, :, None] == pool).all(-1).int().argmax(-1)
 
 
-def test_its_first_biencoder_step_has_blinks_loss(golden: Path, summary: dict[str, Any]) -> None:
+def test_comparator_has_first_biencoder_loss_of_blink(golden: Path, summary: dict[str, Any]) -> None:
     pairs = tokenized(golden, "train")
     loss = biencoder_loss(PlainBiencoder(golden / "bert").train(), pairs.contexts[:16], pairs.golds[:16])
     assert loss.item() == pytest.approx(summary["losses"]["biencoder"][0], abs=1e-4)
 
 
-def test_its_crossencoder_scores_as_blink(golden: Path) -> None:
+def test_comparator_crossencoder_scores_like_blink(golden: Path) -> None:
     model = PlainCrossencoder(golden / "bert").eval()
     load_blinks(model, golden / "cross" / "pytorch_model.bin")
     sets = torch.load(golden / "top16_candidates" / "valid.t7", weights_only=True)

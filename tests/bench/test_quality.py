@@ -20,11 +20,11 @@ from zeshel_tasks.recipe import build_recipe
         (Pace(100.0, 0.0), 1000),  # all available mentions
     ],
 )
-def test_a_training_gets_the_mentions_that_fit_into_its_time(pace: Pace, mentions: int) -> None:
+def test_training_gets_mentions_that_fit_its_time(pace: Pace, mentions: int) -> None:
     assert pace.mentions_in(60, 32, 1000) == mentions
 
 
-def test_a_cell_has_mean_and_range_over_the_seeds_in_percent() -> None:
+def test_cell_shows_mean_and_range_over_seeds_in_percent() -> None:
     found = Figures(Row("a row", {}), 1234, seconds=[59.0, 61.0])
     for share in (0.5, 0.75):
         found.add({"valid R@8": share})
@@ -32,14 +32,12 @@ def test_a_cell_has_mean_and_range_over_the_seeds_in_percent() -> None:
 
 
 @pytest.mark.parametrize("row", [*BIENCODER, *CROSSENCODER], ids=lambda row: row.name)
-def test_a_row_is_of_settings_that_exist(row: Row) -> None:
+def test_row_has_only_existing_settings(row: Row) -> None:
     stage = "train_biencoder" if row in BIENCODER else "train_crossencoder"
     build_recipe("blink", {f"{stage}.{name}": value for name, value in row.settings.items()})
 
 
-def test_script_measures_the_rows_that_are_asked_for(
-    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_script_measures_requested_rows(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [RETRIEVER.name, "base + 2 hard negatives", CROSSENCODER[-1].name]
     sizes = [
         "--seconds=0.2",

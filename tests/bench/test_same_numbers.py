@@ -55,7 +55,7 @@ def assert_same_gradients(ours_model: torch.nn.Module, plain: torch.nn.Module) -
         assert (gradient - theirs[name]).norm() <= 1e-4 * theirs[name].norm() + 1e-5 * whole, name
 
 
-def test_token_tables_are_the_comparators(inputs: Inputs, tmp_path: Path) -> None:
+def test_token_tables_match_comparator(inputs: Inputs, tmp_path: Path) -> None:
     data = inputs.data_of("mixed", 100)
     convert(data, "train.json", tmp_path / "plain.jsonl")
     plain = tokenize_split(tmp_path / "plain.jsonl", python_tokenizer(inputs.model), 64, 64)
@@ -67,7 +67,7 @@ def test_token_tables_are_the_comparators(inputs: Inputs, tmp_path: Path) -> Non
     assert [pairs.mentions.worlds[world] for world in pairs.mentions.world] == plain.worlds
 
 
-def test_candidate_vectors_are_the_comparators(
+def test_candidate_vectors_match_comparator(
     inputs: Inputs, evaluation: ours.Evaluation, biencoders: tuple[PlainBiencoder, Biencoder], tmp_path: Path
 ) -> None:
     plain, model = biencoders
@@ -77,7 +77,7 @@ def test_candidate_vectors_are_the_comparators(
     torch.testing.assert_close(vectors, encode_candidates(plain, as_blinks(table), CPU), atol=1e-5, rtol=1e-5)
 
 
-def test_retrieved_candidates_and_scores_are_the_comparators(
+def test_retrieved_candidates_and_scores_match_comparator(
     inputs: Inputs, evaluation: ours.Evaluation, biencoders: tuple[PlainBiencoder, Biencoder], tmp_path: Path
 ) -> None:
     plain, model = biencoders
@@ -94,7 +94,7 @@ def test_retrieved_candidates_and_scores_are_the_comparators(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_bf16_and_float16_find_what_the_comparator_finds_but_for_a_twentieth_of_the_mentions(
+def test_bf16_and_float16_recall_is_within_5_points_of_comparator(
     inputs: Inputs, biencoders: tuple[PlainBiencoder, Biencoder], tmp_path: Path, dtype: str
 ) -> None:
     plain, model = biencoders
@@ -116,7 +116,7 @@ def test_bf16_and_float16_find_what_the_comparator_finds_but_for_a_twentieth_of_
 
 
 @TRAINED
-def test_first_biencoder_loss_and_gradients_are_the_comparators(
+def test_first_biencoder_loss_and_gradients_match_comparator(
     inputs: Inputs, biencoders: tuple[PlainBiencoder, Biencoder], trained: TypeOptimization
 ) -> None:
     plain, model = biencoders
@@ -135,7 +135,7 @@ def test_first_biencoder_loss_and_gradients_are_the_comparators(
 
 
 @TRAINED
-def test_first_crossencoder_loss_and_gradients_are_the_comparators(
+def test_first_crossencoder_loss_and_gradients_match_comparator(
     inputs: Inputs, crossencoders: tuple[PlainCrossencoder, Crossencoder], trained: TypeOptimization
 ) -> None:
     plain, model = crossencoders
@@ -158,7 +158,7 @@ def test_first_crossencoder_loss_and_gradients_are_the_comparators(
     assert_same_gradients(model, plain)
 
 
-def test_crossencoder_scores_are_the_comparators(
+def test_crossencoder_scores_match_comparator(
     inputs: Inputs, evaluation: ours.Evaluation, crossencoders: tuple[PlainCrossencoder, Crossencoder]
 ) -> None:
     plain, model = crossencoders
@@ -173,7 +173,7 @@ def test_crossencoder_scores_are_the_comparators(
     torch.testing.assert_close(evaluation.scores(model, sets, len(rows)), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_both_sides_train_on_the_same_mentions_in_the_same_order(
+def test_biencoder_training_losses_match_comparator(
     inputs: Inputs, biencoders: tuple[PlainBiencoder, Biencoder]
 ) -> None:
     """The optimizers decay and clip differently, but a few steps at this rate do not show it."""

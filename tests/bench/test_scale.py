@@ -26,7 +26,7 @@ def numbers(lines: list[list[str]]) -> list[list[float]]:
     return [[float(cell) for cell in row if cell.replace(".", "").replace("-", "").isdigit()] for row in cells]
 
 
-def test_every_size_has_its_line(tables: dict[str, list[list[str]]]) -> None:
+def test_every_size_has_a_row(tables: dict[str, list[list[str]]]) -> None:
     sizes = [row[:2] for row in numbers(tables["exact search"])]
     assert sizes == [[16, 200], [16, 400], [520, 200], [520, 400]]
     assert [row[0] for row in numbers(tables["mentions"])] == [300, 600]
@@ -40,13 +40,13 @@ def test_times_memory_and_disk_are_positive(tables: dict[str, list[list[str]]]) 
         assert min(row) > 0
 
 
-def test_wide_vectors_take_two_bytes_a_number(tables: dict[str, list[list[str]]]) -> None:
+def test_wide_vectors_take_two_bytes_per_number(tables: dict[str, list[list[str]]]) -> None:
     disk = [row[4] for row in numbers(tables["exact search"])]
     assert disk[1] == pytest.approx(400 * 16 * 4 / 1e6, abs=2e-3)
     assert disk[3] == pytest.approx(400 * 520 * 2 / 1e6, abs=2e-3)
 
 
-def test_indexes_are_compared_or_said_to_be_missing(tables: dict[str, list[list[str]]]) -> None:
+def test_indexes_are_compared_or_reported_missing(tables: dict[str, list[list[str]]]) -> None:
     missing = [title for title in tables if title.startswith("no approximate indexes")]
     if not missing:
         assert len(numbers(tables["indexes"])) >= 2

@@ -102,7 +102,7 @@ def morning(
         browser.close()
 
 
-def test_log_in(morning: Morning) -> None:
+def test_user_logs_in(morning: Morning) -> None:
     morning.open("/")
     page = morning.page
     page.locator("input[name=username]").fill(morning.airflow.username)
@@ -111,7 +111,7 @@ def test_log_in(morning: Morning) -> None:
     page.wait_for_url(lambda url: "login" not in url)
 
 
-def test_the_dag_says_whose_it_is_and_what_to_do(morning: Morning) -> None:
+def test_dag_page_shows_owner_and_documentation(morning: Morning) -> None:
     morning.open(f"/dags/{DAG}")
     page = morning.page
     expect(page.get_by_text("entity-linking").first).to_be_visible()
@@ -122,7 +122,7 @@ def test_the_dag_says_whose_it_is_and_what_to_do(morning: Morning) -> None:
     page.keyboard.press("Escape")
 
 
-def test_a_bad_value_of_the_form_is_refused(morning: Morning) -> None:
+def test_form_refuses_an_invalid_value(morning: Morning) -> None:
     morning.open(f"/dags/{DAG}")
     page = morning.page
     page.get_by_role("button", name="Trigger").first.click()
@@ -135,7 +135,7 @@ def test_a_bad_value_of_the_form_is_refused(morning: Morning) -> None:
     assert morning.airflow.client.run_ids(DAG) == []
 
 
-def test_good_values_start_a_run(morning: Morning) -> None:
+def test_valid_values_start_a_run(morning: Morning) -> None:
     page = morning.page
     form = page.get_by_role("dialog")
     field(form, "train_biencoder.learning_rate").fill("2e-4")
@@ -152,14 +152,14 @@ def field(form: Locator, name: str) -> Locator:
     return form.locator(f"[name='element_{name}']")
 
 
-def test_the_log_of_a_running_training_shows_its_progress(morning: Morning) -> None:
+def test_log_shows_the_progress_of_a_running_training(morning: Morning) -> None:
     morning.wait(lambda: morning.states().get("train-biencoder") == "running", "a running training")
     morning.open_task("train-biencoder")
     expect(morning.page.get_by_text(re.compile(r"step \d+/\d+.*loss")).first).to_be_visible(timeout=120_000)
     morning.shot("progress")
 
 
-def test_the_three_evaluations_run_side_by_side(morning: Morning) -> None:
+def test_grid_and_graph_show_parallel_evaluations(morning: Morning) -> None:
     """In the grid's table, and in the graph beside it, which opens in its own window."""
     morning.open(f"/dags/{DAG}/runs/{morning.run_id}")
     graph = morning.page.context.new_page()
@@ -182,7 +182,7 @@ def test_the_three_evaluations_run_side_by_side(morning: Morning) -> None:
     graph.close()
 
 
-def test_a_killed_training_is_cleared_and_resumes_from_its_checkpoint(morning: Morning) -> None:
+def test_killed_training_resumes_from_its_checkpoint_when_cleared(morning: Morning) -> None:
     task, page = "train-crossencoder", morning.page
     morning.wait(lambda: checkpoints(morning), "a checkpoint")
     for process in processes_of(task, morning.store):
@@ -222,7 +222,7 @@ def processes_of(command: str, store: LocalStore) -> list[psutil.Process]:
     return found
 
 
-def test_a_person_reads_the_figures_and_approves(morning: Morning) -> None:
+def test_approval_page_shows_the_decision_and_promotes(morning: Morning) -> None:
     page = morning.page
     morning.wait(lambda: morning.states()["approve"] == "awaiting_input", "a question")
     morning.open(f"/dags/{DAG}/required_actions")
@@ -239,13 +239,13 @@ def test_a_person_reads_the_figures_and_approves(morning: Morning) -> None:
     assert champion.run == path_safe(morning.run_id)
 
 
-def test_the_table_of_results_is_in_the_log_of_report(morning: Morning) -> None:
+def test_report_log_has_the_results_table(morning: Morning) -> None:
     morning.open_task("report")
     expect(morning.page.get_by_text(re.compile(r"\| test\s+\|"))).to_be_visible()
     morning.shot("results")
 
 
-def test_the_links_lead_to_the_report_and_to_the_artifact(morning: Morning) -> None:
+def test_task_links_open_the_report_and_the_artifact(morning: Morning) -> None:
     page, run = morning.page, path_safe(morning.run_id)
     for task, link, address, heading in (
         ("train-biencoder", "Artifact", f"/zeshel/runs/{run}/stages/train-biencoder", "h1"),

@@ -37,12 +37,12 @@ def promoted(store: Store, *runs: str) -> None:
         assert read_champions(store).promote(champion(run))
 
 
-def test_a_store_begins_without_a_champion(store: Store) -> None:
+def test_empty_store_has_no_champion(store: Store) -> None:
     champions = read_champions(store)
     assert (champions.champion, champions.earlier, champions.folders) == (None, (), set())
 
 
-def test_the_latest_is_the_champion_and_the_others_are_kept_in_order(store: Store) -> None:
+def test_champions_are_kept_in_order_of_promotion(store: Store) -> None:
     promoted(store, "a", "b", "c")
     champions = read_champions(store)
     assert champions.champion == champion("c")
@@ -52,7 +52,7 @@ def test_the_latest_is_the_champion_and_the_others_are_kept_in_order(store: Stor
     }
 
 
-def test_a_model_has_to_beat_the_champion_and_a_champion_had_to_beat_the_one_before_it(store: Store) -> None:
+def test_rival_is_the_champion_or_its_predecessor(store: Store) -> None:
     promoted(store, "a")
     assert read_champions(store).rival_of(champion("a").crossencoder) is None
     promoted(store, "b")
@@ -62,7 +62,7 @@ def test_a_model_has_to_beat_the_champion_and_a_champion_had_to_beat_the_one_bef
 
 
 @pytest.mark.parametrize("before", [(), ("a",)])
-def test_of_two_that_promote_at_once_one_is_told(store: Store, before: tuple[str, ...]) -> None:
+def test_second_of_two_concurrent_promotions_fails(store: Store, before: tuple[str, ...]) -> None:
     promoted(store, *before)
     one, other = read_champions(store), read_champions(store)
     assert one.promote(champion("one")) is True
@@ -70,7 +70,7 @@ def test_of_two_that_promote_at_once_one_is_told(store: Store, before: tuple[str
     assert read_champions(store).champion == champion("one")
 
 
-def test_a_roll_back_goes_one_step_back_and_remembers_why(store: Store) -> None:
+def test_rollback_restores_the_previous_champion_and_keeps_the_reason(store: Store) -> None:
     promoted(store, "a", "b", "c")
     assert read_champions(store).roll_back("odd links") is True
     champions = read_champions(store)
@@ -83,13 +83,13 @@ def test_a_roll_back_goes_one_step_back_and_remembers_why(store: Store) -> None:
     assert [found.champion.run for found in read_champions(store).all_rolled_back] == ["b", "c"]
 
 
-def test_what_is_taken_back_counts_no_more_for_a_cleanup(store: Store) -> None:
+def test_folders_exclude_rolled_back_models(store: Store) -> None:
     promoted(store, "a", "b")
     read_champions(store).roll_back("odd links")
     assert read_champions(store).folders == {"artifacts/train-biencoder/a", "artifacts/train-crossencoder/a"}
 
 
-def test_a_roll_back_loses_against_a_promotion(store: Store) -> None:
+def test_rollback_fails_after_a_concurrent_promotion(store: Store) -> None:
     promoted(store, "a", "b")
     champions = read_champions(store)
     promoted(store, "c")
@@ -98,27 +98,29 @@ def test_a_roll_back_loses_against_a_promotion(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("runs", "got"), [((), "no champion"), (("a",), "the first champion, a")])
-def test_the_first_champion_has_none_to_go_back_to(store: Store, runs: tuple[str, ...], got: str) -> None:
+def test_rollback_without_an_earlier_champion_raises_config_error(
+    store: Store, runs: tuple[str, ...], got: str
+) -> None:
     promoted(store, *runs)
     with pytest.raises(ConfigError, match=rf"{KEY}: expected an earlier champion, got {got}"):
         read_champions(store).roll_back("why not")
     assert read_champions(store).champion == (champion("a") if runs else None)
 
 
-def test_a_changed_byte_is_noticed(store: Store) -> None:
+def test_changed_byte_is_detected(store: Store) -> None:
     promoted(store, "a", "b")
     store.put(KEY, (store.get(KEY) or b"").replace(b'"run": "b"', b'"run": "x"'))
     with pytest.raises(CorruptArtifact, match=f"{KEY}.*restore an earlier version"):
         read_champions(store)
 
 
-def test_a_model_that_comes_back_is_not_before_itself(store: Store) -> None:
+def test_model_promoted_again_is_not_among_earlier_champions(store: Store) -> None:
     promoted(store, "a", "b", "a")
     champions = read_champions(store)
     assert (champions.champion, champions.earlier) == (champion("a"), (champion("b"),))
 
 
-def test_who_was_a_champion_is_known(store: Store) -> None:
+def test_knows_includes_earlier_and_rolled_back_champions(store: Store) -> None:
     promoted(store, "a", "b", "c")
     assert read_champions(store).roll_back("odd links")
     champions = read_champions(store)

@@ -24,7 +24,7 @@ def compared(won: int, lost: int, both: int, confidence: float = 0.95) -> Compar
     return compare_accuracy(*answers(won, lost, both), confidence=confidence, samples=20_000, random=random)
 
 
-def test_mentions_that_only_one_model_has_right_are_counted() -> None:
+def test_mentions_only_one_model_links_correctly_are_counted() -> None:
     found = compared(won=40, lost=10, both=200)
     assert (found.mentions, found.won, found.lost) == (MENTIONS, 40, 10)
     assert (found.new, found.champion) == (0.6, 0.525)
@@ -32,7 +32,7 @@ def test_mentions_that_only_one_model_has_right_are_counted() -> None:
 
 
 @pytest.mark.parametrize(("won", "lost", "both"), [(40, 10, 200), (10, 40, 0), (25, 25, 100), (0, 3, 390)])
-def test_interval_equals_that_of_sampling_mentions(won: int, lost: int, both: int) -> None:
+def test_interval_matches_sampling_of_mentions(won: int, lost: int, both: int) -> None:
     new, champion = answers(won, lost, both)
     random = np.random.default_rng(2)
     sampled = random.integers(MENTIONS, size=(20_000, MENTIONS))
@@ -64,7 +64,7 @@ def test_more_confidence_widens_the_interval() -> None:
         (0, 0, True),
     ],
 )
-def test_few_mentions_are_no_evidence(won: int, lost: int, may_be_chance: bool) -> None:
+def test_may_be_chance_depends_on_won_and_lost_mentions(won: int, lost: int, may_be_chance: bool) -> None:
     assert compared(won, lost, both=100).may_be_chance is may_be_chance
 
 

@@ -51,7 +51,7 @@ def run_from_exported_weights(exported: Path, finished_run: Run, small_recipe: R
 @pytest.mark.parametrize(
     ("pooling", "similarity", "warned"), [("cls", "dot", 0), ("mean", "dot", 1), ("cls", "cosine", 1)]
 )
-def test_a_biencoder_that_blink_would_score_otherwise_is_warned_of(
+def test_export_warns_if_blink_would_score_differently(
     caplog: pytest.LogCaptureFixture, pooling: Pooling, similarity: Similarity, warned: int
 ) -> None:
     _warn_of_other_scores(
@@ -83,13 +83,15 @@ def test_worlds_are_listed_by_index(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("split", WORLDS)
-def test_mentions_are_those_of_convert(exported: Path, finished_run: Run, split: str, tmp_path: Path) -> None:
+def test_exported_mentions_equal_those_of_convert(
+    exported: Path, finished_run: Run, split: str, tmp_path: Path
+) -> None:
     converted = finished_run.artifact("convert", tmp_path).path(f"{split}.jsonl")
     assert (exported / f"{split}.jsonl").read_bytes() == converted.read_bytes()
 
 
 @pytest.mark.parametrize("split", WORLDS)
-def test_candidate_pools_and_encodings_are_by_world(exported: Path, golden: Path, split: str) -> None:
+def test_candidate_pools_and_encodings_have_blinks_form(exported: Path, golden: Path, split: str) -> None:
     pools, encodings = (read(exported / f"{name}_{split}.pt") for name in ("cand_pool", "cand_enc"))
     blinks_pools, blinks_encodings = (read(golden / f"{name}_{split}.pt") for name in ("cand_pool", "cand_enc"))
     assert pools.keys() == encodings.keys() == blinks_pools.keys()
@@ -113,7 +115,7 @@ def test_candidate_sets_have_blinks_form(exported: Path, golden: Path, split: st
 
 
 @pytest.mark.parametrize("split", WORLDS)
-def test_the_label_of_a_candidate_set_is_the_column_of_the_gold(exported: Path, split: str) -> None:
+def test_candidate_set_label_is_the_column_of_the_gold(exported: Path, split: str) -> None:
     sets, pools = read(exported / f"top{TOP_K}_candidates" / f"{split}.t7"), read(exported / f"cand_pool_{split}.pt")
     worlds = json.loads((exported / "worlds.json").read_text())
     lines = [json.loads(line) for line in (exported / f"{split}.jsonl").read_text().splitlines()]
@@ -124,7 +126,7 @@ def test_the_label_of_a_candidate_set_is_the_column_of_the_gold(exported: Path, 
         np.testing.assert_array_equal(sets["candidate_vecs"][row, sets["labels"][row]].numpy(), gold.numpy())
 
 
-def test_the_exported_weights_give_the_same_recall(finished_run: Run, run_from_exported_weights: Run) -> None:
+def test_exported_weights_give_the_same_recall(finished_run: Run, run_from_exported_weights: Run) -> None:
     for split in WORLDS:
         name = f"eval-biencoder-{split}"
         again = run_from_exported_weights
@@ -132,19 +134,19 @@ def test_the_exported_weights_give_the_same_recall(finished_run: Run, run_from_e
         assert manifest_of(again, name).metrics["recall"] == manifest_of(finished_run, name).metrics["recall"]
 
 
-def test_the_exported_weights_give_the_same_accuracy(finished_run: Run, run_from_exported_weights: Run) -> None:
+def test_exported_weights_give_the_same_accuracy(finished_run: Run, run_from_exported_weights: Run) -> None:
     for name in ("eval-crossencoder-valid", "eval-crossencoder-test"):
         again = manifest_of(run_from_exported_weights, name)
         assert again.fingerprint != manifest_of(finished_run, name).fingerprint
         assert again.metrics == manifest_of(finished_run, name).metrics
 
 
-def test_no_training_keeps_the_start_weights_and_says_so(run_from_exported_weights: Run) -> None:
+def test_zero_epochs_train_no_steps(run_from_exported_weights: Run) -> None:
     metrics = manifest_of(run_from_exported_weights, "train-biencoder").metrics
     assert (metrics["best_epoch"], metrics["steps"]) == (0, 0)
 
 
-def test_vectors_that_are_stored_as_float16_are_exported_as_float32(
+def test_float16_vectors_are_exported_as_float32(
     finished_run: Run, small_recipe: Recipe, exported: Path, tmp_path: Path
 ) -> None:
     halved = small_recipe.eval_biencoder.model_copy(update={"vector_dtype": "float16"})
@@ -166,13 +168,13 @@ def test_vectors_that_are_stored_as_float16_are_exported_as_float32(
             assert not torch.equal(vectors[world], exact[world])
 
 
-def test_a_directory_with_something_in_it_is_left_alone(finished_run: Run, tmp_path: Path) -> None:
+def test_non_empty_output_directory_is_refused(finished_run: Run, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     with pytest.raises(ConfigError, match="--out: expected a new or empty directory"):
         export_blink(finished_run.address, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
-def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+def test_unfinished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a finished stage convert"):
         export_blink(str(tmp_path / "runs" / "r1"), tmp_path / "out")

@@ -34,7 +34,7 @@ def collect(store: AgedStore, *flags: str) -> int:
     return main(["gc", "--store", store.address, "--older-than", "30d", *flags])
 
 
-def test_what_a_run_did_stays_and_can_be_used_again(
+def test_artifacts_of_a_run_are_kept_and_reusable(
     store: AgedStore, small_recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = set(store.keys(""))
@@ -48,9 +48,7 @@ def test_what_a_run_did_stays_and_can_be_used_again(
         assert record.reused
 
 
-def test_without_its_run_all_of_it_goes_and_is_listed_by_a_dry_run_first(
-    store: AgedStore, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_artifacts_without_a_run_are_listed_then_removed(store: AgedStore, capsys: pytest.CaptureFixture[str]) -> None:
     for key in [*store.keys("runs/"), champions.KEY]:
         store.delete(key)
     before = {listed.key: listed.size for listed in store.objects("artifacts/")}
@@ -69,7 +67,7 @@ def test_without_its_run_all_of_it_goes_and_is_listed_by_a_dry_run_first(
     assert list(store.keys("")) == []
 
 
-def test_the_encodings_of_a_finished_evaluation_belong_to_it(store: AgedStore) -> None:
+def test_encodings_used_by_a_kept_evaluation_are_kept(store: AgedStore) -> None:
     """Even if the run that made them was deleted and another run has only reused the evaluation."""
     record = Run(store, "first").record("eval-biencoder-test")
     assert record is not None
@@ -84,7 +82,7 @@ def test_the_encodings_of_a_finished_evaluation_belong_to_it(store: AgedStore) -
     assert {"/".join(key.split("/")[:3]) for key in store.keys("artifacts/")} == {record.artifact, *manifest.uses}
 
 
-def test_a_champions_model_outlives_its_run(store: AgedStore) -> None:
+def test_champion_model_is_kept_without_its_run(store: AgedStore) -> None:
     champion = champions.read_champions(store).champion
     assert champion is not None
     for key in list(store.keys("runs/")):
@@ -95,28 +93,26 @@ def test_a_champions_model_outlives_its_run(store: AgedStore) -> None:
 
 
 @pytest.mark.parametrize("age", ["", "0d", "1d", "47h", "30", "d", "-1d", "1.5d", "999999d", "thirty"])
-def test_an_age_that_could_hurt_a_live_run_or_is_none_is_refused(
-    store: AgedStore, capsys: pytest.CaptureFixture[str], age: str
-) -> None:
+def test_invalid_age_is_refused(store: AgedStore, capsys: pytest.CaptureFixture[str], age: str) -> None:
     assert main(["gc", "--store", store.address, f"--older-than={age}"]) == EXIT_CONFIG
     expected = f"ERROR: --older-than: expected a number of days, such as 30d, and at least 2d, got {age!r}\n"
     assert capsys.readouterr().out == expected
 
 
-def test_a_place_that_is_no_store_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_directory_that_is_no_store_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for place in (tmp_path, tmp_path / "nowhere"):
         assert main(["gc", "--store", str(place), "--older-than", "30d"]) == EXIT_CONFIG
         assert f"--store: expected a store with runs/ or artifacts/, got '{place}'" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_cleanup_asks_to_be_tried_again(store: AgedStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_concurrent_cleanup_asks_for_retry(store: AgedStore, capsys: pytest.CaptureFixture[str]) -> None:
     store.put(LOCK, b"of another one")
     assert collect(store) == EXIT_TRY_AGAIN
     assert f"ERROR: {store.address}/{LOCK}: another cleanup is running" in capsys.readouterr().out
 
 
-def test_a_broken_record_stops_it_and_says_what_to_mend(store: AgedStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_record_stops_gc_and_is_named(store: AgedStore, capsys: pytest.CaptureFixture[str]) -> None:
     store.put("runs/first/stages/convert.json", b"{")
     assert collect(store) == EXIT_DATA
     assert "runs/first/stages/convert.json: broken; delete this record" in capsys.readouterr().out

@@ -32,7 +32,7 @@ def row_of(name: str, text: str) -> list[str]:
     return next(line.split() for line in text.splitlines() if line.split()[:1] == [name])
 
 
-def test_the_json_has_every_record_and_manifest(mixed_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_every_record_and_manifest(mixed_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     show_run(mixed_run.address, as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert shown["run"] == mixed_run.address
@@ -45,7 +45,7 @@ def test_the_json_has_every_record_and_manifest(mixed_run: Run, capsys: pytest.C
         assert stage["fingerprint"] == stage["manifest"]["fingerprint"]
 
 
-def test_each_stage_is_told_as_run_or_reused(
+def test_each_stage_is_shown_as_ran_or_reused(
     finished_run: Run, mixed_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = shown(mixed_run, capsys)
@@ -55,7 +55,7 @@ def test_each_stage_is_told_as_run_or_reused(
     assert {row_of(name, shown(finished_run, capsys))[1] for name in NAMES} == {"ran"}
 
 
-def test_the_text_has_the_metrics_of_every_split(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_has_the_metrics_of_every_split(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(finished_run, capsys)
     for split in ("train", "valid", "test"):
         recall = manifest_of(finished_run, f"eval-biencoder-{split}").metrics["recall"]["micro"]
@@ -68,7 +68,7 @@ def test_the_text_has_the_metrics_of_every_split(finished_run: Run, capsys: pyte
         assert f"{split} mentions {row}" in " ".join(text.split())
 
 
-def test_the_text_tells_where_results_come_from(
+def test_text_shows_the_source_model_and_report(
     finished_run: Run, small_recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = shown(finished_run, capsys)
@@ -78,7 +78,7 @@ def test_the_text_tells_where_results_come_from(
     assert f"{finished_run.address}/report/index.html" in text
 
 
-def test_of_an_unfinished_run_what_is_done_is_shown(
+def test_unfinished_run_shows_its_finished_stages(
     small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = str(tmp_path_factory.mktemp("unfinished") / "runs" / "r1")
@@ -88,18 +88,16 @@ def test_of_an_unfinished_run_what_is_done_is_shown(
     assert row_of("report", text) == ["report", "not", "done"]
 
 
-def test_a_run_in_which_nothing_finished_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_run_without_finished_stages_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(ConfigError, match="expected a run with finished stages, got none at "):
         show_run(str(tmp_path_factory.mktemp("empty") / "runs" / "r1"), as_json=True)
 
 
-def test_splits_that_the_data_set_does_not_have_are_not_said_to_be_undone(
-    finished_run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_absent_splits_are_not_shown(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert "heldout" not in shown(finished_run, capsys)
 
 
-def test_splits_of_different_depth_share_a_table(
+def test_splits_of_different_top_k_share_a_table(
     mixed_run: Run, small_recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The state after a manual evaluation of one split."""

@@ -19,7 +19,7 @@ def test_stages_of_one_process_may_differ_in_precision() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_a_gpu_that_is_not_there_is_a_config_error(device: str) -> None:
+def test_missing_gpu_is_a_config_error(device: str) -> None:
     with pytest.raises(ConfigError, match=f"device: expected a machine with a GPU for '{device}', got none"):
         build_accelerator(build_recipe("smoke", {"device": device}).eval_biencoder)
 
@@ -34,7 +34,7 @@ def test_a_gpu_that_is_not_there_is_a_config_error(device: str) -> None:
         ("fp32", True, "fp32", False),
     ],
 )
-def test_auto_is_bf16_where_the_processor_has_it_and_emulated_bf16_is_warned_of(
+def test_auto_precision_follows_cpu_and_emulated_bf16_warns(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     precision: str,

@@ -39,7 +39,7 @@ def error_lines(ended: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in ended.stdout.splitlines() if "ERROR" in line]
 
 
-def test_a_full_scratch_disk_says_where_to_get_more_room(raw_archive: Path, tmp_path: Path, fault: Fault) -> None:
+def test_full_scratch_disk_error_says_how_to_get_room(raw_archive: Path, tmp_path: Path, fault: Fault) -> None:
     arguments = ["download", "--run", f"{tmp_path}/runs/r", "--source", str(raw_archive)]
     ended = with_small_disk("64k", tmp_path / "scratch", zeshel(*arguments))
     fault("training: disk full")
@@ -50,7 +50,7 @@ def test_a_full_scratch_disk_says_where_to_get_more_room(raw_archive: Path, tmp_
     assert "stages.scratchSize" in line
 
 
-def test_a_memory_mapped_table_on_a_full_disk_is_an_error_and_no_bus_error(tmp_path: Path, fault: Fault) -> None:
+def test_memory_mapped_table_on_full_disk_raises_os_error(tmp_path: Path, fault: Fault) -> None:
     script = (
         "import sys; from pathlib import Path; from zeshel_tasks.data.arrays import new_array\n"
         "try: new_array(Path(sys.argv[1]), 'float32', (1000, 1000))[:] = 1\n"
@@ -62,7 +62,7 @@ def test_a_memory_mapped_table_on_a_full_disk_is_an_error_and_no_bus_error(tmp_p
     assert (ended.returncode, ended.stdout) == (0, "[Errno 28] No space left on device\n")
 
 
-def test_safetensors_own_error_is_known_too(tmp_path: Path, fault: Fault) -> None:
+def test_full_disk_error_of_safetensors_is_recognized(tmp_path: Path, fault: Fault) -> None:
     script = (
         "import sys, torch; from safetensors.torch import save_file; "
         "from zeshel_tasks.compute.disk import full_disk_named\n"
@@ -74,7 +74,7 @@ def test_safetensors_own_error_is_known_too(tmp_path: Path, fault: Fault) -> Non
     assert f"{TryAgain.__name__}: the disk is full" in ended.stderr
 
 
-def test_what_is_no_full_disk_stays_what_it_is() -> None:
+def test_errors_other_than_full_disk_pass_unchanged() -> None:
     with pytest.raises(PermissionError), full_disk_named():
         raise PermissionError("no")
     with pytest.raises(ConfigError), full_disk_named():

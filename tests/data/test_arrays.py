@@ -29,7 +29,7 @@ def test_released_pages_are_not_resident(tmp_path: Path) -> None:
     assert process.memory_info().rss - before < 16 * 2**20
 
 
-def test_an_array_in_memory_stays_as_it_is() -> None:
+def test_release_leaves_in_memory_array_unchanged() -> None:
     array = np.arange(5)
     release(array)
     release(array[1:])

@@ -32,12 +32,12 @@ def converted(data_set: DataSetFiles, split: str = "train") -> list[dict[str, An
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_output_is_byte_for_byte_what_blink_writes(golden: Path, tmp_path: Path, split: Split) -> None:
+def test_output_equals_that_of_blink_byte_for_byte(golden: Path, tmp_path: Path, split: Split) -> None:
     convert_split(Dataset(golden / "raw"), split, tmp_path, ConvertConfig())
     assert (tmp_path / f"{split}.jsonl").read_bytes() == (golden / f"blink_format/{split}.jsonl").read_bytes()
 
 
-def test_url_aliases_and_types_of_documents_do_not_change_the_output(data_set: DataSetFiles) -> None:
+def test_url_aliases_and_types_do_not_change_output(data_set: DataSetFiles) -> None:
     convert(data_set)
     files = ("train.jsonl", "train.mentions.jsonl")
     before = [(data_set.root / "out" / name).read_bytes() for name in files]
@@ -47,7 +47,7 @@ def test_url_aliases_and_types_of_documents_do_not_change_the_output(data_set: D
     assert [(data_set.root / "out" / name).read_bytes() for name in files] == before
 
 
-def test_the_second_file_has_ids_and_category_line_for_line(golden: Path, tmp_path: Path) -> None:
+def test_mentions_file_has_ids_and_category_of_each_line(golden: Path, tmp_path: Path) -> None:
     convert_split(Dataset(golden / "raw"), "valid", tmp_path, ConvertConfig())
     raw = [json.loads(line) for line in (golden / "raw/mentions/val.json").read_text().splitlines()]
     fields = ("mention_id", "category", "context_document_id", "label_document_id")
@@ -55,12 +55,12 @@ def test_the_second_file_has_ids_and_category_line_for_line(golden: Path, tmp_pa
     assert [json.loads(line) for line in lines] == [{field: line[field] for field in fields} for line in raw]
 
 
-def test_only_the_two_files_are_left(data_set: DataSetFiles) -> None:
+def test_conversion_leaves_only_two_files(data_set: DataSetFiles) -> None:
     convert(data_set)
     assert {path.name for path in (data_set.root / "out").iterdir()} == {"train.jsonl", "train.mentions.jsonl"}
 
 
-def test_context_and_mention_are_lower_cased_and_the_label_is_not(data_set: DataSetFiles) -> None:
+def test_context_and_mention_are_lower_cased_but_label_is_not(data_set: DataSetFiles) -> None:
     convert(data_set)
     assert converted(data_set)[0] == {
         "context_left": "the aster page 0 tells of its",
@@ -87,13 +87,13 @@ def test_tokens_are_separated_by_single_spaces_only(data_set: DataSetFiles) -> N
     assert converted(data_set)[0]["context_left"] == "a  b\u00a0c\td"
 
 
-def test_the_text_of_a_mention_is_compared_without_case(data_set: DataSetFiles) -> None:
+def test_mention_text_is_compared_without_case(data_set: DataSetFiles) -> None:
     data_set.files[TRAIN][0]["text"] = "PAGE 1"
     convert(data_set)
     assert converted(data_set)[0]["mention"] == "page 1"
 
 
-def test_mentions_of_different_worlds_keep_their_order_in_the_file(data_set: DataSetFiles) -> None:
+def test_mentions_of_interleaved_worlds_keep_file_order(data_set: DataSetFiles) -> None:
     data_set.files[TRAIN] = [mention(world, i) for i in range(3) for world in ("cinder", "aster", "brine")]
     convert(data_set)
     assert [line["world"] for line in converted(data_set)] == ["cinder", "aster", "brine"] * 3
@@ -119,7 +119,7 @@ def test_mentions_of_different_worlds_keep_their_order_in_the_file(data_set: Dat
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else str(value),
 )
 class TestABrokenMention:
-    def test_stops_the_conversion_with_its_place(
+    def test_stops_conversion_with_file_and_line(
         self, data_set: DataSetFiles, change: dict[str, Any], line: int, field: str, problem: str
     ) -> None:
         data_set.files[TRAIN][1] |= change
@@ -146,7 +146,7 @@ class TestABrokenMention:
         assert f"left out: {TRAIN}:{line}: {problem}" in caplog.text
 
 
-def test_a_broken_line_is_left_out_if_configured(data_set: DataSetFiles) -> None:
+def test_broken_line_is_left_out_if_configured(data_set: DataSetFiles) -> None:
     root = data_set.write()
     data_set.write_lines(TRAIN, ["{", json.dumps(mention("aster", 0))])
     summary = convert_split(Dataset(root), "train", root / "out", SKIP)
@@ -159,7 +159,7 @@ def test_broken_documents_stop_the_conversion_even_with_skip(data_set: DataSetFi
         convert(data_set, SKIP)
 
 
-def test_too_large_a_share_of_broken_mentions_stops_the_conversion(
+def test_too_many_broken_mentions_stop_conversion(
     many_mentions: Callable[[int], DataSetFiles],
 ) -> None:
     data_set = many_mentions(100)
@@ -181,7 +181,7 @@ def test_only_the_first_few_broken_mentions_are_logged(
     assert "further ones are counted and not logged" in caplog.text
 
 
-def test_a_split_that_is_empty_after_skipping_is_refused(data_set: DataSetFiles) -> None:
+def test_split_left_empty_by_skipping_is_refused(data_set: DataSetFiles) -> None:
     for line in data_set.files[TRAIN]:
         line["text"] = "something else"
     with pytest.raises(DataError, match=f"^{TRAIN}: no mentions"):
@@ -193,7 +193,7 @@ class TestMaxMentionsPerWorld:
         convert(data_set, ConvertConfig(**config))
         return [found.mention_id for found in read_blink_mentions(data_set.root / "out/train.jsonl")]
 
-    def test_keeps_a_subset_in_file_order_and_says_so(
+    def test_keeps_subset_in_file_order_and_logs_it(
         self, many_mentions: Callable[[int], DataSetFiles], caplog: pytest.LogCaptureFixture
     ) -> None:
         data_set = many_mentions(1200)
@@ -208,7 +208,7 @@ class TestMaxMentionsPerWorld:
         ids = [found.mention_id for found in read_blink_mentions(data_set.root / "out/train.jsonl")]
         assert ids == [*sorted(ids[:-1]), "m-cinder-0"]
 
-    def test_is_repeatable_and_follows_the_seed(self, many_mentions: Callable[[int], DataSetFiles]) -> None:
+    def test_is_repeatable_and_depends_on_seed(self, many_mentions: Callable[[int], DataSetFiles]) -> None:
         data_set = many_mentions(200)
         first = self.kept(data_set, max_mentions_per_world=20)
         assert self.kept(data_set, max_mentions_per_world=20) == first
@@ -225,7 +225,7 @@ class TestMaxMentionsPerWorld:
         assert len(chosen) == 40
         assert all(4 <= count <= 46 for count in chosen.values())
 
-    def test_chooses_among_the_good_ones(self, many_mentions: Callable[[int], DataSetFiles]) -> None:
+    def test_chooses_only_valid_mentions(self, many_mentions: Callable[[int], DataSetFiles]) -> None:
         data_set = many_mentions(40)
         for line in data_set.files[TRAIN][::4]:
             line["text"] = "something else"
@@ -233,7 +233,7 @@ class TestMaxMentionsPerWorld:
         assert summary.worlds == {"aster": WorldSummary(30, 40, 10)}
         assert not summary.capped
 
-    def test_changes_nothing_where_there_are_fewer(self, golden: Path, tmp_path: Path) -> None:
+    def test_changes_nothing_within_limit(self, golden: Path, tmp_path: Path) -> None:
         convert_split(Dataset(golden / "raw"), "test", tmp_path, ConvertConfig(max_mentions_per_world=30))
         assert (tmp_path / "test.jsonl").read_bytes() == (golden / "blink_format/test.jsonl").read_bytes()
 
@@ -242,7 +242,7 @@ class WatchedDocument(Document):
     """A document that supports weak references, which the slots of the original prevent."""
 
 
-def test_at_most_one_worlds_documents_are_in_memory(golden: Path, tmp_path: Path) -> None:
+def test_documents_of_only_one_world_are_in_memory(golden: Path, tmp_path: Path) -> None:
     living: WeakSet[WatchedDocument] = WeakSet()
     counts: list[int] = []
 
@@ -269,7 +269,7 @@ def test_metrics_cover_all_splits(golden: Path, tmp_path: Path) -> None:
 
 
 class TestReading:
-    def test_gives_both_files_together(self, data_set: DataSetFiles) -> None:
+    def test_joins_both_files_line_by_line(self, data_set: DataSetFiles) -> None:
         convert(data_set)
         found = list(read_blink_mentions(data_set.root / "out/train.jsonl"))
         assert [(item.mention_id, item.context_document_id, item.label_document_id) for item in found] == [
@@ -286,7 +286,7 @@ class TestReading:
         with pytest.raises(DataError, match=r"too (few|many) lines"):
             list(read_blink_mentions(data_set.root / "out/train.jsonl"))
 
-    def test_refuses_a_broken_line_with_its_place(self, data_set: DataSetFiles) -> None:
+    def test_refuses_broken_line_with_file_and_line(self, data_set: DataSetFiles) -> None:
         convert(data_set)
         path = data_set.root / "out/train.jsonl"
         path.write_text(path.read_text().replace('"label_id": 2', '"label_id": "2"'))

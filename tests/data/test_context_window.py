@@ -24,9 +24,7 @@ def test_quotas_fill_the_window_and_never_exceed_it(max_length: int, mention: in
 
 
 @given(left=words, mention=words, right=words, max_length=st.integers(8, 64))
-def test_a_window_is_that_of_all_tokens_though_not_all_are_made(
-    left: str, mention: str, right: str, max_length: int
-) -> None:
+def test_window_equals_that_of_full_tokenization(left: str, mention: str, right: str, max_length: int) -> None:
     whole_left, middle, whole_right = TOKENS._ids([left, mention, right])
     marked = [TOKENS.mention_start, *middle[: max_length - 4], TOKENS.mention_end]
     quotas = context_quotas(max_length, len(marked), len(whole_left), len(whole_right))
@@ -37,7 +35,7 @@ def test_a_window_is_that_of_all_tokens_though_not_all_are_made(
 
 
 @given(text=words, count=st.integers(1, 70))
-def test_words_are_those_next_to_the_mention(text: str, count: int) -> None:
+def test_first_and_last_words_match_slices_of_split_text(text: str, count: int) -> None:
     everything = text.split(" ")
     assert first_words(text, count).split(" ") == everything[:count]
     assert last_words(text, count).split(" ") == everything[-count:]

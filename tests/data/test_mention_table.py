@@ -56,7 +56,7 @@ def test_loaded_table_keeps_only_names_in_memory(jsonl: Path, tokens: Tokens, tm
     assert json.loads((tmp_path / "table" / "names.json").read_text()).keys() == {"worlds", "categories"}
 
 
-def test_a_last_line_without_its_end_counts(jsonl: Path, tokens: Tokens, tmp_path: Path) -> None:
+def test_last_line_without_line_feed_counts(jsonl: Path, tokens: Tokens, tmp_path: Path) -> None:
     jsonl.write_text(jsonl.read_text().removesuffix("\n"))
     assert len(tokenize_mentions(jsonl, tokens, 16, tmp_path / "table")) == 4
 
@@ -64,7 +64,7 @@ def test_a_last_line_without_its_end_counts(jsonl: Path, tokens: Tokens, tmp_pat
 @pytest.mark.parametrize(
     ("content", "problem"), [("", "empty file"), (None, "no such file"), ("{}\n\n", "train.jsonl:1")]
 )
-def test_a_broken_split_is_refused(
+def test_broken_split_is_refused(
     jsonl: Path, tokens: Tokens, tmp_path: Path, content: str | None, problem: str
 ) -> None:
     jsonl.unlink() if content is None else jsonl.write_text(content)
@@ -72,15 +72,13 @@ def test_a_broken_split_is_refused(
         tokenize_mentions(jsonl, tokens, 16, tmp_path / "table")
 
 
-def test_mention_ids_come_one_by_one_from_the_file_beside(jsonl: Path) -> None:
+def test_mention_ids_are_read_one_by_one_from_mentions_file(jsonl: Path) -> None:
     ids = read_mention_ids(jsonl)
     assert next(ids) == "m0"
     assert list(ids) == ["m1", "m2", "m3"]
 
 
-def test_each_gold_is_tokenized_once_in_the_order_in_which_they_occur(
-    jsonl: Path, tokens: Tokens, tmp_path: Path
-) -> None:
+def test_each_gold_is_tokenized_once_in_order_of_occurrence(jsonl: Path, tokens: Tokens, tmp_path: Path) -> None:
     pairs = tokenize_pairs(jsonl, tokens, 16, 16, tmp_path / "pairs")
     mentions = list(read_blink_mentions(jsonl))
     golds = list(dict.fromkeys((m.world, m.label_id) for m in mentions))

@@ -20,9 +20,7 @@ def unpadded(row: np.ndarray) -> list[int]:
 
 
 @given(left=words, mention=words, right=words, max_length=st.integers(8, 64))
-def test_a_mention_keeps_both_markers_and_fits_whatever_its_context(
-    left: str, mention: str, right: str, max_length: int
-) -> None:
+def test_mention_keeps_both_markers_and_fits_window(left: str, mention: str, right: str, max_length: int) -> None:
     (row,) = TOKENS.mentions([(left, mention, right)], max_length)
     ids = unpadded(row)
     assert len(row) == max_length
@@ -31,19 +29,19 @@ def test_a_mention_keeps_both_markers_and_fits_whatever_its_context(
     assert ids.count(TOKENS.mention_start) == ids.count(TOKENS.mention_end) == 1
 
 
-def test_a_mention_longer_than_the_window_keeps_its_first_tokens_and_no_context() -> None:
+def test_mention_longer_than_window_keeps_first_tokens_without_context() -> None:
     (row,) = TOKENS.mentions([("left", "the " * 50, "right")], 16)
     the = TOKENS.mentions([("", "the", "")], 16)[0][2]
     assert list(row) == [TOKENS.cls, TOKENS.mention_start, *[the] * 12, TOKENS.mention_end, TOKENS.sep]
 
 
-def test_a_left_quota_of_zero_keeps_nothing_of_the_left_side() -> None:
+def test_zero_left_quota_drops_left_context() -> None:
     (row,) = TOKENS.mentions([("sword " * 9, "the the the", "the")], 8)
     assert list(row)[:2] == [TOKENS.cls, TOKENS.mention_start]
 
 
 @given(title=words, text=words, max_length=st.integers(8, 64))
-def test_a_candidate_is_title_marker_text_cut_to_length(title: str, text: str, max_length: int) -> None:
+def test_candidate_is_title_marker_and_text_cut_to_length(title: str, text: str, max_length: int) -> None:
     (row,) = TOKENS.candidates([(title, text)], max_length)
     (whole,) = TOKENS.candidates([(title, text)], 512)
     body = unpadded(whole)[1:-1]
@@ -51,7 +49,7 @@ def test_a_candidate_is_title_marker_text_cut_to_length(title: str, text: str, m
     assert body.count(TOKENS.title_end) == 1
 
 
-def test_long_pages_get_the_ids_that_the_whole_text_would_get_even_if_words_vanish() -> None:
+def test_vanishing_words_do_not_change_ids_of_long_page() -> None:
     vanishing = "\x00 " * 100 + "sword of the sword"
     (cut,) = TOKENS.candidates([("the", vanishing)], 8)
     (clean,) = TOKENS.candidates([("the", "sword of the sword")], 8)
@@ -64,7 +62,7 @@ def test_text_from_data_never_becomes_a_special_token() -> None:
     assert unpadded(row).count(TOKENS.cls) == 1
 
 
-def test_a_vocabulary_without_markers_is_refused_by_name(tmp_path: Path) -> None:
+def test_vocabulary_without_markers_is_refused_by_name(tmp_path: Path) -> None:
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "the"]))
     with pytest.raises(ConfigError, match=r"got one without \[unused1\]"):

@@ -11,7 +11,7 @@ VECTORS = np.arange(40, dtype=np.float32).reshape(10, 4)
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("size", [1, 3, 10, 64])
-def test_blocks_are_all_rows_in_their_order(dtype: str, size: int, tmp_path: Path) -> None:
+def test_blocks_contain_all_rows_in_order(dtype: str, size: int, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", VECTORS.astype(dtype))
     file = VectorFile(tmp_path / "v.npy")
     blocks = [block.copy() for block in file.blocks(size)]
@@ -26,13 +26,13 @@ def test_blocks_are_all_rows_in_their_order(dtype: str, size: int, tmp_path: Pat
     [VECTORS[0], VECTORS.astype(np.float64), VECTORS.astype(np.int32), np.asfortranarray(VECTORS), VECTORS[None]],
     ids=["one vector", "float64", "integers", "column by column", "three dimensions"],
 )
-def test_other_arrays_are_refused(array: np.ndarray, tmp_path: Path) -> None:
+def test_arrays_other_than_vectors_are_refused(array: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", array)
     with pytest.raises(DataError, match=r"v.npy: no vectors; expected float32 or float16 \[rows, dimension\]"):
         VectorFile(tmp_path / "v.npy")
 
 
-def test_shrinking_file_is_a_data_error_instead_of_a_bus_error(tmp_path: Path) -> None:
+def test_shrinking_file_raises_data_error_not_bus_error(tmp_path: Path) -> None:
     path = tmp_path / "v.npy"
     np.save(path, VECTORS)
     file = VectorFile(path)
@@ -42,13 +42,13 @@ def test_shrinking_file_is_a_data_error_instead_of_a_bus_error(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_vectors_are_stored_as_asked(dtype: str) -> None:
+def test_vectors_are_stored_in_requested_dtype(dtype: str) -> None:
     stored = storable(VECTORS / 3, dtype)  # type: ignore[arg-type]
     assert stored.dtype == dtype
     np.testing.assert_allclose(stored, VECTORS / 3, rtol=1e-3)
 
 
-def test_numbers_too_large_for_float16_are_refused_with_the_setting() -> None:
+def test_number_beyond_float16_is_refused_by_setting_name() -> None:
     assert np.isfinite(storable(np.array([[65_504.0]], dtype=np.float32), "float16")).all()
     for number in (65_505.0, -70_000.0, 1e30):
         with pytest.raises(ConfigError, match=r"^vector_dtype: .*got float16, whose maximum is 65,504: use float32"):
@@ -58,6 +58,6 @@ def test_numbers_too_large_for_float16_are_refused_with_the_setting() -> None:
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_vectors_must_be_finite(number: float, dtype: str) -> None:
+def test_non_finite_vectors_are_refused(number: float, dtype: str) -> None:
     with pytest.raises(DataError, match="vectors that are not numbers"):
         storable(np.array([[1, number]], dtype=np.float32), dtype)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ def read_all(root: Path) -> None:
         list(dataset.mentions(split))
 
 
-def test_worlds_come_sorted_from_the_files_that_are_there(data_set: DataSetFiles) -> None:
+def test_worlds_are_sorted_names_of_document_files(data_set: DataSetFiles) -> None:
     data_set.files = {"documents/zeta.json": [], "documents/b c.json": [], "documents/alpha.json": []}
     root = data_set.write()
     (root / "documents/._alpha.json").touch()
@@ -45,7 +45,7 @@ def test_document_may_have_url_aliases_and_types(data_set: DataSetFiles) -> None
     assert (second.url, second.aliases, second.types) == (None, (), ())
 
 
-def test_null_is_the_same_as_no_field(data_set: DataSetFiles) -> None:
+def test_null_field_equals_missing_field(data_set: DataSetFiles) -> None:
     data_set.files[DOCUMENTS][0] |= dict.fromkeys(EXTRA)
     first = next(Dataset(data_set.write()).documents("aster"))
     assert (first.url, first.aliases, first.types) == (None, (), ())
@@ -79,19 +79,19 @@ def test_optional_field_of_the_wrong_type_is_an_error(
     assert str(raised.value).startswith(f"{DOCUMENTS}:2: {problem}")
 
 
-def test_valid_is_read_from_val(data_set: DataSetFiles) -> None:
+def test_valid_split_is_read_from_val_file(data_set: DataSetFiles) -> None:
     first = next(Dataset(data_set.write()).mentions("valid"))
     assert first == Mention("m-brine-0", "brine-0", "brine", 7, 8, "Page 1", "brine-1", "HIGH_OVERLAP", line=1)
 
 
-def test_heldout_splits_are_read_if_they_are_there(data_set: DataSetFiles) -> None:
+def test_heldout_splits_are_read_if_present(data_set: DataSetFiles) -> None:
     assert "heldout_train_seen" not in Dataset(data_set.write()).splits()
     data_set.files["mentions/heldout_train_seen.json"] = [mention("aster", 2)]
     summary = check_dataset(data_set.write())
     assert summary.mentions["heldout_train_seen"] == {"aster": 1}
 
 
-def test_only_a_line_feed_ends_a_line(data_set: DataSetFiles) -> None:
+def test_only_line_feed_ends_a_line(data_set: DataSetFiles) -> None:
     root = data_set.write()
     text = "one\u2028two\u0085three"
     line = json.dumps(document("aster", 0) | {"text": text}, ensure_ascii=False)
@@ -99,14 +99,14 @@ def test_only_a_line_feed_ends_a_line(data_set: DataSetFiles) -> None:
     assert [found.text for found in Dataset(root).documents("aster")] == [text]
 
 
-def test_a_last_line_without_line_feed_counts(data_set: DataSetFiles) -> None:
+def test_last_line_without_line_feed_counts(data_set: DataSetFiles) -> None:
     root = data_set.write()
     path = root / DOCUMENTS
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
     assert check_dataset(root).documents["aster"] == 3
 
 
-def test_the_summary_counts_documents_and_mentions_by_world(data_set: DataSetFiles) -> None:
+def test_summary_counts_documents_and_mentions_by_world(data_set: DataSetFiles) -> None:
     data_set.files[TRAIN].append(mention("aster", 2))
     summary = check_dataset(data_set.write())
     assert summary.documents == {"aster": 3, "brine": 3, "cinder": 3}
@@ -157,7 +157,7 @@ def test_line_without_an_object_is_refused_with_file_and_line(
         *((TRAIN, field) for field in ("mention_id", "corpus", "text", "label_document_id", "category")),
     ],
 )
-def test_a_missing_or_mistyped_text_field_is_refused(data_set: DataSetFiles, file: str, field: str, value: Any) -> None:
+def test_missing_or_mistyped_text_field_is_refused(data_set: DataSetFiles, file: str, field: str, value: Any) -> None:
     broken = data_set.files[file][1]
     broken[field] = value
     if value == "missing":
@@ -170,7 +170,7 @@ def test_a_missing_or_mistyped_text_field_is_refused(data_set: DataSetFiles, fil
 
 @pytest.mark.parametrize("value", [None, "7", 7.0, True, -1], ids=repr)
 @pytest.mark.parametrize("field", ["start_index", "end_index"])
-def test_an_index_must_be_a_non_negative_integer(data_set: DataSetFiles, field: str, value: Any) -> None:
+def test_index_must_be_non_negative_integer(data_set: DataSetFiles, field: str, value: Any) -> None:
     data_set.files[TRAIN][1][field] = value
     with pytest.raises(DataError, match=f"^{TRAIN}:2: ") as error:
         read_all(data_set.write())
@@ -180,28 +180,28 @@ def test_an_index_must_be_a_non_negative_integer(data_set: DataSetFiles, field: 
 @pytest.mark.parametrize(
     ("file", "field"), [(DOCUMENTS, "document_id"), (TRAIN, "mention_id"), (TRAIN, "text"), (TRAIN, "category")]
 )
-def test_an_empty_name_is_refused(data_set: DataSetFiles, file: str, field: str) -> None:
+def test_empty_name_is_refused(data_set: DataSetFiles, file: str, field: str) -> None:
     data_set.files[file][0][field] = ""
     with pytest.raises(DataError, match=f"^{file}:1: empty"):
         read_all(data_set.write())
 
 
 @pytest.mark.parametrize(("file", "field"), [(DOCUMENTS, "document_id"), (TRAIN, "mention_id")])
-def test_a_duplicate_id_is_refused_with_both_lines(data_set: DataSetFiles, file: str, field: str) -> None:
+def test_duplicate_id_is_refused_with_both_lines(data_set: DataSetFiles, file: str, field: str) -> None:
     lines = data_set.files[file]
     lines.append(lines[0])
     with pytest.raises(DataError, match=rf"^{file}:{len(lines)}: duplicate .*{field}.*first on line 1$"):
         read_all(data_set.write())
 
 
-def test_a_world_without_documents_is_refused(data_set: DataSetFiles) -> None:
+def test_mention_of_world_without_documents_is_refused(data_set: DataSetFiles) -> None:
     data_set.files[TRAIN][1]["corpus"] = "atlantis"
     with pytest.raises(DataError, match=f"^{TRAIN}:2: unknown world .*one of aster, brine, cinder; got atlantis$"):
         read_all(data_set.write())
 
 
 @pytest.mark.parametrize("file", [DOCUMENTS, TRAIN])
-def test_a_byte_order_mark_is_refused(data_set: DataSetFiles, file: str) -> None:
+def test_byte_order_mark_is_refused(data_set: DataSetFiles, file: str) -> None:
     root = data_set.write()
     data_set.write_bytes(file, b"\xef\xbb\xbf" + (root / file).read_bytes())
     with pytest.raises(DataError, match=f"^{file}:1: byte order mark"):
@@ -209,41 +209,39 @@ def test_a_byte_order_mark_is_refused(data_set: DataSetFiles, file: str) -> None
 
 
 @pytest.mark.parametrize("file", [DOCUMENTS, TRAIN, "mentions/val.json"])
-def test_an_empty_file_is_refused(data_set: DataSetFiles, file: str) -> None:
+def test_empty_file_is_refused(data_set: DataSetFiles, file: str) -> None:
     root = data_set.write()
     data_set.write_bytes(file, b"")
     with pytest.raises(DataError, match=f"^{file}: empty file"):
         check_dataset(root)
 
 
-def test_a_missing_split_is_refused(data_set: DataSetFiles) -> None:
+def test_missing_split_is_refused(data_set: DataSetFiles) -> None:
     root = data_set.write()
     (root / "mentions/val.json").unlink()
     with pytest.raises(DataError, match=r"^mentions/val.json: no such file"):
         check_dataset(root)
 
 
-def test_a_folder_without_documents_is_refused(tmp_path: Path) -> None:
+def test_folder_without_documents_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"documents/<world>\.json"):
         Dataset(tmp_path)
 
 
-def test_a_line_beyond_the_bound_is_refused(data_set: DataSetFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlong_line_is_refused(data_set: DataSetFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lines, "MAX_LINE_BYTES", 1000)
     data_set.files[DOCUMENTS][1]["text"] = "x" * 1000
     with pytest.raises(DataError, match=f"^{DOCUMENTS}:2: line too long"):
         check_dataset(data_set.write())
 
 
-def test_a_world_in_two_splits_is_refused(data_set: DataSetFiles) -> None:
+def test_world_in_two_splits_is_refused(data_set: DataSetFiles) -> None:
     data_set.files["mentions/test.json"].append(mention("aster", 2))
     with pytest.raises(DataError, match=r"^mentions/test.json: the same world in two splits .*got aster$"):
         check_dataset(data_set.write())
 
 
-def test_bad_mention_lines_are_counted_and_logged_because_convert_decides_about_them(
-    data_set: DataSetFiles, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_bad_mention_lines_are_counted_and_logged(data_set: DataSetFiles, caplog: pytest.LogCaptureFixture) -> None:
     root = data_set.write()
     good = (root / TRAIN).read_text().splitlines()
     data_set.write_lines(TRAIN, [good[0], "{", good[1], good[0]])
@@ -254,7 +252,7 @@ def test_bad_mention_lines_are_counted_and_logged_because_convert_decides_about_
     assert f"{TRAIN}:4: duplicate" in caplog.text
 
 
-def test_a_split_of_bad_lines_only_is_refused(data_set: DataSetFiles) -> None:
+def test_split_of_only_bad_lines_is_refused(data_set: DataSetFiles) -> None:
     root = data_set.write()
     data_set.write_lines(TRAIN, ["{", "{"])
     with pytest.raises(DataError, match=f"^{TRAIN}:1: broken JSON"):

@@ -36,7 +36,7 @@ def start(code: str, **env: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_environment_contains_only_the_demos_airflow_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_has_only_airflow_settings_of_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     monkeypatch.setenv("AIRFLOW_CONFIG", "/etc/airflow.cfg")
     monkeypatch.setenv("ZESHEL_RUNNER", "kubernetes")
@@ -60,11 +60,11 @@ def test_secrets_are_made_once_and_are_private(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
 
 
-def test_a_free_port_is_not_one_in_use() -> None:
+def test_free_port_is_in_unprivileged_range() -> None:
     assert 1024 < free_port() < 65536
 
 
-def test_a_group_that_ignores_sigterm_is_killed() -> None:
+def test_process_group_ignoring_sigterm_is_killed() -> None:
     process = start(STUBBORN)
     end_groups([process], 0.2)
     assert process.returncode == -signal.SIGKILL
@@ -88,9 +88,7 @@ def options(folder: Path, **given: Any) -> argparse.Namespace:
     return argparse.Namespace(folder=folder, **{"data": None, "model": None, **given})
 
 
-def test_sample_worlds_and_a_small_bert_are_made_on_first_use_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sample_inputs_are_made_only_on_first_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "ZESHEL", [sys.executable, "-c", WRITE_OUT])
     found = demo._inputs(options(tmp_path))
     assert found["download.source"] == str(tmp_path / "sample_worlds.tar.bz2")
@@ -116,14 +114,14 @@ def test_each_data_set_gets_its_own_small_bert(tmp_path: Path, monkeypatch: pyte
     assert demo._inputs(options(tmp_path, model="bert-base-uncased"))["bert_model"] == "bert-base-uncased"
 
 
-def test_params_on_the_command_line_are_json_or_text() -> None:
+def test_command_line_params_are_json_or_text() -> None:
     parsed = demo._parser().parse_args(["--param", "gpus=0", "--param", "device=cpu", "--param", "seed=1e3", "--exit"])
     assert dict(parsed.param) == {"gpus": 0, "device": "cpu", "seed": 1000.0}
     with pytest.raises(SystemExit):
         demo._parser().parse_args(["--param", "gpus"])
 
 
-def test_the_end_of_a_failed_log_is_shown_without_airflows_grouping() -> None:
+def test_end_of_failed_log_is_shown_without_airflow_grouping() -> None:
     log = [LogLine("info", text) for text in ("::group::Pre", "", "one", "two", "::endgroup::")]
     assert failed_lines(log, 2) == ["one", "two"]
 
@@ -151,7 +149,7 @@ class FakeAirflow:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_run_is_followed_to_its_end(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_follows_run_to_its_end(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zeshel_tasks.demo.watch.POLL_SECONDS", 0)
     screen = StringIO()
     console = Console(file=screen, force_terminal=terminal, width=120)
@@ -162,7 +160,7 @@ def test_a_run_is_followed_to_its_end(terminal: bool, monkeypatch: pytest.Monkey
         assert expected in screen.getvalue()
 
 
-def test_a_remote_data_set_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+def test_remote_data_set_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         demo.main(["--data", "https://example.org/zeshel.tar.bz2", "--exit"])
     assert "expected a local file, to build a small BERT from it" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def names(files: dict[str, Rows], split: str) -> set[str]:
     return {word for title in titles for word in title.split(" ( ")[0].lower().split()}
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(archive: Path, tmp_path: Path) -> None:
+def test_archive_bytes_depend_only_on_seed(archive: Path, tmp_path: Path) -> None:
     again, other = tmp_path / "again.tar.bz2", tmp_path / "other.tar.bz2"
     write_sample_worlds(again)
     write_sample_worlds(other, seed=8)
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(archive: Pat
     assert other.read_bytes() != archive.read_bytes()
 
 
-def test_the_archive_has_a_file_for_each_world_and_each_split(files: dict[str, Rows]) -> None:
+def test_archive_has_file_for_each_world_and_split(files: dict[str, Rows]) -> None:
     worlds = {f"documents/{world}.json" for split in SAMPLE_WORLDS.values() for world in split}
     assert set(files) == worlds | {f"mentions/{split}.json" for split in ("train", "val", "test")}
     assert {name: len(rows) for name, rows in files.items() if name in worlds} == dict.fromkeys(worlds, 200)
@@ -128,14 +128,14 @@ def test_titles_are_unique_in_a_world(files: dict[str, Rows]) -> None:
             assert len({row["title"] for row in rows}) == len(rows)
 
 
-def test_most_mentions_by_name_could_mean_several_entities(files: dict[str, Rows]) -> None:
+def test_most_names_are_shared_by_several_entities(files: dict[str, Rows]) -> None:
     for worlds in SAMPLE_WORLDS.values():
         for world in worlds:
             shared = Counter(row["title"].split(" ( ")[0] for row in files[f"documents/{world}.json"])
             assert sum(count for count in shared.values() if count > 1) > 100
 
 
-def test_all_four_categories_of_overlap_occur_in_each_split_and_fit_the_title(
+def test_each_split_has_all_overlap_categories_fitting_titles(
     files: dict[str, Rows], pages: dict[tuple[str, str], dict[str, Any]]
 ) -> None:
     for split in SAMPLE_WORLDS:
@@ -152,7 +152,7 @@ def test_all_four_categories_of_overlap_occur_in_each_split_and_fit_the_title(
             )
 
 
-def test_no_name_of_a_validation_or_test_world_occurs_in_a_train_world(files: dict[str, Rows]) -> None:
+def test_names_of_unseen_worlds_do_not_occur_in_train_worlds(files: dict[str, Rows]) -> None:
     train_words = {
         word
         for world in SAMPLE_WORLDS["train"]
@@ -164,7 +164,7 @@ def test_no_name_of_a_validation_or_test_world_occurs_in_a_train_world(files: di
     assert not names(files, "val") & names(files, "test")
 
 
-def test_the_article_fits_the_value() -> None:
+def test_fill_chooses_article_that_fits_value() -> None:
     assert fill("marked with a {} and a star", "owl") == "marked with an owl and a star"
     assert fill("a {}", "oak") == "an oak"
     assert fill("has a {} coat", "grey") == "has a grey coat"

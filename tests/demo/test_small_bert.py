@@ -25,7 +25,7 @@ def directory(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_model_and_tokenizer_open_with_the_auto_classes(directory: Path) -> None:
+def test_model_and_tokenizer_open_with_auto_classes(directory: Path) -> None:
     model, tokenizer = AutoModel.from_pretrained(directory), AutoTokenizer.from_pretrained(directory)
     assert isinstance(model, BertModel)
     assert isinstance(tokenizer, BertTokenizer)
@@ -34,12 +34,12 @@ def test_model_and_tokenizer_open_with_the_auto_classes(directory: Path) -> None
     assert torch.isfinite(output.last_hidden_state).all()
 
 
-def test_the_weights_are_safetensors(directory: Path) -> None:
+def test_weights_are_saved_as_safetensors(directory: Path) -> None:
     assert (directory / "model.safetensors").is_file()
     assert not list(directory.glob("*.bin"))
 
 
-def test_the_vocabulary_has_the_markers_and_the_padding_first(directory: Path) -> None:
+def test_vocabulary_has_markers_and_starts_with_padding(directory: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(directory)
     vocabulary = tokenizer.get_vocab()
     assert {"[unused0]", "[unused1]", "[unused2]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"} <= set(vocabulary)
@@ -48,14 +48,14 @@ def test_the_vocabulary_has_the_markers_and_the_padding_first(directory: Path) -
     assert (directory / "vocab.txt").read_text().splitlines() == sorted(vocabulary, key=vocabulary.__getitem__)
 
 
-def test_text_is_lower_cased_and_unseen_names_fall_into_pieces(directory: Path) -> None:
+def test_tokenizer_lower_cases_text_and_splits_unseen_names(directory: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(directory)
     assert tokenizer.tokenize("FERRY") == tokenizer.tokenize("ferry")
     assert "[UNK]" not in tokenizer.tokenize("Zwomquarth is a ferry .")
     assert len(tokenizer.tokenize("zwomquarth")) > 1
 
 
-def test_the_same_seed_gives_the_same_start_weights_and_another_seed_others(archive: Path, tmp_path: Path) -> None:
+def test_start_weights_depend_only_on_seed(archive: Path, tmp_path: Path) -> None:
     for name, seed in (("first", 7), ("again", 7), ("other", 8)):
         build_small_bert(archive, tmp_path / name, seed, max_pretraining_steps=0)
     weights, vocabulary = "model.safetensors", "vocab.txt"
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_start_weights_and_another_seed_others(arch
         assert (tmp_path / name / vocabulary).read_bytes() == (tmp_path / "first" / vocabulary).read_bytes()
 
 
-def test_building_leaves_the_random_state_of_the_program_alone(archive: Path, tmp_path: Path) -> None:
+def test_building_leaves_random_state_unchanged(archive: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -74,7 +74,7 @@ def test_building_leaves_the_random_state_of_the_program_alone(archive: Path, tm
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_half_the_heads_of_the_first_layer_attend_to_the_same_token_in_the_other_segment() -> None:
+def test_half_of_first_layer_heads_match_tokens_across_segments() -> None:
     torch.manual_seed(0)
     model = make_small_bert(1000)
     model.set_attn_implementation("eager")
@@ -88,7 +88,7 @@ def test_half_the_heads_of_the_first_layer_attend_to_the_same_token_in_the_other
     assert (finds_its_copy[2:] < 0.3).all()
 
 
-def test_pretraining_trains_until_the_accuracy_is_enough_and_cools_down(archive: Path, directory: Path) -> None:
+def test_pretraining_stops_at_accuracy_and_cools_down(archive: Path, directory: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = make_small_bert(len(tokenizer))
     before = model.pooler.dense.weight.clone()

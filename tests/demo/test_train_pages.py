@@ -38,7 +38,7 @@ def test_pages_and_words_are_bounded(data_set: DataSetFiles) -> None:
         (DOCUMENTS, [{"document_id": "a", "title": "A"}], "documents/aster.json:1: missing field .*'text'"),
     ],
 )
-def test_a_broken_data_set_is_refused_with_the_place(
+def test_broken_data_set_is_refused_by_file_name(
     data_set: DataSetFiles, file: str, lines: list[dict[str, str]], message: str
 ) -> None:
     data_set.files[file] = lines
@@ -46,12 +46,12 @@ def test_a_broken_data_set_is_refused_with_the_place(
         read_train_pages(archive_of(data_set))
 
 
-def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_an_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar.bz2").write_text("hello")
     with pytest.raises(DataError, match="not a tar archive"):
         read_train_pages(tmp_path / "a.tar.bz2")
 
 
-def test_a_missing_archive_is_refused_by_name(tmp_path: Path) -> None:
+def test_missing_archive_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing\.tar: cannot read the archive"):
         read_train_pages(tmp_path / "missing.tar")

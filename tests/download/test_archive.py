@@ -43,13 +43,13 @@ def test_compression_is_recognized_by_the_first_bytes(tmp_path: Path, mode: str)
 
 
 @pytest.mark.parametrize("prefix", ["zeshel/", "./", "./a/b/"])
-def test_a_common_folder_is_dropped(tmp_path: Path, prefix: str) -> None:
+def test_common_folder_is_dropped(tmp_path: Path, prefix: str) -> None:
     files = {prefix + name: content for name, content in DATA_SET.items()}
     unpack(tar_of(tmp_path / "data", files, member("zeshel", tarfile.DIRTYPE)), tmp_path / "out", MEGABYTE)
     assert unpacked(tmp_path / "out") == DATA_SET
 
 
-def test_a_file_larger_than_one_read_arrives_whole(tmp_path: Path) -> None:
+def test_file_larger_than_one_read_is_unpacked_whole(tmp_path: Path) -> None:
     content = bytes(range(256)) * 10_001
     files = {**DATA_SET, "documents/large.json": content, "documents/last.json": b"{}"}
     unpack(tar_of(tmp_path / "data", files), tmp_path / "out", 10 * MEGABYTE)
@@ -83,7 +83,7 @@ def test_other_files_are_ignored_and_counted(tmp_path: Path, caplog: pytest.LogC
     ],
     ids=lambda info: f"{info.name}:{info.type!r}",
 )
-def test_an_unsafe_or_ambiguous_member_is_refused_by_name(tmp_path: Path, bad: tarfile.TarInfo) -> None:
+def test_unsafe_or_ambiguous_member_is_refused_by_name(tmp_path: Path, bad: tarfile.TarInfo) -> None:
     with pytest.raises(DataError) as error:
         unpack(tar_of(tmp_path / "data.tar.bz2", DATA_SET, bad), tmp_path / "out", MEGABYTE)
     assert bad.name in str(error.value)
@@ -91,7 +91,7 @@ def test_an_unsafe_or_ambiguous_member_is_refused_by_name(tmp_path: Path, bad: t
     assert set(tmp_path.rglob("*.json")) <= {tmp_path / "out" / name for name in DATA_SET}
 
 
-def test_more_than_the_allowed_bytes_are_refused_before_they_are_written(tmp_path: Path) -> None:
+def test_member_over_size_limit_is_not_written(tmp_path: Path) -> None:
     bomb = tar_of(tmp_path / "data", {**DATA_SET, "documents/bomb.json": bytes(MEGABYTE)})
     with pytest.raises(DataError, match=r"too large: member 'documents/bomb.json'.*at most 500,000 bytes"):
         unpack(bomb, tmp_path / "out", 500_000)
@@ -112,7 +112,7 @@ def test_zeros_after_the_end_mark_count_towards_the_limit(tmp_path: Path, monkey
         unpack(tmp_path / "bomb", tmp_path / "out", MEGABYTE)
 
 
-def test_a_header_extension_of_many_megabytes_is_refused(tmp_path: Path) -> None:
+def test_oversized_header_extension_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data"
     with tarfile.open(path, "w:bz2", format=tarfile.PAX_FORMAT) as tar:
         info = tarfile.TarInfo("documents/a.json")
@@ -131,7 +131,7 @@ def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("pack", [bytes, bz2.compress, lzma.compress], ids=["plain", "bz2", "xz"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_truncated_archive_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes], share: float) -> None:
+def test_truncated_archive_is_refused(tmp_path: Path, pack: Callable[[bytes], bytes], share: float) -> None:
     files = {f"documents/w{i}.json": bytes([i]) * 1500 for i in range(9)} | DATA_SET
     packed = pack(tar_of(tmp_path / "whole", files, mode="w").read_bytes()[: 9 * 2048 + 2 * 1024 + 1024])
     (tmp_path / "data").write_bytes(packed[: int(len(packed) * share)])
@@ -146,7 +146,7 @@ def test_archive_cut_between_two_members_is_refused(tmp_path: Path) -> None:
         unpack(tmp_path / "data", tmp_path / "out", MEGABYTE)
 
 
-def test_a_broken_header_in_the_middle_is_refused(tmp_path: Path) -> None:
+def test_broken_header_in_the_middle_is_refused(tmp_path: Path) -> None:
     plain = bytearray(tar_of(tmp_path / "whole", {**DATA_SET, "documents/b.json": b"{}"}, mode="w").read_bytes())
     plain[4 * 512 + 150] ^= 1
     (tmp_path / "data").write_bytes(plain)
@@ -162,7 +162,7 @@ def test_file_that_is_not_an_archive_is_refused(tmp_path: Path, content: bytes) 
 
 
 @pytest.mark.parametrize("missing", list(DATA_SET))
-def test_an_archive_without_documents_or_mentions_is_refused(tmp_path: Path, missing: str) -> None:
+def test_archive_without_documents_or_mentions_is_refused(tmp_path: Path, missing: str) -> None:
     files = {name: content for name, content in DATA_SET.items() if name != missing}
     with pytest.raises(DataError, match=missing.split("/")[0]):
         unpack(tar_of(tmp_path / "data", files), tmp_path / "out", MEGABYTE)

@@ -48,7 +48,7 @@ class TestALocalFile:
         assert get(str(local), target) == FETCHED
         assert target.read_bytes() == CONTENT
 
-    def test_may_be_named_by_a_file_address(self, local: Path, target: Path) -> None:
+    def test_may_be_given_as_file_address(self, local: Path, target: Path) -> None:
         assert get(local.as_uri(), target) == FETCHED
 
     def test_is_identified_by_its_content(self, local: Path) -> None:
@@ -57,30 +57,30 @@ class TestALocalFile:
         assert source_identity(local.as_uri(), CONFIG) == f"sha256:{hashlib.sha256(b'other').hexdigest()}"
 
     @pytest.mark.parametrize("name", ["nowhere.tar", "."])
-    def test_that_does_not_exist_is_a_config_error(self, tmp_path: Path, target: Path, name: str) -> None:
+    def test_missing_file_or_folder_is_a_config_error(self, tmp_path: Path, target: Path, name: str) -> None:
         with pytest.raises(ConfigError, match="source: expected a file"):
             get(str(tmp_path / name), target)
 
-    def test_of_another_host_is_a_config_error(self, target: Path) -> None:
+    def test_on_another_host_is_a_config_error(self, target: Path) -> None:
         with pytest.raises(ConfigError, match="this machine"):
             get("file://elsewhere/data.tar", target)
 
-    def test_with_the_expected_hash_is_accepted_in_either_case(self, local: Path, target: Path) -> None:
+    def test_with_expected_hash_is_accepted_in_either_case(self, local: Path, target: Path) -> None:
         config = DownloadConfig(sha256=FETCHED.sha256.upper())
         assert get(str(local), target, config) == FETCHED
         assert source_identity(str(local), config) == f"sha256:{FETCHED.sha256}"
 
-    def test_with_another_hash_is_refused(self, local: Path, target: Path) -> None:
+    def test_with_wrong_hash_is_refused(self, local: Path, target: Path) -> None:
         with pytest.raises(DataError, match=f"expected SHA-256 {'0' * 64}; got {FETCHED.sha256}"):
             get(str(local), target, DownloadConfig(sha256="0" * 64))
 
-    def test_beyond_the_size_bound_is_refused(self, local: Path, target: Path) -> None:
+    def test_over_size_limit_is_refused(self, local: Path, target: Path) -> None:
         with pytest.raises(DataError, match=r"too large; expected at most 1,000 bytes \(max_download_gb\)"):
             get(str(local), target, DownloadConfig(max_download_gb=1e-6))
 
 
 @pytest.mark.parametrize("source", ["ftp://host/data.tar", "gs://bucket/data.tar", "ssh://host/x"])
-def test_another_scheme_is_a_config_error_that_lists_what_is_allowed(source: str, target: Path) -> None:
+def test_unsupported_scheme_error_lists_allowed_schemes(source: str, target: Path) -> None:
     with pytest.raises(ConfigError, match="http://, https://, s3://, file:// or a local path"):
         get(source, target)
 
@@ -95,19 +95,19 @@ class TestAnHttpAddress:
         assert get(server.address, target) == FETCHED
         assert [request.path for request in server.requests] == ["/", "/elsewhere?x=1"]
 
-    def test_that_redirects_for_ever_is_a_config_error(self, server: FileServer, target: Path) -> None:
+    def test_endless_redirect_is_a_config_error(self, server: FileServer, target: Path) -> None:
         server.script = [redirect("/again")] * 100
         with pytest.raises(ConfigError, match="redirects"):
             get(server.address, target)
         assert len(server.requests) < 30
 
-    def test_that_redirects_to_a_local_file_is_a_config_error(self, server: FileServer, target: Path) -> None:
+    def test_redirect_to_local_file_is_a_config_error(self, server: FileServer, target: Path) -> None:
         server.script = [redirect("file:///etc/passwd")]
         with pytest.raises(ConfigError, match="source: "):
             get(server.address, target)
 
     @pytest.mark.parametrize("code", [429, 500, 503])
-    def test_that_fails_temporarily_is_retried(
+    def test_temporary_failure_is_retried(
         self, server: FileServer, target: Path, code: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         server.script = [status(code, Retry_After="0"), status(code)]
@@ -115,14 +115,14 @@ class TestAnHttpAddress:
         assert len(server.requests) == 3
         assert f"answer {code}" in caplog.text
 
-    def test_that_keeps_failing_is_unavailable(self, server: FileServer, target: Path) -> None:
+    def test_persistent_failure_is_unavailable(self, server: FileServer, target: Path) -> None:
         server.script = [status(503)] * 10
         with pytest.raises(StoreUnavailable, match=r"gave up after 4 tries; the last: .*503 Service Unavailable"):
             get(server.address, target)
         assert len(server.requests) == 4
 
     @pytest.mark.parametrize("code", [401, 403, 404, 410])
-    def test_that_is_refused_is_a_config_error_at_once(self, server: FileServer, target: Path, code: int) -> None:
+    def test_client_error_is_a_config_error_without_retry(self, server: FileServer, target: Path, code: int) -> None:
         server.script = [status(code)]
         with pytest.raises(ConfigError, match=f"{server.address}/data: expected a file, got .* {code} "):
             get(f"{server.address}/data", target)
@@ -136,26 +136,26 @@ class TestAnHttpAddress:
         assert "hidden" not in str(error.value)
         assert server.requests[0].path == "/data?signature=hidden"
 
-    def test_where_nobody_listens_is_unavailable(self, target: Path) -> None:
+    def test_refused_connection_is_unavailable(self, target: Path) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             address = f"http://127.0.0.1:{taken.getsockname()[1]}"
             with pytest.raises(StoreUnavailable, match="gave up after 4 tries; the last: ConnectError"):
                 get(address, target)
 
-    def test_that_falls_silent_is_unavailable(self, server: FileServer, target: Path) -> None:
+    def test_silent_server_is_unavailable(self, server: FileServer, target: Path) -> None:
         done = threading.Event()
         server.script = [lambda handler: (done.wait(20), None)[1]] * 4
         with pytest.raises(StoreUnavailable, match="ReadTimeout"):
             get(server.address, target, DownloadConfig(timeout_seconds=0.05))
         done.set()
 
-    def test_announcing_more_than_the_bound_is_refused_before_the_body(self, server: FileServer, target: Path) -> None:
+    def test_announced_size_over_limit_is_refused(self, server: FileServer, target: Path) -> None:
         server.script = [lambda handler: send(handler, 200, b"x", {"Content-Length": "5000"})]
         with pytest.raises(DataError, match="too large"):
             get(server.address, target, DownloadConfig(max_download_gb=1e-6))
 
-    def test_sending_more_than_the_bound_is_refused_on_the_way(self, server: FileServer, target: Path) -> None:
+    def test_body_over_limit_is_refused_while_downloading(self, server: FileServer, target: Path) -> None:
         def endless(handler: object) -> None:
             handler.send_response(200)  # type: ignore[attr-defined]
             handler.end_headers()  # type: ignore[attr-defined]
@@ -179,14 +179,14 @@ class TestAnHttpAddress:
         "html", ["<!DOCTYPE html><title> Sign in </title>", "\n <html><head><title>Sign in</title>"]
     )
     @pytest.mark.parametrize("kind", ["text/html", "application/x-bzip2"])
-    def test_that_is_a_web_page_is_a_data_error(self, server: FileServer, target: Path, html: str, kind: str) -> None:
+    def test_web_page_is_a_data_error(self, server: FileServer, target: Path, html: str, kind: str) -> None:
         server.script = [page(html, Content_Type=kind)]
         with pytest.raises(
             DataError, match="not an archive; expected a tar archive; got an HTML page titled 'Sign in'"
         ):
             get(server.address, target)
 
-    def test_with_an_archive_called_html_is_fetched(self, server: FileServer, target: Path) -> None:
+    def test_archive_served_as_html_is_fetched(self, server: FileServer, target: Path) -> None:
         server.script = [lambda handler: send(handler, 200, CONTENT, {"Content-Type": "text/html"})]
         assert get(server.address, target) == FETCHED
 
@@ -199,19 +199,19 @@ class TestABrokenBody:
         ranges = [(request.headers["Range"], request.headers["If-Range"]) for request in server.requests]
         assert ranges == [(None, None), ("bytes=100000-", ETAG), ("bytes=300000-", ETAG)]
 
-    def test_is_resumed_without_an_etag_if_the_size_is_the_same(self, server: FileServer, target: Path) -> None:
+    def test_is_resumed_without_etag_if_size_is_the_same(self, server: FileServer, target: Path) -> None:
         server.etag = None
         server.script = [partial(server.serve, cut_after=100_000)]
         assert get(server.address, target) == FETCHED
         assert server.requests[1].headers["Range"] == "bytes=100000-"
 
-    def test_starts_over_if_the_server_cannot_resume(self, server: FileServer, target: Path) -> None:
+    def test_starts_over_if_server_cannot_resume(self, server: FileServer, target: Path) -> None:
         server.script = [partial(server.serve, cut_after=100_000), lambda handler: send(handler, 200, CONTENT)]
         assert get(server.address, target) == FETCHED
         assert target.read_bytes() == CONTENT
 
     @pytest.mark.parametrize("size", [len(CONTENT), 50_000])
-    def test_starts_over_if_the_file_has_changed(self, server: FileServer, target: Path, size: int) -> None:
+    def test_starts_over_if_file_has_changed(self, server: FileServer, target: Path, size: int) -> None:
         server.script = [partial(server.serve, cut_after=100_000)]
         other = CONTENT[::-1][:size]
 
@@ -224,7 +224,7 @@ class TestABrokenBody:
         assert target.read_bytes() == other
 
     @pytest.mark.parametrize("wrong", ["bytes 7-512003/512004", "bytes 100000-512005/512006", "bytes */512004", ""])
-    def test_starts_over_if_another_part_or_file_comes(self, server: FileServer, target: Path, wrong: str) -> None:
+    def test_starts_over_on_wrong_content_range(self, server: FileServer, target: Path, wrong: str) -> None:
         server.script = [
             partial(server.serve, cut_after=100_000),
             lambda handler: send(handler, 206, CONTENT[100_000:], {"Content-Range": wrong}),
@@ -232,17 +232,17 @@ class TestABrokenBody:
         assert get(server.address, target) == FETCHED
         assert server.requests[2].headers["Range"] is None
 
-    def test_starts_over_if_the_range_is_refused(self, server: FileServer, target: Path) -> None:
+    def test_starts_over_if_range_is_refused(self, server: FileServer, target: Path) -> None:
         server.script = [partial(server.serve, cut_after=100_000), status(416)]
         assert get(server.address, target) == FETCHED
         assert server.requests[2].headers["Range"] is None
 
-    def test_that_always_breaks_is_unavailable(self, server: FileServer, target: Path) -> None:
+    def test_is_unavailable_after_repeated_breaks(self, server: FileServer, target: Path) -> None:
         server.script = [partial(server.serve, cut_after=1000)] * 10
         with pytest.raises(StoreUnavailable, match="gave up after 4 tries"):
             get(server.address, target)
 
-    def test_resets_the_count_of_tries_on_progress(self, server: FileServer, target: Path) -> None:
+    def test_progress_resets_count_of_tries(self, server: FileServer, target: Path) -> None:
         server.content = CONTENT * 20
         server.script = [partial(server.serve, cut_after=1_100_000)] * 9
         assert get(server.address, target).size == len(server.content)
@@ -256,12 +256,12 @@ class TestTheIdentityOfAnHttpAddress:
         assert identity == f"etag:{ETAG} {len(CONTENT)} bytes {server.address}"
         assert [request.method for request in server.requests] == ["HEAD"]
 
-    def test_is_its_date_without_an_etag(self, server: FileServer) -> None:
+    def test_is_its_date_without_etag(self, server: FileServer) -> None:
         server.script = [status(200, Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")]
         identity = source_identity(server.address, CONFIG)
         assert identity == f"last-modified:Mon, 01 Jan 2024 00:00:00 GMT 2 bytes {server.address}"
 
-    def test_distinguishes_two_files_with_the_same_date(self, server: FileServer) -> None:
+    def test_distinguishes_files_with_the_same_date(self, server: FileServer) -> None:
         """Like files that were copied to a server at the same time."""
         server.script = [status(200, Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")] * 3
         one, other, signed = (source_identity(f"{server.address}/{name}", CONFIG) for name in ("a", "b", "a?X-Sig=1"))
@@ -269,23 +269,21 @@ class TestTheIdentityOfAnHttpAddress:
         assert one == signed, "a signature is another one each time"
 
     @pytest.mark.parametrize("code", [200, 403, 405])
-    def test_is_the_address_if_the_server_sends_neither(
-        self, server: FileServer, code: int, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_falls_back_to_the_address(self, server: FileServer, code: int, caplog: pytest.LogCaptureFixture) -> None:
         server.script = [status(code)]
         assert source_identity(f"{server.address}/data", CONFIG) == f"address:{server.address}/data"
         assert "a new file at this address will not be noticed" in caplog.text
 
-    def test_waits_for_a_server_that_fails_temporarily(self, server: FileServer) -> None:
+    def test_is_retried_after_temporary_failure(self, server: FileServer) -> None:
         server.script = [status(503)]
         assert source_identity(server.address, CONFIG, retry=AT_ONCE).startswith(f"etag:{ETAG} ")
 
-    def test_is_not_guessed_while_the_server_is_down(self, server: FileServer) -> None:
+    def test_is_not_guessed_while_server_is_down(self, server: FileServer) -> None:
         server.script = [status(503)] * 10
         with pytest.raises(StoreUnavailable):
             source_identity(server.address, CONFIG, retry=AT_ONCE)
 
-    def test_is_the_configured_hash_without_asking(self, server: FileServer) -> None:
+    def test_is_the_configured_hash_without_request(self, server: FileServer) -> None:
         assert source_identity(server.address, DownloadConfig(sha256="AB" * 32)) == f"sha256:{'ab' * 32}"
         assert server.requests == []
 
@@ -304,7 +302,7 @@ class TestAnS3Address:
         assert source_identity(address, CONFIG) == f'etag:"{hashlib.md5(CONTENT).hexdigest()}"'
 
     @pytest.mark.parametrize("call", [get, lambda source, _: source_identity(source, CONFIG)])
-    def test_without_an_object_is_a_config_error(self, bucket: str, target: Path, call) -> None:  # noqa: ANN001
+    def test_missing_object_is_a_config_error(self, bucket: str, target: Path, call) -> None:  # noqa: ANN001
         for address in (f"s3://{bucket}/missing.tar", f"s3://no-{bucket}/data.tar"):
             with pytest.raises(ConfigError, match=f"no such object: {address}"):
                 call(address, target)
@@ -314,11 +312,11 @@ class TestAnS3Address:
         with pytest.raises(ConfigError, match="expected"):
             get(address, target)
 
-    def test_beyond_the_size_bound_is_refused(self, address: str, target: Path) -> None:
+    def test_over_size_limit_is_refused(self, address: str, target: Path) -> None:
         with pytest.raises(DataError, match="too large"):
             get(address, target, DownloadConfig(max_download_gb=1e-6))
 
-    def test_is_read_from_where_it_broke_unless_it_has_changed(self, address: str, bucket: str) -> None:
+    def test_is_resumed_unless_it_has_changed(self, address: str, bucket: str) -> None:
         location = source_location(address)
         assert isinstance(location, S3Address)
         source = S3Source(location)

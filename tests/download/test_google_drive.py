@@ -54,7 +54,7 @@ def asked(drive: FileServer) -> tuple[str, dict[str, str]]:
     return parts.path, {name: value for name, (value,) in parse_qs(parts.query).items()}
 
 
-def test_resource_key_is_sent() -> None:
+def test_resource_key_is_in_download_address() -> None:
     file = source_location(f"https://drive.google.com/file/d/{FILE_ID}/view?resourcekey=0-k")
     assert isinstance(file, DriveFile)
     assert download_address(file, "http://x/uc") == f"http://x/uc?export=download&id={FILE_ID}&resourcekey=0-k"
@@ -64,17 +64,17 @@ def test_resource_key_is_sent() -> None:
     "address",
     ["https://drive.google.com/drive/folders/abc", "https://drive.google.com/uc?id=", "https://drive.google.com"],
 )
-def test_an_address_that_names_no_file_is_a_config_error(address: str, target: Path) -> None:
+def test_address_without_file_is_a_config_error(address: str, target: Path) -> None:
     with pytest.raises(ConfigError, match="expected the address of a file"):
         fetch(address, target, DownloadConfig())
 
 
-def test_a_small_file_comes_at_once(drive: FileServer, target: Path) -> None:
+def test_small_file_is_fetched_without_confirmation(drive: FileServer, target: Path) -> None:
     assert get(drive, target) == FETCHED
     assert asked(drive) == ("/uc", {"export": "download", "id": FILE_ID})
 
 
-def test_the_form_of_the_confirmation_page_is_sent_with_its_hidden_inputs(drive: FileServer, target: Path) -> None:
+def test_confirmation_form_is_sent_with_hidden_inputs(drive: FileServer, target: Path) -> None:
     action = f"{drive.address}/download"
     drive.script = [redirect("/warning"), page(FORM_PAGE.format(action=action, file_id=FILE_ID))]
     assert get(drive, target) == FETCHED
@@ -83,20 +83,20 @@ def test_the_form_of_the_confirmation_page_is_sent_with_its_hidden_inputs(drive:
     assert asked(drive) == ("/download", hidden)
 
 
-def test_a_form_that_carries_its_values_in_its_address_works_too(drive: FileServer, target: Path) -> None:
+def test_confirmation_form_with_values_in_address_is_followed(drive: FileServer, target: Path) -> None:
     action = f"/uc?export=download&amp;id={FILE_ID}&amp;confirm=t"
     drive.script = [page(f'<html><form id="download-form" action="{action}" method="post"></form></html>')]
     assert get(drive, target) == FETCHED
     assert asked(drive) == ("/uc", {"export": "download", "id": FILE_ID, "confirm": "t"})
 
 
-def test_the_link_of_the_older_confirmation_page_is_followed(drive: FileServer, target: Path) -> None:
+def test_link_of_older_confirmation_page_is_followed(drive: FileServer, target: Path) -> None:
     drive.script = [page(LINK_PAGE.format(file_id=FILE_ID))]
     assert get(drive, target) == FETCHED
     assert asked(drive) == ("/uc", {"export": "download", "confirm": "Ab3_", "id": FILE_ID})
 
 
-def test_the_cookie_of_the_oldest_confirmation_page_is_sent_back(drive: FileServer, target: Path) -> None:
+def test_cookie_of_oldest_confirmation_page_is_sent_back(drive: FileServer, target: Path) -> None:
     cookie = f"download_warning_13058876669334088843_{FILE_ID}=kX9z; Path=/"
     drive.script = [page("<html>can't scan</html>", Set_Cookie=cookie)]
     assert get(drive, target) == FETCHED
@@ -121,30 +121,30 @@ def test_exceeded_quota_is_unavailable(drive: FileServer, target: Path, code: in
     assert len(drive.requests) == 1
 
 
-def test_confirmation_pages_without_end_are_a_data_error(drive: FileServer, target: Path) -> None:
+def test_endless_confirmation_pages_are_a_data_error(drive: FileServer, target: Path) -> None:
     drive.script = [page(FORM_PAGE.format(action="/download", file_id=FILE_ID))] * 10
     with pytest.raises(DataError, match="pages in a row"):
         get(drive, target)
 
 
-def test_another_page_is_a_data_error(drive: FileServer, target: Path) -> None:
+def test_unknown_page_is_a_data_error(drive: FileServer, target: Path) -> None:
     drive.script = [page("<html><title>Something new</title></html>")]
     with pytest.raises(DataError, match=f"Google Drive file {FILE_ID}.*'Something new'"):
         get(drive, target)
 
 
 @pytest.mark.parametrize("answer", [status(404), page("<html><title>Not found</title></html>", 404)])
-def test_a_file_that_is_gone_is_a_config_error(drive: FileServer, target: Path, answer) -> None:  # noqa: ANN001
+def test_missing_file_is_a_config_error(drive: FileServer, target: Path, answer) -> None:  # noqa: ANN001
     drive.script = [answer]
     with pytest.raises(ConfigError, match="404 Not Found"):
         get(drive, target)
 
 
-def test_a_login_page_says_that_the_file_is_not_shared() -> None:
+def test_login_page_error_says_file_is_not_shared() -> None:
     login = Page("Google Drive file x", "https://accounts.google.com/v3/signin", 200, "<html>Sign in</html>", {})
     with pytest.raises(ConfigError, match="expected a file shared with everyone"):
         address_behind(login)
 
 
-def test_the_address_is_the_identity() -> None:
+def test_drive_address_is_its_own_identity() -> None:
     assert source_identity(ZESHEL_ON_GOOGLE_DRIVE, DownloadConfig()) == f"address:{ZESHEL_ON_GOOGLE_DRIVE}"

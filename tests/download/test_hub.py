@@ -34,7 +34,7 @@ def model(name: str) -> HubModel:
     return location
 
 
-def test_name_stands_for_the_commit_of_main(hub: HubServer, store: LocalStore) -> None:
+def test_model_name_resolves_to_commit_of_main(hub: HubServer, store: LocalStore) -> None:
     identity = hub_identity(model(NAME), store)
     assert identity == f"hub:{NAME}@{'a' * 40}"
     assert at_identity(model(NAME), identity) == HubModel(NAME, NAME, "a" * 40)
@@ -42,13 +42,13 @@ def test_name_stands_for_the_commit_of_main(hub: HubServer, store: LocalStore) -
     assert hub_identity(model(NAME), store) == f"hub:{NAME}@{'c' * 40}"
 
 
-def test_revision_may_be_a_branch_or_a_tag(hub: HubServer, store: LocalStore) -> None:
+def test_revision_may_be_tag_or_pull_request(hub: HubServer, store: LocalStore) -> None:
     hub.commits["refs/pr/1"] = "d" * 40
     assert hub_identity(model(f"{NAME}@v1"), store) == f"hub:{NAME}@{'b' * 40}"
     assert hub_identity(model(f"{NAME}@refs/pr/1"), store) == f"hub:{NAME}@{'d' * 40}"
 
 
-def test_commit_needs_no_hub(hub: HubServer, store: LocalStore) -> None:
+def test_commit_hash_needs_no_request(hub: HubServer, store: LocalStore) -> None:
     assert hub_identity(model(f"{NAME}@{'e' * 40}"), store) == f"hub:{NAME}@{'e' * 40}"
     assert hub.requests == []
 
@@ -77,7 +77,7 @@ SILENCES = [unreachable, offline, failing, without_commit]
 
 
 @pytest.mark.parametrize("silence", [*SILENCES, without_rights])
-def test_without_the_hub_the_last_commit_is_assumed_and_the_log_says_so(
+def test_last_known_commit_is_assumed_without_hub(
     hub: HubServer,
     store: LocalStore,
     monkeypatch: pytest.MonkeyPatch,
@@ -92,7 +92,7 @@ def test_without_the_hub_the_last_commit_is_assumed_and_the_log_says_so(
 
 
 @pytest.mark.parametrize("silence", SILENCES)
-def test_without_the_hub_a_model_never_seen_is_worth_another_try(
+def test_unknown_model_without_hub_is_unavailable(
     hub: HubServer, store: LocalStore, monkeypatch: pytest.MonkeyPatch, silence: object
 ) -> None:
     assert callable(silence)
@@ -101,7 +101,7 @@ def test_without_the_hub_a_model_never_seen_is_worth_another_try(
         hub_identity(model(NAME), store)
 
 
-def test_without_the_hub_the_local_cache_comes_before_what_other_runs_saw(
+def test_local_cache_wins_over_other_runs_without_hub(
     hub: HubServer, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub_identity(model(NAME), store)
@@ -112,7 +112,7 @@ def test_without_the_hub_the_local_cache_comes_before_what_other_runs_saw(
     assert hub_identity(model(NAME), store) == f"hub:{NAME}@{'f' * 40}"
 
 
-def test_model_that_the_hub_does_not_have_is_a_config_error(hub: HubServer, store: LocalStore) -> None:
+def test_model_missing_on_hub_is_a_config_error(hub: HubServer, store: LocalStore) -> None:
     expected = "bert_model: expected a model on the hub, got 'me/nothing': the hub answered 404 Not Found"
     with pytest.raises(ConfigError, match=f"^{expected}$"):
         hub_identity(model("me/nothing"), store)

@@ -39,9 +39,7 @@ def worlds_of(out: Path, file: str) -> list[str]:
     return [json.loads(line)["corpus"] for line in (out / "mentions" / file).read_text().splitlines()]
 
 
-def test_splits_are_kept_and_mentions_follow_the_order_of_data_sets(
-    zeshel: Part, wiki: DataSetFiles, out: Path
-) -> None:
+def test_merge_keeps_splits_and_order_of_data_sets(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
     merge([zeshel, Part("wiki", wiki.write())], {}, out)
     summary = check_dataset(out)
     assert summary.documents == {"aster": 3, "brine": 3, "cinder": 3, "delta": 3}
@@ -62,7 +60,7 @@ def test_url_aliases_and_types_of_documents_are_kept(zeshel: Part, wiki: DataSet
     assert (first.url, first.aliases, first.types) == (extra["url"], ("zero",), ("page",))
 
 
-def test_an_assigned_world_goes_to_its_split_as_a_whole(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+def test_assigned_world_moves_to_its_split_as_a_whole(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
     merge([zeshel, Part("wiki", wiki.write())], {"delta": "test"}, out)
     assert check_dataset(out).mentions == {
         "train": {"aster": 2},
@@ -71,7 +69,7 @@ def test_an_assigned_world_goes_to_its_split_as_a_whole(zeshel: Part, wiki: Data
     }
 
 
-def test_a_file_without_a_last_line_end_does_not_run_into_the_next(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+def test_missing_final_line_end_does_not_join_lines(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
     file = zeshel.folder / "mentions" / "train.json"
     file.write_text(file.read_text().rstrip("\n"))
     merge([zeshel, Part("wiki", wiki.write())], {}, out)
@@ -84,7 +82,7 @@ def test_unreadable_line_stays_in_its_split(zeshel: Part, wiki: DataSetFiles, ou
     assert check_dataset(out).bad_mentions["valid"] == 3
 
 
-def test_a_world_of_two_data_sets_is_refused_by_name(zeshel: Part, tmp_path: Path, out: Path) -> None:
+def test_world_in_two_data_sets_is_refused_by_name(zeshel: Part, tmp_path: Path, out: Path) -> None:
     other = Part("other", DataSetFiles(tmp_path / "other").write())
     with pytest.raises(DataError, match=r"documents/aster\.json: .*two data sets.* zeshel has it.*got other"):
         merge([zeshel, other], {}, out)
@@ -95,32 +93,32 @@ def test_unknown_assigned_world_is_refused_with_the_known_worlds(zeshel: Part, o
         merge([zeshel], {"astre": "test"}, out)
 
 
-def test_a_mention_id_of_two_data_sets_is_an_error(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+def test_mention_id_in_two_data_sets_counts_as_bad_mention(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
     wiki.files["mentions/train.json"][0]["mention_id"] = "m-aster-0"
     merge([zeshel, Part("wiki", wiki.write())], {}, out)
     assert check_dataset(out).bad_mentions["train"] == 1
 
 
-def test_a_part_without_worlds_is_named(zeshel: Part, tmp_path: Path, out: Path) -> None:
+def test_part_without_worlds_is_refused_by_name(zeshel: Part, tmp_path: Path, out: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="s3://kb/"):
         merge([zeshel, Part("s3://kb/", tmp_path / "empty")], {}, out)
 
 
-def test_mention_file_of_an_unknown_split_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+def test_mention_file_of_unknown_split_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
     """No error would notice its missing mentions."""
     wiki.files["mentions/valid.json"] = wiki.files.pop("mentions/train.json")
     with pytest.raises(DataError, match=r"wiki: mentions: a file of no split; expected .*val\.json.*; got valid\.json"):
         merge([zeshel, Part("wiki", wiki.write())], {}, out)
 
 
-def test_an_empty_mention_file_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+def test_empty_mention_file_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
     wiki.files["mentions/train.json"] = []
     with pytest.raises(DataError, match=r"wiki: mentions/train\.json: empty file"):
         merge([zeshel, Part("wiki", wiki.write())], {}, out)
 
 
-def test_a_mention_of_another_data_sets_world_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+def test_mention_of_world_in_another_data_set_is_refused(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
     wiki.files["mentions/train.json"].append(mention("aster", 2))
     with pytest.raises(
         DataError, match=r"wiki: mentions/train\.json:3: .*another .*zeshel has the documents.*got aster"
@@ -128,7 +126,7 @@ def test_a_mention_of_another_data_sets_world_is_refused(zeshel: Part, wiki: Dat
         merge([zeshel, Part("wiki", wiki.write())], {}, out)
 
 
-def test_a_bad_line_is_logged_with_its_own_file_and_line(
+def test_bad_line_is_logged_with_its_file_and_line(
     zeshel: Part, wiki: DataSetFiles, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wiki.write()
@@ -137,6 +135,6 @@ def test_a_bad_line_is_logged_with_its_own_file_and_line(
     assert "bad mention: wiki: mentions/train.json:3: " in caplog.text
 
 
-def test_a_split_whose_worlds_are_all_assigned_elsewhere_is_named(zeshel: Part, out: Path) -> None:
+def test_split_left_without_worlds_is_refused_by_name(zeshel: Part, out: Path) -> None:
     with pytest.raises(ConfigError, match="worlds_to_splits: expected a world left for valid"):
         merge([zeshel], {"brine": "train"}, out)

@@ -61,17 +61,17 @@ def test_archive_is_unpacked(raw_archive: Path, golden: Path, tmp_path: Path) ->
     assert {name.partition("/")[0] for name in found} == {"documents", "mentions"}
 
 
-def test_a_folder_that_is_too_large_is_refused(data_set: Path, tmp_path: Path) -> None:
+def test_oversized_folder_is_refused(data_set: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"too large.*max_unpacked_gb"):
         obtained(str(data_set), tmp_path, max_unpacked_gb=1e-6)
 
 
-def test_a_folder_without_a_data_set_says_what_was_expected(data_set: Path, tmp_path: Path) -> None:
+def test_folder_without_data_set_error_names_expected_files(data_set: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"documents/\*\.json"):
         obtained(str(data_set / "documents"), tmp_path)
 
 
-def test_a_prefix_without_a_data_set_says_what_was_expected(bucket: str, tmp_path: Path) -> None:
+def test_prefix_without_data_set_error_names_expected_files(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing-here/: .*documents/\*\.json"):
         obtained(f"s3://{bucket}/nothing-here/", tmp_path)
 
@@ -81,12 +81,12 @@ def test_error_for_a_prefix_without_slash_mentions_the_slash(prefix: str, tmp_pa
         obtained(prefix.rstrip("/"), tmp_path)
 
 
-def test_a_hash_of_a_folder_is_refused(data_set: Path, tmp_path: Path) -> None:
+def test_hash_for_folder_is_refused(data_set: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sha256: expected none for a folder"):
         obtained(str(data_set), tmp_path, sha256="a" * 64)
 
 
-def test_identities_follow_the_content_of_each_source(prefix: str, data_set: Path, raw_archive: Path) -> None:
+def test_identity_changes_with_content_of_its_source(prefix: str, data_set: Path, raw_archive: Path) -> None:
     config = DownloadConfig(source=str(raw_archive), more_sources=(prefix, str(data_set)), sha256="A" * 64)
     first = identities(config)
     assert first.keys() == {"source", "source 2", "source 3"}
@@ -98,7 +98,7 @@ def test_identities_follow_the_content_of_each_source(prefix: str, data_set: Pat
     assert {name for name in first if first[name] != second[name]} == {"source 2", "source 3"}
 
 
-def test_other_files_do_not_change_the_identity(prefix: str, data_set: Path) -> None:
+def test_unrelated_files_do_not_change_identity(prefix: str, data_set: Path) -> None:
     """Such as a store below the same prefix, or a README."""
     config = DownloadConfig(source=prefix, more_sources=(str(data_set),))
     first = identities(config)
@@ -123,7 +123,7 @@ class TestLinks:
         assert obtained(str(linked), tmp_path) == files_of(data_set)
 
     @pytest.mark.parametrize("file", ["documents/aster.json", "mentions/val.json"])
-    def test_change_of_a_link_target_changes_the_identity(self, linked: Path, data_set: Path, file: str) -> None:
+    def test_changed_link_target_changes_identity(self, linked: Path, data_set: Path, file: str) -> None:
         config = DownloadConfig(source=str(linked))
         first = identities(config)
         (data_set / file).write_text("{}")
@@ -136,7 +136,7 @@ class TestLinks:
 
 
 @pytest.mark.parametrize("form", ["file://localhost{}", "file://{}"])
-def test_an_address_of_a_folder_is_decoded(data_set: Path, tmp_path: Path, form: str) -> None:
+def test_folder_address_is_decoded(data_set: Path, tmp_path: Path, form: str) -> None:
     spaced = data_set.rename(tmp_path / "my kb")
     address = form.format(str(spaced).replace(" ", "%20"))
     assert obtained(address, tmp_path) == files_of(spaced)
@@ -149,7 +149,7 @@ def test_unprintable_name_is_refused(data_set: Path, tmp_path: Path) -> None:
         obtained(str(data_set), tmp_path)
 
 
-def test_decomposed_name_from_macos_matches_the_mentions(data_set: Path, tmp_path: Path) -> None:
+def test_decomposed_name_from_macos_is_composed(data_set: Path, tmp_path: Path) -> None:
     composed, decomposed = (unicodedata.normalize(form, "café.json") for form in ("NFC", "NFD"))
     (data_set / "documents" / decomposed).write_text("{}")
     archive = tmp_path / "kb.tar"
@@ -161,7 +161,7 @@ def test_decomposed_name_from_macos_matches_the_mentions(data_set: Path, tmp_pat
         assert f"documents/{composed}" in obtained(source, scratch)
 
 
-def test_an_archive_is_named_in_errors(tmp_path: Path) -> None:
+def test_archive_is_named_in_errors(tmp_path: Path) -> None:
     broken = tmp_path / "broken.tar"
     broken.write_bytes(b"x" * 600)
     with pytest.raises(DataError, match=r"broken\.tar: not a tar archive"):

@@ -32,7 +32,7 @@ class ScriptedSource:
         return "scripted"
 
 
-def test_a_body_that_ends_early_without_an_error_is_noticed_and_resumed(tmp_path: Path) -> None:
+def test_body_that_ends_early_is_resumed(tmp_path: Path) -> None:
     source = ScriptedSource((6, [b"ab", b"c"]), (6, [b"def"]))
     fetched = transfer(source, tmp_path / "file", 100, AT_ONCE, LATER)
     assert fetched == Fetched(6, hashlib.sha256(b"abcdef").hexdigest())
@@ -40,13 +40,13 @@ def test_a_body_that_ends_early_without_an_error_is_noticed_and_resumed(tmp_path
     assert source.starts == [0, 3]
 
 
-def test_a_body_that_goes_on_too_long_is_not_accepted(tmp_path: Path) -> None:
+def test_body_longer_than_announced_is_refused(tmp_path: Path) -> None:
     source = ScriptedSource((2, [b"abc"]), (2, []), (2, []))
     with pytest.raises(StoreUnavailable, match="3 of 2 bytes"):
         transfer(source, tmp_path / "file", 100, AT_ONCE, LATER)
 
 
-def test_limit_is_checked_at_each_chunk_if_the_size_is_unknown(tmp_path: Path) -> None:
+def test_limit_is_checked_per_chunk_if_size_is_unknown(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the file: too large"):
         transfer(ScriptedSource((None, [b"x" * 60, b"x" * 60])), tmp_path / "file", 100, AT_ONCE, LATER)
     assert (tmp_path / "file").stat().st_size == 60

@@ -13,7 +13,7 @@ from zeshel_tasks.models.encoder import Encoder
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 1e-3)])
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_a_table_encoded_by_length_has_the_vectors_of_its_rows_in_their_order(
+def test_table_encoded_by_length_keeps_row_order(
     golden: Path, tmp_path: Path, batch_size: int, dtype: VectorDtype, tolerance: float
 ) -> None:
     tokens = Tokens(load_tokenizer(golden / "bert", lowercase=True))

@@ -9,16 +9,16 @@ CATEGORY = np.array([0, 1, 1], dtype=np.int32)
 ROWS = {"a": np.array([0, 1]), "b": np.array([2, 3, 4, 5])}
 
 
-def test_recall_counts_all_mentions_and_not_only_the_retrieved() -> None:
+def test_recall_counts_all_mentions_not_only_retrieved() -> None:
     assert recall_at(RANK, 64) == pytest.approx({1: 1 / 6, 4: 2 / 6, 8: 3 / 6, 16: 3 / 6, 32: 3 / 6, 64: 4 / 6})
 
 
 @pytest.mark.parametrize(("top_k", "ks"), [(16, [1, 4, 8, 16]), (10, [1, 4, 8, 10]), (1, [1])])
-def test_the_last_k_is_the_number_of_retrieved_candidates(top_k: int, ks: list[int]) -> None:
+def test_last_k_is_number_of_retrieved_candidates(top_k: int, ks: list[int]) -> None:
     assert list(recall_at(RANK, top_k)) == ks
 
 
-def test_micro_is_over_mentions_and_macro_over_worlds() -> None:
+def test_micro_averages_mentions_and_macro_averages_worlds() -> None:
     metrics = recall_metrics(RANK, ROWS, {"a": 10, "b": 20, "unused": 5}, 64)
     assert metrics.recall.micro[4] == pytest.approx(2 / 6)
     assert metrics.recall.macro[4] == pytest.approx((1 + 0) / 2)
@@ -26,12 +26,12 @@ def test_micro_is_over_mentions_and_macro_over_worlds() -> None:
     assert metrics.entities == 30
 
 
-def test_normalized_accuracy_is_over_the_retrieved_and_unnormalized_over_all() -> None:
+def test_normalized_accuracy_counts_retrieved_and_unnormalized_counts_all() -> None:
     figures = accuracy(np.array([True, False, False, False]), np.array([True, True, False, False]))
     assert figures.dump() == {"mentions": 4, "retrieved": 2, "normalized_accuracy": 0.5, "unnormalized_accuracy": 0.25}
 
 
-def test_a_world_with_nothing_retrieved_has_no_normalized_accuracy_and_is_left_out_of_the_mean() -> None:
+def test_world_without_retrieved_golds_is_left_out_of_normalized_mean() -> None:
     correct, retrieved = np.array([True, False, False]), np.array([True, True, False])
     metrics = accuracy_metrics(correct, retrieved, ROWS_OF_THREE, CATEGORY, ["x", "y"])
     assert metrics.worlds["b"].normalized_accuracy is None

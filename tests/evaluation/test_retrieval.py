@@ -32,7 +32,9 @@ def expected(queries: torch.Tensor, vectors: npt.NDArray[np.floating], k: int) -
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("rows", [1, 16, 48, 500, 5000])
 @pytest.mark.parametrize("k", [1, 10, 64, 2000])
-def test_blocks_find_what_one_matrix_product_finds(rows: int, k: int, dtype: type[np.floating], tmp_path: Path) -> None:
+def test_blockwise_search_matches_single_matrix_product(
+    rows: int, k: int, dtype: type[np.floating], tmp_path: Path
+) -> None:
     generator = np.random.default_rng(0)
     vectors = generator.normal(size=(1003, DIMENSION)).astype(dtype)
     queries = torch.from_numpy(generator.normal(size=(5, DIMENSION))).float()
@@ -51,7 +53,7 @@ def test_blocks_find_what_one_matrix_product_finds(rows: int, k: int, dtype: typ
     k=st.integers(1, 40),
     rows=st.integers(1, 200),
 )
-def test_equal_scores_are_in_file_order_whatever_the_block_size(
+def test_equal_scores_keep_file_order_for_any_block_size(
     values: list[int], k: int, rows: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """With small integers, the products are exact and most of them are equal."""
@@ -65,7 +67,7 @@ def test_equal_scores_are_in_file_order_whatever_the_block_size(
 @pytest.mark.parametrize("queries", [1, 5, 33])
 @pytest.mark.parametrize("dimension", [50, 64])
 @pytest.mark.parametrize(("rows", "k"), [(203, 10), (203, 40), (90, 64), (203, 203), (7, 3), (1003, 64), (64, 3)])
-def test_equal_vectors_are_in_file_order_within_a_block_across_blocks_and_at_the_kth_place(
+def test_equal_vectors_keep_file_order_across_blocks_and_at_cutoff(
     rows: int, k: int, dimension: int, queries: int, tmp_path: Path
 ) -> None:
     """50 of 203 vectors are equal. They fill one block, three blocks, or more places than ``k``."""
@@ -111,14 +113,14 @@ def test_world_smaller_than_k_returns_all_entities(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), 3e38])
-def test_scores_must_be_finite(broken: float, tmp_path: Path) -> None:
+def test_non_finite_scores_are_refused(broken: float, tmp_path: Path) -> None:
     queries = torch.full((2, DIMENSION), broken)
     file = stored(tmp_path / "v.npy", np.ones((100, DIMENSION), dtype=np.float32))
     with pytest.raises(DataError, match="a score of retrieval is not a number"):
         top_k(queries, file, 10)
 
 
-def test_the_memory_of_a_search_does_not_grow_with_the_vectors(tmp_path: Path) -> None:
+def test_search_memory_does_not_grow_with_vectors(tmp_path: Path) -> None:
     """The large search's file alone is 8 times larger than the memory by which it may exceed the small search."""
     queries, size, process = torch.ones(64, 256), SearchSize(64, 2**20, 2**20), psutil.Process()
     small = stored(tmp_path / "small.npy", np.ones((2000, 256), dtype=np.float32))

@@ -19,13 +19,13 @@ def table(lengths: list[int], width: int = 12) -> np.ndarray:
     return ids
 
 
-def test_used_lengths_count_up_to_the_last_token_and_never_less_than_one() -> None:
+def test_used_lengths_end_at_last_token_and_are_positive() -> None:
     ids = table([3, 12, 1, 0])
     ids[0, 1] = 0  # padding inside, which an unknown control code may cause
     assert used_lengths(ids, 0).tolist() == [3, 12, 1, 1]
 
 
-def test_parts_have_each_sequence_once_the_longest_first_and_are_bounded_by_tokens(
+def test_parts_are_sorted_by_length_and_bounded_by_tokens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(batches, "_TOKENS_ON_CPU", 20)
@@ -37,7 +37,7 @@ def test_parts_have_each_sequence_once_the_longest_first_and_are_bounded_by_toke
     assert [length for _, length in parts] == sorted((length for _, length in parts), reverse=True)
 
 
-def test_a_batch_has_no_mask_where_it_has_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_without_padding_has_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_TOKENS_ON_CPU", 10)
     parts, places = token_batch(table([2, 5, 5, 1]), 0, CPU)
     assert [part.ids.shape for part in parts] == [(2, 5), (2, 2)]

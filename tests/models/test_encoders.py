@@ -22,7 +22,7 @@ BATCH = token_batch(TABLE, 0, CPU)
 
 
 @pytest.mark.parametrize("settings", [{}, {"add_linear": True, "out_dim": 7}, {"pull_from_layer": 1}])
-def test_a_saved_biencoder_opens_with_transformers_and_encodes_as_before(
+def test_saved_biencoder_opens_with_transformers_and_encodes_identically(
     golden: Path, tmp_path: Path, settings: dict[str, object]
 ) -> None:
     config = build_recipe("smoke", {f"train_biencoder.{k}": v for k, v in settings.items()}).train_biencoder
@@ -39,7 +39,7 @@ def test_a_saved_biencoder_opens_with_transformers_and_encodes_as_before(
     assert not list(tmp_path.rglob("*.bin"))
 
 
-def test_a_saved_crossencoder_scores_as_before(golden: Path, tmp_path: Path) -> None:
+def test_saved_crossencoder_scores_identically(golden: Path, tmp_path: Path) -> None:
     model, known = new_crossencoder(golden / "bert", build_recipe("smoke").train_crossencoder)
     save_crossencoder(model, known, load_tokenizer(golden / "bert", lowercase=True), tmp_path)
     again, known_again, _ = load_crossencoder(tmp_path)
@@ -49,7 +49,7 @@ def test_a_saved_crossencoder_scores_as_before(golden: Path, tmp_path: Path) -> 
     assert known_again == known
 
 
-def test_a_pair_is_the_context_then_the_candidate_without_its_cls_where_it_would_be_behind_padding() -> None:
+def test_pair_drops_padding_and_second_cls_but_keeps_positions() -> None:
     (part,), places = pair_batch(TABLE, np.array([[5, 7, 6, 0], [5, 8, 9, 6]], dtype=np.int32), 128, 0, CPU)
     assert places.tolist() == [0, 1]
     assert part.mask is None
@@ -60,12 +60,12 @@ def test_a_pair_is_the_context_then_the_candidate_without_its_cls_where_it_would
     assert part.positions.tolist() == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 5, 6]]
 
 
-def test_a_pair_is_cut_where_it_would_be_with_its_padding() -> None:
+def test_pair_is_cut_as_if_padded() -> None:
     (part,), _ = pair_batch(TABLE[1:], np.array([[5, 8, 9, 6]], dtype=np.int32), 6, 0, CPU)
     assert part.ids.tolist() == [[5, 40, 6, 8, 9]]
 
 
-def test_pulling_from_a_layer_gives_that_layers_output_and_leaves_those_above_untrained(golden: Path) -> None:
+def test_pull_from_layer_encodes_that_layer_and_freezes_those_above(golden: Path) -> None:
     bert = load_bert(golden / "bert").eval()
     encoder = Encoder(bert, pull_from_layer=1).eval()
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_missing_layer_is_refused(golden: Path) -> None:
         Encoder(load_bert(golden / "bert"), pull_from_layer=3)
 
 
-def test_blinks_weights_go_in_and_come_out_unchanged(golden: Path, tmp_path: Path) -> None:
+def test_blink_weights_round_trip_unchanged(golden: Path, tmp_path: Path) -> None:
     model, _ = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
     load_blink_weights(model, golden / "bi" / "pytorch_model.bin")
     save_blink_weights(model, tmp_path / "out.bin")
@@ -90,7 +90,7 @@ def test_blinks_weights_go_in_and_come_out_unchanged(golden: Path, tmp_path: Pat
     assert all(torch.equal(ours[name], blinks[name]) for name in ours)
 
 
-def test_blinks_weights_go_into_a_biencoder_that_learns_a_temperature(golden: Path) -> None:
+def test_blink_weights_load_into_biencoder_with_temperature(golden: Path) -> None:
     config = build_recipe("smoke", {"similarity": "cosine", "temperature": 0.1}).train_biencoder
     model, _ = new_biencoder(golden / "bert", config)
     load_blink_weights(model, golden / "bi" / "pytorch_model.bin")

@@ -19,7 +19,7 @@ def batch() -> Batch:
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])
-def test_output_and_gradients_are_those_of_the_whole_forward(golden: Path, layers: int) -> None:
+def test_first_token_matches_output_and_gradients_of_whole_forward(golden: Path, layers: int) -> None:
     short, whole = load_bert(golden / "bert"), load_bert(golden / "bert")
     ids = torch.from_numpy(IDS).long()
     hidden = whole.train()(input_ids=ids, attention_mask=(ids != 0).long(), output_hidden_states=True).hidden_states
@@ -38,7 +38,7 @@ def test_output_and_gradients_are_those_of_the_whole_forward(golden: Path, layer
     }
 
 
-def test_the_mean_over_tokens_leaves_padding_out(golden: Path) -> None:
+def test_mean_pooling_ignores_padding(golden: Path) -> None:
     bert = load_bert(golden / "bert").eval()
     encoder = Encoder(bert, pooling="mean").eval()
     with torch.inference_mode():
@@ -49,6 +49,6 @@ def test_the_mean_over_tokens_leaves_padding_out(golden: Path) -> None:
     torch.testing.assert_close(lengths, torch.ones(3))
 
 
-def test_attention_dropout_takes_the_place_of_the_models_own(golden: Path) -> None:
+def test_attention_dropout_replaces_that_of_the_model(golden: Path) -> None:
     assert load_bert(golden / "bert", 0.3).encoder.layer[0].attention.self.dropout.p == 0.3  # type: ignore[index, union-attr]
     assert load_bert(golden / "bert").encoder.layer[0].attention.self.dropout.p == 0.0  # type: ignore[index, union-attr]

@@ -14,13 +14,13 @@ LoadDagFile = Callable[..., ModuleType]
 SMTP = {"class": "airflow.providers.smtp.notifications.smtp.SmtpNotifier", "kwargs": {"to": "team@example.org"}}
 
 
-def test_nobody_is_told_until_a_notifier_is_set(load_dag_file: LoadDagFile) -> None:
+def test_dag_has_no_alerts_without_a_notifier(load_dag_file: LoadDagFile) -> None:
     dag = load_dag_file().report.dag
     assert not dag.on_failure_callback
     assert not dag.deadline
 
 
-def test_a_notifier_is_told_of_failed_runs_and_missed_deadlines(load_dag_file: LoadDagFile) -> None:
+def test_notifier_is_set_for_failures_and_missed_deadlines(load_dag_file: LoadDagFile) -> None:
     notifier = SMTP | {"late": {"subject": "{{ dag_run.dag_run_id }} is late"}}
     dag = load_dag_file(ZESHEL_NOTIFIER=json.dumps(notifier), ZESHEL_DEADLINE_MINUTES="90").report.dag
     callbacks = dag.on_failure_callback if isinstance(dag.on_failure_callback, list) else [dag.on_failure_callback]
@@ -53,6 +53,6 @@ def test_a_notifier_is_told_of_failed_runs_and_missed_deadlines(load_dag_file: L
         ({"ZESHEL_NOTIFIER": '{"class": "not a path"}'}, "ZESHEL_NOTIFIER.class"),
     ],
 )
-def test_what_cannot_be_is_named(load_dag_file: LoadDagFile, variables: dict[str, str], message: str) -> None:
+def test_invalid_alert_setting_is_named(load_dag_file: LoadDagFile, variables: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_dag_file(**variables)

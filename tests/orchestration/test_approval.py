@@ -52,12 +52,12 @@ def execute(store: Path, measured: dict[str, Any], *champions: str, **params: An
     return task.execute({"run_id": "r1", "params": {"preset": "smoke", **params}, "task_instance": ti, "ti": ti})
 
 
-def test_without_the_param_nobody_is_asked(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+def test_approval_is_not_requested_without_the_param(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     assert execute(tmp_path, BETTER, RIVAL) is None
     assert asked == []
 
 
-def test_a_better_model_is_asked_about_with_its_figures(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+def test_question_about_a_better_model_has_its_figures(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     with pytest.raises(TaskAwaitingInput):
         execute(tmp_path, BETTER, RIVAL, approve=True)
     (question,) = asked
@@ -67,7 +67,7 @@ def test_a_better_model_is_asked_about_with_its_figures(tmp_path: Path, asked: l
     assert "| elves | 1,000 | 2.00% | 9.00% | +7.00 |" in question["body"]
 
 
-def test_names_are_no_markdown(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+def test_world_names_are_escaped_in_markdown(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     measured = compared(**{"lego|[Approve](https:evil.example)<b>": (90, 20), "forgotten_realms": (80, 30)})
     with pytest.raises(TaskAwaitingInput):
         execute(tmp_path, measured, RIVAL, approve=True)
@@ -76,23 +76,23 @@ def test_names_are_no_markdown(tmp_path: Path, asked: list[dict[str, Any]]) -> N
     assert "| forgotten_realms |" in body
 
 
-def test_a_model_that_the_gate_stops_is_not_asked_about(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+def test_approval_is_not_requested_for_a_worse_model(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     assert execute(tmp_path, WORSE, RIVAL, approve=True) is None
     assert asked == []
 
 
-def test_the_first_champion_is_asked_about(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+def test_approval_is_requested_for_the_first_champion(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     with pytest.raises(TaskAwaitingInput):
         execute(tmp_path, {"unnormalized_accuracy": 0.61, "champion": None}, approve=True)
     assert "Unnormalized accuracy on test: **61.00%**." in asked[0]["body"]
 
 
-def test_the_gate_has_the_runs_own_settings(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+def test_approval_uses_the_margin_of_the_run(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     assert execute(tmp_path, BETTER, RIVAL, approve=True, **{"promote.margin": 0.5}) is None
     assert asked == []
 
 
-def test_nobody_is_asked_again_about_the_champion(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+def test_approval_is_not_requested_again_for_the_champion(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     """This happens in every scheduled run without new data."""
     first = {"unnormalized_accuracy": 0.61, "champion": None}
     assert execute(tmp_path, first, OWN, approve=True) is None
@@ -100,7 +100,7 @@ def test_nobody_is_asked_again_about_the_champion(tmp_path: Path, asked: list[di
     assert asked == []
 
 
-def test_nobody_is_asked_about_a_model_that_was_taken_back(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+def test_approval_is_not_requested_for_a_rolled_back_model(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     store = LocalStore(tmp_path)
     for crossencoder in (RIVAL, OWN):
         assert read_champions(store).promote(champion(crossencoder))

@@ -15,7 +15,7 @@ CROSS_EVALS = {f"eval-crossencoder-{split}" for split in ("valid", "test")}
 LoadDagFile = Callable[..., ModuleType]
 
 
-def test_the_dag_is_the_recipe_with_its_evals_side_by_side(load_dag_file: LoadDagFile) -> None:
+def test_dag_has_the_tasks_and_edges_of_the_recipe(load_dag_file: LoadDagFile) -> None:
     dag = load_dag_file().report.dag
     assert dag.dag_id == "zeshel"
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
@@ -35,7 +35,7 @@ def test_the_dag_is_the_recipe_with_its_evals_side_by_side(load_dag_file: LoadDa
     }
 
 
-def test_it_runs_by_hand_only_until_a_schedule_is_set(load_dag_file: LoadDagFile) -> None:
+def test_dag_has_no_schedule_by_default(load_dag_file: LoadDagFile) -> None:
     dag = load_dag_file().report.dag
     assert dag.schedule is None
     assert not dag.catchup
@@ -43,7 +43,7 @@ def test_it_runs_by_hand_only_until_a_schedule_is_set(load_dag_file: LoadDagFile
     assert load_dag_file(ZESHEL_SCHEDULE="0 3 * * 0").report.dag.schedule == "0 3 * * 0"
 
 
-def test_it_also_begins_when_the_data_set_is_updated(load_dag_file: LoadDagFile) -> None:
+def test_dag_can_be_scheduled_by_an_asset(load_dag_file: LoadDagFile) -> None:
     data_set = "s3://data/zeshel.tar.bz2"
     by_asset = load_dag_file(ZESHEL_SCHEDULE_ASSET=data_set).report.dag.schedule
     assert [asset.uri for asset in by_asset] == [data_set]
@@ -52,12 +52,12 @@ def test_it_also_begins_when_the_data_set_is_updated(load_dag_file: LoadDagFile)
     assert both.timetable.expression == "0 3 * * 0"
 
 
-def test_an_asset_that_cannot_be_is_named(load_dag_file: LoadDagFile) -> None:
+def test_invalid_schedule_asset_raises_config_error(load_dag_file: LoadDagFile) -> None:
     with pytest.raises(ConfigError, match="ZESHEL_SCHEDULE_ASSET: expected the URI of an Asset, got ' '"):
         load_dag_file(ZESHEL_SCHEDULE_ASSET=" ")
 
 
-def test_every_task_retries_with_growing_pauses(load_dag_file: LoadDagFile) -> None:
+def test_tasks_retry_with_exponential_backoff(load_dag_file: LoadDagFile) -> None:
     dag = load_dag_file(
         ZESHEL_RETRIES="4", ZESHEL_RETRY_DELAY_SECONDS="7", ZESHEL_OWNER="me", ZESHEL_POOL="gpu"
     ).report.dag
@@ -68,7 +68,7 @@ def test_every_task_retries_with_growing_pauses(load_dag_file: LoadDagFile) -> N
         assert (task.owner, task.pool) == ("me", "gpu")
 
 
-def test_the_dag_and_each_task_tell_an_operator_what_to_do(load_dag_file: LoadDagFile) -> None:
+def test_dag_and_tasks_have_operator_docs(load_dag_file: LoadDagFile) -> None:
     dag = load_dag_file().report.dag
     for needed in ("| 2 |", "| 3 |", "| 75 |", "Clear task", "zeshel show"):
         assert needed in dag.doc_md
@@ -76,13 +76,13 @@ def test_the_dag_and_each_task_tell_an_operator_what_to_do(load_dag_file: LoadDa
     assert {"zeshel", "entity-linking"} <= dag.tags
 
 
-def test_the_trigger_form_is_the_generated_one(load_dag_file: LoadDagFile) -> None:
+def test_dag_params_are_the_generated_ones(load_dag_file: LoadDagFile) -> None:
     dag = load_dag_file(ZESHEL_DEFAULTS='{"preset": "blink"}').report.dag
     assert list(dag.params) == list(param_schemas())
     assert dag.params["preset"] == "blink"
 
 
-def test_each_task_announces_its_asset(load_dag_file: LoadDagFile) -> None:
+def test_each_stage_task_has_an_asset_as_outlet(load_dag_file: LoadDagFile) -> None:
     dag = load_dag_file().report.dag
     stages = [task for task in dag.tasks if task.task_id != "approve"]
     assert not dag.get_task("approve").outlets
@@ -98,13 +98,13 @@ def test_each_task_announces_its_asset(load_dag_file: LoadDagFile) -> None:
         ({"ZESHEL_DEFAULTS": '{"gpus": "many"}'}, "gpus"),
     ],
 )
-def test_a_wrong_deployment_is_an_import_error_that_says_why(
+def test_invalid_deployment_raises_config_error(
     load_dag_file: LoadDagFile, variables: dict[str, str], complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
         load_dag_file(**variables)
 
 
-def test_a_wrong_schedule_is_an_import_error(load_dag_file: LoadDagFile) -> None:
+def test_invalid_schedule_raises_config_error(load_dag_file: LoadDagFile) -> None:
     with pytest.raises(ConfigError, match="ZESHEL_SCHEDULE"):
         load_dag_file(ZESHEL_SCHEDULE="every now and then")

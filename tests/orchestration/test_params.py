@@ -25,7 +25,7 @@ def key_of(stage: str, name: str, field: Any) -> str:
 
 
 @pytest.mark.parametrize(("stage", "name", "field"), SETTINGS, ids=[f"{s}.{n}" for s, n, _ in SETTINGS])
-def test_every_setting_is_in_the_form_with_its_bounds(stage: str, name: str, field: Any) -> None:
+def test_form_has_every_setting_with_its_bounds(stage: str, name: str, field: Any) -> None:
     schema = param_schemas()[key_of(stage, name, field)]
     assert schema["title"] == name
     assert field.description in schema["description_md"]
@@ -38,30 +38,30 @@ def test_every_setting_is_in_the_form_with_its_bounds(stage: str, name: str, fie
             assert schema["pattern"] == constraint.pattern
 
 
-def test_the_form_has_nothing_else_but_preset_and_what_a_run_decides() -> None:
+def test_form_adds_only_preset_and_run_settings() -> None:
     others = {"preset", "approve", "gpus", "memory", "image"}
     assert param_schemas().keys() - {key_of(*setting) for setting in SETTINGS} == others
 
 
-def test_each_stage_has_a_section_and_shared_settings_appear_once() -> None:
+def test_form_has_a_section_for_each_stage_and_shared_settings() -> None:
     sections = {schema.get("section") for schema in param_schemas().values()}
     assert sections == {None, "Shared by the stages", *(s.replace("_", " ").capitalize() for s in STAGE_CONFIGS)}
     assert param_schemas()["bert_model"]["section"] == "Shared by the stages"
 
 
-def test_descriptions_say_what_each_preset_makes_of_a_setting() -> None:
+def test_descriptions_show_the_value_in_each_preset() -> None:
     text = param_schemas()["train_crossencoder.learning_rate"]["description_md"]
     assert "blink **0.001**, recommended **2e-05**, smoke **0.0002**" in text
     assert "Default: **false**" in param_schemas()["train_biencoder.add_linear"]["description_md"]
 
 
-def test_descriptions_say_what_is_taken() -> None:
+def test_descriptions_show_the_accepted_range() -> None:
     assert param_schemas()["train_biencoder.learning_rate"]["description_md"].endswith(" Takes > 0, ≤ 1.")
     assert param_schemas()["gpus"]["description_md"].endswith(" Takes ≥ 0, ≤ 64.")
     assert "Takes" not in param_schemas()["image"]["description_md"]
 
 
-def test_all_defaults_are_valid_and_mean_the_recommended_preset() -> None:
+def test_defaults_are_valid_and_select_the_recommended_preset() -> None:
     values = {name: param.resolve() for name, param in dag_params().items()}
     assert values.pop("preset") == "recommended"
     assert set(values.values()) == {None}
@@ -112,29 +112,29 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "value"), GOOD)
-def test_a_good_value_is_taken(name: str, value: Any) -> None:
+def test_valid_value_is_accepted(name: str, value: Any) -> None:
     assert dag_params()[name].resolve(value) == value
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
-def test_a_bad_value_is_refused(name: str, value: Any) -> None:
+def test_invalid_value_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ParamValidationError):
         dag_params()[name].resolve(value)
 
 
-def test_a_deployment_may_change_the_defaults() -> None:
+def test_deployment_changes_the_defaults() -> None:
     params = dag_params({"preset": "smoke", "bert_model": "s3://models/bert"})
     assert params["preset"].resolve() == "smoke"
     assert params["bert_model"].resolve() == "s3://models/bert"
 
 
 @pytest.mark.parametrize("defaults", [{"learning_rat": 1}, {"preset": "x"}, {"gpus": -1}, {"download.sha256": "x"}])
-def test_a_deployments_wrong_default_is_an_error_that_names_it(defaults: dict[str, Any]) -> None:
+def test_invalid_deployment_default_is_named(defaults: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(defaults))):
         dag_params(defaults)
 
 
-def test_overrides_go_to_the_stages_that_have_the_setting() -> None:
+def test_overrides_reach_only_stages_with_the_setting() -> None:
     overrides = recipe_overrides({"preset": "smoke", "bert_model": "m", "train_biencoder.seed": None, "gpus": 2})
     assert overrides["train_biencoder"] == overrides["train_crossencoder"] == {"bert_model": "m"}
     assert overrides["download"] == overrides["eval_biencoder"] == overrides["report"] == {}
@@ -150,16 +150,16 @@ def test_overrides_go_to_the_stages_that_have_the_setting() -> None:
         ({"gpus": -1}, "gpus"),
     ],
 )
-def test_what_the_form_cannot_see_stops_the_first_stage(params: dict[str, Any], complaint: str) -> None:
+def test_recipe_overrides_refuses_what_the_form_cannot_check(params: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         recipe_overrides(params)
 
 
-def test_presets_are_explained() -> None:
+def test_preset_param_describes_every_preset() -> None:
     text = param_schemas()["preset"]["description_md"]
     assert all(f"**{name}**" in text for name in PRESETS)
 
 
-def test_run_settings_are_not_part_of_the_recipe() -> None:
+def test_run_config_ignores_recipe_settings() -> None:
     config = run_config_of({"gpus": 2, "image": None, "bert_model": "x"})
     assert (config.gpus, config.image) == (2, None)

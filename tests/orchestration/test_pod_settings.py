@@ -15,7 +15,7 @@ def read(monkeypatch: pytest.MonkeyPatch, text: str) -> PodSettings | None:
     return read_deployment().pods
 
 
-def test_names_are_those_of_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kubernetes_names_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     given = LEAST | {
         "imagePullSecrets": ["registry"],
         "gpuResource": "amd.com/gpu",
@@ -50,7 +50,7 @@ def test_names_are_those_of_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_wrong_value_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch, text: str, named: list[str]) -> None:
+def test_invalid_value_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch, text: str, named: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         read(monkeypatch, text)
     for part in named:

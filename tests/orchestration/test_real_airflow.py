@@ -20,7 +20,7 @@ HELDOUT = {f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_all_stages_run_green_side_by_side_with_metrics(
+def test_run_succeeds_with_parallel_evaluations_and_metrics(
     airflow: LocalAirflow, airflow_folder: Path, retrained: RetrainedRun
 ) -> None:
     run_id = retrained.run_id
@@ -44,7 +44,7 @@ def test_all_stages_run_green_side_by_side_with_metrics(
     assert Path(run.address, "report", "index.html").is_file()
 
 
-def test_a_triggered_run_with_the_same_params_reuses_all_stages(
+def test_run_with_the_same_params_reuses_all_stages(
     airflow: LocalAirflow, airflow_folder: Path, retrained: RetrainedRun, quick_recipe: dict[str, Any]
 ) -> None:
     second = finished(airflow, {**quick_recipe, "approve": False}, "second")
@@ -58,9 +58,7 @@ def test_a_triggered_run_with_the_same_params_reuses_all_stages(
         assert any(line.text.startswith("reused ") for line in airflow.client.log(DAG, "second", task, 1))
 
 
-def test_the_report_is_shown_to_those_alone_who_may_read_the_dag(
-    airflow: LocalAirflow, retrained: RetrainedRun
-) -> None:
+def test_pages_of_a_run_require_a_token(airflow: LocalAirflow, retrained: RetrainedRun) -> None:
     address = f"{airflow.url}/zeshel/runs/{path_safe(retrained.run_id)}"
     credentials = {"username": airflow.username, "password": airflow.password}
     token = httpx.post(f"{airflow.url}/auth/token", json=credentials).json()["access_token"]
@@ -75,15 +73,13 @@ def test_the_report_is_shown_to_those_alone_who_may_read_the_dag(
     ("name", "value"),
     [("train_biencoder.learning_rate", 7), ("preset", "fast"), ("lowercase", "yes"), ("gpus", -1), ("device", "tpu")],
 )
-def test_a_bad_param_is_refused_by_the_rest_api(airflow: LocalAirflow, name: str, value: Any) -> None:
+def test_rest_api_refuses_an_invalid_param(airflow: LocalAirflow, name: str, value: Any) -> None:
     with pytest.raises(AirflowRefused, match=name) as caught:
         airflow.client.trigger(DAG, {name: value})
     assert caught.value.status == 400
 
 
-def test_bad_data_fails_without_a_retry_and_the_log_has_the_stages_error(
-    airflow: LocalAirflow, airflow_folder: Path
-) -> None:
+def test_missing_data_fails_without_retry_and_is_logged(airflow: LocalAirflow, airflow_folder: Path) -> None:
     states = finished(airflow, {"download.source": str(airflow_folder / "nowhere.tar.bz2")}, "no-data")
     assert states.pop("download") == "failed"
     assert set(states.values()) == {"upstream_failed"}
@@ -93,7 +89,7 @@ def test_bad_data_fails_without_a_retry_and_the_log_has_the_stages_error(
     assert any("nowhere.tar.bz2" in text for text in errors)
 
 
-def test_a_second_airflow_in_the_same_folder_is_kept_out(airflow: LocalAirflow) -> None:
+def test_second_airflow_in_the_same_folder_is_refused(airflow: LocalAirflow) -> None:
     second = LocalAirflow(airflow.home, DAGS, {}, DAG)
     with pytest.raises(AirflowFailed, match=f"another demo \\(process {os.getpid()}\\)"):
         second.__enter__()

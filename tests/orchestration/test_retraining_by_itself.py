@@ -22,7 +22,7 @@ from zeshel_tasks.store import LocalStore
 pytestmark = pytest.mark.timeout(1200)
 
 
-def test_better_model_waits_for_a_person_who_gets_a_mail_with_the_figures(
+def test_promotion_waits_for_approval_requested_by_mail(
     airflow: LocalAirflow, airflow_folder: Path, retrained: RetrainedRun, mailbox: Mailbox
 ) -> None:
     run_id = retrained.run_id
@@ -55,7 +55,7 @@ def test_failed_run_sends_mail(airflow: LocalAirflow, airflow_folder: Path, mail
     assert DAG in mailbox.wait("Run ID bad")["subject"]
 
 
-def test_the_runs_of_a_backfill_take_turns_at_each_stage(
+def test_backfill_runs_take_turns_at_each_stage(
     airflow: LocalAirflow, api: httpx.Client, retrained: RetrainedRun
 ) -> None:
     """All runs begin at once; the first trains and the others reuse. No one is asked: the champion is ahead."""

@@ -6,7 +6,7 @@ from zeshel_tasks.orchestration.settings import path_safe, read_deployment, run_
 AIRFLOW_RUN_ID = "manual__2026-01-01T00:00:00.123456+00:00"
 
 
-def test_the_environment_decides_the_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deployment_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"STORE": "s3://b/p", "SCHEDULE": "@weekly", "RETRIES": "5", "DEFAULTS": '{"top": 1}'}.items():
         monkeypatch.setenv(f"ZESHEL_{name}", value)
     deployment = read_deployment()
@@ -15,7 +15,7 @@ def test_the_environment_decides_the_deployment(monkeypatch: pytest.MonkeyPatch)
     assert deployment.runner == "process"
 
 
-def test_an_empty_schedule_means_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_schedule_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZESHEL_STORE", "/data")
     monkeypatch.setenv("ZESHEL_SCHEDULE", "")
     assert read_deployment().schedule is None
@@ -36,7 +36,7 @@ def test_an_empty_schedule_means_off(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_wrong_variable_is_named_with_what_was_expected_and_got(
+def test_invalid_variable_is_named_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], named: list[str]
 ) -> None:
     for name, value in variables.items():
@@ -55,7 +55,7 @@ def test_a_wrong_variable_is_named_with_what_was_expected_and_got(
         ("PODS", '{"image": "x", "namespace": "n", "env": {"NAME": ["hunter2"]}}'),
     ],
 )
-def test_what_may_be_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_error_does_not_show_possible_passwords(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv("ZESHEL_STORE", "/d")
     monkeypatch.setenv(f"ZESHEL_{variable}", value)
     with pytest.raises(ConfigError, match=f"ZESHEL_{variable}") as caught:
@@ -63,12 +63,12 @@ def test_what_may_be_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch, va
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_run_id_that_is_safe_is_kept_as_it_is() -> None:
+def test_safe_run_id_is_unchanged() -> None:
     assert run_address("s3://bucket/p/", "demo-1") == "s3://bucket/p/runs/demo-1"
 
 
 @pytest.mark.parametrize("run_id", [AIRFLOW_RUN_ID, "../../etc", "..", ".hidden", "a b", "ü", "x" * 250, "a\nb", "a/b"])
-def test_any_other_run_id_becomes_one_harmless_path_component(run_id: str) -> None:
+def test_unsafe_run_id_becomes_one_safe_path_component(run_id: str) -> None:
     name = path_safe(run_id)
     assert name.isascii()
     assert not set(name) & set("/\\:+ \n%?#")
@@ -76,5 +76,5 @@ def test_any_other_run_id_becomes_one_harmless_path_component(run_id: str) -> No
     assert len(name) < 255
 
 
-def test_two_run_ids_never_share_a_folder() -> None:
+def test_similar_run_ids_have_different_folders() -> None:
     assert len({path_safe(run_id) for run_id in ("a:b", "a+b", "a-b", "a/b", "a::b")}) == 5

@@ -13,12 +13,12 @@ from zeshel_tasks.pipeline.stage import Step
 HOSTILE = ["a b", "$(touch /tmp/owned)", "; rm -rf /", "'\"`", "--preset=smoke", "-h", "ünïcode", "*"]
 
 
-def test_a_stage_is_named_as_its_record_in_a_run() -> None:
+def test_step_name_includes_the_split() -> None:
     assert Step(STAGES["eval-biencoder"], "test").name == "eval-biencoder-test"
     assert Step(STAGES["train-biencoder"]).name == "train-biencoder"
 
 
-def test_only_what_differs_from_the_preset_and_concerns_the_stage_is_passed() -> None:
+def test_command_line_has_only_overrides_of_the_stage() -> None:
     params = {
         "preset": "smoke",
         "bert_model": "m",
@@ -46,17 +46,17 @@ def test_only_what_differs_from_the_preset_and_concerns_the_stage_is_passed() ->
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_a_hostile_string_stays_one_argument(value: str) -> None:
+def test_hostile_string_stays_one_argument(value: str) -> None:
     arguments = command_line(Step(STAGES["download"]), "/r", {"preset": "smoke", "download.source": value})
     assert arguments == ["download", "--run=/r", "--preset=smoke", f"--source={value}"]
 
 
-def test_a_string_with_a_line_break_is_refused_before_anything_starts() -> None:
+def test_string_with_a_line_break_is_refused() -> None:
     with pytest.raises(AirflowFailException, match=r"source: expected a name in UTF-8 without control characters"):
         command_line(Step(STAGES["download"]), "/r", {"preset": "smoke", "download.source": "line\nbreak"})
 
 
-def test_the_command_line_takes_a_hostile_string_for_what_it_is() -> None:
+def test_cli_reads_hostile_string_unchanged() -> None:
     """Uses sha256, which rejects all values and quotes them."""
     for value in ("a b", "$(id)", "'\"`", "--preset=smoke", "-h", "ünïcode"):
         argument = command_line(Step(STAGES["download"]), "/r", {"preset": "smoke", "download.source": value})[-1]
@@ -73,7 +73,7 @@ def test_the_command_line_takes_a_hostile_string_for_what_it_is() -> None:
         assert f"got {value!r}" in done.stdout
 
 
-def test_params_that_make_no_recipe_fail_the_task_without_a_retry() -> None:
+def test_invalid_params_fail_the_task_without_retry() -> None:
     with pytest.raises(AirflowFailException, match=r"download: bad configuration.*\n.*no such setting"):
         command_line(Step(STAGES["download"]), "/r", {"train_biencoder.epochs": 3})
 
@@ -90,7 +90,7 @@ def test_params_that_make_no_recipe_fail_the_task_without_a_retry() -> None:
         (-15, True, "signal 15"),
     ],
 )
-def test_an_exit_code_decides_about_retries(exit_code: int, retried: bool, words: str) -> None:
+def test_exit_code_decides_about_retries(exit_code: int, retried: bool, words: str) -> None:
     error = failure(Step(STAGES["convert"]), exit_code, ["mentions/val.json:3: broken"])
     assert isinstance(error, AirflowException)
     assert isinstance(error, AirflowFailException) is not retried

@@ -48,7 +48,7 @@ def convert() -> FakeStage:
     return FakeStage("convert", inputs=("download",), does=leaves("converted"))
 
 
-def test_a_stage_commits_what_its_work_leaves_and_records_it(
+def test_stage_commits_and_records_its_result(
     address: str, run: Run, recipe: Recipe, download: FakeStage, tmp_path: Path
 ) -> None:
     manifest = run_stage(download, address, recipe)
@@ -62,7 +62,7 @@ def test_a_stage_commits_what_its_work_leaves_and_records_it(
     assert record.wall_seconds >= manifest.wall_seconds >= 0
 
 
-def test_a_rerun_of_the_same_run_does_no_work(
+def test_rerun_does_no_work(
     address: str, run: Run, recipe: Recipe, download: FakeStage, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = run_stage(download, address, recipe)
@@ -73,7 +73,7 @@ def test_a_rerun_of_the_same_run_does_no_work(
     assert f"reused download {first.fingerprint[:12]}" in caplog.messages
 
 
-def test_another_run_of_the_same_store_reuses_too_and_has_its_own_record(
+def test_other_run_reuses_the_artifact_with_its_own_record(
     address: str, run: Run, recipe: Recipe, download: FakeStage
 ) -> None:
     first = run_stage(download, address, recipe)
@@ -84,7 +84,7 @@ def test_another_run_of_the_same_store_reuses_too_and_has_its_own_record(
     assert record_of(run, "download").reused is False
 
 
-def test_a_changed_setting_makes_another_artifact(address: str, run: Run, download: FakeStage) -> None:
+def test_changed_setting_makes_another_artifact(address: str, run: Run, download: FakeStage) -> None:
     convert = FakeStage("convert", does=leaves("x"))
     first = run_stage(convert, address, build_recipe("smoke", {"context_tokens": 10}))
     second = run_stage(convert, address, build_recipe("smoke", {"context_tokens": 11}))
@@ -97,13 +97,13 @@ def test_a_changed_setting_makes_another_artifact(address: str, run: Run, downlo
     )
 
 
-def test_a_setting_of_another_stage_changes_nothing(address: str, recipe: Recipe, download: FakeStage) -> None:
+def test_changed_setting_of_another_stage_keeps_the_artifact(address: str, recipe: Recipe, download: FakeStage) -> None:
     run_stage(download, address, recipe)
     run_stage(download, address, build_recipe("smoke", {"train_biencoder.seed": 1}))
     assert len(download.jobs) == 1
 
 
-def test_a_setting_that_cannot_change_the_result_reuses_what_is_there(address: str, recipe: Recipe) -> None:
+def test_setting_without_effect_on_the_result_keeps_the_artifact(address: str, recipe: Recipe) -> None:
     stage = FakeStage("eval-biencoder", splits=("test",), does=leaves("x"))
     first = run_stage(stage, address, recipe, "test")
     other = build_recipe("smoke", {"eval_biencoder.eval_batch_size": 3, "device": "cpu", "print_interval": 1})
@@ -128,7 +128,7 @@ def test_each_split_has_its_own_artifact(address: str, run: Run, recipe: Recipe)
         (FakeStage("download"), "test", "expected no --split, got test"),
     ],
 )
-def test_a_split_that_a_stage_does_not_have_is_refused(
+def test_missing_or_unexpected_split_is_refused(
     address: str, recipe: Recipe, stage: Stage, split: Any, expected: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:
@@ -136,7 +136,7 @@ def test_a_split_that_a_stage_does_not_have_is_refused(
     assert str(raised.value) == f"{stage.name}: {expected}"
 
 
-def test_a_stage_reads_the_artifacts_of_the_stages_before_it(address: str, recipe: Recipe, download: FakeStage) -> None:
+def test_stage_reads_the_artifacts_of_its_inputs(address: str, recipe: Recipe, download: FakeStage) -> None:
     read = {}
 
     def work(job: Job) -> Metrics:
@@ -149,7 +149,7 @@ def test_a_stage_reads_the_artifacts_of_the_stages_before_it(address: str, recip
     assert set(manifest.inputs) == {"download"}
 
 
-def test_an_input_of_the_same_split_is_meant_by_its_placeholder(address: str, recipe: Recipe) -> None:
+def test_split_placeholder_in_an_input_is_replaced(address: str, recipe: Recipe) -> None:
     retrieval = FakeStage("eval-biencoder", splits=("valid", "test"), does=leaves("x"))
     ranking = FakeStage("eval-crossencoder", inputs=("eval-biencoder-{split}",), splits=("valid", "test"))
     run_stage(retrieval, address, recipe, "test")
@@ -158,7 +158,7 @@ def test_an_input_of_the_same_split_is_meant_by_its_placeholder(address: str, re
         run_stage(ranking, address, recipe, "valid")
 
 
-def test_a_changed_input_makes_another_artifact(address: str, convert: FakeStage, recipe: Recipe) -> None:
+def test_changed_input_makes_another_artifact(address: str, convert: FakeStage, recipe: Recipe) -> None:
     identity = {"source": "etag:1"}
     download = FakeStage("download", outside=lambda config, run: dict(identity), does=leaves("data"))
     run_stage(download, address, recipe)
@@ -170,7 +170,7 @@ def test_a_changed_input_makes_another_artifact(address: str, convert: FakeStage
     assert (len(download.jobs), len(convert.jobs)) == (2, 2)
 
 
-def test_a_stage_before_its_inputs_is_a_wrong_setting_and_does_nothing(
+def test_stage_without_its_inputs_raises_config_error(
     address: str, run: Run, recipe: Recipe, convert: FakeStage
 ) -> None:
     with pytest.raises(ConfigError, match="expected a finished stage download, got none: run it first"):
@@ -182,7 +182,7 @@ def test_a_stage_before_its_inputs_is_a_wrong_setting_and_does_nothing(
 @pytest.mark.parametrize(
     "error", [DataError("broken"), Preempted("told to stop"), RuntimeError("crash"), KeyboardInterrupt()]
 )
-def test_work_that_fails_leaves_neither_artifact_nor_record(
+def test_failed_work_leaves_neither_artifact_nor_record(
     address: str, run: Run, recipe: Recipe, error: BaseException
 ) -> None:
     def work(job: Job) -> Metrics:
@@ -197,7 +197,7 @@ def test_work_that_fails_leaves_neither_artifact_nor_record(
     assert not stage.jobs[0].scratch.exists()
 
 
-def test_after_a_failure_the_next_attempt_does_the_work(address: str, run: Run, recipe: Recipe) -> None:
+def test_next_attempt_after_a_failure_succeeds(address: str, run: Run, recipe: Recipe) -> None:
     def fails(job: Job) -> Metrics:
         raise RuntimeError("crash")
 
@@ -208,7 +208,7 @@ def test_after_a_failure_the_next_attempt_does_the_work(address: str, run: Run, 
     assert record_of(run, "download").reused is False
 
 
-def test_cleaning_up_comes_after_the_commit(address: str, run: Run, recipe: Recipe) -> None:
+def test_after_commit_callback_sees_the_manifest(address: str, run: Run, recipe: Recipe) -> None:
     found: list[str] = []
 
     def work(job: Job) -> Metrics:
@@ -219,9 +219,7 @@ def test_cleaning_up_comes_after_the_commit(address: str, run: Run, recipe: Reci
     assert found == [f"artifacts/download/{manifest.fingerprint}/manifest.json"]
 
 
-def test_the_manifest_tells_where_when_and_with_what_it_was_made(
-    address: str, recipe: Recipe, download: FakeStage
-) -> None:
+def test_manifest_records_device_time_memory_and_versions(address: str, recipe: Recipe, download: FakeStage) -> None:
     def work(job: Job) -> Metrics:
         job.device = "cuda: a GPU"
         return {"blob": len(bytearray(50_000_000))}
@@ -254,7 +252,7 @@ def test_artifact_is_delivered_to_each_run_whether_made_or_reused(
     assert len(stage.jobs) == 1
 
 
-def test_step_is_recorded_only_after_its_artifact_was_delivered(address: str, run: Run, recipe: Recipe) -> None:
+def test_step_is_recorded_only_after_its_artifact_is_delivered(address: str, run: Run, recipe: Recipe) -> None:
     """Until then, Airflow considers the task unfinished, but a cleanup must already keep the artifact."""
     seen = []
 
@@ -274,7 +272,7 @@ def test_step_is_recorded_only_after_its_artifact_was_delivered(address: str, ru
     assert len(stage.jobs) == 1
 
 
-def test_a_damaged_input_stops_the_stage(address: str, run: Run, recipe: Recipe, download: FakeStage) -> None:
+def test_damaged_input_stops_the_stage(address: str, run: Run, recipe: Recipe, download: FakeStage) -> None:
     entry = run_stage(download, address, recipe).files["result.txt"]
     run.store.put(f"{record_of(run, 'download').artifact}/{entry.key}", b"dat\0")
     reads = FakeStage(
@@ -290,7 +288,7 @@ def encode(job: Job) -> Metrics:
     return leaves("vectors")(job)
 
 
-def test_a_derived_artifact_is_made_once_for_all_stages_and_runs(address: str, run: Run, recipe: Recipe) -> None:
+def test_derived_artifact_is_made_once_for_all_steps_and_runs(address: str, run: Run, recipe: Recipe) -> None:
     made, seen = [], []
 
     def counted(job: Job) -> Metrics:
@@ -311,7 +309,7 @@ def test_a_derived_artifact_is_made_once_for_all_stages_and_runs(address: str, r
     assert len([key for key in run.store.keys("artifacts/candidate-encodings/") if key.endswith("manifest.json")]) == 2
 
 
-def test_a_derived_artifact_outlives_the_failure_of_its_stage(address: str, recipe: Recipe) -> None:
+def test_derived_artifact_survives_failure_of_its_stage(address: str, recipe: Recipe) -> None:
     made = []
 
     def counted(job: Job) -> Metrics:
@@ -331,7 +329,7 @@ def test_a_derived_artifact_outlives_the_failure_of_its_stage(address: str, reci
     assert len(made) == 1
 
 
-def test_scratch_lies_where_the_environment_says_and_is_removed(
+def test_scratch_folder_follows_the_environment_and_is_removed(
     address: str, recipe: Recipe, download: FakeStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "volume").mkdir()
@@ -341,7 +339,7 @@ def test_scratch_lies_where_the_environment_says_and_is_removed(
     assert list((tmp_path / "volume").iterdir()) == []
 
 
-def test_a_scratch_directory_that_is_none_is_a_wrong_setting(
+def test_missing_scratch_directory_raises_config_error(
     address: str, recipe: Recipe, download: FakeStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZESHEL_SCRATCH", str(tmp_path / "missing"))
@@ -357,7 +355,7 @@ class TestInputsThatWereDoneAgain:
     def evaluate(self) -> FakeStage:
         return FakeStage("eval-biencoder", inputs=("download", "convert"), splits=("test",), does=leaves("x"))
 
-    def test_what_was_made_of_the_old_one_is_refused(
+    def test_input_made_from_an_outdated_artifact_is_refused(
         self, address: str, recipe: Recipe, download: FakeStage, convert: FakeStage, evaluate: FakeStage
     ) -> None:
         old = run_stage(download, address, recipe)
@@ -373,7 +371,7 @@ class TestInputsThatWereDoneAgain:
         run_stage(convert, address, recipe)
         run_stage(evaluate, address, recipe, "test")
 
-    def test_what_need_not_be_there_is_left_out(
+    def test_outdated_optional_input_is_left_out(
         self, address: str, recipe: Recipe, download: FakeStage, convert: FakeStage, caplog: pytest.LogCaptureFixture
     ) -> None:
         report = FakeStage("report", inputs=("download",), optional_inputs=("convert",))
@@ -386,7 +384,7 @@ class TestInputsThatWereDoneAgain:
 
 
 class TestTheWorldOutside:
-    def test_what_changes_while_a_stage_reads_it_is_not_committed(self, address: str, run: Run, recipe: Recipe) -> None:
+    def test_source_that_changes_during_reading_is_not_committed(self, address: str, run: Run, recipe: Recipe) -> None:
         """Otherwise the artifact would be reused under a fingerprint of other inputs."""
         content = ["one"]
 

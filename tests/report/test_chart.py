@@ -13,13 +13,13 @@ from zeshel_tasks.report.chart import RATE_TICKS, Dot, Line, LineChart, Tick, ro
         (1900, ["0", "500", "1,000", "1,500", "2,000"]),
     ],
 )
-def test_ticks_are_round_numbers_that_reach_the_highest_value(highest: float, labels: list[str]) -> None:
+def test_round_ticks_reach_highest_value(highest: float, labels: list[str]) -> None:
     assert [tick.text for tick in round_ticks(highest, 5)] == labels
 
 
 @pytest.mark.parametrize("exponent", range(-9, 10))
 @pytest.mark.parametrize("digits", [1.0, 1.01, 1.99, 2.5, 4.99, 5.01, 9.99])
-def test_there_are_never_more_steps_than_asked_for(exponent: int, digits: float) -> None:
+def test_round_ticks_never_exceed_requested_steps(exponent: int, digits: float) -> None:
     highest = digits * 10.0**exponent
     ticks = round_ticks(highest, 5)
     assert 2 <= len(ticks) <= 6
@@ -27,17 +27,17 @@ def test_there_are_never_more_steps_than_asked_for(exponent: int, digits: float)
     assert len({tick.text for tick in ticks}) == len(ticks)
 
 
-def test_values_become_pixels_between_the_ends_of_the_axes() -> None:
+def test_chart_maps_values_to_pixels() -> None:
     chart = LineChart("", (), x_range=(0, 10), x_ticks=(), y_ticks=RATE_TICKS, height=100)
     assert (chart.x(0), chart.x(5), chart.x(10)) == (chart.left, 216, chart.right)
     assert (chart.y(0), chart.y(0.25), chart.y(1)) == (chart.bottom, chart.bottom - 25, chart.top)
 
 
-def test_a_range_of_one_value_does_not_divide_by_zero() -> None:
+def test_single_value_range_does_not_divide_by_zero() -> None:
     chart = LineChart("", (), x_range=(3, 3), x_ticks=(), y_ticks=(Tick(0, "0"), Tick(0, "0")))
     assert (chart.x(3), chart.y(0)) == (chart.left, chart.bottom)
 
 
-def test_a_line_has_a_gap_where_a_value_is_missing() -> None:
+def test_missing_value_leaves_gap_in_line() -> None:
     line = Line(tuple(Dot(x, y) for x, y in enumerate([None, 0.8, None, 0.9, 0.9, None])), "test")
     assert [[dot.x for dot in part] for part in line.parts()] == [[1], [3, 4]]

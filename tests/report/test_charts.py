@@ -85,7 +85,7 @@ def points(svg: ElementTree.Element) -> list[list[tuple[float, float]]]:
     ]
 
 
-def test_every_chart_has_a_description_for_screen_readers(drawn: Drawn, build_data: BuildData, past: Any) -> None:
+def test_every_chart_has_screen_reader_description(drawn: Drawn, build_data: BuildData, past: Any) -> None:
     data = build_data()
     svgs = drawn(past((0.8, 0.5), (0.9, 0.6)), recall=data.recall, curves=data.curves, training=data.training)
     assert [svg.attrib["aria-label"] for svg in svgs] == [
@@ -98,7 +98,7 @@ def test_every_chart_has_a_description_for_screen_readers(drawn: Drawn, build_da
     ]
 
 
-def test_a_chart_has_no_colour_and_no_style_of_its_own(drawn: Drawn, build_data: BuildData, past: Any) -> None:
+def test_chart_has_no_inline_colour_or_style(drawn: Drawn, build_data: BuildData, past: Any) -> None:
     data = build_data()
     for svg in drawn(past((0.8, 0.5), (0.9, 0.6)), recall=data.recall, curves=data.curves):
         text = ElementTree.tostring(svg, encoding="unicode")
@@ -106,21 +106,19 @@ def test_a_chart_has_no_colour_and_no_style_of_its_own(drawn: Drawn, build_data:
         assert {"style", "script", "image"}.isdisjoint(element.tag for element in svg.iter())
 
 
-def test_every_colour_is_in_the_style_sheet(build_data: BuildData, build_run: BuildRun) -> None:
+def test_style_sheet_defines_every_line_colour(build_data: BuildData, build_run: BuildRun) -> None:
     colors = {line.color for chart in all_charts(build_data(), build_run()) for line in chart.lines}
     assert colors == {"test", "valid", "train", "ink"}
     assert all(f"svg.chart .{color} {{ --c: var(--{color}); }}" in CSS for color in colors)
 
 
-def test_the_rates_of_every_chart_go_from_0_to_100_percent(build_data: BuildData, build_run: BuildRun) -> None:
+def test_rate_axes_go_from_0_to_100_percent(build_data: BuildData, build_run: BuildRun) -> None:
     recall, _, validation, history = all_charts(build_data(), build_run())
     for chart in (recall, validation, history):
         assert (chart.y_ticks[0].text, chart.y_ticks[-1].text) == ("0%", "100%")
 
 
-def test_recall_has_a_line_for_each_split_and_average_and_a_tick_for_each_k(
-    build_data: BuildData, drawn: Drawn
-) -> None:
+def test_recall_chart_has_line_per_average_and_tick_per_k(build_data: BuildData, drawn: Drawn) -> None:
     recall = build_data().recall
     (svg,) = drawn(recall=recall)
     assert {"1", "4", "8", "16", "32", "64"} <= set(texts(svg))
@@ -128,9 +126,7 @@ def test_recall_has_a_line_for_each_split_and_average_and_a_tick_for_each_k(
     assert "test, micro recall@64: " + f"{100 * (recall['test'].recall.micro[64] or 0):.2f}%" in titles(svg)
 
 
-def test_the_reported_split_is_on_top_and_first_in_the_legend(
-    build_data: BuildData, build_run: BuildRun, drawn: Drawn
-) -> None:
+def test_reported_split_is_on_top_and_first_in_legend(build_data: BuildData, build_run: BuildRun, drawn: Drawn) -> None:
     chart = charts.recall_chart(build_data().recall)
     assert chart is not None
     assert chart.lines[-1].name == "test, micro"
@@ -141,7 +137,7 @@ def test_the_reported_split_is_on_top_and_first_in_the_legend(
     ]
 
 
-def test_without_data_there_is_no_chart(build_run: BuildRun) -> None:
+def test_no_chart_is_made_without_data(build_run: BuildRun) -> None:
     nothing = ThinCurve((), ())
     assert charts.recall_chart({}) is None
     assert charts.loss_chart("train-biencoder", nothing) is None
@@ -150,7 +146,7 @@ def test_without_data_there_is_no_chart(build_run: BuildRun) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 5, 5000])
-def test_a_curve_of_any_length_makes_a_small_chart(build_data: BuildData, drawn: Drawn, number: int) -> None:
+def test_loss_chart_has_bounded_number_of_points(build_data: BuildData, drawn: Drawn, number: int) -> None:
     svgs = drawn(curves={"train-biencoder": build_data(points=number).curves["train-biencoder"]})
     (loss,) = points(svgs[0])
     assert 1 <= len(loss) <= MOST_POINTS
@@ -158,26 +154,26 @@ def test_a_curve_of_any_length_makes_a_small_chart(build_data: BuildData, drawn:
     assert [text for text in texts(svgs[-1]) if text in ("validation accuracy", "training step")] or number == 1
 
 
-def test_a_curve_of_one_point_is_a_marker(build_data: BuildData, drawn: Drawn) -> None:
+def test_single_point_curve_is_drawn_as_marker(build_data: BuildData, drawn: Drawn) -> None:
     (svg,) = drawn(curves={"train-biencoder": build_data(points=1).curves["train-biencoder"]})
     assert len(titles(svg)) == 1
 
 
-def test_a_thinned_curve_has_a_band_from_its_lowest_to_its_highest_loss(build_data: BuildData, drawn: Drawn) -> None:
+def test_thinned_curve_has_band_from_lowest_to_highest_loss(build_data: BuildData, drawn: Drawn) -> None:
     long, short = (build_data(points=number).curves["train-biencoder"] for number in (5000, 5))
     (band,) = drawn(curves={"train-biencoder": long})[0].iter("polygon")
     assert len(band.attrib["points"].split()) == 2 * len(long.loss)
     assert not list(drawn(curves={"train-biencoder": short})[0].iter("polygon"))
 
 
-def test_the_kept_epoch_is_marked(build_data: BuildData, drawn: Drawn) -> None:
+def test_kept_epoch_is_marked(build_data: BuildData, drawn: Drawn) -> None:
     curves = {"train-biencoder": build_data().curves["train-biencoder"]}
     kept = TrainingMetrics(steps=1900, mentions=1, best_epoch=2, valid_accuracy=0.875)
     assert "kept: epoch 2, 87.5%" in texts(drawn(curves=curves, training={"train-biencoder": kept})[1])
     assert not [text for text in texts(drawn(curves=curves)[1]) if text and "kept" in text]
 
 
-def test_each_past_run_is_a_point_of_both_lines_with_the_latest_on_the_right(drawn: Drawn, past: Any) -> None:
+def test_history_chart_draws_each_run_with_latest_on_right(drawn: Drawn, past: Any) -> None:
     (svg,) = drawn(past((0.8, 0.5), (0.9, 0.6), (1.0, 0.0)))
     recall, accuracy = points(svg)
     assert [x for x, _ in recall] == [x for x, _ in accuracy] == sorted(x for x, _ in recall)
@@ -190,19 +186,19 @@ def test_each_past_run_is_a_point_of_both_lines_with_the_latest_on_the_right(dra
     assert [text for text in texts(svg) if text and "-" in text] == ["2025-10-01", "2025-10-03"]
 
 
-def test_a_past_run_without_a_rate_is_a_gap(drawn: Drawn, past: Any) -> None:
+def test_past_run_without_rate_leaves_gap(drawn: Drawn, past: Any) -> None:
     (svg,) = drawn(past((None, 0.5), (0.8, 0.5), (None, 0.5), (0.9, 0.5), (0.9, 0.5)))
     assert [len(part) for part in points(svg)] == [1, 2, 5]
     assert len(titles(svg)) == 8
 
 
-def test_without_any_rate_the_history_has_axes_and_no_line(drawn: Drawn, past: Any) -> None:
+def test_history_without_rates_has_axes_but_no_line(drawn: Drawn, past: Any) -> None:
     (svg,) = drawn(past((None, None), (None, None)))
     assert points(svg) == []
     assert "100%" in texts(svg)
 
 
-def test_the_name_of_a_run_is_text(drawn: Drawn, past: Any) -> None:
+def test_run_name_is_shown_as_text(drawn: Drawn, past: Any) -> None:
     name = "</title></svg><script>alert(1)</script>"
     (svg,) = drawn(past((0.8, 0.5), (0.9, 0.6), run=name))
     assert titles(svg)[0] == f"{name}, 2025-10-01: 80.00%"

@@ -8,14 +8,14 @@ def _losses(*pairs: tuple[int, float]) -> list[CurvePoint]:
     return [CurvePoint(step=step, epoch=step / 10, loss=loss) for step, loss in pairs]
 
 
-def test_a_short_curve_keeps_every_point() -> None:
+def test_short_curve_keeps_every_point() -> None:
     curve = thin_curve(_losses((1, 0.1), (2, 0.7)))
     assert curve.loss == (ThinPoint(1, 0.1, 0.1, 0.1, 0.1), ThinPoint(2, 0.2, 0.7, 0.7, 0.7))
     assert curve.valid_accuracy == ()
 
 
 @pytest.mark.parametrize("points", [0, 1, MOST_POINTS, MOST_POINTS + 1, 5000])
-def test_no_curve_is_longer_than_the_limit(points: int) -> None:
+def test_thin_curve_never_exceeds_point_limit(points: int) -> None:
     thin = thin_curve(_losses(*((step, 1.0) for step in range(points)))).loss
     assert len(thin) <= MOST_POINTS
     assert bool(thin) == bool(points)
@@ -29,7 +29,7 @@ def test_thinning_keeps_mean_lowest_and_highest() -> None:
     ]
 
 
-def test_a_step_that_was_validated_twice_is_one_point() -> None:
+def test_step_validated_twice_keeps_latest_accuracy() -> None:
     rates = [(10, 0.5), (20, 0.6), (20, 0.7)]
     points = [CurvePoint(step=step, epoch=step / 20, valid_accuracy=rate) for step, rate in rates]
     assert [(point.step, point.value) for point in thin_curve(points).valid_accuracy] == [(10, 0.5), (20, 0.7)]

@@ -6,11 +6,11 @@ from zeshel_tasks.report import formats
 
 
 @pytest.mark.parametrize("show", [formats.percent, formats.count, formats.decimal, formats.duration, formats.memory])
-def test_a_missing_value_is_a_dash(show: Callable[[None], str]) -> None:
+def test_missing_value_is_shown_as_dash(show: Callable[[None], str]) -> None:
     assert show(None) == "–"
 
 
-def test_a_rate_is_a_percentage() -> None:
+def test_rate_is_shown_as_percentage() -> None:
     assert formats.percent(0.82061) == "82.06%"
     assert formats.percent(0.0) == "0.00%"
 
@@ -19,11 +19,11 @@ def test_a_rate_is_a_percentage() -> None:
     ("seconds", "shown"),
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 0 s"), (3599.6, "1 h 0 min"), (4980, "1 h 23 min")],
 )
-def test_a_duration_has_its_two_largest_units(seconds: float, shown: str) -> None:
+def test_duration_shows_two_largest_units(seconds: float, shown: str) -> None:
     assert formats.duration(seconds) == shown
 
 
-def test_memory_from_a_gigabyte_on_is_in_gigabytes() -> None:
+def test_memory_above_a_gigabyte_is_shown_in_gigabytes() -> None:
     assert [formats.memory(megabytes) for megabytes in (812.4, 999.4, 999.6)] == ["812 MB", "999 MB", "1.0 GB"]
     assert [formats.memory(megabytes) for megabytes in (12595.2, 24000)] == ["12.6 GB", "24.0 GB"]
 
@@ -39,16 +39,16 @@ def test_text_is_cut_between_words() -> None:
     assert formats.beginning("one two", 7) == formats.ending("one two", 7) == "one two"
 
 
-def test_a_single_long_word_is_cut() -> None:
+def test_single_long_word_is_cut() -> None:
     assert formats.beginning("x" * 50, 10) == "x" * 10 + " …"
     assert formats.ending("x" * 50, 10) == "… " + "x" * 10
 
 
-def test_a_setting_without_a_value_is_none() -> None:
+def test_none_and_booleans_are_shown_in_lower_case() -> None:
     assert [formats.setting_value(value) for value in (None, True, 1e-05, "auto")] == ["none", "true", "1e-05", "auto"]
 
 
-def test_groups_are_sorted_by_falling_rate_and_then_by_name() -> None:
+def test_groups_are_sorted_by_falling_rate_then_name() -> None:
     groups = {"b": 0.5, "none": None, "c": 0.9, "zero": 0.0, "a": 0.5}
     nested = {name: {"recall": {"1": rate}} for name, rate in groups.items()}
     assert [name for name, _ in formats.best_first(nested, "recall", "1")] == ["c", "a", "b", "zero", "none"]

@@ -25,7 +25,7 @@ def again(store: LocalStore, name: str) -> None:
         store.put(key.replace("/first/", f"/{name}/"), store.get(key) or b"")
 
 
-def test_the_latest_runs_come_last(store: LocalStore, finished_run: Run) -> None:
+def test_latest_runs_come_last(store: LocalStore, finished_run: Run) -> None:
     for name in ("b", "a", "c"):
         again(store, name)
     assert [run.run for run in past_runs(store, 10)] == ["first", "b", "a", "c"]
@@ -38,12 +38,12 @@ def test_the_latest_runs_come_last(store: LocalStore, finished_run: Run) -> None
     assert found.recall_at_top_k == recall["100"]
 
 
-def test_a_run_that_is_not_evaluated_yet_is_left_out(store: LocalStore) -> None:
+def test_run_without_evaluation_is_left_out(store: LocalStore) -> None:
     store.put("runs/early/stages/convert.json", store.get("runs/first/stages/convert.json") or b"")
     assert [run.run for run in past_runs(store, 10)] == ["first"]
 
 
-def test_a_broken_run_is_left_out_with_a_warning(store: LocalStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_run_is_left_out_with_warning(store: LocalStore, caplog: pytest.LogCaptureFixture) -> None:
     again(store, "broken")
     store.put("runs/broken/stages/eval-crossencoder-test.json", b"{")
     with caplog.at_level(logging.WARNING, logger="zeshel_tasks"):
@@ -51,7 +51,7 @@ def test_a_broken_run_is_left_out_with_a_warning(store: LocalStore, caplog: pyte
     assert "run broken is left out of the history" in caplog.text
 
 
-def test_a_run_whose_artifacts_were_deleted_is_left_out(store: LocalStore) -> None:
+def test_run_with_deleted_artifacts_is_left_out(store: LocalStore) -> None:
     again(store, "second")
     record = Run(store, "first").record("eval-biencoder-test")
     assert record is not None

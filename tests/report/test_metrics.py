@@ -23,7 +23,7 @@ def summary(build_run: BuildRun) -> Callable[[ReportData], dict[str, Any]]:
     return lambda data: metrics_json(data, build_run())
 
 
-def test_the_headline_reports_the_test_split(build_data: BuildData, summary: Summary) -> None:
+def test_headline_reports_test_split(build_data: BuildData, summary: Summary) -> None:
     data = build_data()
     headline = summary(data)["headline"]
     test = data.accuracy["test"]
@@ -34,7 +34,7 @@ def test_the_headline_reports_the_test_split(build_data: BuildData, summary: Sum
     assert headline["recall_at_top_k"]["micro"] == data.recall["test"].recall.micro[64]
 
 
-def test_without_a_test_split_the_headline_is_null(build_data: BuildData, summary: Summary) -> None:
+def test_headline_is_null_without_test_split(build_data: BuildData, summary: Summary) -> None:
     headline = summary(build_data(recall={}, accuracy={}))["headline"]
     nothing = {"micro": None, "macro": None}
     assert headline == {
@@ -48,13 +48,13 @@ def test_without_a_test_split_the_headline_is_null(build_data: BuildData, summar
     }
 
 
-def test_the_outcomes_of_a_split_add_up_to_all_mentions(build_data: BuildData, summary: Summary) -> None:
+def test_outcomes_of_split_add_up_to_all_mentions(build_data: BuildData, summary: Summary) -> None:
     for split in summary(build_data())["accuracy"].values():
         assert sum(split["outcomes"].values()) == pytest.approx(1)
         assert split["outcomes"]["not_retrieved"] == pytest.approx(1 - split["retrieved"] / split["mentions"])
 
 
-def test_a_split_without_mentions_has_no_outcomes(build_data: BuildData, summary: Summary) -> None:
+def test_split_without_mentions_has_no_outcomes(build_data: BuildData, summary: Summary) -> None:
     nothing = {"micro": None, "macro": None}
     empty = {"mentions": 0, "retrieved": 0, "worlds": {}, "categories": {}}
     data = build_data(accuracy={"test": {**empty, "normalized_accuracy": nothing, "unnormalized_accuracy": nothing}})
@@ -71,14 +71,14 @@ def test_recall_is_sorted_by_k_and_worlds_by_name(build_data: BuildData, summary
     assert list(recall["recall"]["test"]["worlds"]) == sorted(values["worlds"])
 
 
-def test_the_total_time_leaves_out_reused_stages(build_run: BuildRun) -> None:
+def test_total_time_leaves_out_reused_stages(build_run: BuildRun) -> None:
     run = build_run()
     ran = [stage.wall_seconds for stage in run.stages if not stage.reused]
     assert len(ran) < len(run.stages)
     assert metrics_json(NOTHING, run)["run"]["wall_seconds"] == pytest.approx(sum(ran))
 
 
-def test_gpu_time_multiplies_by_the_number_of_gpus_and_reused_time_is_saved(build_run: BuildRun) -> None:
+def test_gpu_time_counts_each_gpu_and_reused_time_is_saved(build_run: BuildRun) -> None:
     stage = build_run().stages[0].model_dump()
     held = [("a", False, 100.0, 4), ("b", False, 10.0, 0), ("c", True, 50.0, 2), ("d", True, 5.0, 0)]
     stages = [
@@ -90,14 +90,14 @@ def test_gpu_time_multiplies_by_the_number_of_gpus_and_reused_time_is_saved(buil
     assert (run["saved_wall_seconds"], run["saved_gpu_seconds"]) == (55, 100)
 
 
-def test_the_summary_leaves_out_the_texts_of_entities(build_data: BuildData, build_run: BuildRun) -> None:
+def test_summary_leaves_out_entity_texts(build_data: BuildData, build_run: BuildRun) -> None:
     mistake = metrics_json(build_data(), build_run())["mistakes"][0]
     assert not [value for value in mistake.values() if isinstance(value, dict)]
     assert {"gold_title", "predicted_title"} <= mistake.keys()
     assert {"gold_text", "predicted_text"}.isdisjoint(mistake)
 
 
-def test_a_number_that_is_not_finite_becomes_null(build_data: BuildData, summary: Summary) -> None:
+def test_non_finite_number_becomes_null(build_data: BuildData, summary: Summary) -> None:
     training = {"steps": 1, "mentions": 1, "epochs": [{"epoch": 1, "train_loss": math.nan, "valid_accuracy": math.inf}]}
     metrics = summary(build_data(training={"train-biencoder": training}))
     assert metrics["training"]["train-biencoder"]["epochs"] == [
@@ -112,7 +112,7 @@ def test_stages_with_the_same_hardware_are_grouped(build_data: BuildData, summar
     assert hardware[0]["stages"] == ["download", "convert"]
 
 
-def test_a_metric_of_a_later_version_is_ignored_and_a_misspelled_field_is_refused(
+def test_unknown_metric_is_ignored_but_misspelled_field_is_refused(
     build_data: BuildData,
 ) -> None:
     build_data(training={"train-biencoder": {"steps": 1, "mentions": 1, "invented_later": 3}})
@@ -120,12 +120,12 @@ def test_a_metric_of_a_later_version_is_ignored_and_a_misspelled_field_is_refuse
         build_data(mistaks=[])
 
 
-def test_an_unknown_preset_is_refused(build_run: BuildRun) -> None:
+def test_unknown_preset_is_refused(build_run: BuildRun) -> None:
     with pytest.raises(ConfigError, match="preset"):
         metrics_json(NOTHING, build_run(preset="fast"))
 
 
-def test_another_run_changes_only_its_own_part_of_the_summary(build_data: BuildData, build_run: BuildRun) -> None:
+def test_another_run_changes_only_its_part_of_summary(build_data: BuildData, build_run: BuildRun) -> None:
     data = ReportData.from_json(build_data().to_json())
     first = metrics_json(build_data(), build_run())
     second = metrics_json(data, build_run(address="out/runs/second", preset="smoke", stages=[], history=[]))

@@ -134,7 +134,7 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
         (("mistakes", 0, "gold_rank"), 7654, "rank 7654"),
     ],
 )
-def test_every_number_is_in_the_page_and_in_the_summary(
+def test_value_appears_in_page_and_summary(
     report: Report,
     build_data: BuildData,
     build_run: BuildRun,
@@ -159,7 +159,7 @@ def test_every_number_is_in_the_page_and_in_the_summary(
     ("comparison", "words"),
     [({"unnormalized_accuracy": 0.5, "champion": None}, "There was no champion to compare with."), (None, "")],
 )
-def test_without_a_champion_there_is_no_table(
+def test_page_has_no_comparison_table_without_champion(
     report: Report, build_data: BuildData, comparison: dict[str, Any] | None, words: str
 ) -> None:
     page = Page(report(build_data(comparison=comparison))[1])
@@ -180,7 +180,7 @@ def test_history_needs_two_runs(
     assert len(rows) == (runs if shown else 0)
 
 
-def test_text_of_the_data_never_becomes_markup(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
+def test_data_text_never_becomes_markup(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
     mistake = build_data(num_mistakes=1).mistakes[0].model_dump()
     texts = ("world", "category", "mention", "context_left", "context_right")
     titles = ("gold_title", "predicted_title")
@@ -208,7 +208,7 @@ def test_text_of_the_data_never_becomes_markup(report: Report, build_data: Build
     )
 
 
-def test_the_page_loads_nothing(unchanged_html: str) -> None:
+def test_page_loads_no_external_resources(unchanged_html: str) -> None:
     page = Page(unchanged_html)
     loading = {"src", "href", "xlink:href", "srcset", "action", "poster", "data", "background"}
     references = [value for _, name, value in page.attributes if name in loading]
@@ -220,7 +220,7 @@ def test_the_page_loads_nothing(unchanged_html: str) -> None:
     assert policy.startswith("default-src 'none';")
 
 
-def test_every_link_inside_the_page_has_its_target(unchanged: Page) -> None:
+def test_every_internal_link_has_its_target(unchanged: Page) -> None:
     page = unchanged
     ids = [value for _, name, value in page.attributes if name == "id"]
     links = {value.removeprefix("#") for _, name, value in page.attributes if name == "href"}
@@ -233,13 +233,13 @@ def test_equal_data_gives_equal_bytes(build_data: BuildData, build_run: BuildRun
     assert rendered(build_data(), build_run()) == rendered(build_data(), build_run())
 
 
-def test_the_page_has_dark_phone_and_print_styles(unchanged_html: str) -> None:
+def test_page_has_dark_phone_and_print_styles(unchanged_html: str) -> None:
     assert "prefers-color-scheme: dark" in unchanged_html
     assert "@media print" in unchanged_html
     assert 'name="viewport" content="width=device-width' in unchanged_html
 
 
-def test_a_run_without_results_has_a_report(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
+def test_run_without_results_has_report(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
     empty: dict[str, Any] = {"recall": {}, "accuracy": {}, "training": {}, "curves": {}, "configuration": {}}
     nowhere: dict[str, Any] = {}
     metrics, html = report(
@@ -251,30 +251,30 @@ def test_a_run_without_results_has_a_report(report: Report, build_data: BuildDat
     assert "The cross-encoder has not been evaluated" in html
 
 
-def test_a_run_without_mistakes_says_so(report: Report, build_data: BuildData) -> None:
+def test_page_announces_absence_of_mistakes(report: Report, build_data: BuildData) -> None:
     assert "There are none: every mention was linked correctly" in report(build_data(mistakes=[]))[1]
 
 
-def test_nothing_retrieved_is_shown_as_a_dash(report: Report, build_data: BuildData) -> None:
+def test_missing_accuracy_is_shown_as_dash(report: Report, build_data: BuildData) -> None:
     data = build_data({"test": ("lego",)})
     data = _replace(data, ("accuracy", "test", "worlds", "lego", "normalized_accuracy"), None)
     row = re.search(r'<th scope="row">lego</th>(?:(?!</tr>).)*?>–</td>', report(data)[1], re.S)
     assert row
 
 
-def test_a_mistake_says_if_its_gold_was_not_retrieved(report: Report, build_data: BuildData) -> None:
+def test_mistake_says_that_gold_was_not_retrieved(report: Report, build_data: BuildData) -> None:
     data = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_rank"), None)
     assert "Gold · not retrieved" in Page(report(data)[1]).words
 
 
 @pytest.mark.parametrize("number", [1, 40])
-def test_every_world_has_a_row_in_each_table(report: Report, build_data: BuildData, number: int) -> None:
+def test_every_world_has_row_in_each_table(report: Report, build_data: BuildData, number: int) -> None:
     names = tuple(f"world_{index:02}" for index in range(number))
     html = report(build_data({"test": names}))[1]
     assert all(html.count(f'<th scope="row">{name}</th>') == 4 for name in names)
 
 
-def test_every_world_has_a_bar_with_the_best_world_first(report: Report, build_data: BuildData) -> None:
+def test_world_bars_are_sorted_best_first(report: Report, build_data: BuildData) -> None:
     data = build_data({"test": ("lego", "yugioh")})
     data = _replace(data, ("recall", "test", "worlds", "lego", "recall"), {1: 0.25, 64: 0.5})
     data = _replace(data, ("recall", "test", "worlds", "yugioh", "recall"), {1: 0.75, 64: 1.0})
@@ -283,7 +283,7 @@ def test_every_world_has_a_bar_with_the_best_world_first(report: Report, build_d
     assert re.findall(row, report(data)[1])[:2] == [("yugioh", "100.00", "75.00"), ("lego", "50.00", "25.00")]
 
 
-def test_a_subset_of_the_data_is_announced_at_the_top(report: Report, build_data: BuildData, unchanged: Page) -> None:
+def test_data_subset_is_announced(report: Report, build_data: BuildData, unchanged: Page) -> None:
     assert "A subset of the data" not in unchanged.words
     assert "A subset of the data" in report(_replace(build_data(), ("convert", "capped"), True))[1]
 
@@ -298,7 +298,7 @@ def test_settings_that_differ_from_the_preset_are_listed(
     assert "No setting differs from the preset." in as_preset
 
 
-def test_the_mention_is_marked_in_its_context(report: Report, build_data: BuildData) -> None:
+def test_mention_is_marked_in_its_context(report: Report, build_data: BuildData) -> None:
     data = build_data(num_mistakes=1)
     data = _replace(data, ("mistakes", 0, "mention"), "the < sign")
     assert "<mark>the &lt; sign</mark>" in report(data)[1]
@@ -322,7 +322,7 @@ def test_long_facts_are_shortened() -> None:
     assert len(facts.url or "") <= MOST_TEXT + 2
 
 
-def test_a_very_long_text_is_shortened_with_a_note(report: Report, build_data: BuildData) -> None:
+def test_very_long_text_is_shortened_with_note(report: Report, build_data: BuildData) -> None:
     text = EntityText.of("word " * MOST_TEXT)
     data = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_text"), text)
     html = report(data)[1]
@@ -330,7 +330,7 @@ def test_a_very_long_text_is_shortened_with_a_note(report: Report, build_data: B
     assert len(html) < len(report(build_data(num_mistakes=1))[1]) + 2 * MOST_TEXT
 
 
-def test_half_a_surrogate_pair_does_not_break_the_report(report: Report, build_data: BuildData) -> None:
+def test_lone_surrogate_does_not_break_report(report: Report, build_data: BuildData) -> None:
     data = _replace(build_data(num_mistakes=1), ("mistakes", 0, "gold_title"), "odd \ud800 title")
     metrics, html = report(_replace(data, ("mistakes", 0, "gold_text"), EntityText.of("odd \ud800 text")))
     assert metrics["mistakes"][0]["gold_title"] == "odd \ud800 title"

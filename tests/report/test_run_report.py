@@ -56,7 +56,7 @@ def reused_run(finished_run: Run, small_recipe: Recipe) -> Run:
     return run
 
 
-def test_a_run_that_reuses_everything_gets_a_report_without_model_libraries(finished_run: Run, reused_run: Run) -> None:
+def test_fully_reused_run_is_reported_without_model_libraries(finished_run: Run, reused_run: Run) -> None:
     metrics, page = metrics_of(reused_run), page_of(reused_run)
     assert metrics["run"]["address"] == reused_run.address
     assert reused_run.address in page
@@ -68,18 +68,18 @@ def test_a_run_that_reuses_everything_gets_a_report_without_model_libraries(fini
     assert page.count("<svg") > page_of(finished_run).count("<svg"), "the first run has no history chart"
 
 
-def test_the_history_includes_the_run_itself(finished_run: Run, reused_run: Run) -> None:
+def test_history_includes_the_run_itself(finished_run: Run, reused_run: Run) -> None:
     assert reused_run.run_id not in [past["run"] for past in metrics_of(finished_run)["history"]]
     assert reused_run.run_id in [past["run"] for past in metrics_of(reused_run)["history"]]
 
 
-def test_all_measurements_are_the_same_in_both_reports(finished_run: Run, reused_run: Run) -> None:
+def test_reused_run_reports_same_measurements(finished_run: Run, reused_run: Run) -> None:
     first, second = metrics_of(finished_run), metrics_of(reused_run)
     assert first.keys() == second.keys()
     assert {name for name in first if first[name] != second[name]} == {"run", "stages", "history"}
 
 
-def test_mistakes_are_the_most_confident_ones_in_that_order(finished_run: Run, tmp_path: Path) -> None:
+def test_most_confident_mistakes_come_first(finished_run: Run, tmp_path: Path) -> None:
     predictions = finished_run.artifact("eval-crossencoder-test", tmp_path).path("predictions.jsonl").read_text()
     wrong = [line for line in map(json.loads, predictions.splitlines()) if not line["correct"]]
     mistakes = metrics_of(finished_run)["mistakes"]
@@ -89,7 +89,7 @@ def test_mistakes_are_the_most_confident_ones_in_that_order(finished_run: Run, t
     )[: len(mistakes)]
 
 
-def test_the_same_run_again_gets_the_same_report(reused_run: Run, small_recipe: Recipe) -> None:
+def test_rerun_of_report_stage_gives_same_report(reused_run: Run, small_recipe: Recipe) -> None:
     before = metrics_of(reused_run)
     run_stage(STAGES["report"], reused_run.address, small_recipe)
     after = metrics_of(reused_run)
@@ -99,7 +99,7 @@ def test_the_same_run_again_gets_the_same_report(reused_run: Run, small_recipe: 
     assert after == before
 
 
-def test_the_report_names_the_preset_of_its_run(reused_run: Run, small_recipe: Recipe) -> None:
+def test_report_names_preset_of_its_run(reused_run: Run, small_recipe: Recipe) -> None:
     recipe = small_recipe.model_copy(update={"preset": "recommended"})
     assert reuse_stage(STAGES["report"], reused_run.address, recipe) is not None
     metrics = metrics_of(reused_run)
@@ -108,16 +108,14 @@ def test_the_report_names_the_preset_of_its_run(reused_run: Run, small_recipe: R
     assert metrics["configuration"]["train-biencoder"]["num_train_epochs"]["preset_default"] == recommended
 
 
-def test_the_length_of_the_history_is_not_in_the_artifact(reused_run: Run, small_recipe: Recipe) -> None:
+def test_report_is_reused_with_another_history_length(reused_run: Run, small_recipe: Recipe) -> None:
     report = small_recipe.report.model_copy(update={"num_past_runs": 1})
     recipe = small_recipe.model_copy(update={"report": report})
     assert reuse_stage(STAGES["report"], reused_run.address, recipe) is not None
     assert len(metrics_of(reused_run)["history"]) == 1
 
 
-def test_a_run_that_continues_saves_no_time_on_its_own_stages(
-    finished_run: Run, small_recipe: Recipe, tmp_path: Path
-) -> None:
+def test_continued_run_saves_no_time_on_own_stages(finished_run: Run, small_recipe: Recipe, tmp_path: Path) -> None:
     for stage, split in STEPS:
         assert reuse_stage(stage, finished_run.address, small_recipe, split) is not None
     assert {record_of(finished_run, name).reused for name in NAMES} == {False}
@@ -128,7 +126,7 @@ def test_a_run_that_continues_saves_no_time_on_its_own_stages(
 
 
 @pytest.mark.parametrize(("training_seconds", "counted"), [(5000.0, 5000.0), (0.001, None)])
-def test_a_resumed_training_counts_all_attempts(
+def test_resumed_training_counts_all_attempts(
     finished_run: Run, small_recipe: Recipe, tmp_path: Path, training_seconds: float, counted: float | None
 ) -> None:
     inputs = {name: finished_run.artifact(name, tmp_path) for name in REPORTED}

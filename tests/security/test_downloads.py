@@ -78,7 +78,7 @@ def server() -> Iterator[FileServer]:
         ("2002:7f00:1::", "loopback"),
     ],
 )
-def test_kind_of_network_of_each_address(address: str, network: str) -> None:
+def test_address_is_classified_by_network(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
@@ -127,7 +127,7 @@ def test_named_server_may_be_on_any_network_except_link_local(
 
 
 @pytest.mark.parametrize(("named", "led_to"), [("private", "private"), ("private", "public"), ("loopback", "loopback")])
-def test_internal_server_may_redirect_within_its_network_and_to_the_internet(
+def test_internal_server_may_redirect_within_network_and_to_internet(
     servers: dict[str, FileServer], tmp_path: Path, named: str, led_to: str
 ) -> None:
     servers[named].script = [redirect(f"{servers[led_to].address}/x")]
@@ -244,7 +244,7 @@ SLOW = {
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", SLOW)
-def test_server_that_sends_single_bytes_is_cut_off_at_the_deadline(
+def test_byte_by_byte_server_is_cut_off_at_deadline(
     server: FileServer, tmp_path: Path, kind: str, fault: Fault
 ) -> None:
     """Each byte arrives within ``timeout_seconds``, so the timeout alone would never end the download."""
@@ -254,7 +254,7 @@ def test_server_that_sends_single_bytes_is_cut_off_at_the_deadline(
     fault("download: a byte at a time")
 
 
-def test_deadline_covers_all_tries(server: FileServer, tmp_path: Path) -> None:
+def test_expired_deadline_ends_download(server: FileServer, tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="max_download_minutes"):
         get(server.address, tmp_path, max_download_minutes=1e-9)
 
@@ -333,7 +333,9 @@ NONSENSE: dict[str, tuple[Callable[[FileServer], list[Any]], type[ZeshelError] |
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", NONSENSE)
-def test_invalid_answers_end_in_one_error(server: FileServer, tmp_path: Path, kind: str, fault: Fault) -> None:
+def test_invalid_answer_is_retried_or_raises_expected_error(
+    server: FileServer, tmp_path: Path, kind: str, fault: Fault
+) -> None:
     script, error = NONSENSE[kind]
     source = ZESHEL_ON_GOOGLE_DRIVE if "page" in kind else server.address
 
@@ -350,7 +352,7 @@ def test_invalid_answers_end_in_one_error(server: FileServer, tmp_path: Path, ki
     fault("download: nonsense")
 
 
-def test_etag_that_is_not_ascii_is_not_sent_back(server: FileServer, tmp_path: Path) -> None:
+def test_non_ascii_etag_is_not_sent_back(server: FileServer, tmp_path: Path) -> None:
     server.etag = '"\u00e9"'
     server.script = [cut(server)]
     assert get(server.address, tmp_path).size == len(CONTENT)

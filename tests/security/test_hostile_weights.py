@@ -100,7 +100,7 @@ BROKEN: dict[str, Callable[[Path], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", ["saved by torch", "a plain pickle", "a numpy array of objects"])
-def test_the_payload_would_run_where_it_is_unpickled(canary: Path, kind: str) -> None:
+def test_payload_runs_when_unpickled(canary: Path, kind: str) -> None:
     """Control: the code that the tests below refuse runs elsewhere."""
     content = PICKLED[kind](canary)
     if kind == "a plain pickle":
@@ -111,9 +111,7 @@ def test_the_payload_would_run_where_it_is_unpickled(canary: Path, kind: str) ->
 
 
 @pytest.mark.parametrize("kind", {**PICKLED, **BROKEN})
-def test_blinks_weights_of_unknown_origin_do_not_run(
-    golden: Path, tmp_path: Path, canary: Path, kind: str, fault: Fault
-) -> None:
+def test_hostile_blink_weights_are_refused(golden: Path, tmp_path: Path, canary: Path, kind: str, fault: Fault) -> None:
     path = tmp_path / "pytorch_model.bin"
     path.write_bytes({**PICKLED, **BROKEN}[kind](canary))
     model, _ = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
@@ -129,7 +127,7 @@ def bert(golden: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", {**PICKLED, **BROKEN})
-def test_a_bert_whose_weights_are_pickled_does_not_run(bert: Path, canary: Path, kind: str, fault: Fault) -> None:
+def test_pickled_bert_weights_are_refused(bert: Path, canary: Path, kind: str, fault: Fault) -> None:
     (bert / "model.safetensors").unlink()
     (bert / "pytorch_model.bin").write_bytes({**PICKLED, **BROKEN}[kind](canary))
     assert "bert_model: " in refused(lambda: load_bert(bert))
@@ -139,7 +137,7 @@ def test_a_bert_whose_weights_are_pickled_does_not_run(bert: Path, canary: Path,
 
 @pytest.mark.parametrize("kind", ["module", "tokenizer"])
 @pytest.mark.parametrize("model_type", ["bert", "unheard-of"])
-def test_code_in_a_model_directory_does_not_run(
+def test_code_in_model_directory_does_not_run(
     bert: Path, canary: Path, kind: str, model_type: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No library asks the user for permission (here, the answer would be ``y``)."""
@@ -178,13 +176,13 @@ BROKEN_SAFETENSORS = {
 
 
 @pytest.mark.parametrize("kind", BROKEN_SAFETENSORS)
-def test_broken_safetensors_are_a_config_error(bert: Path, kind: str, fault: Fault) -> None:
+def test_broken_safetensors_are_refused(bert: Path, kind: str, fault: Fault) -> None:
     (bert / "model.safetensors").write_bytes(BROKEN_SAFETENSORS[kind])
     assert "bert_model: " in refused(lambda: load_bert(bert))
     fault("weights: hostile or broken")
 
 
-def test_tensors_of_another_shape_are_a_config_error(bert: Path) -> None:
+def test_tensors_of_wrong_shape_are_refused(bert: Path) -> None:
     weights = load_file(bert / "model.safetensors")
     name = next(name for name in weights if name.endswith("word_embeddings.weight"))
     save_file({**weights, name: torch.zeros(3, 3)}, bert / "model.safetensors")
@@ -202,7 +200,7 @@ def test_tensors_of_another_shape_are_a_config_error(bert: Path) -> None:
         ("config.json", b'{"model_type": ["bert"]}'),
     ],
 )
-def test_a_broken_configuration_is_a_config_error(bert: Path, file: str, content: bytes, fault: Fault) -> None:
+def test_broken_model_configuration_is_refused(bert: Path, file: str, content: bytes, fault: Fault) -> None:
     (bert / file).write_bytes(content)
     assert "bert_model: " in refused(lambda: load_bert(bert_directory(model_location(str(bert)), bert)))
     fault("weights: hostile or broken")
@@ -220,14 +218,14 @@ def test_a_broken_configuration_is_a_config_error(bert: Path, file: str, content
         ("vocab.txt", b"\xff\xfe"),
     ],
 )
-def test_a_broken_tokenizer_is_a_config_error(bert: Path, file: str, content: bytes, fault: Fault) -> None:
+def test_broken_tokenizer_is_refused(bert: Path, file: str, content: bytes, fault: Fault) -> None:
     (bert / file).write_bytes(content)
     assert "bert_model: " in refused(lambda: load_tokenizer(bert, lowercase=True))
     fault("weights: hostile or broken")
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_an_array_of_objects_does_not_run(tmp_path: Path, canary: Path, mapped: bool, fault: Fault) -> None:
+def test_object_array_is_refused_without_running(tmp_path: Path, canary: Path, mapped: bool, fault: Fault) -> None:
     path = tmp_path / "gold_rank.npy"
     np.save(path, np.array([Hostile(canary)], dtype=object), allow_pickle=True)
     assert "gold_rank.npy" in refused(lambda: read_array(path, mapped=mapped))
@@ -243,7 +241,7 @@ def test_an_array_of_objects_does_not_run(tmp_path: Path, canary: Path, mapped: 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x93NUMPY\x01\x00\xff\xff{", pickle.dumps([1])])
 @pytest.mark.parametrize("mapped", [True, False])
-def test_a_broken_array_is_a_data_error(tmp_path: Path, content: bytes, mapped: bool, fault: Fault) -> None:
+def test_broken_array_is_refused(tmp_path: Path, content: bytes, mapped: bool, fault: Fault) -> None:
     path = tmp_path / "vectors.npy"
     path.write_bytes(content)
     assert "vectors.npy" in refused(lambda: read_array(path, mapped=mapped))

@@ -95,7 +95,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "index.html"
 
 
-def test_no_text_of_the_data_runs_in_a_browser(chromium: str, report: Path, fault: Fault) -> None:
+def test_data_text_never_runs_in_browser(chromium: str, report: Path, fault: Fault) -> None:
     document = opened(chromium, report)
     assert ran(document) == set()
     assert not re.search(r"<(script|iframe|img|input|base)\b", document)
@@ -103,16 +103,14 @@ def test_no_text_of_the_data_runs_in_a_browser(chromium: str, report: Path, faul
     fault("report: text that would run as markup", len(VECTORS) + 2)
 
 
-def test_the_same_texts_run_where_they_are_markup(chromium: str, tmp_path: Path) -> None:
+def test_hostile_texts_run_as_unescaped_markup(chromium: str, tmp_path: Path) -> None:
     """Control: a page without escaping and without a policy."""
     page = tmp_path / "control.html"
     page.write_text(f"<!DOCTYPE html><title>control</title><body{ATTRIBUTE[2:]}>{EVIL}</body>")
     assert ran(opened(chromium, page)) == {*VECTORS, "attribute"}
 
 
-def test_the_policy_stops_them_even_where_they_are_markup(
-    chromium: str, report: Path, tmp_path: Path, fault: Fault
-) -> None:
+def test_policy_blocks_unescaped_markup(chromium: str, report: Path, tmp_path: Path, fault: Fault) -> None:
     """Puts the same texts into the report unescaped, as if the escaping had failed."""
     page = tmp_path / "broken.html"
     html = report.read_text("utf-8")
@@ -121,7 +119,7 @@ def test_the_policy_stops_them_even_where_they_are_markup(
     fault("report: markup that its policy stops", len(VECTORS) + 1)
 
 
-def test_the_policy_allows_the_style_sheet_of_the_page(chromium: str, report: Path, tmp_path: Path) -> None:
+def test_policy_allows_style_sheet_of_the_page(chromium: str, report: Path, tmp_path: Path) -> None:
     """The policy allows the style sheet by its hash. With another hash, the same page looks different."""
     html = report.read_text("utf-8")
     found = re.search(r"<style>(.*?)</style>", html, re.DOTALL)

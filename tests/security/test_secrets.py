@@ -64,9 +64,7 @@ def found_in(left_behind: dict[str, bytes]) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-def test_no_byte_that_a_run_leaves_behind_holds_a_secret(
-    server: FileServer, bucket: str, small_recipe: Recipe, fault: Fault
-) -> None:
+def test_run_leaves_no_secret_behind(server: FileServer, bucket: str, small_recipe: Recipe, fault: Fault) -> None:
     run = f"s3://{bucket}/store/runs/r1"
     code, output = zeshel("pipeline", f"--run={run}", *flags(small_recipe, secret(server.address)), env=SECRETS)
     assert code == 0, output[-3000:]
@@ -121,7 +119,7 @@ FAILURES: dict[str, tuple[Script, int]] = {
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_a_download_that_fails_tells_no_secret(server: FileServer, tmp_path: Path, kind: str, fault: Fault) -> None:
+def test_failed_download_reveals_no_secret(server: FileServer, tmp_path: Path, kind: str, fault: Fault) -> None:
     script, expected = FAILURES[kind]
     server.script = script(server.address) * 100
     code, output = zeshel("download", f"--run={tmp_path}/runs/r", f"--source={secret(server.address)}", env=SECRETS)
@@ -150,7 +148,7 @@ def test_a_download_that_fails_tells_no_secret(server: FileServer, tmp_path: Pat
     ],
 )
 @pytest.mark.parametrize("setting", ["--source", "--sorce"])
-def test_a_wrong_address_is_refused_without_its_secrets(
+def test_wrong_address_is_refused_without_its_secrets(
     tmp_path: Path, setting: str, source: str, capsys: pytest.CaptureFixture[str], fault: Fault
 ) -> None:
     from zeshel_tasks.cli import main
@@ -162,7 +160,7 @@ def test_a_wrong_address_is_refused_without_its_secrets(
     fault("secrets: in a wrong address")
 
 
-def test_a_secret_in_a_crash_is_not_printed(tmp_path: Path) -> None:
+def test_crash_traceback_hides_secrets(tmp_path: Path) -> None:
     import subprocess
     import sys
 
@@ -180,7 +178,7 @@ def test_a_secret_in_a_crash_is_not_printed(tmp_path: Path) -> None:
     assert CANARY not in ended.stderr
 
 
-def test_an_address_that_differs_in_its_query_alone_is_another_file(
+def test_query_of_address_changes_source_identity(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from zeshel_tasks.config import DownloadConfig

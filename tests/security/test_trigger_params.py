@@ -51,7 +51,7 @@ def ended_log(airflow: LocalAirflow, run_id: str) -> str:
 
 
 @pytest.mark.timeout(400)
-def test_a_hostile_text_arrives_as_one_literal_argument(
+def test_hostile_text_arrives_as_one_literal_argument(
     airflow: LocalAirflow, airflow_folder: Path, fault: Fault
 ) -> None:
     """Each value is the address of the data set, which may be any text. The stage quotes it unchanged."""
@@ -67,9 +67,7 @@ def test_a_hostile_text_arrives_as_one_literal_argument(
 
 
 @pytest.mark.timeout(400)
-def test_a_secret_in_a_param_is_in_no_log_and_no_xcom(
-    airflow: LocalAirflow, airflow_folder: Path, fault: Fault
-) -> None:
+def test_secret_in_param_reaches_no_log_or_xcom(airflow: LocalAirflow, airflow_folder: Path, fault: Fault) -> None:
     address = "ftp://user:canary-password@host/x?token=canary-token"
     log = failed_log(airflow, "secret", {"download.source": address})
     assert "got 'ftp://***@host/x?***'" in log
@@ -105,9 +103,7 @@ def test_a_secret_in_a_param_is_in_no_log_and_no_xcom(
         ("gpus", 10**30),
     ],
 )
-def test_what_no_setting_can_be_is_refused_by_the_api(
-    airflow: LocalAirflow, name: str, value: Any, fault: Fault
-) -> None:
+def test_api_refuses_invalid_param(airflow: LocalAirflow, name: str, value: Any, fault: Fault) -> None:
     with pytest.raises(AirflowRefused, match=name) as caught:
         airflow.client.trigger(DAG, {"preset": "smoke", name: value})
     assert caught.value.status == 400
@@ -116,7 +112,7 @@ def test_what_no_setting_can_be_is_refused_by_the_api(
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("run_id", ["../../../etc/x", "a/../b", "a b; touch canary", "{{ run_id }}", "-\n-"])
-def test_a_run_id_that_is_a_path_or_a_command_is_refused(airflow: LocalAirflow, run_id: str, fault: Fault) -> None:
+def test_api_refuses_path_or_command_as_run_id(airflow: LocalAirflow, run_id: str, fault: Fault) -> None:
     with pytest.raises(AirflowRefused) as caught:
         airflow.client.trigger(DAG, {"preset": "smoke", "download.source": "/no"}, run_id)
     assert caught.value.status in (400, 422)
@@ -124,7 +120,7 @@ def test_a_run_id_that_is_a_path_or_a_command_is_refused(airflow: LocalAirflow, 
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_each_text_is_one_argument_that_the_command_line_reads_back(kind: str, tmp_path: Path, fault: Fault) -> None:
+def test_hostile_text_round_trips_through_command_line(kind: str, tmp_path: Path, fault: Fault) -> None:
     """For all texts, the parser reads the same values that the operators pass. Needs no Airflow."""
     text = source(HOSTILE[kind], tmp_path)
     arguments = command_line(DOWNLOAD, "/store/runs/r1", {"preset": "smoke", "download.source": text})
@@ -148,14 +144,14 @@ def test_each_text_is_one_argument_that_the_command_line_reads_back(kind: str, t
         {"device": "cpu\n"},
     ],
 )
-def test_params_that_the_form_does_not_have_make_no_command(params: dict[str, Any], fault: Fault) -> None:
+def test_params_the_form_would_refuse_make_no_command(params: dict[str, Any], fault: Fault) -> None:
     """A run that another DAG or a plugin created has not been checked by the form."""
     with pytest.raises(AirflowFailException, match="bad configuration, not retried"):
         command_line(DOWNLOAD, "/store/runs/r1", {"preset": "smoke", **params})
     fault("params: refused by the DAG")
 
 
-def test_traceback_of_a_refused_param_has_no_secret() -> None:
+def test_traceback_of_refused_param_has_no_secret() -> None:
     """Airflow writes the traceback of a failed task to its log, with those of all causes."""
     address = "ftp://user:canary-password@host/x?token=canary-token"
     with pytest.raises(AirflowFailException) as caught:
@@ -163,7 +159,7 @@ def test_traceback_of_a_refused_param_has_no_secret() -> None:
     assert "canary-" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_airflow_masks_the_secrets_of_an_address_in_rendered_templates_and_logs() -> None:
+def test_airflow_redacts_address_secrets_in_arguments() -> None:
     address = "https://someone:canary-password@host/x?signature=canary-signature"
     arguments = command_line(DOWNLOAD, "/store/runs/r1", {"download.source": address})
     assert arguments[-1] == f"--source={address}"
@@ -171,7 +167,7 @@ def test_airflow_masks_the_secrets_of_an_address_in_rendered_templates_and_logs(
     assert "--source=https://***@host/x?***" in shown["arguments"]
 
 
-def test_a_stage_gets_none_of_airflows_own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_environment_has_no_airflow_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW_CONN_MY_DB", "AIRFLOW_VAR_PASSWORD"):
         monkeypatch.setenv(name, "canary")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "what the store needs")
@@ -181,7 +177,7 @@ def test_a_stage_gets_none_of_airflows_own_secrets(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("run_id", ["../../x", "..", ".", "a/b", "a\\b", "\x00", "x" * 5000, "--run=x", "{{ x }}"])
-def test_a_run_keeps_to_its_own_folder(run_id: str) -> None:
+def test_hostile_run_id_stays_in_runs_folder(run_id: str) -> None:
     name = path_safe(run_id)
     assert Path(os.path.normpath(f"/store/runs/{name}")).parent == Path("/store/runs")
     assert name not in ("", ".", "..")

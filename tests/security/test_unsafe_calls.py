@@ -11,11 +11,11 @@ FILES = sorted(path for folder in ("zeshel_tasks", "dags", "images", "helm") for
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_makes_no_unsafe_call(path: Path) -> None:
+def test_file_makes_no_unsafe_call(path: Path) -> None:
     assert list(unsafe_calls(path.read_text("utf-8"))) == []
 
 
-def test_all_folders_are_looked_through() -> None:
+def test_all_folders_are_searched() -> None:
     assert {path.relative_to(ROOT).parts[0] for path in FILES} == {"zeshel_tasks", "dags", "images", "helm"}
 
 
@@ -56,7 +56,7 @@ def test_all_folders_are_looked_through() -> None:
         "from jinja2 import Environment\nEnvironment(autoescape=False)",
     ],
 )
-def test_an_unsafe_call_is_found(code: str) -> None:
+def test_unsafe_call_is_found(code: str) -> None:
     assert list(unsafe_calls(code)) != []
 
 
@@ -75,5 +75,5 @@ def test_an_unsafe_call_is_found(code: str) -> None:
         "pickle = 1\nshelve = pickle",
     ],
 )
-def test_a_safe_call_is_not(code: str) -> None:
+def test_safe_call_is_not_reported(code: str) -> None:
     assert list(unsafe_calls(code)) == []

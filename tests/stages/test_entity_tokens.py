@@ -57,7 +57,9 @@ def sets_of(job: Job, tokens: Tokens, recipe: Recipe, length: int | None = None)
     return inputs.candidate_sets(job, "valid", tokens, config.max_context_length, cand_length, folder)
 
 
-def test_same_tokens_are_not_made_again(job: Job, tokens: Tokens, small_recipe: Recipe, tokenized: list[Path]) -> None:
+def test_tokens_of_the_encodings_are_reused(
+    job: Job, tokens: Tokens, small_recipe: Recipe, tokenized: list[Path]
+) -> None:
     shared = sets_of(job, tokens, small_recipe)
     assert tokenized == []
     inputs.tokenize_worlds(job, "valid", tokens, small_recipe.train_crossencoder.max_cand_length, job.scratch / "again")
@@ -66,15 +68,13 @@ def test_same_tokens_are_not_made_again(job: Job, tokens: Tokens, small_recipe: 
         np.testing.assert_array_equal(table, np.load(job.scratch / "again" / f"{world}.npy"))
 
 
-def test_another_length_is_tokenized_anew(
-    job: Job, tokens: Tokens, small_recipe: Recipe, tokenized: list[Path]
-) -> None:
+def test_other_length_is_tokenized_again(job: Job, tokens: Tokens, small_recipe: Recipe, tokenized: list[Path]) -> None:
     shorter = sets_of(job, tokens, small_recipe, length=9)
     assert len(tokenized) == len(shorter.tokens)
     assert {table.shape[1] for table in shorter.tokens.values()} == {9}
 
 
-def test_another_case_is_tokenized_anew(job: Job, small_recipe: Recipe, tokenized: list[Path]) -> None:
+def test_cased_tokenizer_tokenizes_again(job: Job, small_recipe: Recipe, tokenized: list[Path]) -> None:
     cased = Tokens(load_tokenizer(Path(small_recipe.train_crossencoder.bert_model), lowercase=False))
     assert sets_of(job, cased, small_recipe).tokens.keys() == {path.stem for path in tokenized}
 
@@ -84,7 +84,7 @@ def copied(run: Run, tmp_path: Path) -> Run:
     return open_run(str(store / "runs" / run.run_id))
 
 
-def test_blinks_candidate_form_is_tokenized_anew(
+def test_blink_candidate_form_is_tokenized_again(
     finished_run: Run, small_recipe: Recipe, tokens: Tokens, tokenized: list[Path], tmp_path: Path
 ) -> None:
     """The cross-encoder reads titles and texts, independent of the form with which the bi-encoder was evaluated."""
@@ -94,7 +94,7 @@ def test_blinks_candidate_form_is_tokenized_anew(
     assert sets_of(job_of(run, recipe, tmp_path), tokens, recipe).tokens.keys() == {path.stem for path in tokenized}
 
 
-def test_deleted_encodings_are_tokenized_anew(
+def test_entities_of_deleted_encodings_are_tokenized_again(
     finished_run: Run, small_recipe: Recipe, tokens: Tokens, tokenized: list[Path], tmp_path: Path
 ) -> None:
     run = copied(finished_run, tmp_path)

@@ -24,7 +24,7 @@ def zeshel(*arguments: str) -> str:
     return ended.stdout
 
 
-def test_training_is_reused_as_long_as_the_model_stays_at_its_commit(
+def test_training_is_reused_while_the_hub_commit_is_unchanged(
     golden: Path, raw_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = f"{tmp_path}/store/runs/r"

@@ -64,7 +64,7 @@ def mean(values: list[float]) -> Any:
     return pytest.approx(sum(values) / len(values))
 
 
-def test_the_pipeline_has_twelve_steps() -> None:
+def test_pipeline_has_twelve_steps() -> None:
     assert NAMES == [
         "download", "convert", "train-biencoder",
         "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
@@ -82,20 +82,20 @@ def test_every_step_has_a_record_and_a_committed_manifest(run: Run) -> None:
         assert found.device
 
 
-def test_each_step_names_the_steps_it_was_made_from(run: Run) -> None:
+def test_each_manifest_has_the_fingerprints_of_its_inputs(run: Run) -> None:
     for stage, split in STEPS:
         inputs = manifest_of(run, stage.name_for(split)).inputs
         for name in (pattern.format(split=split) for pattern in stage.inputs):
             assert inputs[name] == manifest_of(run, name).fingerprint
 
 
-def test_download_counts_what_is_in_the_archive(run: Run) -> None:
+def test_download_counts_worlds_documents_and_mentions(run: Run) -> None:
     metrics = manifest_of(run, "download").metrics
     assert (metrics["worlds"], metrics["documents"]) == (8, 8 * ENTITIES)
     assert metrics["mentions"] == {split: 30 * worlds for split, worlds in SPLITS.items()}
 
 
-def test_the_cap_on_mentions_is_honoured_and_said(run: Run, tmp_path: Path) -> None:
+def test_mention_cap_is_applied_and_reported(run: Run, tmp_path: Path) -> None:
     found = manifest_of(run, "convert")
     cap = found.config["max_mentions_per_world"]
     assert found.metrics["capped"] is True
@@ -108,7 +108,7 @@ def test_the_cap_on_mentions_is_honoured_and_said(run: Run, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("stage", ["train-biencoder", "train-crossencoder"])
-def test_a_training_tells_how_it_went(run: Run, stage: str, tmp_path: Path) -> None:
+def test_training_reports_metrics_and_curve(run: Run, stage: str, tmp_path: Path) -> None:
     metrics = manifest_of(run, stage).metrics
     assert metrics["best_epoch"] == 1
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1]
@@ -122,7 +122,7 @@ def test_a_training_tells_how_it_went(run: Run, stage: str, tmp_path: Path) -> N
     assert [point["valid_accuracy"] for point in curve if "valid_accuracy" in point] == [metrics["valid_accuracy"]]
 
 
-def test_mentions_without_their_gold_are_left_out_of_the_cross_encoders_training(run: Run) -> None:
+def test_crossencoder_drops_mentions_whose_gold_was_not_retrieved(run: Run) -> None:
     metrics, evaluated = manifest_of(run, "train-crossencoder").metrics, manifest_of(run, "eval-biencoder-train")
     retrieval = evaluated.metrics
     retrieved = retrieval["mentions"] * retrieval["recall"]["micro"][str(evaluated.config["top_k"])]
@@ -132,7 +132,7 @@ def test_mentions_without_their_gold_are_left_out_of_the_cross_encoders_training
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_recall_grows_with_k_and_its_means_are_those_of_the_worlds(run: Run, split: str) -> None:
+def test_recall_grows_with_k_and_averages_the_worlds(run: Run, split: str) -> None:
     found = manifest_of(run, f"eval-biencoder-{split}")
     metrics, worlds = found.metrics, list(found.metrics["worlds"].values())
     top_k = found.config["top_k"]
@@ -198,7 +198,7 @@ def test_accuracy_agrees_with_retrieval_and_predictions(run: Run, split: str, tm
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_all_scores_of_the_cross_encoder_are_kept(run: Run, split: str, tmp_path: Path) -> None:
+def test_crossencoder_scores_match_candidates_and_predictions(run: Run, split: str, tmp_path: Path) -> None:
     candidates = np.load(run.artifact(f"eval-biencoder-{split}", tmp_path).path("candidates.npy"))
     files = run.artifact(f"eval-crossencoder-{split}", tmp_path)
     scores = np.load(files.path("scores.npy"), allow_pickle=False)
@@ -212,14 +212,14 @@ def test_all_scores_of_the_cross_encoder_are_kept(run: Run, split: str, tmp_path
     assert confidence.tolist() == pytest.approx([line["confidence"] for line in predictions], abs=1e-6)
 
 
-def test_the_two_runs_differ_in_what_they_retrieve(finished_run: Run, s3_run: Run) -> None:
+def test_only_the_s3_run_misses_some_golds(finished_run: Run, s3_run: Run) -> None:
     """Otherwise the tests above would not cover both cases."""
     every, some = (manifest_of(run, "eval-crossencoder-test").metrics for run in (finished_run, s3_run))
     assert every["retrieved"] == every["mentions"]
     assert 0 < some["retrieved"] < some["mentions"]
 
 
-def test_the_report_lies_in_the_runs_own_folder(run: Run) -> None:
+def test_report_is_in_the_folder_of_the_run(run: Run) -> None:
     page = run.store.get(f"runs/{run.run_id}/report/index.html")
     metrics = json.loads(run.store.get(f"runs/{run.run_id}/report/metrics.json") or b"")
     assert page is not None
@@ -227,7 +227,7 @@ def test_the_report_lies_in_the_runs_own_folder(run: Run) -> None:
     assert json.dumps(manifest_of(run, "eval-crossencoder-test").metrics["retrieved"]) in json.dumps(metrics)
 
 
-def test_the_table_of_the_log_has_what_the_evaluations_measured(run: Run) -> None:
+def test_results_table_has_the_measured_values(run: Run) -> None:
     metrics = manifest_of(run, "report").metrics
     recall = manifest_of(run, "eval-biencoder-test").metrics["recall"]["micro"]
     accuracy = manifest_of(run, "eval-crossencoder-test").metrics["unnormalized_accuracy"]["micro"]
@@ -252,7 +252,7 @@ def test_saved_models_open_with_transformers(run: Run, tmp_path: Path) -> None:
             assert torch.isfinite(model(**inputs).last_hidden_state).all()
 
 
-def test_saved_models_give_the_scores_that_were_measured(finished_run: Run, tmp_path: Path) -> None:
+def test_saved_biencoder_reproduces_the_entity_vectors(finished_run: Run, tmp_path: Path) -> None:
     biencoder, settings, _ = load_biencoder(finished_run.artifact("train-biencoder", tmp_path).directory("model"))
     assert (settings.max_context_length, settings.max_cand_length) == (32, 32)
     evaluated = finished_run.artifact("eval-biencoder-test", tmp_path)
@@ -267,7 +267,7 @@ def test_saved_models_give_the_scores_that_were_measured(finished_run: Run, tmp_
     load_crossencoder(finished_run.artifact("train-crossencoder", tmp_path).directory("model"))
 
 
-def test_nothing_that_is_written_is_pickled(finished_run: Run) -> None:
+def test_store_contains_no_pickles(finished_run: Run) -> None:
     keys = list(finished_run.store.keys(""))
     assert [key for key in keys if key.endswith(PICKLES)] == []
     assert any(key.endswith(".safetensors") for key in keys)
@@ -279,7 +279,7 @@ def test_nothing_that_is_written_is_pickled(finished_run: Run) -> None:
                 pickle.loads(data)
 
 
-def test_checkpoints_and_lost_attempts_are_gone(run: Run) -> None:
+def test_artifact_folders_contain_only_committed_files(run: Run) -> None:
     used = set()
     for key in run.store.keys("artifacts/"):
         if key.endswith("/manifest.json"):
@@ -290,7 +290,7 @@ def test_checkpoints_and_lost_attempts_are_gone(run: Run) -> None:
     assert set(run.store.keys("artifacts/")) == used
 
 
-def test_a_rerun_reuses_every_step_within_seconds(run: Run) -> None:
+def test_rerun_reuses_every_step_within_seconds(run: Run) -> None:
     settings = {stage.settings: manifest_of(run, stage.name_for(split)).config for stage, split in STEPS}
     recipe = Recipe.model_validate({"preset": "smoke", **settings})
     again = open_run(run.address.replace("first", "second"))
@@ -305,14 +305,14 @@ def test_a_rerun_reuses_every_step_within_seconds(run: Run) -> None:
     assert again.address.encode() in (again.store.get("runs/second/report/index.html") or b"")
 
 
-def test_a_changed_setting_leaves_the_work_before_it_alone(finished_run: Run, small_recipe: Recipe) -> None:
+def test_changed_report_setting_repeats_only_the_report(finished_run: Run, small_recipe: Recipe) -> None:
     recipe = small_recipe.model_copy(update={"report": small_recipe.report.model_copy(update={"num_mistakes": 1})})
     address = finished_run.address.replace("first", "one-mistake")
     run_pipeline(address, recipe)
     assert [name for name in NAMES if not record_of(open_run(address), name).reused] == ["report"]
 
 
-def test_a_cross_encoder_can_start_from_the_bi_encoder(finished_run: Run, small_recipe: Recipe, tmp_path: Path) -> None:
+def test_crossencoder_starts_from_the_biencoder(finished_run: Run, small_recipe: Recipe, tmp_path: Path) -> None:
     changed = small_recipe.train_crossencoder.model_copy(update={"from_biencoder": True, "num_train_epochs": 0})
     run = open_run(finished_run.address.replace("first", "from-the-bi-encoder"))
     run_pipeline(run.address, small_recipe.model_copy(update={"train_crossencoder": changed}))
@@ -325,6 +325,6 @@ def test_a_cross_encoder_can_start_from_the_bi_encoder(finished_run: Run, small_
     assert all(torch.equal(tower[name], encoder[name]) for name in tower)
 
 
-def test_the_s3_run_is_made_from_a_model_and_data_on_s3(s3_run: Run) -> None:
+def test_s3_inputs_are_identified_by_etag(s3_run: Run) -> None:
     assert manifest_of(s3_run, "train-biencoder").inputs["bert_model"].startswith("etag:")
     assert manifest_of(s3_run, "download").inputs["source"].startswith("etag:")

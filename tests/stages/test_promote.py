@@ -54,14 +54,14 @@ def compared(**worlds: tuple[int, int]) -> dict[str, Any]:
     ],
     ids=["better", "worse", "tie", "chance", "a-world-drops", "a-world-drops-little", "first"],
 )
-def test_gate_decides(measured: dict[str, Any], promoted: bool, reason: str) -> None:
+def test_gate_decides_with_a_reason(measured: dict[str, Any], promoted: bool, reason: str) -> None:
     decision = decide(ComparisonMetrics.model_validate(measured), PromoteConfig())
     assert (decision.promoted, decision.reason.startswith(reason)) == (promoted, True), decision.reason
     assert {name: decision.dump()[name] for name in measured} == measured
 
 
 @pytest.mark.parametrize(("margin", "promoted"), [(0.05, True), (0.07, False)])
-def test_gate_asks_for_the_margin(margin: float, promoted: bool) -> None:
+def test_gate_applies_the_margin(margin: float, promoted: bool) -> None:
     measured = ComparisonMetrics.model_validate(compared(elves=(90, 20), orcs=(80, 30)))
     assert decide(measured, PromoteConfig(margin=margin)).promoted is promoted
 
@@ -106,7 +106,7 @@ def another_seed(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changed)
 
 
-def test_team_retrains_week_after_week(
+def test_retraining_reuses_results_and_compares_with_the_champion(
     finished_run: Run, small_recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = copy_of(finished_run, tmp_path)
@@ -164,7 +164,7 @@ def forced(monkeypatch: pytest.MonkeyPatch, promoted: bool) -> None:
     monkeypatch.setattr(gate, "decide", decide)
 
 
-def test_model_that_was_rolled_back_is_not_promoted_again(
+def test_rolled_back_model_is_not_promoted_again(
     first_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forced(monkeypatch, promoted=True)
@@ -185,7 +185,7 @@ def test_model_that_was_rolled_back_is_not_promoted_again(
     assert champion.run == "first"
 
 
-def test_retry_completes_an_attempt_that_died_after_the_swap(
+def test_retry_completes_a_promotion_that_died_before_its_commit(
     first_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forced(monkeypatch, promoted=True)
@@ -201,7 +201,7 @@ def test_retry_completes_an_attempt_that_died_after_the_swap(
     assert [found.run for found in read_champions(better.store).earlier] == ["first"]
 
 
-def test_champion_that_was_not_compared_with_is_left_alone(
+def test_champion_changed_since_comparison_is_not_replaced(
     first_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forced(monkeypatch, promoted=True)
@@ -229,7 +229,7 @@ def test_champion_that_was_not_compared_with_is_left_alone(
     assert read_champions(run.store).champion == rival
 
 
-def test_champion_whose_file_was_deleted_is_promoted_again(first_run: Run, small_recipe: Recipe) -> None:
+def test_champion_is_promoted_again_after_its_file_is_deleted(first_run: Run, small_recipe: Recipe) -> None:
     """The decision is reused, but it is outdated."""
     run, store = first_run, first_run.store
     before = read_champions(store).champion
@@ -247,7 +247,7 @@ def test_champion_whose_file_was_deleted_is_promoted_again(first_run: Run, small
     assert again.promoted_at == promoted_at
 
 
-def test_model_that_was_not_evaluated_is_not_promoted(first_run: Run, small_recipe: Recipe) -> None:
+def test_retrained_model_without_comparison_is_not_promoted(first_run: Run, small_recipe: Recipe) -> None:
     """The training was repeated by hand, but not the stages after it."""
     run = sibling(first_run, "by-hand")
     for stage, split in STEPS[:-1]:
@@ -260,7 +260,7 @@ def test_model_that_was_not_evaluated_is_not_promoted(first_run: Run, small_reci
         run_stage(STAGES["promote"], run.address, small_recipe)
 
 
-def test_champion_is_evaluated_with_the_settings_of_the_run_on_this_machine(
+def test_champion_evaluation_uses_run_settings_and_own_batch_size(
     first_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Settings that change results are those of the run. Device and batch size are those of the machine."""
@@ -279,7 +279,7 @@ def test_champion_is_evaluated_with_the_settings_of_the_run_on_this_machine(
     assert evaluated.config["top_k"] == ours.config["top_k"]
 
 
-def test_missing_champion_model_is_an_error_that_says_what_to_do(first_run: Run, small_recipe: Recipe) -> None:
+def test_missing_champion_model_error_says_what_to_do(first_run: Run, small_recipe: Recipe) -> None:
     run = sibling(first_run, "after")
     for stage, split in STEPS[: NAMES.index("compare")]:
         run_stage(stage, run.address, another_seed(small_recipe), split)

@@ -33,7 +33,7 @@ def merged_run(merged_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) 
     return run
 
 
-def test_the_own_worlds_are_trained_and_tested_on_beside_the_others(merged_run: Run) -> None:
+def test_added_worlds_are_used_in_training_and_test(merged_run: Run) -> None:
     worlds = manifest_of(merged_run, "convert").metrics["worlds"]
     assert "delta" in worlds["train"]
     assert "quill" not in worlds["train"]
@@ -51,7 +51,7 @@ def test_held_out_mentions_are_evaluated_and_reported(merged_run: Run) -> None:
     assert set(HELDOUT_SPLITS) <= reported["recall"].keys() & reported["accuracy"].keys()
 
 
-def test_the_entities_of_a_world_of_train_are_not_encoded_again_for_its_held_out_mentions(merged_run: Run) -> None:
+def test_held_out_evaluations_reuse_the_encodings_of_train(merged_run: Run) -> None:
     of_train = set(manifest_of(merged_run, "eval-biencoder-train").uses)
     for split in HELDOUT_SPLITS:
         used = set(manifest_of(merged_run, f"eval-biencoder-{split}").uses)
@@ -59,7 +59,7 @@ def test_the_entities_of_a_world_of_train_are_not_encoded_again_for_its_held_out
         assert used <= of_train
 
 
-def test_the_report_states_the_data_sets_and_what_was_assigned(merged_run: Run, merged_recipe: Recipe) -> None:
+def test_report_names_the_data_sets_and_assigned_worlds(merged_run: Run, merged_recipe: Recipe) -> None:
     page = (merged_run.store.get("runs/both/report/index.html") or b"").decode()
     for source in merged_recipe.download.sources:
         assert source in page
@@ -69,7 +69,7 @@ def test_the_report_states_the_data_sets_and_what_was_assigned(merged_run: Run, 
     assert [source["worlds"] for source in provenance["sources"]][1] == ["delta", "quill"]
 
 
-def test_without_held_out_mentions_there_is_nothing_to_evaluate(
+def test_held_out_split_is_refused_without_held_out_mentions(
     finished_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert [name for name in (*NAMES, *EVALUATIONS) if finished_run.record(name) is not None] == NAMES

@@ -35,7 +35,7 @@ def before_evaluation(finished_run: Run, tmp_path: Path) -> Run:
 
 
 @pytest.mark.parametrize("stage", PARTS)
-def test_a_finished_world_is_not_done_again(
+def test_restarted_evaluation_skips_finished_worlds(
     before_evaluation: Run, finished_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch, stage: str,
     fault: Fault,
 ) -> None:  # fmt: skip

@@ -42,7 +42,7 @@ def opened(store: Store, manifest: Manifest, cache: Path) -> Artifact:
     return Artifact(store, FOLDER, manifest, cache)
 
 
-def test_what_was_committed_is_read_back_byte_for_byte(
+def test_committed_files_are_read_back_byte_for_byte(
     store: Store, commit: Callable[..., Manifest], tmp_path: Path
 ) -> None:
     commit(store)
@@ -54,7 +54,7 @@ def test_what_was_committed_is_read_back_byte_for_byte(
     assert "other" not in artifact
 
 
-def test_the_manifest_keeps_every_fact_and_every_file(
+def test_manifest_records_all_facts_and_files(
     store: Store, commit: Callable[..., Manifest], manifest_facts: dict[str, Any]
 ) -> None:
     returned, stored = commit(store), read_manifest(store, FOLDER)
@@ -69,7 +69,7 @@ def test_nothing_is_stored_before_commit(store: Store, tmp_path: Path) -> None:
     assert stored_keys(store) == []
 
 
-def test_an_attempt_interrupted_while_it_uploads_leaves_nothing_usable(
+def test_interrupted_upload_leaves_no_usable_artifact(
     store: Store, commit: Callable[..., Manifest], tmp_path: Path, manifest_facts: dict[str, Any]
 ) -> None:
     (tmp_path / "first").write_bytes(b"first")
@@ -86,7 +86,7 @@ def test_an_attempt_interrupted_while_it_uploads_leaves_nothing_usable(
     assert "first" not in artifact
 
 
-def test_an_attempt_that_dies_before_its_manifest_is_written_leaves_nothing_usable(
+def test_failed_manifest_write_leaves_no_manifest(
     behind_proxy: Callable[..., S3Store], commit: Callable[..., Manifest]
 ) -> None:
     def dies_at_the_manifest(request: Request, forward: Forward) -> Answer:
@@ -100,7 +100,7 @@ def test_an_attempt_that_dies_before_its_manifest_is_written_leaves_nothing_usab
     assert not any(key.endswith("manifest.json") for key in keys)
 
 
-def test_the_manifest_is_written_after_all_files(
+def test_manifest_is_written_after_all_files(
     behind_proxy: Callable[..., S3Store], commit: Callable[..., Manifest]
 ) -> None:
     written = []
@@ -115,7 +115,7 @@ def test_the_manifest_is_written_after_all_files(
     assert written[-1] == "manifest.json"
 
 
-def test_a_second_commit_discards_its_files_and_uses_the_first(
+def test_second_commit_discards_its_files_and_returns_the_first(
     store: Store, commit: Callable[..., Manifest], tmp_path: Path
 ) -> None:
     first = commit(store, {"result": b"first"})
@@ -125,9 +125,7 @@ def test_a_second_commit_discards_its_files_and_uses_the_first(
     assert opened(store, second, tmp_path / "cache").path("result").read_bytes() == b"first"
 
 
-def test_of_two_racing_commits_one_counts_and_both_get_it(
-    store: Store, commit: Callable[..., Manifest], tmp_path: Path
-) -> None:
+def test_racing_commits_return_the_same_manifest(store: Store, commit: Callable[..., Manifest], tmp_path: Path) -> None:
     for turn in range(8):
         folder, start = f"artifacts/race/{turn}", threading.Barrier(2)
         results: dict[str, Manifest] = {}
@@ -150,7 +148,7 @@ def test_of_two_racing_commits_one_counts_and_both_get_it(
         assert artifact.path("result").read_bytes() in (b"one", b"two")
 
 
-def test_a_commit_whose_answer_got_lost_keeps_its_files(
+def test_commit_keeps_its_files_if_the_answer_is_lost(
     behind_proxy: Callable[..., S3Store],
     commit: Callable[..., Manifest],
     aws_environment: pytest.MonkeyPatch,
@@ -189,7 +187,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_damaged_object_is_never_handed_out_and_is_named(
+def test_damaged_object_raises_an_error_that_names_it(
     store: Store, commit: Callable[..., Manifest], tmp_path: Path, kind: str
 ) -> None:
     manifest = commit(store)
@@ -208,9 +206,7 @@ def test_a_damaged_object_is_never_handed_out_and_is_named(
     assert artifact.path("curve.jsonl").read_bytes() == FILES["curve.jsonl"], "the others are still good"
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_anew(
-    bucket: str, commit: Callable[..., Manifest], tmp_path: Path
-) -> None:
+def test_damaged_cached_copy_is_fetched_again(bucket: str, commit: Callable[..., Manifest], tmp_path: Path) -> None:
     store = S3Store(bucket, "")
     manifest = commit(store)
     copy = opened(store, manifest, tmp_path / "cache").path("curve.jsonl")
@@ -219,7 +215,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(
     assert again.path("curve.jsonl").read_bytes() == FILES["curve.jsonl"]
 
 
-def test_a_damaged_copy_in_the_cache_does_not_hide_a_damaged_object(
+def test_damaged_cached_copy_does_not_hide_a_damaged_object(
     bucket: str, commit: Callable[..., Manifest], tmp_path: Path
 ) -> None:
     store = S3Store(bucket, "")
@@ -230,9 +226,7 @@ def test_a_damaged_copy_in_the_cache_does_not_hide_a_damaged_object(
         opened(store, manifest, tmp_path / "cache").path("curve.jsonl")
 
 
-def test_a_good_copy_in_the_cache_is_not_fetched_again(
-    bucket: str, commit: Callable[..., Manifest], tmp_path: Path
-) -> None:
+def test_intact_cached_copy_is_not_fetched_again(bucket: str, commit: Callable[..., Manifest], tmp_path: Path) -> None:
     store = S3Store(bucket, "")
     manifest = commit(store)
     opened(store, manifest, tmp_path / "cache").path("curve.jsonl")
@@ -240,7 +234,7 @@ def test_a_good_copy_in_the_cache_is_not_fetched_again(
     assert opened(store, manifest, tmp_path / "cache").path("curve.jsonl").read_bytes() == FILES["curve.jsonl"]
 
 
-def test_a_file_that_was_not_committed_is_refused(
+def test_uncommitted_file_or_directory_is_refused(
     store: Store, commit: Callable[..., Manifest], tmp_path: Path
 ) -> None:
     artifact = opened(store, commit(store), tmp_path / "cache")
@@ -250,7 +244,7 @@ def test_a_file_that_was_not_committed_is_refused(
         artifact.directory("mod")
 
 
-def test_a_directory_holds_all_files_below_it(store: Store, commit: Callable[..., Manifest], tmp_path: Path) -> None:
+def test_directory_contains_all_files_below_it(store: Store, commit: Callable[..., Manifest], tmp_path: Path) -> None:
     artifact = opened(store, commit(store), tmp_path / "cache")
     model = artifact.directory("model")
     found = {path.relative_to(model).as_posix(): path.read_bytes() for path in model.rglob("*") if path.is_file()}
@@ -258,9 +252,7 @@ def test_a_directory_holds_all_files_below_it(store: Store, commit: Callable[...
     assert artifact.directory("model/tower") == model / "tower"
 
 
-def test_a_local_directory_is_added_with_all_that_is_below_it(
-    store: Store, tmp_path: Path, manifest_facts: dict[str, Any]
-) -> None:
+def test_add_directory_includes_subfolders(store: Store, tmp_path: Path, manifest_facts: dict[str, Any]) -> None:
     (tmp_path / "out" / "deep").mkdir(parents=True)
     (tmp_path / "out" / "a").write_bytes(b"a")
     (tmp_path / "out" / "deep" / "b").write_bytes(b"b")
@@ -272,7 +264,7 @@ def test_a_local_directory_is_added_with_all_that_is_below_it(
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"stage": "x"', b"\xff\xfe", b"[]", b'{"stage": 1, "extra": 2}'])
-def test_a_manifest_that_is_none_is_refused_by_name(store: Store, content: bytes) -> None:
+def test_broken_manifest_is_refused_by_name(store: Store, content: bytes) -> None:
     store.put(f"{FOLDER}/manifest.json", content)
     with pytest.raises(
         CorruptArtifact, match=r"manifest\.json: broken; delete this manifest to run the stage again"
@@ -281,7 +273,7 @@ def test_a_manifest_that_is_none_is_refused_by_name(store: Store, content: bytes
     assert f"{store.address}/{FOLDER}/manifest.json" in str(raised.value)
 
 
-def test_a_store_that_cannot_be_written_is_a_wrong_setting(tmp_path: Path, commit: Callable[..., Manifest]) -> None:
+def test_commit_to_a_file_as_store_raises_config_error(tmp_path: Path, commit: Callable[..., Manifest]) -> None:
     (tmp_path / "file").write_bytes(b"not a directory")
     with pytest.raises(ConfigError, match="expected a directory"):
         commit(LocalStore(tmp_path / "file"))
@@ -314,12 +306,12 @@ def test_each_part_changes_the_fingerprint(change: dict[str, Any]) -> None:
     assert fingerprint(**IDENTITY) != fingerprint(**{**IDENTITY, **change})
 
 
-def test_the_order_of_settings_and_inputs_does_not_change_the_fingerprint() -> None:
+def test_order_of_settings_and_inputs_does_not_change_the_fingerprint() -> None:
     reversed_order = {name: dict(reversed(IDENTITY[name].items())) for name in ("config", "inputs")}
     assert fingerprint(**{**IDENTITY, **reversed_order}) == fingerprint(**IDENTITY)
 
 
-def test_a_fingerprint_is_the_same_in_every_process_and_release() -> None:
+def test_fingerprint_is_the_sha256_of_sorted_json() -> None:
     text = (
         b'{"config": {"learning_rate": 1e-05, "seed": 1}, "inputs": {"bert_model": "hub:x", "convert": "abc"}, '
         b'"split": null, "stage": "train-biencoder", "version": "1.0"}'

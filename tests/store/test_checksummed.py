@@ -23,7 +23,7 @@ def test_checksummed_object_is_read_back(store: Store) -> None:
     assert read_checksummed(store, "another", Note, "delete it") is None
 
 
-def test_no_flipped_bit_is_believed(tmp_path: Path, fault: Fault) -> None:
+def test_every_flipped_bit_is_detected_or_harmless(tmp_path: Path, fault: Fault) -> None:
     """Flips every bit of the object, one after the other."""
     store, data = LocalStore(tmp_path), checksummed(NOTE)
     for bit in range(8 * len(data)):
@@ -38,7 +38,7 @@ def test_no_flipped_bit_is_believed(tmp_path: Path, fault: Fault) -> None:
     fault("store: flipped bit in a manifest, record or checkpoint", 8 * len(data))
 
 
-def test_no_truncated_object_is_believed(tmp_path: Path, fault: Fault) -> None:
+def test_truncated_object_is_refused(tmp_path: Path, fault: Fault) -> None:
     store, data = LocalStore(tmp_path), checksummed(NOTE)
     for length in range(len(data)):
         store.put("key", data[:length])
@@ -47,7 +47,7 @@ def test_no_truncated_object_is_believed(tmp_path: Path, fault: Fault) -> None:
     fault("store: truncated manifest, record or checkpoint", len(data))
 
 
-def test_a_deeply_nested_object_is_refused(store: Store) -> None:
+def test_deeply_nested_object_is_refused(store: Store) -> None:
     store.put("key", b"[" * 100_000)
     with pytest.raises(CorruptArtifact, match="broken"):
         read_checksummed(store, "key", Note, "delete it")

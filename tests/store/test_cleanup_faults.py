@@ -52,7 +52,7 @@ def raises_once_at(number: int) -> Before:
 
 @pytest.mark.parametrize("store", ["local"], indirect=True)
 @pytest.mark.parametrize("interference", [kills_at, raises_once_at])
-def test_a_cleanup_that_dies_anywhere_is_finished_by_the_next(
+def test_next_cleanup_finishes_an_interrupted_one(
     aged: AgedStore,
     make_artifact: MakeArtifact,
     tmp_path: Path,
@@ -91,7 +91,7 @@ def test_a_cleanup_that_dies_anywhere_is_finished_by_the_next(
 
 
 @pytest.mark.parametrize("store", ["local"], indirect=True)
-def test_a_run_that_begins_to_reuse_at_any_moment_keeps_its_artifact_or_finds_it_gone(
+def test_reuse_during_cleanup_keeps_the_artifact_or_finds_it_gone(
     aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path
 ) -> None:
     """The record is written before each operation in turn. Then the run checks if the manifest exists."""
@@ -120,7 +120,7 @@ def test_a_run_that_begins_to_reuse_at_any_moment_keeps_its_artifact_or_finds_it
     assert outcomes == {(True, True), (False, True), (False, False)}
 
 
-def test_two_cleanups_do_not_meet(aged: AgedStore, make_artifact: MakeArtifact) -> None:
+def test_second_cleanup_is_refused_while_one_runs(aged: AgedStore, make_artifact: MakeArtifact) -> None:
     make_artifact(aged, "a" * 64)
     aged.grow_old()
     refused = []
@@ -137,7 +137,7 @@ def test_two_cleanups_do_not_meet(aged: AgedStore, make_artifact: MakeArtifact) 
     assert list(aged.keys("")) == []
 
 
-def test_a_dead_cleanups_lock_is_taken_over(
+def test_lock_of_a_dead_cleanup_is_taken_over(
     aged: AgedStore, make_artifact: MakeArtifact, caplog: pytest.LogCaptureFixture, fault: Fault
 ) -> None:
     make_artifact(aged, "a" * 64)
@@ -150,7 +150,7 @@ def test_a_dead_cleanups_lock_is_taken_over(
     assert DEAD_AFTER_MINUTES * 60 > 15 * 60
 
 
-def test_a_cleanup_whose_lock_was_taken_stops_before_it_removes(
+def test_cleanup_that_lost_its_lock_removes_nothing(
     aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path
 ) -> None:
     manifest = make_artifact(aged, "a" * 64)

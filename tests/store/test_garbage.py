@@ -22,7 +22,7 @@ def removed_places(done: Cleanup) -> dict[str, str]:
     return {garbage.place: garbage.reason for garbage in done.removed}
 
 
-def test_what_a_run_refers_to_stays_and_what_none_does_goes(
+def test_cleanup_removes_only_unreferenced_artifacts(
     aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path
 ) -> None:
     kept, gone = make_artifact(aged, "a" * 64), make_artifact(aged, "b" * 64)
@@ -38,9 +38,7 @@ def test_what_a_run_refers_to_stays_and_what_none_does_goes(
     assert (done.kept, done.kept_bytes) == (1, kept_size)
 
 
-def test_an_artifact_goes_when_the_last_run_that_refers_to_it_is_gone(
-    aged: AgedStore, make_artifact: MakeArtifact
-) -> None:
+def test_artifact_is_removed_once_no_run_refers_to_it(aged: AgedStore, make_artifact: MakeArtifact) -> None:
     manifest = make_artifact(aged, "a" * 64)
     for run in ("r1", "r2"):
         record(aged, run, manifest)
@@ -51,7 +49,7 @@ def test_an_artifact_goes_when_the_last_run_that_refers_to_it_is_gone(
         assert (read_manifest_now(aged, folder_of(manifest)) is not None) is is_there
 
 
-def test_what_is_young_stays(aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path) -> None:
+def test_young_objects_are_kept(aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path) -> None:
     manifest = make_artifact(aged, "a" * 64)
     aged.put("artifacts/train-biencoder/f/checkpoints/0001/checkpoint.json", b"x")
     assert clean_up(aged, BEFORE, roots=champion_folders).removed == []
@@ -59,7 +57,7 @@ def test_what_is_young_stays(aged: AgedStore, make_artifact: MakeArtifact, tmp_p
     assert aged.get("artifacts/train-biencoder/f/checkpoints/0001/checkpoint.json") == b"x"
 
 
-def test_what_a_kept_artifact_uses_is_kept(aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path) -> None:
+def test_artifacts_used_by_a_kept_one_are_kept(aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path) -> None:
     inner = make_artifact(aged, "e" * 64, stage="candidate-encodings")
     middle = make_artifact(aged, "c" * 64, inner, stage="candidate-scores")
     unused = make_artifact(aged, "d" * 64, stage="candidate-encodings")
@@ -70,9 +68,7 @@ def test_what_a_kept_artifact_uses_is_kept(aged: AgedStore, make_artifact: MakeA
     assert is_whole(aged, middle, tmp_path / "cache")
 
 
-def test_what_a_young_artifact_uses_is_kept_before_a_run_refers_to_it(
-    aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path
-) -> None:
+def test_artifacts_used_by_a_young_one_are_kept(aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path) -> None:
     used = make_artifact(aged, "e" * 64, stage="candidate-encodings")
     aged.grow_old()
     make_artifact(aged, "a" * 64, used)
@@ -80,7 +76,7 @@ def test_what_a_young_artifact_uses_is_kept_before_a_run_refers_to_it(
     assert is_whole(aged, used, tmp_path / "cache")
 
 
-def test_what_an_unfinished_stage_works_with_is_kept(
+def test_artifacts_used_by_an_unfinished_stage_are_kept(
     aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path
 ) -> None:
     used = make_artifact(aged, "e" * 64, stage="candidate-encodings")
@@ -90,7 +86,7 @@ def test_what_an_unfinished_stage_works_with_is_kept(
     assert is_whole(aged, used, tmp_path / "cache")
 
 
-def test_an_unfinished_artifact_goes_when_nothing_in_it_is_young(aged: AgedStore) -> None:
+def test_unfinished_artifact_is_removed_when_all_its_objects_are_old(aged: AgedStore) -> None:
     folder = "artifacts/train-biencoder/f"
     aged.put(f"{folder}/checkpoints/0001/weights", b"xx")
     aged.grow_old()
@@ -103,9 +99,7 @@ def test_an_unfinished_artifact_goes_when_nothing_in_it_is_young(aged: AgedStore
     assert list(aged.keys(folder)) == []
 
 
-def test_what_an_attempt_left_beside_an_artifact_goes(
-    aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path
-) -> None:
+def test_leftovers_of_a_lost_attempt_are_removed(aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path) -> None:
     manifest = make_artifact(aged, "a" * 64)
     record(aged, "r1", manifest)
     left = f"{folder_of(manifest)}/attempts/other/result"
@@ -119,7 +113,7 @@ def test_what_an_attempt_left_beside_an_artifact_goes(
     assert is_whole(aged, manifest, tmp_path / "cache")
 
 
-def test_nothing_else_in_the_store_is_touched(aged: AgedStore) -> None:
+def test_objects_outside_artifact_folders_are_kept(aged: AgedStore) -> None:
     others = {"runs/r1/report/index.html": b"1", "artifacts/readme.txt": b"2", "artifacts/a/file": b"3",
               "airflow-logs/a/b/c/log": b"4", "other": b"5"}  # fmt: skip
     for key, data in others.items():
@@ -129,7 +123,7 @@ def test_nothing_else_in_the_store_is_touched(aged: AgedStore) -> None:
     assert everything(aged) == others
 
 
-def test_a_dry_run_says_the_same_and_changes_nothing(aged: AgedStore, make_artifact: MakeArtifact) -> None:
+def test_dry_run_reports_the_same_and_removes_nothing(aged: AgedStore, make_artifact: MakeArtifact) -> None:
     record(aged, "r1", make_artifact(aged, "a" * 64))
     make_artifact(aged, "b" * 64)
     aged.put("artifacts/train-biencoder/f/checkpoints/0001/weights", b"x")
@@ -145,7 +139,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(aged: AgedStore, make_artif
 @pytest.mark.parametrize(
     "broken", ["runs/r1/stages/train-biencoder.json", f"artifacts/train-biencoder/{'a' * 64}/manifest.json"]
 )
-def test_where_nobody_knows_what_a_run_needs_nothing_is_removed(
+def test_cleanup_removes_nothing_if_a_record_or_manifest_is_broken(
     aged: AgedStore, make_artifact: MakeArtifact, fault: Fault, broken: str
 ) -> None:
     record(aged, "r1", make_artifact(aged, "a" * 64))
@@ -159,7 +153,7 @@ def test_where_nobody_knows_what_a_run_needs_nothing_is_removed(
     assert everything(aged) == before
 
 
-def test_a_broken_manifest_that_no_run_refers_to_goes(aged: AgedStore, make_artifact: MakeArtifact) -> None:
+def test_unreferenced_artifact_with_broken_manifest_is_removed(aged: AgedStore, make_artifact: MakeArtifact) -> None:
     folder = folder_of(make_artifact(aged, "a" * 64))
     aged.put(f"{folder}/manifest.json", b"{")
     aged.grow_old()
@@ -187,9 +181,7 @@ def begun_upload(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -
     return begin
 
 
-def test_uploads_that_never_ended_go_when_they_are_old(
-    aged: AgedStore, begun_upload: Callable[[str], None], fault: Fault
-) -> None:
+def test_old_unfinished_uploads_are_removed(aged: AgedStore, begun_upload: Callable[[str], None], fault: Fault) -> None:
     begun_upload("artifacts/train-biencoder/f/attempts/x/model")
     fault("cleanup: an upload that never ended")
     assert len(list(aged.unfinished("artifacts/"))) == 1

@@ -55,7 +55,7 @@ def test_run_address_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert open_run("runs/r1").address == f"{tmp_path}/runs/r1"
 
 
-def test_a_relative_address_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_address_is_resolved_when_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = open_run("runs/r1")
     monkeypatch.chdir("/")
@@ -63,7 +63,7 @@ def test_a_relative_address_stays_where_it_was_opened(tmp_path: Path, monkeypatc
     assert (tmp_path / "key").read_bytes() == b"x"
 
 
-def test_the_address_of_a_run_opens_it_again() -> None:
+def test_run_address_opens_the_same_run() -> None:
     for address in ("/data/runs/r1", "s3://bucket/a/runs/r1"):
         run = open_run(address)
         assert open_run(run.address).address == run.address
@@ -76,7 +76,7 @@ def test_the_address_of_a_run_opens_it_again() -> None:
         *("file:///data/r1", "s3://bucket", "s3://bucket/prefix", "s3://bucket/runs/", "s3://runs/r1"),
     ],
 )
-def test_address_of_no_run_is_refused(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_run_address_is_refused(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     expected = "<store>/runs/<run id>, where <store> is a local directory or s3://bucket/prefix"
     with pytest.raises(ConfigError, match=f"^--run: expected {expected}, got '{re.escape(address)}'$"):
@@ -87,7 +87,7 @@ def test_address_of_no_run_is_refused(address: str, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("address", ["", "http://host/runs/r1", "gs://bucket/runs/r1", "s3://", "s3:///runs/r1",
                                      "s3:/bucket/runs/r1", "file:", "file://host/runs/r1"])  # fmt: skip
 @pytest.mark.parametrize("opens", [open_run, open_store])
-def test_address_of_no_store_is_refused(
+def test_invalid_store_address_is_refused(
     opens: Callable[[str], object], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def test_address_of_no_store_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_record_says_which_artifact_a_stage_uses(store: Store, manifest: Manifest) -> None:
+def test_record_names_the_artifact_of_its_stage(store: Store, manifest: Manifest) -> None:
     run = Run(store, "r1")
     run.write_record("train-biencoder", manifest, reused=True, wall_seconds=1.23456)
     record = open_run(run.address).record("train-biencoder")
@@ -109,7 +109,7 @@ def test_a_record_says_which_artifact_a_stage_uses(store: Store, manifest: Manif
     assert run.manifest("train-biencoder") == manifest
 
 
-def test_a_stage_that_did_not_finish_has_no_record(store: Store, tmp_path: Path) -> None:
+def test_unfinished_stage_has_no_record(store: Store, tmp_path: Path) -> None:
     run = Run(store, "r1")
     assert run.record("download") is None
     assert run.manifest("download") is None
@@ -117,7 +117,7 @@ def test_a_stage_that_did_not_finish_has_no_record(store: Store, tmp_path: Path)
         run.artifact("download", tmp_path / "cache")
 
 
-def test_a_record_whose_artifact_is_gone_does_not_count(store: Store, manifest: Manifest, tmp_path: Path) -> None:
+def test_record_of_a_removed_artifact_does_not_count(store: Store, manifest: Manifest, tmp_path: Path) -> None:
     run = Run(store, "r1")
     run.write_record("train-biencoder", manifest, reused=False, wall_seconds=1)
     store.delete(f"artifacts/train-biencoder/{manifest.fingerprint}/manifest.json")
@@ -126,9 +126,7 @@ def test_a_record_whose_artifact_is_gone_does_not_count(store: Store, manifest: 
         run.artifact("train-biencoder", tmp_path / "cache")
 
 
-def test_the_runs_of_a_store_share_artifacts_and_keep_their_records(
-    store: Store, manifest: Manifest, tmp_path: Path
-) -> None:
+def test_runs_share_artifacts_but_not_records(store: Store, manifest: Manifest, tmp_path: Path) -> None:
     first, second = Run(store, "r1"), Run(store, "r2")
     first.write_record("train-biencoder", manifest, reused=False, wall_seconds=60)
     assert second.record("train-biencoder") is None
@@ -138,7 +136,7 @@ def test_the_runs_of_a_store_share_artifacts_and_keep_their_records(
         assert run.artifact("train-biencoder", tmp_path / run.run_id).path("result").read_bytes() == b"result"
 
 
-def test_what_a_run_made_is_not_reused_when_it_goes_on(store: Store, manifest: Manifest) -> None:
+def test_reuse_by_the_same_run_keeps_its_record(store: Store, manifest: Manifest) -> None:
     run, other = Run(store, "r1"), manifest.model_copy(update={"fingerprint": "e" * 64})
     run.write_record("train-biencoder", manifest, reused=False, wall_seconds=60)
     made = record_of(run, "train-biencoder")
@@ -150,21 +148,21 @@ def test_what_a_run_made_is_not_reused_when_it_goes_on(store: Store, manifest: M
     assert (record_of(run, "train-biencoder").reused, record_of(run, "train-biencoder").wall_seconds) == (False, 30)
 
 
-def test_a_broken_record_is_written_anew(store: Store, manifest: Manifest) -> None:
+def test_broken_record_is_overwritten(store: Store, manifest: Manifest) -> None:
     store.put("runs/r1/stages/train-biencoder.json", b"{")
     Run(store, "r1").write_record("train-biencoder", manifest, reused=True, wall_seconds=1)
     assert record_of(Run(store, "r1"), "train-biencoder").reused is True
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b'{"stage": "x", "unknown": 1}'])
-def test_an_unreadable_record_is_refused_by_name(store: Store, content: bytes) -> None:
+def test_unreadable_record_is_refused_by_name(store: Store, content: bytes) -> None:
     store.put("runs/r1/stages/download.json", content)
     with pytest.raises(CorruptArtifact, match=r"download\.json: broken; delete this record") as raised:
         Run(store, "r1").record("download")
     assert f"{store.address}/runs/r1/stages/download.json" in str(raised.value)
 
 
-def test_a_published_file_lies_in_the_runs_own_folder(store: Store) -> None:
+def test_publish_writes_to_the_folder_of_the_run(store: Store) -> None:
     Run(store, "r1").publish("report/index.html", b"<html>")
     assert store.get("runs/r1/report/index.html") == b"<html>"
 
@@ -194,7 +192,7 @@ def identity_of(address: str) -> str:
     return content_identity(store_location(address))
 
 
-def test_equal_content_has_one_identity_wherever_it_lies(content: Content) -> None:
+def test_equal_content_has_the_same_identity_at_any_address(content: Content) -> None:
     address, write = content
     for folder in ("one", "two/deep"):
         write(f"{folder}/config.json", b"{}")
@@ -207,7 +205,7 @@ def test_equal_content_has_one_identity_wherever_it_lies(content: Content) -> No
 @pytest.mark.parametrize(
     ("name", "data"), [("m/config.json", b"[]"), ("m/new", b""), ("m/sub/weights", b"v")], ids=["bytes", "file", "deep"]
 )
-def test_other_content_has_another_identity(content: Content, name: str, data: bytes) -> None:
+def test_changed_content_has_another_identity(content: Content, name: str, data: bytes) -> None:
     address, write = content
     write("m/config.json", b"{}")
     write("m/sub/weights", b"w")
@@ -224,7 +222,7 @@ def test_swapped_files_have_another_identity(content: Content) -> None:
     assert identity_of(f"{address}/one") != identity_of(f"{address}/two")
 
 
-def test_neighbours_whose_names_begin_alike_do_not_count(content: Content) -> None:
+def test_identity_ignores_neighbours_with_the_same_prefix(content: Content) -> None:
     address, write = content
     write("model/config.json", b"{}")
     before = identity_of(f"{address}/model")
@@ -232,25 +230,25 @@ def test_neighbours_whose_names_begin_alike_do_not_count(content: Content) -> No
     assert identity_of(f"{address}/model") == before
 
 
-def test_a_whole_store_has_an_identity(content: Content) -> None:
+def test_root_of_a_store_has_an_identity(content: Content) -> None:
     address, write = content
     write("config.json", b"{}")
     assert identity_of(address) != identity_of(f"{address}/config.json")
 
 
-def test_an_address_with_nothing_there_is_broken_input(content: Content) -> None:
+def test_identity_of_a_missing_address_raises_data_error(content: Content) -> None:
     address, _ = content
     with pytest.raises(DataError, match="nothing at this address") as raised:
         identity_of(f"{address}/nothing")
     assert f"{address}/nothing" in str(raised.value)
 
 
-def test_every_address_of_a_store_opens(tmp_path: Path) -> None:
+def test_open_store_accepts_every_form_of_address(tmp_path: Path) -> None:
     assert open_store(f"file://{tmp_path}").address == str(tmp_path)
     assert open_store(str(tmp_path)).address == str(tmp_path)
     assert open_store("s3://bucket/prefix/").address == "s3://bucket/prefix"
 
 
-def test_address_of_a_store_opens_that_store(store: Store) -> None:
+def test_store_address_opens_the_same_store(store: Store) -> None:
     store.put("key", b"content")
     assert open_store(store.address).get("key") == b"content"

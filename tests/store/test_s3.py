@@ -60,7 +60,7 @@ def calls_conditions_invalid(request: Request, forward: Forward) -> Answer:
 
 
 @pytest.mark.parametrize("server", [forgets_conditions, refuses_conditions, calls_conditions_invalid])
-def test_without_conditional_writes_an_existing_object_is_kept_all_the_same_and_the_log_says_so_once(
+def test_put_if_absent_works_without_conditional_writes_and_warns_once(
     behind_proxy: Behind, caplog: pytest.LogCaptureFixture, server: Callable[[Request, Forward], Answer]
 ) -> None:
     store = behind_proxy(server)
@@ -77,7 +77,7 @@ def test_without_conditional_writes_an_existing_object_is_kept_all_the_same_and_
 
 
 @pytest.mark.parametrize("server", [forgets_conditions, refuses_conditions, calls_conditions_invalid])
-def test_without_conditional_writes_what_has_changed_is_kept_all_the_same_and_the_log_says_so_once(
+def test_put_if_unchanged_works_without_conditional_writes_and_warns_once(
     behind_proxy: Behind, caplog: pytest.LogCaptureFixture, server: Callable[[Request, Forward], Answer]
 ) -> None:
     store = behind_proxy(server)
@@ -94,7 +94,7 @@ def test_without_conditional_writes_what_has_changed_is_kept_all_the_same_and_th
     ]
 
 
-def test_of_racing_writers_without_conditional_writes_the_last_one_knows_that_it_won(behind_proxy: Behind) -> None:
+def test_last_racing_writer_knows_it_won_without_conditional_writes(behind_proxy: Behind) -> None:
     store, won = behind_proxy(forgets_conditions), {}
     store.put_if_absent("probe", b"")
 
@@ -111,7 +111,7 @@ def test_of_racing_writers_without_conditional_writes_the_last_one_knows_that_it
     assert won[stored] is True
 
 
-def test_with_conditional_writes_the_log_says_nothing(
+def test_conditional_writes_cause_no_warning(
     bucket: str, aws_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = S3Store(bucket, "")
@@ -120,7 +120,7 @@ def test_with_conditional_writes_the_log_says_nothing(
     assert list(store.keys("")) == ["key"]
 
 
-def test_a_conflict_of_conditional_writes_is_tried_again(behind_proxy: Behind) -> None:
+def test_conditional_write_conflict_is_retried(behind_proxy: Behind) -> None:
     conflicts = [refusal(409, "ConditionalRequestConflict")] * 2
 
     def server(request: Request, forward: Forward) -> Answer:
@@ -132,37 +132,37 @@ def test_a_conflict_of_conditional_writes_is_tried_again(behind_proxy: Behind) -
 
 
 @pytest.mark.parametrize("code", ["InvalidAccessKeyId", "AccessDenied"])
-def test_refused_credentials_are_a_wrong_setting(behind_proxy: Behind, tmp_path: Path, code: str) -> None:
+def test_refused_credentials_raise_config_error(behind_proxy: Behind, tmp_path: Path, code: str) -> None:
     store = behind_proxy(lambda request, forward: refusal(403, code))
     every_use_raises(ConfigError, rf"^s3://test-\w+/some/prefix.*the store answered (403|{code})", store, tmp_path)
 
 
-def test_a_bucket_that_does_not_exist_is_a_wrong_setting(s3_endpoint: str, tmp_path: Path) -> None:
+def test_missing_bucket_raises_config_error(s3_endpoint: str, tmp_path: Path) -> None:
     store = S3Store("no-such-bucket", "prefix")
     # A download first asks for the object's size. That answer does not tell a missing bucket from a missing object.
     every_use_raises(ConfigError, "s3://no-such-bucket/.*NoSuchBucket", store, tmp_path, but=["local_copy"])
 
 
-def test_a_bucket_name_that_cannot_be_is_a_wrong_setting(s3_endpoint: str, tmp_path: Path) -> None:
+def test_invalid_bucket_name_raises_config_error(s3_endpoint: str, tmp_path: Path) -> None:
     every_use_raises(
         ConfigError, "(?s)s3://no bucket!/.*Invalid bucket name", S3Store("no bucket!", "prefix"), tmp_path
     )
 
 
-def test_missing_credentials_are_a_wrong_setting(bucket: str, aws_environment: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_raise_config_error(bucket: str, aws_environment: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         aws_environment.delenv(name)
     with pytest.raises(ConfigError, match="set the AWS environment variables"):
         S3Store(bucket, "").get("key")
 
 
-def test_an_endpoint_that_is_no_address_is_a_wrong_setting(aws_environment: pytest.MonkeyPatch) -> None:
+def test_invalid_endpoint_raises_config_error(aws_environment: pytest.MonkeyPatch) -> None:
     aws_environment.setenv("AWS_ENDPOINT_URL", "not an address")
     with pytest.raises(ConfigError, match="not an address"):
         S3Store("bucket", "").get("key")
 
 
-def test_a_server_that_is_gone_is_worth_another_try(aws_environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unreachable_server_raises_store_unavailable(aws_environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -170,12 +170,12 @@ def test_a_server_that_is_gone_is_worth_another_try(aws_environment: pytest.Monk
     every_use_raises(StoreUnavailable, f"s3://bucket/prefix.*{address}", S3Store("bucket", "prefix"), tmp_path)
 
 
-def test_a_server_in_trouble_is_worth_another_try(behind_proxy: Behind, tmp_path: Path) -> None:
+def test_overloaded_server_raises_store_unavailable(behind_proxy: Behind, tmp_path: Path) -> None:
     store = behind_proxy(lambda request, forward: refusal(503, "SlowDown"))
     every_use_raises(StoreUnavailable, "the store answered (SlowDown|503)", store, tmp_path)
 
 
-def test_a_download_that_breaks_off_again_and_again_is_worth_another_try(behind_proxy: Behind, tmp_path: Path) -> None:
+def test_download_that_keeps_breaking_raises_store_unavailable(behind_proxy: Behind, tmp_path: Path) -> None:
     def server(request: Request, forward: Forward) -> Answer:
         answer = forward(request)
         return answer._replace(cut=True) if request.method == "GET" else answer
@@ -189,7 +189,7 @@ def test_a_download_that_breaks_off_again_and_again_is_worth_another_try(behind_
         store.get("key")
 
 
-def test_the_client_tries_ten_times_again_unless_told_otherwise(aws_environment: pytest.MonkeyPatch) -> None:
+def test_client_retries_ten_times_by_default(aws_environment: pytest.MonkeyPatch) -> None:
     aws_environment.delenv("AWS_MAX_ATTEMPTS")
     assert vars(s3_client().meta.config)["retries"] == {"mode": "standard", "total_max_attempts": 11}
     s3_client.cache_clear()
@@ -197,7 +197,7 @@ def test_the_client_tries_ten_times_again_unless_told_otherwise(aws_environment:
     assert vars(s3_client().meta.config)["retries"] == {"mode": "standard", "total_max_attempts": 3}
 
 
-def test_no_trailing_checksums_are_sent_to_a_server_that_is_not_amazons(behind_proxy: Behind) -> None:
+def test_custom_endpoint_is_sent_no_checksum_headers(behind_proxy: Behind) -> None:
     seen = []
 
     def server(request: Request, forward: Forward) -> Answer:
@@ -211,11 +211,11 @@ def test_no_trailing_checksums_are_sent_to_a_server_that_is_not_amazons(behind_p
 @pytest.mark.parametrize(
     ("prefix", "address"), [("", "s3://bucket"), ("a", "s3://bucket/a"), ("/a/b/", "s3://bucket/a/b")]
 )
-def test_a_store_knows_its_address(prefix: str, address: str) -> None:
+def test_address_names_bucket_and_prefix(prefix: str, address: str) -> None:
     assert S3Store("bucket", prefix).address == address
 
 
-def test_stores_of_one_bucket_are_kept_apart_by_their_prefix(bucket: str) -> None:
+def test_prefixes_separate_stores_in_one_bucket(bucket: str) -> None:
     S3Store(bucket, "a").put("key", b"a")
     S3Store(bucket, "ab").put("key", b"ab")
     assert S3Store(bucket, "a").get("key") == b"a"
@@ -229,7 +229,7 @@ def tags_of(address: str) -> dict[str, str]:
     return object_tags(location)
 
 
-def test_the_tags_of_a_prefix_are_those_of_all_objects_below_it_and_no_others(bucket: str) -> None:
+def test_object_tags_cover_exactly_the_objects_below_a_prefix(bucket: str) -> None:
     client = boto3.client("s3")
     for key in ("model/config.json", "model/sub/x", "model-2/config.json"):
         client.put_object(Bucket=bucket, Key=key, Body=key.encode())
@@ -239,7 +239,7 @@ def test_the_tags_of_a_prefix_are_those_of_all_objects_below_it_and_no_others(bu
     assert tags_of(f"s3://{bucket}/nothing") == {}
 
 
-def test_a_folder_that_a_console_drew_is_no_object(bucket: str) -> None:
+def test_folder_markers_are_ignored(bucket: str) -> None:
     for key in ("model/", "model/sub/", "model/config.json"):
         boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"")
     assert list(S3Store(bucket, "model").keys("")) == ["config.json"]

@@ -120,7 +120,7 @@ def every_second(methods: str, most: int) -> Callable[[Request], bool]:
 
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("kind", PASSING)
-def test_what_passes_is_waited_out(
+def test_commit_survives_temporary_faults(
     behind_proxy: Behind, files: dict[str, Path], manifest_facts: dict[str, Any], tmp_path: Path, kind: str,
     fault: Fault,
 ) -> None:  # fmt: skip
@@ -139,7 +139,7 @@ def test_what_passes_is_waited_out(
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_connection_that_breaks_in_the_middle_of_an_upload_is_begun_again(
+def test_upload_is_retried_after_connection_resets(
     s3_endpoint: str, bucket: str, aws_environment: pytest.MonkeyPatch, files: dict[str, Path], fault: Fault
 ) -> None:
     hung_up: list[str] = []
@@ -156,7 +156,7 @@ def test_a_connection_that_breaks_in_the_middle_of_an_upload_is_begun_again(
     assert boto3.client("s3", endpoint_url=s3_endpoint).get_object(Bucket=bucket, Key="p/big")["Body"].read() == BIG
 
 
-def test_a_bit_that_flips_on_its_way_up_is_refused_by_the_server_and_sent_again(
+def test_bit_flipped_in_upload_is_refused_and_sent_again(
     behind_proxy: Behind, tmp_path: Path, recipe: Recipe, fault: Fault
 ) -> None:
     trouble = Trouble(lambda: flips_a_bit_up, every_second("PUT", 2))
@@ -168,7 +168,7 @@ def test_a_bit_that_flips_on_its_way_up_is_refused_by_the_server_and_sent_again(
     assert open_run(run).manifest("download") == manifest
 
 
-def test_a_file_that_is_damaged_in_the_store_is_named_with_what_to_delete(
+def test_damaged_file_error_says_what_to_delete(
     behind_proxy: Behind, files: dict[str, Path], manifest_facts: dict[str, Any], tmp_path: Path, fault: Fault
 ) -> None:
     store = behind_proxy(lambda request, forward: forward(request))
@@ -182,7 +182,7 @@ def test_a_file_that_is_damaged_in_the_store_is_named_with_what_to_delete(
 
 @pytest.mark.parametrize("kind", LASTING)
 @pytest.mark.parametrize("moment", ["before the work", "at the commit"])
-def test_what_lasts_ends_the_stage_in_one_line_and_loses_nothing(
+def test_lasting_fault_raises_a_one_line_error_and_rerun_succeeds(
     behind_proxy: Behind, tmp_path: Path, recipe: Recipe, kind: str, moment: str, fault: Fault
 ) -> None:
     answer, error = LASTING[kind]
@@ -209,7 +209,7 @@ def test_what_lasts_ends_the_stage_in_one_line_and_loses_nothing(
     assert open_run(run).artifact("download", tmp_path).path("result.txt").read_text() == "data"
 
 
-def test_reading_an_input_says_why_it_is_refused(
+def test_refused_download_raises_an_error_with_its_code(
     behind_proxy: Behind, files: dict[str, Path], manifest_facts: dict[str, Any], tmp_path: Path, fault: Fault
 ) -> None:
     """A download starts with HEAD, whose answer has no error code, so the code is requested separately."""
@@ -226,7 +226,7 @@ def test_reading_an_input_says_why_it_is_refused(
     fault("store: refusal of a HEAD", trouble.injected)
 
 
-def test_a_store_that_comes_back_within_a_quarter_of_an_hour_gets_the_work(
+def test_commit_waits_until_the_store_is_back(
     behind_proxy: Behind, recipe: Recipe, aws_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
     fault: Fault,
 ) -> None:  # fmt: skip
@@ -261,7 +261,7 @@ MIX = [*(answer for kind, (answer, _) in PASSING.items() if kind != "stall"), fl
 
 @pytest.mark.parametrize("conditional_writes", [True, False])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_random_mix_of_faults_ends_right_or_with_a_typed_error(
+def test_stages_survive_a_random_mix_of_faults(
     behind_proxy: Behind, tmp_path: Path, recipe: Recipe, seed: int, conditional_writes: bool, fault: Fault
 ) -> None:
     generator = random.Random(seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_an_artifact_larger_than_the_memory_limit_passes_through_it(tmp_path: Path) -> None:
+def test_transfer_of_a_large_artifact_stays_within_memory_limit(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench.store", "--gigabytes", "0.4", "--scratch", tmp_path]
     bench = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
     assert bench.returncode == 0, bench.stdout + bench.stderr

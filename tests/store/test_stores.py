@@ -39,24 +39,24 @@ def in_threads(*actions: Callable[[], None]) -> None:
         raise failures[0]
 
 
-def test_an_object_comes_back_byte_for_byte(store: Store) -> None:
+def test_object_is_read_back_byte_for_byte(store: Store) -> None:
     store.put("a/object.bin", ALL_BYTES)
     assert store.get("a/object.bin") == ALL_BYTES
 
 
-def test_an_empty_object_is_not_a_missing_one(store: Store) -> None:
+def test_empty_object_is_not_missing(store: Store) -> None:
     store.put("empty", b"")
     assert store.get("empty") == b""
     assert store.get("missing") is None
 
 
-def test_a_key_below_which_others_lie_is_not_an_object(store: Store) -> None:
+def test_folder_is_not_an_object(store: Store) -> None:
     store.put("folder/object", b"x")
     assert store.get("folder") is None
     assert store.get("folder/object/below") is None
 
 
-def test_put_replaces_what_was_there(store: Store) -> None:
+def test_put_replaces_an_existing_object(store: Store) -> None:
     store.put("key", b"a longer first version")
     store.put("key", b"second")
     assert store.get("key") == b"second"
@@ -68,14 +68,14 @@ def test_put_if_absent_writes_once(store: Store) -> None:
     assert store.get("key") == b"first"
 
 
-def test_put_if_absent_writes_again_after_a_delete(store: Store) -> None:
+def test_put_if_absent_writes_again_after_delete(store: Store) -> None:
     store.put_if_absent("key", b"first")
     store.delete("key")
     assert store.put_if_absent("key", b"second") is True
     assert store.get("key") == b"second"
 
 
-def test_put_if_unchanged_replaces_the_version_that_was_read_and_no_other(store: Store) -> None:
+def test_put_if_unchanged_replaces_only_the_version_read(store: Store) -> None:
     store.put("key", b"first")
     found = store.get_version("key")
     assert found is not None
@@ -86,7 +86,7 @@ def test_put_if_unchanged_replaces_the_version_that_was_read_and_no_other(store:
     assert store.get("key") == b"second"
 
 
-def test_put_if_unchanged_does_not_bring_back_what_was_deleted(store: Store) -> None:
+def test_put_if_unchanged_does_not_recreate_a_deleted_object(store: Store) -> None:
     store.put("key", b"first")
     found = store.get_version("key")
     assert found is not None
@@ -95,7 +95,7 @@ def test_put_if_unchanged_does_not_bring_back_what_was_deleted(store: Store) -> 
     assert store.get_version("key") is None
 
 
-def test_of_racing_put_if_unchanged_exactly_one_wins(store: Store) -> None:
+def test_one_of_racing_put_if_unchanged_calls_wins(store: Store) -> None:
     store.put("key", b"")
     for _ in range(20):
         found = store.get_version("key")
@@ -113,7 +113,7 @@ def test_of_racing_put_if_unchanged_exactly_one_wins(store: Store) -> None:
         assert won[stored]
 
 
-def test_of_racing_put_if_absent_exactly_one_wins(store: Store) -> None:
+def test_one_of_racing_put_if_absent_calls_wins(store: Store) -> None:
     for round_number in range(40):
         key = f"round/{round_number}"
         won: dict[bytes, bool] = {}
@@ -127,7 +127,7 @@ def test_of_racing_put_if_absent_exactly_one_wins(store: Store) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, (16 << 20) + 1], ids=["empty", "byte", "small", "in parts"])
-def test_an_uploaded_file_comes_back_byte_for_byte(store: Store, tmp_path: Path, size: int) -> None:
+def test_uploaded_file_is_read_back_byte_for_byte(store: Store, tmp_path: Path, size: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(random.Random(size).randbytes(size))
     store.upload(path, "models/file")
@@ -136,14 +136,14 @@ def test_an_uploaded_file_comes_back_byte_for_byte(store: Store, tmp_path: Path,
     assert copy.read_bytes() == path.read_bytes()
 
 
-def test_an_upload_replaces_what_was_there(store: Store, tmp_path: Path) -> None:
+def test_upload_replaces_an_existing_object(store: Store, tmp_path: Path) -> None:
     store.put("key", b"old")
     (tmp_path / "new").write_bytes(b"new")
     store.upload(tmp_path / "new", "key")
     assert store.get("key") == b"new"
 
 
-def test_an_uploaded_file_outlives_its_source(store: Store, tmp_path: Path) -> None:
+def test_uploaded_file_survives_deletion_of_its_source(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"content")
     store.upload(source, "key")
@@ -151,7 +151,7 @@ def test_an_uploaded_file_outlives_its_source(store: Store, tmp_path: Path) -> N
     assert store.get("key") == b"content"
 
 
-def test_of_a_link_the_bytes_behind_it_are_uploaded(store: Store, tmp_path: Path) -> None:
+def test_upload_follows_symlinks(store: Store, tmp_path: Path) -> None:
     (tmp_path / "blob").write_bytes(b"content")
     (tmp_path / "link").symlink_to(tmp_path / "blob")
     store.upload(tmp_path / "link", "key")
@@ -159,12 +159,12 @@ def test_of_a_link_the_bytes_behind_it_are_uploaded(store: Store, tmp_path: Path
     assert store.get("key") == b"content"
 
 
-def test_there_is_no_local_copy_of_a_missing_object(store: Store, tmp_path: Path) -> None:
+def test_local_copy_of_a_missing_object_is_none(store: Store, tmp_path: Path) -> None:
     assert store.local_copy("missing", tmp_path / "copy") is None
     assert not (tmp_path / "copy").exists()
 
 
-def test_keys_come_in_lexical_order(store: Store) -> None:
+def test_keys_are_in_lexical_order(store: Store) -> None:
     for key in ("b", "a/z", "a/b/c", "a-b", "a.b", "aa", "B", "a/10", "a/9"):
         store.put(key, b"x")
     assert list(store.keys("")) == ["B", "a-b", "a.b", "a/10", "a/9", "a/b/c", "a/z", "aa", "b"]
@@ -180,13 +180,13 @@ def test_keys_come_in_lexical_order(store: Store) -> None:
         ("a/1/", []),
     ],
 )
-def test_keys_are_those_that_start_with_the_prefix(store: Store, prefix: str, expected: list[str]) -> None:
+def test_keys_are_filtered_by_prefix(store: Store, prefix: str, expected: list[str]) -> None:
     for key in ("a/1", "a/2/x", "ab/1", "b/1"):
         store.put(key, b"x")
     assert list(store.keys(prefix)) == expected
 
 
-def test_all_keys_are_listed_however_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_spans_several_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")  # size of a page; S3's own is 1,000
     expected = [f"many/{number:04}" for number in range(25)]
     for key in expected:
@@ -194,7 +194,7 @@ def test_all_keys_are_listed_however_many(store: Store, monkeypatch: pytest.Monk
     assert list(store.keys("many/")) == expected
 
 
-def test_a_deleted_object_is_gone_and_its_neighbours_stay(store: Store) -> None:
+def test_delete_removes_only_its_object(store: Store) -> None:
     store.put("a/b/one", b"1")
     store.put("a/two", b"2")
     store.delete("a/b/one")
@@ -202,23 +202,23 @@ def test_a_deleted_object_is_gone_and_its_neighbours_stay(store: Store) -> None:
     assert list(store.keys("")) == ["a/two"]
 
 
-def test_deleting_a_missing_object_is_no_error(store: Store) -> None:
+def test_delete_of_a_missing_object_is_no_error(store: Store) -> None:
     store.delete("never/was")
 
 
-def test_an_empty_store_has_nothing(store: Store) -> None:
+def test_empty_store_has_no_objects(store: Store) -> None:
     assert list(store.keys("")) == []
     assert store.get("a") is None
 
 
-def test_a_failed_upload_leaves_nothing(store: Store, tmp_path: Path) -> None:
+def test_failed_upload_leaves_no_object(store: Store, tmp_path: Path) -> None:
     with pytest.raises((TryAgain, OSError)):
         store.upload(tmp_path / "no such file", "folder/key")
     assert store.get("folder/key") is None
     assert list(store.keys("")) == []
 
 
-def test_readers_never_see_half_an_object(store: Store, tmp_path: Path) -> None:
+def test_readers_never_see_a_partial_object(store: Store, tmp_path: Path) -> None:
     versions = [bytes([number]) * 200_000 for number in range(2)]
     for number, version in enumerate(versions):
         (tmp_path / str(number)).write_bytes(version)
@@ -242,7 +242,7 @@ def test_readers_never_see_half_an_object(store: Store, tmp_path: Path) -> None:
     assert all(data in versions and keys == ("object",) for data, keys in seen)
 
 
-def test_writers_and_deleters_of_one_folder_do_not_disturb_one_another(store: Store) -> None:
+def test_concurrent_writes_and_deletes_in_one_folder_are_independent(store: Store) -> None:
     def write_and_delete(name: str) -> None:
         for turn in range(30):
             store.put(f"folder/{name}", str(turn).encode())
@@ -256,7 +256,7 @@ def test_writers_and_deleters_of_one_folder_do_not_disturb_one_another(store: St
 @pytest.mark.parametrize(
     "key", ["", "/absolute", "../outside", "a/../../b", "a//b", "a/", "./a", "a\x00b", "a\nb", "x" * 256, "\ud800"]
 )
-def test_a_key_that_not_every_store_can_have_is_refused(store: Store, tmp_path: Path, key: str) -> None:
+def test_invalid_key_is_refused(store: Store, tmp_path: Path, key: str) -> None:
     (tmp_path / "file").write_bytes(b"x")
     for use in (
         store.get,
@@ -272,12 +272,12 @@ def test_a_key_that_not_every_store_can_have_is_refused(store: Store, tmp_path: 
 
 
 @pytest.mark.parametrize("prefix", ["/etc/", "../", "a/../../"])
-def test_a_prefix_that_leads_out_of_the_store_is_refused(store: Store, prefix: str) -> None:
+def test_prefix_outside_the_store_is_refused(store: Store, prefix: str) -> None:
     with pytest.raises(ConfigError, match="store key"):
         list(store.keys(prefix))
 
 
-def test_a_listing_tells_size_age_and_version(store: Store) -> None:
+def test_listing_has_size_age_and_version(store: Store) -> None:
     store.put("a/one", b"12345")
     first = next(store.objects("a/"))
     assert (first.key, first.size) == ("a/one", 5)
@@ -288,7 +288,7 @@ def test_a_listing_tells_size_age_and_version(store: Store) -> None:
     assert next(store.objects("a/")) == second
 
 
-def test_an_uploaded_file_is_as_old_as_its_upload(store: Store, tmp_path: Path) -> None:
+def test_upload_sets_the_modification_time(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x")
     os.utime(path, (0, 0))
@@ -296,7 +296,7 @@ def test_an_uploaded_file_is_as_old_as_its_upload(store: Store, tmp_path: Path) 
     assert abs(next(store.objects("key")).modified - time.time()) < 60
 
 
-def test_nothing_is_unfinished_after_all_was_written(store: Store, tmp_path: Path) -> None:
+def test_finished_writes_leave_nothing_unfinished(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x")
     store.upload(path, "a/key")

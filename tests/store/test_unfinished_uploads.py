@@ -73,7 +73,7 @@ def sends_sigterm(request: Request, forward: Forward) -> Answer:
     return forward(request)
 
 
-def test_an_upload_that_is_unfinished_is_seen_by_this_test(bucket: str, s3_endpoint: str) -> None:
+def test_helper_detects_an_unfinished_upload(bucket: str, s3_endpoint: str) -> None:
     boto3.client("s3").create_multipart_upload(Bucket=bucket, Key="begun")
     assert unfinished(bucket, s3_endpoint) == ["begun"]
 
@@ -82,7 +82,7 @@ def test_an_upload_that_is_unfinished_is_seen_by_this_test(bucket: str, s3_endpo
     ("status", "code", "error"), [(503, "SlowDown", StoreUnavailable), (403, "AccessDenied", ConfigError)]
 )
 @pytest.mark.parametrize("number", [1, 3])
-def test_an_upload_that_fails_at_a_part_is_taken_back(
+def test_upload_that_fails_at_a_part_is_aborted(
     behind_proxy: Behind, bucket: str, s3_endpoint: str, file: Path, fault: Fault,
     status: int, code: str, error: type[Exception], number: int,
 ) -> None:  # fmt: skip
@@ -94,7 +94,7 @@ def test_an_upload_that_fails_at_a_part_is_taken_back(
     assert store.get("key") is None
 
 
-def test_an_upload_that_fails_at_its_end_is_taken_back(
+def test_upload_that_fails_to_complete_is_aborted(
     behind_proxy: Behind, bucket: str, s3_endpoint: str, file: Path, fault: Fault
 ) -> None:
     def refuses_to_complete(request: Request, forward: Forward) -> Answer:
@@ -109,7 +109,7 @@ def test_an_upload_that_fails_at_its_end_is_taken_back(
 
 @pytest.mark.usefixtures("stops_on_sigterm")
 @pytest.mark.parametrize("number", [1, 2, 4])
-def test_sigterm_in_the_middle_of_an_upload_takes_it_back(
+def test_sigterm_during_an_upload_aborts_it(
     behind_proxy: Behind, bucket: str, s3_endpoint: str, file: Path, fault: Fault, number: int
 ) -> None:
     store = behind_proxy(at_part(number, sends_sigterm))
@@ -120,7 +120,7 @@ def test_sigterm_in_the_middle_of_an_upload_takes_it_back(
 
 
 @pytest.mark.usefixtures("stops_on_sigterm")
-def test_a_stage_that_is_stopped_while_it_commits_leaves_no_parts_and_is_done_again(
+def test_stage_stopped_during_commit_leaves_no_parts_and_reruns(
     behind_proxy: Behind, bucket: str, s3_endpoint: str, tmp_path: Path, fault: Fault
 ) -> None:
     sent: list[str] = []

@@ -28,7 +28,7 @@ def test_text_cannot_control_a_terminal_or_start_a_line(text: str) -> None:
     one_line(text).encode()
 
 
-def test_long_text_is_cut_and_its_length_is_given() -> None:
+def test_long_text_is_cut_and_shows_its_length() -> None:
     assert safe_text("x" * 5000) == "x" * 120 + "… (5,000 characters)"
 
 
@@ -73,5 +73,5 @@ def test_quoted_puts_a_string_in_quotation_marks() -> None:
 
 
 @given(st.text(), st.text(), st.text(), st.text())
-def test_a_data_error_is_one_line(problem: str, file: str, expected: str, got: str) -> None:
+def test_data_error_is_one_line(problem: str, file: str, expected: str, got: str) -> None:
     assert str(DataError(problem, file=file, line=3, expected=expected, got=got)).isprintable()

@@ -18,9 +18,7 @@ from zeshel_tasks.training.fit import fit
 OFTEN = {"checkpoint_minutes": 1e-6}
 
 
-def test_training_goes_on_while_a_checkpoint_is_on_its_way(
-    biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_continues_during_checkpoint_upload(biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch) -> None:
     released, timed_out, steps = threading.Event(), [], []
     upload, train_step = LocalStore.upload, loop.Trainer._train_step
 
@@ -41,7 +39,7 @@ def test_training_goes_on_while_a_checkpoint_is_on_its_way(
     assert timed_out == []
 
 
-def test_what_training_does_next_does_not_change_a_checkpoint_on_its_way(
+def test_later_steps_do_not_change_pending_checkpoint(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     undisturbed, stopped = biencoder_fit("undisturbed"), biencoder_fit("stopped", **OFTEN)
@@ -77,7 +75,7 @@ def test_what_training_does_next_does_not_change_a_checkpoint_on_its_way(
     assert_bit_identical(stopped, undisturbed)
 
 
-def test_a_store_that_does_not_answer_costs_checkpoints_and_not_the_training(
+def test_unavailable_store_costs_checkpoints_but_not_training(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Fault
 ) -> None:
     undisturbed, alone = biencoder_fit("undisturbed"), biencoder_fit("alone", **OFTEN)
@@ -97,7 +95,7 @@ def test_a_store_that_does_not_answer_costs_checkpoints_and_not_the_training(
     assert not list((alone.out / "checkpoints-0").glob("*")), "local copies are removed all the same"
 
 
-def test_a_store_that_refuses_a_checkpoint_stops_the_training_at_once(
+def test_refused_checkpoint_stops_training(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     def refuse(self: LocalStore, path: Path, key: str) -> None:
@@ -115,7 +113,7 @@ def test_a_store_that_refuses_a_checkpoint_stops_the_training_at_once(
     assert len(steps) < 5 * 8
 
 
-def test_told_to_stop_with_the_store_down_says_so_and_asks_for_another_attempt(
+def test_preemption_with_unavailable_store_reports_unsaved_checkpoint(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     def down(self: LocalStore, path: Path, key: str) -> None:

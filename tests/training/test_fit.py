@@ -32,7 +32,7 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.Trainer, "_train_step", counted)
 
 
-def test_training_learns_its_training_mentions(biencoder_fit: MakeFit) -> None:
+def test_training_lowers_its_loss(biencoder_fit: MakeFit) -> None:
     task = biencoder_fit(num_train_epochs=6)
     fit(task)
     losses = [epoch["train_loss"] for epoch in result(task)["metrics"]["epochs"]]
@@ -40,7 +40,7 @@ def test_training_learns_its_training_mentions(biencoder_fit: MakeFit) -> None:
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
-def test_a_training_stopped_by_sigterm_ends_as_if_never_stopped(
+def test_training_stopped_by_sigterm_resumes_bit_identically(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, accumulation: int
 ) -> None:
     monkeypatch.setattr(loop, "_CURVE_POINTS", 4)  # so that some losses are not yet in the curve
@@ -56,7 +56,7 @@ def test_a_training_stopped_by_sigterm_ends_as_if_never_stopped(
     assert_bit_identical(stopped, undisturbed)
 
 
-def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(
+def test_broken_newest_checkpoint_falls_back_to_previous_one(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     undisturbed, stopped = biencoder_fit("undisturbed"), biencoder_fit("stopped")
@@ -76,7 +76,7 @@ def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(
     assert result(stopped)["metrics"] == result(undisturbed)["metrics"]
 
 
-def test_the_best_epoch_is_kept_and_not_the_last(biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_epoch_is_reported_instead_of_last(biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = iter([0.2, 0.5, 0.4])
     monkeypatch.setattr(
         "zeshel_tasks.training.biencoder_objective.BiencoderObjective.validate",
@@ -89,7 +89,7 @@ def test_the_best_epoch_is_kept_and_not_the_last(biencoder_fit: MakeFit, monkeyp
 
 
 @pytest.mark.parametrize("stop", [False, True])
-def test_patience_leaves_out_epochs_that_come_after_too_many_without_a_better_one(
+def test_patience_ends_training_after_epochs_without_improvement(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, stop: bool
 ) -> None:
     accuracies = [0.2, 0.5, 0.4, 0.5, 0.9]
@@ -110,7 +110,7 @@ def test_patience_leaves_out_epochs_that_come_after_too_many_without_a_better_on
 
 
 @pytest.mark.parametrize(("similarity", "warned"), [("dot", 0), ("cosine", 1)])
-def test_blinks_weights_under_another_similarity_are_warned_of(
+def test_blink_weights_with_another_similarity_cause_warning(
     biencoder_fit: MakeFit, golden: Path, caplog: pytest.LogCaptureFixture, similarity: str, warned: int
 ) -> None:
     task = biencoder_fit(num_train_epochs=0, similarity=similarity)
@@ -136,7 +136,7 @@ def test_all_encoder_layers_leaves_embeddings_and_pooler_alone(biencoder_fit: Ma
     assert all(name.startswith("encoder.layer.") for name in changed)
 
 
-def test_a_loss_that_is_not_a_number_names_the_learning_rate(biencoder_fit: MakeFit, tmp_path: Path) -> None:
+def test_nan_loss_error_names_learning_rate(biencoder_fit: MakeFit, tmp_path: Path) -> None:
     task = biencoder_fit()
     broken = shutil.copytree(task.bert, tmp_path / "bert")
     tensors = load_file(broken / "model.safetensors")
@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_a_number_names_the_learning_rate(biencoder_fit: Make
         fit(replace(task, bert=broken))
 
 
-def test_two_processes_compute_what_one_computes(biencoder_fit: MakeFit, golden: Path) -> None:
+def test_two_processes_train_like_one(biencoder_fit: MakeFit, golden: Path) -> None:
     """Negatives are gathered with their gradients, so loss and weights are the same (without dropout)."""
     one = replace(biencoder_fit("one"), bert=golden / "bert")
     two = replace(biencoder_fit("two"), bert=golden / "bert")
@@ -160,13 +160,13 @@ def test_two_processes_compute_what_one_computes(biencoder_fit: MakeFit, golden:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=1e-2)  # AdamW enlarges rounding
 
 
-def test_an_error_in_a_process_arrives_as_it_was_raised(biencoder_fit: MakeFit, tmp_path: Path) -> None:
+def test_error_in_worker_process_is_reraised(biencoder_fit: MakeFit, tmp_path: Path) -> None:
     task = replace(biencoder_fit(), bert=tmp_path / "nothing")
     with pytest.raises(ConfigError, match=r"nothing/config\.json: expected a JSON object"):
         run_in_processes(fit, task, 2, task.out)
 
 
-def test_a_checkpoint_of_another_model_is_not_resumed_from(
+def test_checkpoint_of_another_model_is_not_resumed(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch:
@@ -188,7 +188,7 @@ def test_bf16_trains_and_keeps_fp32_weights(biencoder_fit: MakeFit) -> None:
 
 
 @pytest.mark.parametrize("eval_interval", [0, 3])
-def test_a_signal_within_a_validation_does_not_wait_for_its_end(
+def test_sigterm_interrupts_running_validation(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, eval_interval: int, fault: Fault
 ) -> None:
     settings = {"eval_interval": eval_interval, "eval_batch_size": 4}
@@ -212,7 +212,7 @@ def test_a_signal_within_a_validation_does_not_wait_for_its_end(
     assert_bit_identical(stopped, undisturbed)
 
 
-def test_a_gradient_that_overflows_is_noticed_before_its_weights_are_a_checkpoint(
+def test_overflowing_gradient_is_noticed_before_checkpoint(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     task = biencoder_fit(checkpoint_minutes=1e-6)

@@ -28,9 +28,7 @@ def gradients(pairs: GoldPairs, bert: Path, parts: int, **settings: object) -> t
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
-def test_cached_parts_have_loss_and_gradient_of_the_whole_batch(
-    pair_tables: Path, golden: Path, similarity: str
-) -> None:
+def test_cached_parts_match_loss_and_gradient_of_whole_batch(pair_tables: Path, golden: Path, similarity: str) -> None:
     pairs = GoldPairs.load(pair_tables / "train")
     loss, expected = gradients(pairs, golden / "bert", 1, similarity=similarity)
     cached_loss, cached = gradients(pairs, golden / "bert", 4, gradient_cache=True, similarity=similarity)
@@ -42,7 +40,7 @@ def test_cached_parts_have_loss_and_gradient_of_the_whole_batch(
     assert parts_loss < loss - 0.1, "without the cache a mention has the negatives of its part alone"
 
 
-def test_each_part_is_encoded_again_with_the_dropout_that_its_gradient_is_of(
+def test_each_part_is_encoded_again_with_same_dropout(
     pair_tables: Path, golden_with_dropout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []

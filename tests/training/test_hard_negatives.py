@@ -44,14 +44,14 @@ def negatives(pairs: GoldPairs, entity_tables: dict[str, TokenTable], count: int
 @pytest.mark.parametrize(
     ("rounds", "epochs", "expected"), [(1, 1, {0}), (1, 4, {2}), (2, 5, {1, 3}), (3, 4, {1, 2, 3}), (9, 2, {0, 1})]
 )
-def test_rounds_are_at_equal_distances(
+def test_hard_negative_rounds_are_evenly_spaced(
     pairs: GoldPairs, entity_tables: dict[str, TokenTable], rounds: int, epochs: int, expected: set[int]
 ) -> None:
     hard = HardNegatives(pairs.mentions, entity_tables, 2, rounds, epochs, 1)
     assert {epoch for epoch in range(epochs) if hard.due(epoch)} == expected
 
 
-def test_they_are_of_the_mentions_world_score_high_and_are_never_its_gold(
+def test_hard_negatives_rank_high_in_their_world_and_exclude_gold(
     pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder
 ) -> None:
     hard, again = negatives(pairs, entity_tables), negatives(pairs, entity_tables)
@@ -69,7 +69,7 @@ def test_they_are_of_the_mentions_world_score_high_and_are_never_its_gold(
         assert (np.take_along_axis(rank, hard.table[rows].astype(np.int64), 1) <= 12).all()
 
 
-def test_a_world_of_too_few_entities_leaves_negatives_out_of_the_loss(
+def test_missing_hard_negatives_are_left_out_of_loss(
     pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, golden: Path
 ) -> None:
     """With one entity besides the gold, there is only one negative."""
@@ -88,7 +88,7 @@ def objective(pairs: GoldPairs, golden: Path, found: HardNegatives | None) -> Bi
     return BiencoderObjective(pairs, pairs, settings, tokenizer, Accelerator(cpu=True), config, found)
 
 
-def test_the_loss_is_over_golds_and_hard_negatives(
+def test_loss_covers_golds_and_hard_negatives(
     pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, golden: Path
 ) -> None:
     hard, rows = negatives(pairs, entity_tables, count=2), np.arange(5)
@@ -112,7 +112,7 @@ def test_the_loss_is_over_golds_and_hard_negatives(
 
 
 @pytest.mark.parametrize("steps", [(2,), (8,), (9, 3), (17, 1)])
-def test_a_training_with_hard_negatives_that_is_stopped_ends_as_if_never_stopped(
+def test_training_with_hard_negatives_resumes_bit_identically(
     hard_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...]
 ) -> None:
     settings = {"hard_negatives": 2, "hard_negative_rounds": 2, "num_train_epochs": 3, "one_world_batches": True}
@@ -127,9 +127,7 @@ def test_a_training_with_hard_negatives_that_is_stopped_ends_as_if_never_stopped
     assert_bit_identical(stopped, undisturbed)
 
 
-def test_processes_whose_worlds_differ_in_size_do_not_wait_for_each_other_for_ever(
-    hard_fit: MakeFit, golden: Path, tmp_path: Path
-) -> None:
+def test_processes_with_worlds_of_unequal_size_do_not_deadlock(hard_fit: MakeFit, golden: Path, tmp_path: Path) -> None:
     task = hard_fit(hard_negatives=1, num_train_epochs=1, stall_minutes=1.0)
     tables = shutil.copytree(task.tables, tmp_path / "tables", ignore=shutil.ignore_patterns("runs", "cache"))
     path = sorted((tables / "entities").glob("*.npy"))[0]
@@ -139,7 +137,7 @@ def test_processes_whose_worlds_differ_in_size_do_not_wait_for_each_other_for_ev
     assert result(task)["metrics"]["steps"] == 8
 
 
-def test_two_processes_find_what_one_finds(hard_fit: MakeFit, golden: Path) -> None:
+def test_two_processes_train_on_hard_negatives_like_one(hard_fit: MakeFit, golden: Path) -> None:
     settings = {"hard_negatives": 2, "num_train_epochs": 1, "one_world_batches": True, "learning_rate": 1e-5}
     one, two = (replace(hard_fit(name, **settings), bert=golden / "bert") for name in ("one", "two"))
     fit(one)

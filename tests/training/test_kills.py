@@ -28,7 +28,7 @@ def steps(task: Fit) -> int:
 
 @pytest.mark.parametrize("accumulation", [1, 3])
 @pytest.mark.parametrize("trainer", ["biencoder", "crossencoder"])
-def test_training_that_is_killed_again_and_again_ends_as_if_never_killed(
+def test_repeatedly_killed_training_ends_bit_identical(
     request: pytest.FixtureRequest, trainer: str, accumulation: int, fault: Fault
 ) -> None:
     make: MakeFit = request.getfixturevalue(f"{trainer}_fit")
@@ -63,7 +63,7 @@ def test_kill_after_the_last_step_repeats_no_step(biencoder_fit: MakeFit, fault:
     assert_bit_identical(killed, undisturbed)
 
 
-def test_attempt_that_still_runs_does_not_disturb_its_retry(biencoder_fit: MakeFit, fault: Fault) -> None:
+def test_still_running_attempt_does_not_disturb_its_retry(biencoder_fit: MakeFit, fault: Fault) -> None:
     undisturbed = biencoder_fit("undisturbed", **OFTEN)
     zombie = biencoder_fit("zombie", **OFTEN)
     retry = Fit(**{**vars(biencoder_fit("retry", **OFTEN)), "store": zombie.store})

@@ -22,7 +22,7 @@ def python_is_full() -> None:
 
 
 @pytest.mark.parametrize("fill", [gpu_is_full, host_is_full, python_is_full])
-def test_running_out_of_memory_says_what_to_lower(fill: object, fault: Fault) -> None:
+def test_out_of_memory_error_names_setting_to_lower(fill: object, fault: Fault) -> None:
     fault("training: out of memory")
     with (
         pytest.raises(ConfigError, match=r"^out of (GPU )?memory at step 3: lower train_batch_size \(now 128\)"),
@@ -31,7 +31,7 @@ def test_running_out_of_memory_says_what_to_lower(fill: object, fault: Fault) ->
         fill()  # type: ignore[operator]
 
 
-def test_another_error_stays_what_it_is() -> None:
+def test_other_errors_pass_unchanged() -> None:
     with pytest.raises(RuntimeError, match="shape"), out_of_memory_named("at step 3", "lower train_batch_size"):
         raise RuntimeError("shape mismatch")
 
@@ -43,7 +43,7 @@ def test_another_error_stays_what_it_is() -> None:
         ("validate", r"out of GPU memory in validation: lower eval_batch_size \(now \d+\)"),
     ],
 )
-def test_a_training_out_of_memory_names_its_setting(
+def test_training_out_of_memory_names_its_setting(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, method: str, expected: str, fault: Fault
 ) -> None:
     monkeypatch.setattr(BiencoderObjective, method, lambda *_: gpu_is_full())

@@ -29,7 +29,7 @@ def biencoder_objective(pairs: GoldPairs, golden: Path, *, masked: bool) -> tupl
     return model.eval(), BiencoderObjective(pairs, pairs, settings, tokenizer, Accelerator(cpu=True), config)
 
 
-def test_biencoder_loss_is_cross_entropy_over_the_batchs_golds(pairs: GoldPairs, golden: Path) -> None:
+def test_biencoder_loss_is_cross_entropy_over_batch_golds(pairs: GoldPairs, golden: Path) -> None:
     rows = np.arange(6)
     model, objective = biencoder_objective(pairs, golden, masked=False)
     contexts, golds = (
@@ -46,7 +46,7 @@ def test_biencoder_loss_is_cross_entropy_over_the_batchs_golds(pairs: GoldPairs,
         )
 
 
-def test_a_gold_shared_by_two_mentions_is_no_negative_of_either(pairs: GoldPairs, golden: Path) -> None:
+def test_shared_gold_is_not_a_negative(pairs: GoldPairs, golden: Path) -> None:
     one = np.zeros(len(pairs.mentions), dtype=np.int32)
     shared = replace(pairs, gold_row=one.astype(np.int64), mentions=replace(pairs.mentions, label=one, world=one))
     model, objective = biencoder_objective(shared, golden, masked=True)
@@ -77,7 +77,7 @@ def crossencoder_objective(
     return model.eval(), CrossencoderObjective(sets, sets, settings, tokenizer, Accelerator(cpu=True), config)
 
 
-def test_crossencoder_trains_only_on_mentions_whose_gold_was_retrieved(pairs: GoldPairs, golden: Path) -> None:
+def test_crossencoder_trains_only_on_mentions_with_retrieved_gold(pairs: GoldPairs, golden: Path) -> None:
     sets = candidate_sets(pairs)
     model, objective = crossencoder_objective(sets, golden)
     assert objective.mentions == int((sets.gold_rank >= 0).sum())
@@ -85,9 +85,7 @@ def test_crossencoder_trains_only_on_mentions_whose_gold_was_retrieved(pairs: Go
         assert torch.isfinite(objective.loss(model, np.arange(objective.mentions)))
 
 
-def test_a_training_step_takes_the_gold_and_a_choice_of_the_others_that_each_epoch_makes_anew(
-    pairs: GoldPairs, golden: Path
-) -> None:
+def test_training_step_takes_gold_and_candidates_sampled_each_epoch(pairs: GoldPairs, golden: Path) -> None:
     sets = candidate_sets(pairs, top_k=12)
     model, objective = crossencoder_objective(sets, golden, train_candidates=4)
     rows, chosen = sets.retrieved[:20], []
@@ -104,7 +102,7 @@ def test_a_training_step_takes_the_gold_and_a_choice_of_the_others_that_each_epo
     assert few < everything
 
 
-def test_a_missing_candidate_gets_no_probability(pairs: GoldPairs, golden: Path) -> None:
+def test_missing_candidate_gets_no_probability(pairs: GoldPairs, golden: Path) -> None:
     full = candidate_sets(pairs, top_k=2)
     holes = np.full((len(full.mentions), 1), NO_CANDIDATE, dtype=np.int32)
     padded = replace(full, candidates=np.concatenate([full.candidates, holes], axis=1))
@@ -115,7 +113,7 @@ def test_a_missing_candidate_gets_no_probability(pairs: GoldPairs, golden: Path)
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_validation_says_accuracy_of_the_retrieved_and_of_all(pairs: GoldPairs, golden: Path) -> None:
+def test_validation_reports_accuracy_of_retrieved_and_of_all(pairs: GoldPairs, golden: Path) -> None:
     sets = candidate_sets(pairs)
     model, objective = crossencoder_objective(sets, golden)
     with torch.no_grad():

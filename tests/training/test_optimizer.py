@@ -25,7 +25,7 @@ def crossencoder(golden: Path) -> nn.Module:
         ("all", {"additional_linear", "layer.0", "layer.1", "embeddings", "pooler"}),
     ],
 )
-def test_type_optimization_trains_what_its_name_says(crossencoder: nn.Module, choice: str, trained: set[str]) -> None:
+def test_type_optimization_selects_trained_layers(crossencoder: nn.Module, choice: str, trained: set[str]) -> None:
     groups = ("additional_linear", "layer.0", "layer.1", "embeddings", "pooler")
     names = choose_trained(crossencoder, choice)  # type: ignore[arg-type]
     assert {group for group in groups if any(group in name for name in names)} == trained
@@ -46,7 +46,7 @@ def test_biases_and_layer_norms_do_not_decay(crossencoder: nn.Module) -> None:
         assert value == (0.0 if name.endswith("bias") or "LayerNorm" in name else 0.3), name
 
 
-def test_the_learning_rate_rises_then_falls_to_zero() -> None:
+def test_learning_rate_rises_then_falls_to_zero() -> None:
     config = build_recipe("smoke", {"train_biencoder.learning_rate": 1e-3, "warmup_proportion": 0.2}).train_biencoder
     rates = [learning_rate_at(step, 10, config) for step in range(11)]
     assert rates == pytest.approx([0, 5e-4, 1e-3, 8.75e-4, 7.5e-4, 6.25e-4, 5e-4, 3.75e-4, 2.5e-4, 1.25e-4, 0])

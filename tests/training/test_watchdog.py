@@ -26,7 +26,7 @@ def run(**values: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", SCRIPT.format(**values)], capture_output=True, text=True, timeout=300)
 
 
-def test_a_process_that_hangs_ends_and_asks_for_another_attempt(fault: Fault) -> None:
+def test_watchdog_ends_hanging_process_and_asks_for_retry(fault: Fault) -> None:
     fault("training: a step hangs")
     ended = run(minutes=0.005, beats=3, then="time.sleep(600)")
     assert ended.returncode == EXIT_TRY_AGAIN
@@ -36,11 +36,11 @@ def test_a_process_that_hangs_ends_and_asks_for_another_attempt(fault: Fault) ->
     assert "<string>" in ended.stderr, "the stacks say where it hangs"
 
 
-def test_a_process_that_works_is_left_alone() -> None:
+def test_watchdog_leaves_working_process_alone() -> None:
     ended = run(minutes=0.5, beats=3, then="pass")
     assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, "went on", "")
 
 
-def test_a_training_whose_step_hangs_asks_for_another_attempt(biencoder_fit: MakeFit, fault: Fault) -> None:
+def test_training_with_hanging_step_asks_for_retry(biencoder_fit: MakeFit, fault: Fault) -> None:
     fault("training: a step hangs")
     assert train(biencoder_fit(stall_minutes=0.02), Mishap("an optimizer step", 3, hangs=True)) == EXIT_TRY_AGAIN

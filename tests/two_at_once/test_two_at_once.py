@@ -68,7 +68,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_store_is_damaged_without_any_one_safeguard(
+def test_removing_any_safeguard_damages_the_store(
     tmp_path: Path, broken: Callable[[], AbstractContextManager[object]]
 ) -> None:
     with broken():

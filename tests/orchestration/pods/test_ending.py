@@ -52,7 +52,7 @@ def waiting(reason: str, message: str | None = None) -> k8s.V1ContainerState:
         (pod(), ["did not start:\npod failed"]),
     ],
 )
-def test_the_failure_is_told_in_words_and_retried(seen: k8s.V1Pod | None, words: list[str]) -> None:
+def test_pod_failure_is_explained_and_retried(seen: k8s.V1Pod | None, words: list[str]) -> None:
     failure = pod_failure(STEP, seen, "base", EVENT)
     assert not isinstance(failure, AirflowFailException)
     assert str(failure).startswith("train-biencoder: ")
@@ -71,19 +71,19 @@ def test_the_failure_is_told_in_words_and_retried(seen: k8s.V1Pod | None, words:
         (pod(waiting("InvalidImageName")), "'i:1' is not the name of an image"),
     ],
 )
-def test_what_no_retry_can_mend_is_not_retried(seen: k8s.V1Pod, words: str) -> None:
+def test_permanent_failure_is_not_retried(seen: k8s.V1Pod, words: str) -> None:
     failure = pod_failure(STEP, seen, "base", EVENT)
     assert isinstance(failure, AirflowFailException)
     assert words in str(failure)
 
 
-def test_only_the_end_of_a_long_message_is_shown() -> None:
+def test_long_message_is_cut_to_its_last_lines() -> None:
     said = "\n".join(f"INFO: line {number}" for number in range(100))
     lines = str(pod_failure(STEP, pod(terminated(1, message=said)), "base", EVENT)).splitlines()
     assert lines[1:] == [f"INFO: line {number}" for number in range(80, 100)]
 
 
-def test_the_exit_code_is_known_once_the_stage_has_ended() -> None:
+def test_exit_code_is_none_until_the_stage_ends() -> None:
     assert exit_code(pod(terminated(0)), "base") == 0
     assert exit_code(pod(waiting("x")), "base") is None
     assert exit_code(pod(), "base") is None
@@ -93,5 +93,5 @@ def test_the_exit_code_is_known_once_the_stage_has_ended() -> None:
 @pytest.mark.parametrize(
     ("phase", "over"), [("Succeeded", True), ("Failed", True), ("Running", False), ("Pending", False)]
 )
-def test_a_pod_is_over_when_nothing_of_it_can_run(phase: str, over: bool) -> None:
+def test_pod_is_over_if_succeeded_or_failed(phase: str, over: bool) -> None:
     assert is_over(pod(phase=phase)) is over

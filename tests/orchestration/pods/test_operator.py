@@ -40,9 +40,7 @@ def commit(step: Step, store: Path) -> None:
     runpy.run_path(str(FAKE_STAGE))["commit"](step.stage.name, options)
 
 
-def test_the_pod_runs_the_stage_and_can_be_found_by_its_labels(
-    make_task: MakeTask, cluster: Any, tmp_path: Path
-) -> None:
+def test_pod_has_the_arguments_and_labels_of_its_stage(make_task: MakeTask, cluster: Any, tmp_path: Path) -> None:
     start(*make_task(STEP, {"eval_biencoder.top_k": 8}, labels={"kueue.x-k8s.io/queue-name": "gpu"}))
     (container,) = cluster.pod["spec"]["containers"]
     assert container["image"] == "zeshel-tasks:1"
@@ -64,7 +62,7 @@ def downloaded(tmp_path: Path, raw_archive: Path) -> dict[str, Any]:
     return params
 
 
-def test_what_is_in_the_store_already_needs_no_pod(
+def test_stored_result_is_reused_without_a_pod(
     make_task: MakeTask, cluster: Any, tmp_path: Path, downloaded: dict[str, Any]
 ) -> None:
     task, context = make_task(Step(STAGES["download"]), downloaded)
@@ -77,7 +75,7 @@ def test_what_is_in_the_store_already_needs_no_pod(
     assert context["outlet_events"][asset_of(task.step)].extra["metrics"]["worlds"] == 8
 
 
-def test_a_later_try_looks_for_the_pod_of_the_one_before(
+def test_later_try_starts_a_pod_despite_a_stored_result(
     make_task: MakeTask, cluster: Any, downloaded: dict[str, Any]
 ) -> None:
     task, context = make_task(Step(STAGES["download"]), downloaded)
@@ -87,7 +85,7 @@ def test_a_later_try_looks_for_the_pod_of_the_one_before(
 
 
 @pytest.mark.parametrize("try_number", [1, 2])
-def test_a_split_that_the_data_set_does_not_have_needs_no_pod_in_any_try(
+def test_absent_split_is_skipped_without_a_pod(
     make_task: MakeTask, cluster: Any, tmp_path: Path, downloaded: dict[str, Any], try_number: int
 ) -> None:
     """A cleared task runs again as a later try."""
@@ -99,7 +97,7 @@ def test_a_split_that_the_data_set_does_not_have_needs_no_pod_in_any_try(
     assert cluster.pods == {}
 
 
-def test_a_source_that_does_not_answer_here_is_left_to_the_pod_soon(
+def test_pod_starts_if_the_source_does_not_answer(
     make_task: MakeTask, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zeshel_tasks.orchestration.stage_task._MINUTES_TO_ASK", 0.02)
@@ -112,7 +110,7 @@ def test_a_source_that_does_not_answer_here_is_left_to_the_pod_soon(
     assert len(cluster.pods) == 1
 
 
-def test_a_path_that_airflow_may_not_read_is_left_to_the_pod(
+def test_pod_starts_if_airflow_may_not_read_a_path(
     make_task: MakeTask, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(*_: Any) -> None:
@@ -123,12 +121,12 @@ def test_a_path_that_airflow_may_not_read_is_left_to_the_pod(
     assert len(cluster.pods) == 1
 
 
-def test_where_it_cannot_be_told_a_pod_finds_out(make_task: MakeTask, cluster: Any, tmp_path: Path) -> None:
+def test_pod_starts_if_the_source_is_missing_on_airflow(make_task: MakeTask, cluster: Any, tmp_path: Path) -> None:
     start(*make_task(Step(STAGES["download"]), {"download.source": str(tmp_path / "only-in-the-image.tar.bz2")}))
     assert len(cluster.pods) == 1
 
 
-def test_nothing_in_the_pod_is_root_or_writable_or_has_a_token(make_task: MakeTask, cluster: Any) -> None:
+def test_pod_is_unprivileged_and_has_no_token(make_task: MakeTask, cluster: Any) -> None:
     start(*make_task(STEP))
     spec = cluster.pod["spec"]
     (container,) = spec["containers"]
@@ -144,7 +142,7 @@ def test_nothing_in_the_pod_is_root_or_writable_or_has_a_token(make_task: MakeTa
     assert spec["restartPolicy"] == "Never"
 
 
-def test_secrets_are_named_and_never_read(make_task: MakeTask, cluster: Any) -> None:
+def test_pod_refers_to_secrets_by_name(make_task: MakeTask, cluster: Any) -> None:
     start(*make_task(STEP, secrets=["store"], env={"AWS_ENDPOINT_URL": "http://s3"}))
     (container,) = cluster.pod["spec"]["containers"]
     assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
@@ -161,7 +159,7 @@ def test_secrets_are_named_and_never_read(make_task: MakeTask, cluster: Any) -> 
         (Step(STAGES["download"]), {"gpus": 2, "memory": "16Gi"}, {"memory": "1Gi"}),
     ],
 )
-def test_a_run_chooses_gpus_and_memory_of_the_stages_that_run_a_model(
+def test_run_overrides_gpus_and_memory_of_model_stages_only(
     make_task: MakeTask, cluster: Any, step: Step, params: dict[str, Any], limits: dict[str, str]
 ) -> None:
     model, data = ({"resources": {"limits": {"memory": memory}}} for memory in ("8Gi", "1Gi"))
@@ -169,7 +167,7 @@ def test_a_run_chooses_gpus_and_memory_of_the_stages_that_run_a_model(
     assert cluster.pod["spec"]["containers"][0]["resources"]["limits"] == limits
 
 
-def test_model_and_data_stages_go_to_their_own_nodes(make_task: MakeTask, cluster: Any) -> None:
+def test_model_and_data_stages_have_separate_node_settings(make_task: MakeTask, cluster: Any) -> None:
     gpu_nodes = {"nodeSelector": {"pool": "gpu"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
     for step in (TRAIN, Step(STAGES["convert"])):
@@ -182,21 +180,19 @@ def test_model_and_data_stages_go_to_their_own_nodes(make_task: MakeTask, cluste
     assert not convert.get("tolerations")
 
 
-def test_a_params_text_is_never_a_template(make_task: MakeTask) -> None:
+def test_param_text_is_not_rendered_as_a_template(make_task: MakeTask) -> None:
     task, _ = make_task(Step(STAGES["download"]), {"download.source": "s3://b/{{ run_id }}", "image": "mine:2"})
     assert "--source=s3://b/{{ run_id }}" in task.arguments
     assert task.image == "mine:2"
 
 
-def test_bad_params_make_no_pod(make_task: MakeTask, cluster: Any) -> None:
+def test_invalid_params_start_no_pod(make_task: MakeTask, cluster: Any) -> None:
     with pytest.raises(AirflowFailException, match="no such setting"):
         make_task(STEP, {"eval_biencoder.topk": 8})
     assert cluster.pods == {}
 
 
-def test_a_stage_that_commits_is_green_and_its_metrics_are_passed_on(
-    make_task: MakeTask, cluster: Any, tmp_path: Path
-) -> None:
+def test_committed_stage_succeeds_and_passes_on_its_metrics(make_task: MakeTask, cluster: Any, tmp_path: Path) -> None:
     task, context = make_task(STEP)
     name = start(task, context)
     commit(STEP, tmp_path / "store")
@@ -207,7 +203,7 @@ def test_a_stage_that_commits_is_green_and_its_metrics_are_passed_on(
     assert cluster.pods == {}
 
 
-def test_exit_code_0_without_a_manifest_is_not_green(make_task: MakeTask, cluster: Any) -> None:
+def test_exit_code_0_without_a_manifest_fails_the_task(make_task: MakeTask, cluster: Any) -> None:
     task, context = make_task(STEP)
     name = start(task, context)
     cluster.end(0)
@@ -217,7 +213,7 @@ def test_exit_code_0_without_a_manifest_is_not_green(make_task: MakeTask, cluste
 
 
 @pytest.mark.parametrize(("exit_code", "retried"), [(2, False), (3, False), (75, True), (1, True), (143, True)])
-def test_the_exit_code_decides_and_the_stages_own_error_is_shown(
+def test_exit_code_decides_about_retries_and_stage_error_is_shown(
     make_task: MakeTask, cluster: Any, exit_code: int, retried: bool
 ) -> None:
     task, context = make_task(STEP)
@@ -230,7 +226,7 @@ def test_the_exit_code_decides_and_the_stages_own_error_is_shown(
     assert list(cluster.pods) == [name], "a failed pod is kept to be looked at"
 
 
-def test_a_pod_that_vanished_is_retried_unless_its_work_is_committed(
+def test_vanished_pod_is_retried_unless_its_work_is_committed(
     make_task: MakeTask, cluster: Any, tmp_path: Path
 ) -> None:
     task, context = make_task(STEP)
@@ -244,9 +240,7 @@ def test_a_pod_that_vanished_is_retried_unless_its_work_is_committed(
     assert context["ti"].xcom["return_value"] == {"mentions": 7}
 
 
-def test_a_pod_that_ended_well_is_green_though_the_triggerer_saw_an_error(
-    make_task: MakeTask, cluster: Any, tmp_path: Path
-) -> None:
+def test_successful_pod_succeeds_despite_a_triggerer_error(make_task: MakeTask, cluster: Any, tmp_path: Path) -> None:
     task, context = make_task(STEP)
     name = start(task, context)
     commit(STEP, tmp_path / "store")
@@ -255,7 +249,7 @@ def test_a_pod_that_ended_well_is_green_though_the_triggerer_saw_an_error(
     assert context["ti"].xcom["return_value"] == {"mentions": 7}
 
 
-def test_a_pod_that_waits_for_its_image_is_not_left_behind(make_task: MakeTask, cluster: Any) -> None:
+def test_pod_without_its_image_is_deleted(make_task: MakeTask, cluster: Any) -> None:
     task, context = make_task(STEP)
     name = start(task, context)
     cluster.set_status("Pending", {"waiting": {"reason": "ErrImagePull", "message": "not found"}})
@@ -265,7 +259,7 @@ def test_a_pod_that_waits_for_its_image_is_not_left_behind(make_task: MakeTask, 
     assert cluster.pods == {}
 
 
-def test_a_pod_without_a_node_is_not_left_behind(make_task: MakeTask, cluster: Any) -> None:
+def test_unschedulable_pod_is_deleted(make_task: MakeTask, cluster: Any) -> None:
     task, context = make_task(STEP)
     name = start(task, context)
     condition = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes: insufficient nvidia.com/gpu"}
@@ -275,7 +269,7 @@ def test_a_pod_without_a_node_is_not_left_behind(make_task: MakeTask, cluster: A
     assert cluster.pods == {}
 
 
-def test_a_task_stopped_while_it_made_its_pod_is_not_green_and_leaves_none(make_task: MakeTask, cluster: Any) -> None:
+def test_task_stopped_during_pod_creation_fails_and_deletes_the_pod(make_task: MakeTask, cluster: Any) -> None:
     task, context = make_task(STEP)
     push = context["ti"].xcom_push
 
@@ -290,7 +284,7 @@ def test_a_task_stopped_while_it_made_its_pod_is_not_green_and_leaves_none(make_
     assert cluster.pods == {}
 
 
-def test_a_new_try_takes_over_the_pod_that_still_runs(make_task: MakeTask, cluster: Any) -> None:
+def test_new_try_takes_over_a_running_pod(make_task: MakeTask, cluster: Any) -> None:
     first = start(*make_task(STEP))
     cluster.set_status("Running", {"running": {}})
     task, context = make_task(STEP)
@@ -299,7 +293,7 @@ def test_a_new_try_takes_over_the_pod_that_still_runs(make_task: MakeTask, clust
     assert list(cluster.pods) == [first]
 
 
-def test_lines_the_triggerer_has_not_shown_are_logged_at_their_own_level(make_task: MakeTask, cluster: Any) -> None:
+def test_unshown_log_lines_are_logged_at_their_own_level(make_task: MakeTask, cluster: Any) -> None:
     task, context = make_task(STEP)
     with structlog.testing.capture_logs() as logged:
         name = start(task, context)

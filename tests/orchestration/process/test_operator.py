@@ -46,7 +46,7 @@ def context(**params: Any) -> dict[str, Any]:
     return {"run_id": "r1", "params": {"preset": "smoke", **params}, "outlet_events": OutletEventAccessors()}
 
 
-def test_a_stage_that_commits_is_green_and_its_metrics_are_passed_on(operator: MakeOperator, tmp_path: Path) -> None:
+def test_committed_stage_succeeds_and_passes_on_its_metrics(operator: MakeOperator, tmp_path: Path) -> None:
     task, seen = operator(), context()
     assert task.execute(seen) == {"mentions": 7}
     event = seen["outlet_events"][asset_of(STEP)]
@@ -55,14 +55,14 @@ def test_a_stage_that_commits_is_green_and_its_metrics_are_passed_on(operator: M
     assert event.extra["fingerprint"]
 
 
-def test_the_stage_gets_its_run_its_preset_and_its_settings(operator: MakeOperator, tmp_path: Path) -> None:
+def test_stage_receives_its_run_preset_and_settings(operator: MakeOperator, tmp_path: Path) -> None:
     operator().execute(context(**{"eval_biencoder.top_k": 8, "bert_model": "unused here"}))
     manifest = open_run(f"{tmp_path}/runs/r1").manifest("eval-biencoder-test")
     assert manifest is not None
     assert manifest.config == {"run": f"{tmp_path}/runs/r1", "preset": "smoke", "split": "test", "top_k": "8"}
 
 
-def test_what_is_in_the_store_already_needs_no_process(
+def test_stored_result_is_reused_without_a_process(
     operator: MakeOperator, tmp_path: Path, raw_archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = {"download.source": str(raw_archive)}
@@ -75,7 +75,7 @@ def test_what_is_in_the_store_already_needs_no_process(
 
 
 @pytest.mark.parametrize(("exit_code", "retried"), [(2, False), (3, False), (75, True), (1, True), (255, True)])
-def test_the_exit_code_decides_and_the_stages_own_error_is_shown(
+def test_exit_code_decides_about_retries_and_stage_error_is_shown(
     operator: MakeOperator, exit_code: int, retried: bool
 ) -> None:
     task = operator(
@@ -88,24 +88,24 @@ def test_the_exit_code_decides_and_the_stages_own_error_is_shown(
     assert "start" not in str(caught.value)
 
 
-def test_a_crash_without_an_error_line_shows_the_last_lines(operator: MakeOperator) -> None:
+def test_crash_without_an_error_line_shows_the_last_lines(operator: MakeOperator) -> None:
     task = operator(exit=1, commit=False, say=["Traceback (most recent call last):", "MemoryError"])
     with pytest.raises(AirflowException, match="MemoryError"):
         task.execute(context())
 
 
-def test_a_stage_killed_by_a_signal_is_retried(operator: MakeOperator) -> None:
+def test_stage_killed_by_a_signal_is_retried(operator: MakeOperator) -> None:
     with pytest.raises(AirflowException, match="ended by signal 9") as caught:
         operator(signal=int(signal.SIGKILL), commit=False).execute(context())
     assert not isinstance(caught.value, AirflowFailException)
 
 
-def test_exit_code_0_without_a_manifest_is_not_green(operator: MakeOperator) -> None:
+def test_exit_code_0_without_a_manifest_fails_the_task(operator: MakeOperator) -> None:
     with pytest.raises(AirflowException, match="no manifest is committed"):
         operator(commit=False).execute(context())
 
 
-def test_lines_are_logged_at_the_level_they_begin_with(operator: MakeOperator) -> None:
+def test_lines_are_logged_at_the_level_of_their_prefix(operator: MakeOperator) -> None:
     task = operator(say=["plain", "INFO: step 1/2", "WARNING: slow", "  because", "ERROR: bad", "NOTE: not a level"])
     with structlog.testing.capture_logs() as logged:
         task.execute(context())
@@ -120,7 +120,7 @@ def test_lines_are_logged_at_the_level_they_begin_with(operator: MakeOperator) -
     ]
 
 
-def test_bad_params_never_start_the_stage(operator: MakeOperator, tmp_path: Path) -> None:
+def test_invalid_params_do_not_start_the_stage(operator: MakeOperator, tmp_path: Path) -> None:
     with pytest.raises(AirflowFailException, match="no such setting"):
         operator().execute(context(**{"eval_biencoder.topk": 8}))
     assert not (tmp_path / "runs").exists()
@@ -130,7 +130,7 @@ def test_bad_params_never_start_the_stage(operator: MakeOperator, tmp_path: Path
     ("gpus", "before", "after"),
     [(2, None, "0,1"), (0, None, ""), (None, "3", "3"), (1, "5,6", "5"), (None, None, None)],
 )
-def test_gpus_are_the_first_of_those_that_are_visible(
+def test_gpus_are_the_first_visible_ones(
     operator: MakeOperator, monkeypatch: pytest.MonkeyPatch, gpus: int | None, before: str | None, after: str | None
 ) -> None:
     program = "import os; print('ERROR: gpus', os.environ.get('CUDA_VISIBLE_DEVICES')); raise SystemExit(1)"
@@ -143,9 +143,7 @@ def test_gpus_are_the_first_of_those_that_are_visible(
     assert str(caught.value).endswith(f"\ngpus {after}".rstrip())
 
 
-def test_airflows_own_secrets_are_not_handed_to_the_stage(
-    operator: MakeOperator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_airflow_variables_are_not_passed_to_the_stage(operator: MakeOperator, monkeypatch: pytest.MonkeyPatch) -> None:
     program = "import os; print('ERROR:', [n for n in os.environ if n.startswith('AIRFLOW__')]); raise SystemExit(1)"
     monkeypatch.setattr(StageProcessOperator, "program", (sys.executable, "-c", program))
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
@@ -154,7 +152,7 @@ def test_airflows_own_secrets_are_not_handed_to_the_stage(
 
 
 @pytest.mark.parametrize(("hang", "exit_words"), [("polite", "asks for a retry"), ("stubborn", "signal 9")])
-def test_stopping_the_task_ends_the_whole_group_and_is_never_green(
+def test_stopped_task_fails_and_ends_its_process_group(
     operator: MakeOperator, tmp_path: Path, hang: str, exit_words: str
 ) -> None:
     pid_file = tmp_path / "pids"
@@ -171,14 +169,14 @@ def test_stopping_the_task_ends_the_whole_group_and_is_never_green(
     assert gone(helper)
 
 
-def test_a_helper_that_the_stage_left_behind_does_not_hold_up_the_task(operator: MakeOperator, tmp_path: Path) -> None:
+def test_helper_left_by_the_stage_does_not_block_the_task(operator: MakeOperator, tmp_path: Path) -> None:
     pid_file = tmp_path / "pids"
     assert operator(pid_file=str(pid_file)).execute(context()) == {"mentions": 7}
     _, helper = wait_for_pids(pid_file)
     assert gone(helper)
 
 
-def test_a_task_stopped_before_its_stage_began_is_not_green(operator: MakeOperator, tmp_path: Path) -> None:
+def test_task_stopped_before_its_stage_began_fails(operator: MakeOperator, tmp_path: Path) -> None:
     task = operator()
     task.on_kill()
     with pytest.raises(AirflowException, match="stopped before the stage started"):
@@ -186,14 +184,14 @@ def test_a_task_stopped_before_its_stage_began_is_not_green(operator: MakeOperat
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_stage_that_was_done_when_the_task_was_stopped_is_green(operator: MakeOperator) -> None:
+def test_task_stopped_after_its_stage_ended_succeeds(operator: MakeOperator) -> None:
     task = operator()
     original = task._run
     task._run = lambda *args: (original(*args), task.on_kill())[0]  # type: ignore[method-assign]
     assert task.execute(context()) == {"mentions": 7}
 
 
-def test_an_interrupt_out_of_airflow_ends_the_stage(
+def test_exception_from_airflow_ends_the_stage(
     operator: MakeOperator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid_file = tmp_path / "pids"
@@ -210,7 +208,7 @@ def test_an_interrupt_out_of_airflow_ends_the_stage(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_a_task_process_that_is_killed_takes_its_stage_along(tmp_path: Path) -> None:
+def test_stage_ends_when_its_task_process_is_killed(tmp_path: Path) -> None:
     pid_file = tmp_path / "pids"
     part = json.dumps({"hang": "polite", "pid_file": str(pid_file)})
     program = (

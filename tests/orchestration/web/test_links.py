@@ -21,7 +21,7 @@ def stages(load_dag_file: LoadDagFile) -> list[Any]:
     return [task for task in load_dag_file().report.dag.tasks if task.task_id != "approve"]
 
 
-def test_each_stage_leads_to_its_part_of_the_report_and_to_its_artifact(
+def test_links_lead_to_report_section_and_artifact_of_each_stage(
     load_dag_file: LoadDagFile, finished_report: str
 ) -> None:
     sections = set(re.findall(r'<section id="([a-z]+)"', finished_report))
@@ -39,11 +39,11 @@ def finished_report(finished_run: Any) -> str:
     return page.decode()
 
 
-def test_a_run_id_of_airflows_own_is_the_one_in_the_store(load_dag_file: LoadDagFile) -> None:
+def test_link_has_the_path_safe_run_id(load_dag_file: LoadDagFile) -> None:
     run_id = "manual__2026-11-24T16:37:07.334824+00:00"
     assert links(stages(load_dag_file)[0], run_id)["Report"].split("/")[3] == path_safe(run_id) != run_id
 
 
-def test_a_web_server_below_a_path_is_followed(load_dag_file: LoadDagFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_includes_the_path_of_the_base_url(load_dag_file: LoadDagFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.org/airflow/")
     assert links(stages(load_dag_file)[0], "weekly")["Report"].startswith("/airflow/zeshel/runs/weekly/report")

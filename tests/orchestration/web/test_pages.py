@@ -35,7 +35,7 @@ def client(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestC
         yield made
 
 
-def test_the_report_is_the_runs_own(client: TestClient, finished_run: Run) -> None:
+def test_report_page_is_the_published_report(client: TestClient, finished_run: Run) -> None:
     answer = client.get(f"/runs/{finished_run.run_id}/report")
     assert answer.content == finished_run.store.get(f"runs/{finished_run.run_id}/report/index.html")
     assert "sandbox" in answer.headers["content-security-policy"]
@@ -45,9 +45,7 @@ def test_the_report_is_the_runs_own(client: TestClient, finished_run: Run) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_stage_has_a_page_with_its_files_metrics_and_settings(
-    client: TestClient, finished_run: Run, name: str
-) -> None:
+def test_each_stage_page_lists_files_metrics_and_settings(client: TestClient, finished_run: Run, name: str) -> None:
     manifest, record = finished_run.manifest(name), finished_run.record(name)
     assert manifest is not None
     assert record is not None
@@ -68,13 +66,13 @@ def test_each_stage_has_a_page_with_its_files_metrics_and_settings(
         ("/runs/%2e%2e/report", "no such run"),
     ],
 )
-def test_what_is_not_there_is_not_found(client: TestClient, path: str, says: str) -> None:
+def test_missing_page_returns_404(client: TestClient, path: str, says: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
     assert says in answer.json()["detail"]
 
 
-def test_a_store_that_does_not_answer_is_said(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_store_returns_502(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zeshel_tasks.orchestration.web.pages.open_store", unavailable)
     answer = client.get("/runs/weekly/report")
     assert (answer.status_code, answer.json()["detail"]) == (502, "s3://bucket: does not answer")
@@ -104,16 +102,14 @@ def silent_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("page", ["report", "report.json", "stages/convert"])
-def test_a_store_that_never_answers_is_asked_twice(client: TestClient, silent_store: socket.socket, page: str) -> None:
+def test_silent_store_is_asked_twice(client: TestClient, silent_store: socket.socket, page: str) -> None:
     answer = client.get(f"/runs/weekly/{page}")
     assert answer.status_code == 502, "the store's own error, which names it"
     assert "s3://bucket/prefix/runs/weekly/" in answer.json()["detail"]
     assert connections_of(silent_store) == 2
 
 
-def test_a_store_that_goes_on_for_ever_costs_a_page_seconds(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_times_out_if_the_store_takes_too_long(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a server that sends one byte at a time, so that each wait is short."""
     release = threading.Event()
     monkeypatch.setattr(pages, "SECONDS", 0.2)
@@ -127,7 +123,7 @@ def test_a_store_that_goes_on_for_ever_costs_a_page_seconds(
     )  # fmt: skip
 
 
-def test_no_more_than_a_few_pages_wait_for_the_store(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_pages_waiting_for_the_store_is_limited(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     waiting = threading.Semaphore(0)
 
@@ -156,7 +152,7 @@ def test_no_more_than_a_few_pages_wait_for_the_store(client: TestClient, monkeyp
     assert client.get("/runs/weekly/report.json").status_code == 200, "their places are free again"
 
 
-def test_an_artifact_that_a_dead_cleanup_has_in_hand_is_not_waited_for(
+def test_artifact_set_aside_by_a_dead_cleanup_returns_404(
     client: TestClient, finished_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shutil.copytree(finished_run.store.address, tmp_path / "store")

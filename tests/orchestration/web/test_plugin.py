@@ -22,11 +22,11 @@ assert len(new) < 100, len(new)
 """
 
 
-def test_a_component_that_shows_no_pages_does_not_load_them() -> None:
+def test_importing_the_plugin_does_not_load_the_pages() -> None:
     subprocess.run([sys.executable, "-c", LOADS], check=True)
 
 
-def test_the_pages_are_there_where_airflow_mounts_them(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mounted_plugin_serves_the_report(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZESHEL_STORE", finished_run.store.address)
     (guard,) = [dependency.dependency for dependency in pages.app.router.dependencies]
     assert guard is not None
