@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 CONTEXT_WORDS = 128
 
@@ -13,7 +14,7 @@ Page = tuple[int, str, str]
 
 def convert(data: Path, mention_file: str, jsonl: Path) -> None:
     """Write the mentions of ``data/mentions/{mention_file}`` with both contexts and the gold entity's whole text."""
-    mentions = [json.loads(line) for line in (data / "mentions" / mention_file).open(encoding="utf-8")]
+    mentions = json_lines(data / "mentions" / mention_file)
     worlds = {name: _pages(data / "documents" / f"{name}.json") for name in {m["corpus"] for m in mentions}}
     with jsonl.open("w", encoding="utf-8") as out:
         for mention in mentions:
@@ -34,5 +35,10 @@ def convert(data: Path, mention_file: str, jsonl: Path) -> None:
 
 
 def _pages(path: Path) -> dict[str, Page]:
-    documents = [json.loads(line) for line in path.open(encoding="utf-8")]
-    return {d["document_id"]: (position, d["title"], d["text"]) for position, d in enumerate(documents)}
+    return {d["document_id"]: (position, d["title"], d["text"]) for position, d in enumerate(json_lines(path))}
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file with a JSON object in each line."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

@@ -5,13 +5,14 @@ The whole text of the gold entity is tokenized for every mention and then cut.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
+
+from bench.plain.convert import json_lines
 
 _PAD = 0
 
@@ -41,7 +42,7 @@ def python_tokenizer(model: Path) -> Any:
 def tokenize_split(jsonl: Path, tokenizer: Any, max_context_length: int, max_cand_length: int) -> PlainPairs:
     """Read a file that :func:`~bench.plain.convert.convert` wrote."""
     contexts, golds, labels, worlds = [], [], [], []
-    for record in [json.loads(line) for line in jsonl.open(encoding="utf-8")]:
+    for record in json_lines(jsonl):
         contexts.append(context_ids(record, tokenizer, max_context_length))
         golds.append(candidate_ids(record["label_title"], record["label"], tokenizer, max_cand_length))
         labels.append(record["label_id"])

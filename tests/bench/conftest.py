@@ -1,5 +1,6 @@
 """Fixtures: the golden data set and its tiny BERT as inputs of both sides."""
 
+import logging
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from zeshel_tasks.config import Recipe
 from zeshel_tasks.models.biencoder import Biencoder
 from zeshel_tasks.models.crossencoder import Crossencoder
 from zeshel_tasks.recipe import build_recipe
+
+
+@pytest.fixture(autouse=True)
+def _only_pytest_handles_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep stdout free for what a bench prints: Airflow, which other tests import, prints logs there."""
+    root = logging.getLogger()
+    handlers = [handler for handler in root.handlers if type(handler).__module__.startswith("_pytest.")]
+    monkeypatch.setattr(root, "handlers", handlers)
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,8 @@ def test_missing_final_line_end_does_not_join_lines(zeshel: Part, wiki: DataSetF
 
 
 def test_unreadable_line_stays_in_its_split(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
-    (zeshel.folder / "mentions" / "val.json").open("a").write("no json\n[]\n{}\n")
+    with (zeshel.folder / "mentions" / "val.json").open("a") as file:
+        file.write("no json\n[]\n{}\n")
     merge([zeshel, Part("wiki", wiki.write())], {"delta": "test", "aster": "train"}, out)
     assert check_dataset(out).bad_mentions["valid"] == 3
 
@@ -130,7 +131,8 @@ def test_bad_line_is_logged_with_its_file_and_line(
     zeshel: Part, wiki: DataSetFiles, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wiki.write()
-    (wiki.root / "mentions" / "train.json").open("a").write("no json\n")
+    with (wiki.root / "mentions" / "train.json").open("a") as file:
+        file.write("no json\n")
     merge([zeshel, Part("wiki", wiki.root)], {}, out)
     assert "bad mention: wiki: mentions/train.json:3: " in caplog.text
 

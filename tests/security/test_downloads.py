@@ -260,13 +260,14 @@ def test_expired_deadline_ends_download(server: FileServer, tmp_path: Path) -> N
 
 
 def test_deadline_leaves_no_thread(server: FileServer, tmp_path: Path) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     get(server.address, tmp_path)
-    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    started = set(threading.enumerate()) - before
+    timers = [thread for thread in started if isinstance(thread, threading.Timer)]
     for timer in timers:
         timer.join(5)
     assert not [timer for timer in timers if timer.is_alive()]
-    assert threading.active_count() <= before + 1  # the server's own thread
+    assert len(started - set(timers)) <= 1  # the server's own thread
 
 
 @pytest.mark.parametrize(

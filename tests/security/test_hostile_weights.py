@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -141,7 +142,9 @@ def test_code_in_model_directory_does_not_run(
     bert: Path, canary: Path, kind: str, model_type: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No library asks the user for permission (here, the answer would be ``y``)."""
-    (bert / "payload.py").write_text(f"import pathlib\npathlib.Path({str(canary)!r}).touch()\nclass Model: ...\n")
+    # transformers runs code once per process and content, and the folder may have the name of an earlier test's.
+    code = f"import pathlib\npathlib.Path({str(canary)!r}).touch()\nclass Model: ...  # {uuid4()}\n"
+    (bert / "payload.py").write_text(code)
     config = json.loads((bert / "config.json").read_text())
     every = dict.fromkeys(("AutoConfig", "AutoModel"), "payload.Model")
     (bert / "config.json").write_text(json.dumps({**config, "model_type": model_type, "auto_map": every}))
@@ -149,8 +152,6 @@ def test_code_in_model_directory_does_not_run(
     if kind == "tokenizer":
         (bert / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 10))
-    # transformers copies the code to one place. A module cached there within the same second would be run instead.
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     for load in (lambda: load_bert(bert), lambda: load_tokenizer(bert, lowercase=True)):
         with contextlib.suppress(ConfigError):  # without its code, it is a model of a known type
             load()
