@@ -78,6 +78,7 @@ class Morning:
     def wait(self, what: Callable[[], Any], meaning: str) -> None:
         deadline = time.monotonic() + SECONDS
         while not what():
+            self.airflow.check()
             assert time.monotonic() < deadline, f"expected {meaning}; the page says:\n{self.page.inner_text('body')}"
             self.page.wait_for_timeout(300)
 

@@ -14,9 +14,11 @@ import pytest
 from rich.console import Console
 
 from zeshel_tasks.demo import __main__ as demo
+from zeshel_tasks.demo.local_airflow import AirflowFailed, LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import LogLine, TaskState
 from zeshel_tasks.demo.local_airflow.configuration import airflow_environment, free_port, read_secrets
 from zeshel_tasks.demo.local_airflow.processes import end_groups, end_processes_of_home
+from zeshel_tasks.demo.local_airflow.server import SCHEDULER
 from zeshel_tasks.demo.watch import failed_lines, watch
 
 STUBBORN = (
@@ -164,3 +166,27 @@ def test_remote_data_set_needs_a_model(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         demo.main(["--data", "https://example.org/zeshel.tar.bz2", "--exit"])
     assert "expected a local file, to build a small BERT from it" in capsys.readouterr().err
+
+
+def test_crashed_scheduler_is_started_again_three_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    airflow = LocalAirflow(tmp_path, tmp_path, {}, "zeshel", said.append)
+    code = "import sys; print('the last words'); sys.exit(1)"
+    monkeypatch.setattr(LocalAirflow, "_command", staticmethod(lambda _: [sys.executable, "-c", code]))
+    airflow._spawn("scheduler", SCHEDULER)
+    for _ in range(3):
+        airflow._components["scheduler"].wait()
+        airflow.check()
+    airflow._components["scheduler"].wait()
+    with pytest.raises(AirflowFailed, match=r"airflow scheduler ended with exit code 1\nthe last words"):
+        airflow.check()
+    assert len(said) == 3
+
+
+def test_other_crashed_component_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    airflow = LocalAirflow(tmp_path, tmp_path, {}, "zeshel", print)
+    monkeypatch.setattr(LocalAirflow, "_command", staticmethod(lambda _: [sys.executable, "-c", "raise SystemExit(2)"]))
+    airflow._spawn("triggerer", ["triggerer"])
+    airflow._components["triggerer"].wait()
+    with pytest.raises(AirflowFailed, match="airflow triggerer ended with exit code 2"):
+        airflow.check()

@@ -34,11 +34,12 @@ def running_airflow(folder: Path, migrated: Path, variables: Mapping[str, str]) 
     assert end_processes_of_home((folder / "home").resolve(), 1.0) == 0, "processes were left running"
 
 
-def wait(look: Callable[[], T], meaning: str, seconds: float = SECONDS) -> T:
+def wait(airflow: LocalAirflow, look: Callable[[], T], meaning: str) -> T:
     """Waits for the first answer of ``look`` that is true, and returns it."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + SECONDS
     while not (answer := look()):
-        assert time.monotonic() < deadline, f"expected within {seconds:.0f} s: {meaning}"
+        airflow.check()
+        assert time.monotonic() < deadline, f"expected within {SECONDS:.0f} s: {meaning}"
         time.sleep(0.5)
     return answer
 
@@ -51,9 +52,5 @@ def states(airflow: LocalAirflow, run_id: str) -> dict[str, str | None]:
 def ended(airflow: LocalAirflow, run_id: str) -> dict[str, str | None]:
     """Waits for the end of a run, and returns the state of each task."""
 
-    def look() -> bool:
-        airflow.check()
-        return airflow.client.run_state(DAG, run_id) in ("success", "failed")
-
-    wait(look, f"the end of {run_id}")
+    wait(airflow, lambda: airflow.client.run_state(DAG, run_id) in ("success", "failed"), f"the end of {run_id}")
     return states(airflow, run_id)

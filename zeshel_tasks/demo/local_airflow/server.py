@@ -24,6 +24,7 @@ STAGE_STOP_SECONDS = 30.0
 # `-s`: no log servers, because all logs are in one folder of this machine.
 FIRST = {"api-server": ["api-server"], "dag-processor": ["dag-processor"], "triggerer": ["triggerer", "-s"]}
 SCHEDULER = ["scheduler", "-s"]
+SCHEDULER_RESTARTS = 3
 
 
 class AirflowFailed(Exception):
@@ -51,6 +52,7 @@ class LocalAirflow:
         self.username, self.password = USER, read_secrets(self.home).password
         self._env = airflow_environment(self.home, dags.resolve(), self.port, variables)
         self._components: dict[str, subprocess.Popen[bytes]] = {}
+        self._restarts = 0
         self._lock: IO[str] | None = None
         self.client = AirflowClient(f"http://127.0.0.1:{self.port}", self.username, self.password)
 
@@ -67,10 +69,22 @@ class LocalAirflow:
         self.stop()
 
     def check(self) -> None:
-        """Raise :class:`AirflowFailed` if a component has exited."""
+        """Start the scheduler again if it has crashed, as every deployment does.
+
+        Airflow's scheduler exits when SQLite is locked at the wrong moment; it continues where it was.
+
+        Raises:
+            AirflowFailed: another component has exited, or the scheduler exits again and again.
+        """
         for name, process in self._components.items():
-            if process.poll() is not None:
-                raise AirflowFailed(f"airflow {name} ended with exit code {process.returncode}\n{self._tail(name)}")
+            if process.poll() is None:
+                continue
+            problem = f"airflow {name} ended with exit code {process.returncode}\n{self._tail(name)}"
+            if name != "scheduler" or self._restarts == SCHEDULER_RESTARTS:
+                raise AirflowFailed(problem)
+            self._restarts += 1
+            self._say(f"{problem}\nstarting the scheduler again")
+            self._spawn("scheduler", SCHEDULER)
 
     def migrate(self) -> None:
         """Migrate the database, unless this version of Airflow has already done so."""
