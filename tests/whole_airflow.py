@@ -150,7 +150,7 @@ def api(airflow: LocalAirflow) -> Iterator[httpx.Client]:
 def retrained(airflow: LocalAirflow, airflow_folder: Path, api: httpx.Client, mailbox: Mailbox) -> RetrainedRun:
     """Updates the Asset of the data set, and approves the model of the run that this starts."""
     run_id = _run_after_an_update(airflow, api)
-    wait(airflow, lambda: states(airflow, run_id)["approve"] == "awaiting_input", "a question")
+    wait(lambda: states(airflow, run_id)["approve"] == "awaiting_input", "a question", airflow)
     address = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
     question = api.get(address).json()["body"]
     champion = read_champions(LocalStore(airflow_folder / "store")).champion
@@ -163,5 +163,5 @@ def _run_after_an_update(airflow: LocalAirflow, api: httpx.Client) -> str:
     before = set(airflow.client.run_ids(DAG))
     (asset,) = api.get("/assets", params={"uri_pattern": "worlds"}).json()["assets"]
     assert api.post("/assets/events", json={"asset_id": asset["id"], "extra": {}}).is_success
-    (run_id,) = wait(airflow, lambda: set(airflow.client.run_ids(DAG)) - before, "a run")
+    (run_id,) = wait(lambda: set(airflow.client.run_ids(DAG)) - before, "a run", airflow)
     return run_id

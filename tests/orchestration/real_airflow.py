@@ -34,11 +34,12 @@ def running_airflow(folder: Path, migrated: Path, variables: Mapping[str, str]) 
     assert end_processes_of_home((folder / "home").resolve(), 1.0) == 0, "processes were left running"
 
 
-def wait(airflow: LocalAirflow, look: Callable[[], T], meaning: str) -> T:
-    """Waits for the first answer of ``look`` that is true, and returns it."""
+def wait(look: Callable[[], T], meaning: str, airflow: LocalAirflow | None = None) -> T:
+    """Waits for the first answer of ``look`` that is true, and returns it; meanwhile ``airflow`` must run."""
     deadline = time.monotonic() + SECONDS
     while not (answer := look()):
-        airflow.check()
+        if airflow is not None:
+            airflow.check()
         assert time.monotonic() < deadline, f"expected within {SECONDS:.0f} s: {meaning}"
         time.sleep(0.5)
     return answer
@@ -52,5 +53,5 @@ def states(airflow: LocalAirflow, run_id: str) -> dict[str, str | None]:
 def ended(airflow: LocalAirflow, run_id: str) -> dict[str, str | None]:
     """Waits for the end of a run, and returns the state of each task."""
 
-    wait(airflow, lambda: airflow.client.run_state(DAG, run_id) in ("success", "failed"), f"the end of {run_id}")
+    wait(lambda: airflow.client.run_state(DAG, run_id) in ("success", "failed"), f"the end of {run_id}", airflow)
     return states(airflow, run_id)

@@ -69,10 +69,8 @@ def test_backfill_runs_take_turns_at_each_stage(
     }
     before = set(airflow.client.run_ids(DAG))
     # Airflow refuses while another of its processes writes to SQLite.
-    wait(airflow, lambda: api.post("/backfills", json=backfill).is_success, "a backfill")
-    run_ids = wait(
-        airflow, lambda: len(found := set(airflow.client.run_ids(DAG)) - before) == 3 and found, "three runs"
-    )
+    wait(lambda: api.post("/backfills", json=backfill).is_success, "a backfill", airflow)
+    run_ids = wait(lambda: len(found := set(airflow.client.run_ids(DAG)) - before) == 3 and found, "three runs")
     assert run_ids
     assert all(set(ended(airflow, run_id).values()) == {"success", "skipped"} for run_id in run_ids)
 
