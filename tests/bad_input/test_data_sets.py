@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -70,10 +69,6 @@ def same_id_twice(file: str, name: str) -> Break:
 
 def deep(levels: int) -> str:
     return '{"document_id": ' + "[" * levels + "]" * levels + "}"
-
-
-def mention_line(file: DataSetFiles, **changed: Any) -> str:
-    return json.dumps(file.files[MENTIONS][1] | changed)
 
 
 LINES = [

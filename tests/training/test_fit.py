@@ -12,6 +12,7 @@ from tests.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical, result, weights
 from zeshel_tasks.errors import ConfigError, Preempted
+from zeshel_tasks.models.biencoder import Biencoder
 from zeshel_tasks.training import loop
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import fit
@@ -76,16 +77,23 @@ def test_broken_newest_checkpoint_falls_back_to_previous_one(
     assert result(stopped)["metrics"] == result(undisturbed)["metrics"]
 
 
-def test_best_epoch_is_reported_instead_of_last(biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_epoch_is_kept_instead_of_last(biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = iter([0.2, 0.5, 0.4])
-    monkeypatch.setattr(
-        "zeshel_tasks.training.biencoder_objective.BiencoderObjective.validate",
-        lambda self, model, after_batch: {"valid_accuracy": next(accuracies)},
-    )
+    validated: list[dict[str, torch.Tensor]] = []
+
+    def validate(objective: object, model: Biencoder, after_batch: object) -> dict[str, float]:
+        weights = model.context_encoder.bert_model.state_dict()
+        validated.append({name: value.clone() for name, value in weights.items()})
+        return {"valid_accuracy": next(accuracies)}
+
+    monkeypatch.setattr("zeshel_tasks.training.biencoder_objective.BiencoderObjective.validate", validate)
     three = biencoder_fit("three", num_train_epochs=3)
     fit(three)
     assert result(three)["metrics"]["best_epoch"] == 2
     assert result(three)["metrics"]["valid_accuracy"] == 0.5
+    kept = load_file(three.model / "context_encoder" / "model.safetensors")
+    same = [all(torch.equal(weights[name], kept[name]) for name in kept) for weights in validated]
+    assert same == [False, True, False]
 
 
 @pytest.mark.parametrize("stop", [False, True])
