@@ -9,8 +9,9 @@ from zeshel_tasks.demo import sample_inputs
 from zeshel_tasks.demo.sample_inputs import make_sample_inputs
 from zeshel_tasks.demo.small_bert import build_small_bert
 from zeshel_tasks.download.fetch import source_identity
+from zeshel_tasks.download.model_files import bert_directory
 from zeshel_tasks.location import model_location
-from zeshel_tasks.models.bert import bert_directory, load_bert
+from zeshel_tasks.models.bert import load_bert
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from zeshel_tasks.errors import ConfigError, DataError
-from zeshel_tasks.location import model_location
 from zeshel_tasks.models.batches import token_batch
-from zeshel_tasks.models.bert import bert_directory, load_bert, load_tokenizer
+from zeshel_tasks.models.bert import load_bert, load_tokenizer
 from zeshel_tasks.models.biencoder import load_biencoder, new_biencoder, save_biencoder
 from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_weights
 from zeshel_tasks.models.crossencoder import load_crossencoder, new_crossencoder, pair_batch, save_crossencoder
@@ -120,14 +119,6 @@ def test_file_without_weights_is_refused(
     with pytest.raises(DataError, match=r"pytorch_model\.bin"):
         load_blink_weights(model, path)
     assert "ran" not in capsys.readouterr().out
-
-
-def test_directory_without_a_model_is_a_config_error(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"expected a directory with config\.json"):
-        bert_directory(model_location(str(tmp_path / "empty")), tmp_path)
-    with pytest.raises(ConfigError, match=r"expected a directory with config\.json"):
-        bert_directory(model_location("not a/valid/hub name"), tmp_path)
 
 
 def test_tokenizer_lowercases_only_if_asked(golden: Path) -> None:

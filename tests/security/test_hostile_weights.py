@@ -22,9 +22,10 @@ from transformers import AutoModel
 from tests.faults import Fault
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets
+from zeshel_tasks.download.model_files import bert_directory
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, ConfigError, DataError, ZeshelError
 from zeshel_tasks.location import model_location
-from zeshel_tasks.models.bert import bert_directory, load_bert, load_tokenizer
+from zeshel_tasks.models.bert import load_bert, load_tokenizer
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.blink_weights import load_blink_weights
 from zeshel_tasks.recipe import build_recipe

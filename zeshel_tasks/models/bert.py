@@ -1,38 +1,24 @@
-"""Finds and loads the pretrained BERT: from the hub, a local directory or an S3 bucket."""
+"""Loads the pretrained BERT from its directory."""
 
 from __future__ import annotations
 
 import json
 import logging
 import pickle
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-    StrictDataclassError,
-)
+from huggingface_hub.errors import StrictDataclassError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 
-from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.location import HubModel, LocalPath, ModelLocation, S3Address
-from zeshel_tasks.store.runs import store_at
+from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.text.safe_text import quoted
 
 log = logging.getLogger(__name__)
 
-_MODEL_FILES = ["*.json", "*.txt", "*.safetensors"]
-_PICKLED_WEIGHTS = "pytorch_model.bin"  # read with weights_only=True, and only without a safetensors file
 # transformers trusts its files, so broken ones raise any of these.
 _BROKEN = (
     OSError,
@@ -65,29 +51,6 @@ class ModelShape(BaseModel):
     type_vocab_size: int | None = Field(None, ge=0, le=1000)
 
 
-def bert_directory(location: ModelLocation, scratch: Path) -> Path:
-    """A local directory with the model's configuration, vocabulary and weights.
-
-    Args:
-        location: of the model.
-        scratch: where a model in a bucket is downloaded to.
-
-    Raises:
-        ConfigError: there is no such model.
-        StoreUnavailable: the hub or the store does not answer.
-    """
-    if isinstance(location, S3Address):
-        directory = _from_s3(location, scratch / "bert_model")
-    elif isinstance(location, LocalPath):
-        directory = location.path
-    else:
-        directory = _from_hub(location)
-    if not (directory / "config.json").is_file():
-        raise ConfigError(f"bert_model: expected a directory with config.json, got none in {location.name}")
-    model_shape(directory)
-    return directory
-
-
 def model_shape(directory: Path) -> ModelShape:
     """The shape of the model, from the directory's ``config.json``.
 
@@ -111,6 +74,7 @@ def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
     Raises:
         ConfigError: the tokenizer does not exist, or its vocabulary is larger than the model's.
     """
+    size = model_shape(directory).vocab_size
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(directory), do_lower_case=lowercase, trust_remote_code=False)
         vocabulary: dict[str, int] = tokenizer.get_vocab()
@@ -120,7 +84,7 @@ def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
             raise
         raise ConfigError(f"bert_model: expected a tokenizer in {directory}, got: {_described(error)}") from error
     _check_special_tokens(directory, tokenizer)
-    size, highest = model_shape(directory).vocab_size, max(vocabulary.values(), default=0)
+    highest = max(vocabulary.values(), default=0)
     if size is not None and highest >= size:
         raise ConfigError(
             f"bert_model: expected a vocabulary of at most {size} tokens, the vocab_size in {directory}/config.json, "
@@ -215,35 +179,6 @@ def _check_all_weights_are_used(directory: Path, report: dict[str, Any]) -> None
             )
     if report["missing_keys"]:
         log.warning("bert_model: %s has no pooling layer; it is initialized randomly", directory)
-
-
-def _from_hub(model: HubModel) -> Path:
-    fetch = partial(snapshot_download, model.repository, revision=model.revision)
-    try:
-        directory = Path(fetch(allow_patterns=_MODEL_FILES))
-        if not any(directory.glob("*.safetensors")):
-            directory = Path(fetch(allow_patterns=[*_MODEL_FILES, _PICKLED_WEIGHTS]))
-        return directory
-    except (HFValidationError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        expected = "a model on the hub, a local directory or an s3 address"
-        raise ConfigError(f"bert_model: expected {expected}, got {model.name!r}: {_first_line(error)}") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        problem = f"{model.name!r} cannot be fetched from the hub: {_first_line(error)}"
-        raise StoreUnavailable(f"bert_model: {problem}") from error
-
-
-def _from_s3(location: S3Address, target: Path) -> Path:
-    store = store_at(location)
-    names = [key for key in store.keys("") if "/" not in key]
-    if "config.json" not in names:
-        raise ConfigError(f"bert_model: expected config.json at {location.name}, got {', '.join(names) or 'nothing'}")
-    for name in names:
-        store.local_copy(name, target / name)
-    return target
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _described(error: Exception) -> str:

@@ -8,8 +8,9 @@ from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.data.json_lines import write_json_lines
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.download.hub import at_identity
+from zeshel_tasks.download.model_files import bert_directory
 from zeshel_tasks.location import HubModel, model_location, weights_location
-from zeshel_tasks.models.bert import bert_directory, load_tokenizer
+from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.blink_weights import weights_file
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
