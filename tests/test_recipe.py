@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from zeshel_tasks.config import STAGE_CONFIGS, Recipe, setting_flag
+from zeshel_tasks.config import STAGE_CONFIGS, Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, read_config_file
+from zeshel_tasks.stage_config import setting_flag
 
 SETTINGS = sorted({name for model in STAGE_CONFIGS.values() for name in model.model_fields})
 

@@ -9,13 +9,13 @@ The settings of a run form a :class:`Recipe`, which ``recipe.py`` builds from a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_origin
+from typing import Annotated, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from zeshel_tasks.location import model_location, source_location, weights_location
-from zeshel_tasks.text.addresses import MAX_CHARACTERS, checked_address
+from zeshel_tasks.stage_config import ADDRESS, StageConfig, setting, takes
+from zeshel_tasks.text.addresses import MAX_CHARACTERS
 
 Split = Literal["train", "valid", "test", "heldout_train_seen", "heldout_train_unseen"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -33,89 +33,10 @@ RECALL_AT = (1, 4, 8, 16, 32, 64)
 
 ZESHEL_ON_GOOGLE_DRIVE = "https://drive.google.com/uc?export=download&id=1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO"
 
-_BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
-# Lets the trigger form refuse a bad address, path or name early; `checked_address` checks more.
-NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
-_ADDRESS = Field(min_length=1, max_length=MAX_CHARACTERS, pattern=NO_CONTROL_CHARACTERS)
-
-
-def takes(parse: Callable[[str], object]) -> AfterValidator:
-    """A validator that refuses the addresses that ``parse`` refuses, and does not change the others."""
-
-    def checked(address: str) -> str:
-        parse(address)
-        return address
-
-    return AfterValidator(checked)
-
-
-SourceAddress = Annotated[str, _ADDRESS, takes(source_location)]
-ModelAddress = Annotated[str, _ADDRESS, takes(model_location)]
-WeightsAddress = Annotated[str, _ADDRESS, takes(weights_location)]
+SourceAddress = Annotated[str, ADDRESS, takes(source_location)]
+ModelAddress = Annotated[str, ADDRESS, takes(model_location)]
+WeightsAddress = Annotated[str, ADDRESS, takes(weights_location)]
 WorldToSplit = Annotated[str, Field(max_length=MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+=(train|valid|test)$")]
-
-
-def setting(
-    default: Any, description: str, *, affects_result: bool = True, shared: bool = False, **constraints: Any
-) -> Any:
-    """Define one setting.
-
-    Args:
-        default: used unless the preset or the user sets another value.
-        description: shown by ``--help``, the trigger form and the docs.
-        affects_result: ``False`` keeps the setting out of the fingerprint; changing it does not rerun the stage.
-        shared: show the setting once in the trigger form, for all stages that have it.
-        constraints: pydantic's constraints (``ge``, ``le``, ``gt``, ...).
-    """
-    return Field(
-        default,
-        description=description,
-        json_schema_extra={"affects_result": affects_result, "shared": shared},
-        **constraints,
-    )
-
-
-class StageConfig(BaseModel):
-    """Base class of the stages' settings. Frozen; rejects unknown names, infinities and NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    runs_a_model: ClassVar[bool] = False
-    """True if the stage can use a GPU."""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _reject_booleans_for_other_types(cls, value: Any, info: ValidationInfo) -> Any:
-        # pydantic would convert true to 1.
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("expected a value that is not true or false")
-        return value
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _check_addresses(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [checked_address(item) if isinstance(item, str) else item for item in value]
-        return checked_address(value) if isinstance(value, str) else value
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _wrap_single_value_in_list(cls, value: Any, info: ValidationInfo) -> Any:
-        takes_many = get_origin(cls.model_fields[str(info.field_name)].annotation) is tuple
-        return [value] if takes_many and isinstance(value, str) else value
-
-    def fingerprint_fields(self) -> dict[str, Any]:
-        """The settings that affect the stage's result."""
-        return {
-            name: getattr(self, name)
-            for name, field in type(self).model_fields.items()
-            if setting_flag(field, "affects_result")
-        }
-
-    def as_recorded(self, config: Mapping[str, Any]) -> Self:
-        """A copy in which the settings that affect the result are taken from a manifest's ``config``."""
-        recorded = {name: config[name] for name in self.fingerprint_fields() if name in config}
-        return self.model_validate(self.model_dump() | recorded)
 
 
 class DownloadConfig(StageConfig):
@@ -475,13 +396,3 @@ STAGE_CONFIGS: dict[str, type[StageConfig]] = {
     for name, field in Recipe.model_fields.items()
     if name != "preset"
 }
-
-
-def bounds_of(schema: Mapping[str, Any]) -> list[str]:
-    """Readable bounds from the JSON schema of a number: ``["≥ 1", "≤ 10000"]``. Omits bounds of 2**31 and above."""
-    return [f"{sign} {schema[key]:g}" for key, sign in _BOUNDS if key in schema and schema[key] < 2**31]
-
-
-def setting_flag(field: Any, flag: str) -> bool:
-    """The value of ``affects_result`` or ``shared`` of a field that :func:`setting` defined."""
-    return bool(field.json_schema_extra[flag])

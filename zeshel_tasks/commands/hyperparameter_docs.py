@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zeshel_tasks.config import NO_CONTROL_CHARACTERS, STAGE_CONFIGS, StageConfig, bounds_of, setting_flag
+from zeshel_tasks.config import STAGE_CONFIGS
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import preset_values
+from zeshel_tasks.stage_config import NO_CONTROL_CHARACTERS, StageConfig, bounds_of, setting_flag
 
 INTRODUCTION = """# Settings
 

@@ -14,11 +14,12 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import ValidationError
 
-from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe, bounds_of, setting_flag
+from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.settings import RunConfig
 from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, preset_values, settings_by_stage
+from zeshel_tasks.stage_config import bounds_of, setting_flag
 
 DEFAULT_PRESET: Preset = "recommended"
 UNSET = "preset's value"

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from zeshel_tasks.config import STAGE_CONFIGS, EncoderConfig, Recipe, Split, StageConfig
+from zeshel_tasks.config import STAGE_CONFIGS, EncoderConfig, Recipe, Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.pipeline.job import Work
+from zeshel_tasks.stage_config import StageConfig
 from zeshel_tasks.store import Artifact, Run
 
 Deliver = Callable[[Run, Recipe, Artifact, Mapping[str, Artifact]], None]
