@@ -24,7 +24,7 @@ from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Run, open_run
-from zeshel_tasks.store.s3 import s3_client
+from zeshel_tasks.store.s3_client import s3_client
 
 pytest_plugins = ["tests.faults", "tests.scheduling", "tests.whole_airflow"]
 

@@ -13,7 +13,8 @@ from tests.store.memory import MemoryStore
 from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.store import Attempt, LocalStore, Manifest, Store, artifact_folder
-from zeshel_tasks.store.s3 import S3Store, s3_client
+from zeshel_tasks.store.s3 import S3Store
+from zeshel_tasks.store.s3_client import s3_client
 
 
 @pytest.fixture(params=["local", "s3"])

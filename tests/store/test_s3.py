@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.location import S3Address, store_location
-from zeshel_tasks.store.s3 import S3Store, object_tags, s3_client
+from zeshel_tasks.store.s3 import S3Store, object_tags
+from zeshel_tasks.store.s3_client import s3_client
 
 Behind = Callable[[Callable[[Request, Forward], Answer]], S3Store]
 
@@ -152,7 +154,7 @@ def test_invalid_bucket_name_raises_config_error(s3_endpoint: str, tmp_path: Pat
 def test_missing_credentials_raise_config_error(bucket: str, aws_environment: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         aws_environment.delenv(name)
-    with pytest.raises(ConfigError, match="set the AWS environment variables"):
+    with pytest.raises(ConfigError, match="boto3 reads the AWS environment variables"):
         S3Store(bucket, "").get("key")
 
 
@@ -189,12 +191,144 @@ def test_download_that_keeps_breaking_raises_store_unavailable(behind_proxy: Beh
         store.get("key")
 
 
-def test_client_retries_ten_times_by_default(aws_environment: pytest.MonkeyPatch) -> None:
-    aws_environment.delenv("AWS_MAX_ATTEMPTS")
-    assert vars(s3_client().meta.config)["retries"] == {"mode": "standard", "total_max_attempts": 11}
+CHECKSUMS = ("request_checksum_calculation", "response_checksum_validation")
+PROFILE = """
+[profile other]
+endpoint_url = http://global.example:1
+services = own
+region = eu-west-9
+max_attempts = 4
+retry_mode = adaptive
+request_checksum_calculation = WHEN_SUPPORTED
+response_checksum_validation = when_supported
+ca_bundle = /certificates.pem
+s3 =
+    addressing_style = path
+    payload_signing_enabled = false
+[profile plain]
+region = eu-west-9
+[profile endpoint]
+endpoint_url = http://global.example:1
+[services own]
+s3 =
+    endpoint_url = http://s3.example:2
+"""
+
+
+@pytest.fixture
+def aws_profile(aws_environment: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], pytest.MonkeyPatch]:
+    """Selects a profile of PROFILE, with no other settings in the environment."""
+
+    def select(name: str) -> pytest.MonkeyPatch:
+        (tmp_path / "config").write_text(PROFILE)
+        aws_environment.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        aws_environment.setenv("AWS_PROFILE", name)
+        for variable in ("ENDPOINT_URL", "DEFAULT_REGION", "REGION", "MAX_ATTEMPTS", "RETRY_MODE", "CA_BUNDLE"):
+            aws_environment.delenv(f"AWS_{variable}", raising=False)
+        for variable in CHECKSUMS:
+            aws_environment.delenv(f"AWS_{variable.upper()}", raising=False)
+        return aws_environment
+
+    return select
+
+
+def client_settings() -> dict[str, object]:
     s3_client.cache_clear()
-    aws_environment.setenv("AWS_MAX_ATTEMPTS", "3")
-    assert vars(s3_client().meta.config)["retries"] == {"mode": "standard", "total_max_attempts": 3}
+    client: Any = s3_client()
+    names = ("retries", "region_name", "s3", *CHECKSUMS)
+    found = {name: getattr(client.meta.config, name) for name in names}
+    return {**found, "endpoint": client.meta.endpoint_url, "ca_bundle": client._endpoint.http_session._verify}
+
+
+def test_settings_of_the_aws_config_file_are_honoured(aws_profile: Callable[[str], pytest.MonkeyPatch]) -> None:
+    aws_profile("other")
+    assert client_settings() == {
+        "endpoint": "http://s3.example:2",
+        "region_name": "eu-west-9",
+        "retries": {"mode": "adaptive", "total_max_attempts": 4},
+        "request_checksum_calculation": "when_supported",
+        "response_checksum_validation": "when_supported",
+        "ca_bundle": "/certificates.pem",
+        "s3": {"addressing_style": "path", "payload_signing_enabled": True},  # documented as ours
+    }
+
+
+def test_environment_overrides_the_aws_config_file(aws_profile: Callable[[str], pytest.MonkeyPatch]) -> None:
+    environment = aws_profile("other")
+    for name, value in {
+        "ENDPOINT_URL_S3": "http://other.example:3",
+        "REGION": "eu-west-8",
+        "DEFAULT_REGION": "eu-west-8",
+        "MAX_ATTEMPTS": "3",
+        "RETRY_MODE": "legacy",
+        "REQUEST_CHECKSUM_CALCULATION": "when_required",
+        "RESPONSE_CHECKSUM_VALIDATION": "WHEN_REQUIRED",
+        "CA_BUNDLE": "/others.pem",
+    }.items():
+        environment.setenv(f"AWS_{name}", value)
+    assert client_settings() == {
+        "endpoint": "http://other.example:3",
+        "region_name": "eu-west-8",
+        "retries": {"mode": "legacy", "total_max_attempts": 3},
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+        "ca_bundle": "/others.pem",
+        "s3": {"addressing_style": "path", "payload_signing_enabled": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("profile", "ignored", "checksums"),
+    [
+        ("plain", "", "when_supported"),
+        ("endpoint", "", "when_required"),
+        ("endpoint", "true", "when_supported"),  # AWS_IGNORE_CONFIGURED_ENDPOINT_URLS
+    ],
+)
+def test_defaults_are_ours_where_nothing_is_set(
+    aws_profile: Callable[[str], pytest.MonkeyPatch], profile: str, ignored: str, checksums: str
+) -> None:
+    if ignored:
+        aws_profile(profile).setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", ignored)
+    else:
+        aws_profile(profile)
+    found = client_settings()
+    assert found["retries"] == {"mode": "standard", "total_max_attempts": 11}
+    assert {name: found[name] for name in CHECKSUMS} == dict.fromkeys(CHECKSUMS, checksums)
+
+
+def test_impatient_client_tries_twice_whatever_is_set(aws_profile: Callable[[str], pytest.MonkeyPatch]) -> None:
+    aws_profile("other")
+    client: Any = s3_client(patient=False)
+    assert client.meta.config.retries == {"mode": "standard", "total_max_attempts": 2}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [f"{name} = many" for name in ("max_attempts", "retry_mode", *CHECKSUMS)] + ["s3 =\n  addressing_style = many"],
+)
+def test_wrong_value_in_the_aws_config_file_is_a_config_error(
+    aws_profile: Callable[[str], pytest.MonkeyPatch], tmp_path: Path, line: str
+) -> None:
+    aws_profile("wrong")
+    (tmp_path / "config").write_text(f"[profile wrong]\n{line}\n")
+    with pytest.raises(ConfigError, match=r"^s3: .*many"):
+        s3_client()
+
+
+def test_broken_aws_config_file_is_a_config_error(
+    aws_profile: Callable[[str], pytest.MonkeyPatch], tmp_path: Path
+) -> None:
+    aws_profile("wrong")
+    (tmp_path / "config").write_text("no section\n")
+    with pytest.raises(ConfigError, match=f"^s3: .*{tmp_path}/config"):
+        s3_client()
+
+
+def test_missing_profile_is_named(aws_profile: Callable[[str], pytest.MonkeyPatch]) -> None:
+    aws_profile("no-such-profile")
+    with pytest.raises(ConfigError, match="no-such-profile"):
+        s3_client()
 
 
 def test_custom_endpoint_is_sent_no_checksum_headers(behind_proxy: Behind) -> None:

@@ -32,7 +32,7 @@ from zeshel_tasks.pipeline import commit as commit_module
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.store import Artifact, Attempt, Manifest, Metrics, Run, open_run, s3
+from zeshel_tasks.store import Artifact, Attempt, Manifest, Metrics, Run, open_run, s3, s3_client
 from zeshel_tasks.store.artifacts import read_manifest
 from zeshel_tasks.store.s3 import S3Store
 
@@ -73,7 +73,7 @@ LASTING: dict[str, tuple[Any, type[ZeshelError]]] = {
 def _no_waiting(aws_environment: pytest.MonkeyPatch) -> None:
     """Retries as often as in production, without pauses."""
     aws_environment.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0)
-    aws_environment.setattr(s3, "READ_TIMEOUT_SECONDS", 0.3)
+    aws_environment.setattr(s3_client, "READ_TIMEOUT_SECONDS", 0.3)
     aws_environment.setattr(commit_module, "COMMIT_PAUSES", (0, 0))
     aws_environment.setenv("AWS_MAX_ATTEMPTS", "5")
 

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from zeshel_tasks.download.transfer import Body, Interrupted
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import S3Address
-from zeshel_tasks.store.s3 import s3_client, translated
+from zeshel_tasks.store.s3_client import s3_client, translated
 
 if TYPE_CHECKING:
     from types_boto3_s3.type_defs import HeadObjectOutputTypeDef

@@ -1,29 +1,17 @@
-"""A store in an S3-compatible bucket. Endpoint, region and credentials come from boto3's standard settings."""
+"""A store in an S3-compatible bucket."""
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import boto3
-from boto3.exceptions import Boto3Error, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
     IncompleteReadError,
-    NoCredentialsError,
-    NoRegionError,
-    ParamValidationError,
-    PartialCredentialsError,
-    ProfileNotFound,
     ReadTimeoutError,
     ResponseStreamingError,
 )
@@ -32,17 +20,12 @@ from urllib3.exceptions import HTTPError
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.location import S3Address
 from zeshel_tasks.store.base import StoredObject, checked_key, checked_prefix
+from zeshel_tasks.store.s3_client import NO_CONDITIONAL_WRITES, error_code, s3_client, translated
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
-
-READ_TIMEOUT_SECONDS = 60
-"""A request to a server that is silent for this long is retried."""
-
-# For requests of a page that someone waits for. Two attempts at a silent server take 6 seconds and a pause.
-_IMPATIENT = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=2, read_timeout=3)
 
 # With parts of 16 MiB, the maximum of 10,000 parts is 160 GB, and 8 parts in flight take 128 MiB of memory.
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=8)
@@ -51,36 +34,7 @@ Condition = Literal["IfNoneMatch", "IfMatch"]
 _READS = 5  # the number of times that boto3 starts a download
 _BROKEN_OFF = (ResponseStreamingError, ReadTimeoutError, IncompleteReadError, HTTPError)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
-_REFUSED = {
-    "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
-    "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "301",
-}  # fmt: skip
 _conditional_writes: dict[tuple[S3Client, str, Condition], bool] = {}  # probed and logged once per process
-_NO_CONDITIONAL_WRITES = {"NotImplemented", "501", "InvalidArgument", "400", "BadRequest", "InvalidRequest"}
-
-
-@functools.cache
-def s3_client(*, patient: bool = True) -> S3Client:
-    """Returns the process's S3 client, which is thread-safe.
-
-    It retries temporary failures with backoff, 10 times or AWS_MAX_ATTEMPTS. An impatient client tries twice and waits
-    only for seconds.
-    """
-    with translated("s3"):
-        session = boto3.session.Session()
-        checksums = "when_required" if _custom_endpoint() else "when_supported"
-        # Some S3-compatible stores reject the CRC32 trailers that boto3 sends by default.
-        config = Config(
-            retries={"mode": "standard", **({} if "AWS_MAX_ATTEMPTS" in os.environ else {"max_attempts": 10})},
-            connect_timeout=10,
-            read_timeout=READ_TIMEOUT_SECONDS,
-            max_pool_connections=16,
-            # Send a SHA-256 that the server checks; boto3 omits it by default over TLS.
-            s3={"payload_signing_enabled": True},
-            request_checksum_calculation=os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", checksums).lower(),  # type: ignore[arg-type]
-            response_checksum_validation=os.environ.get("AWS_RESPONSE_CHECKSUM_VALIDATION", checksums).lower(),  # type: ignore[arg-type]
-        )
-        return session.client("s3", config=config if patient else config.merge(_IMPATIENT))
 
 
 def object_tags(location: S3Address) -> dict[str, str]:
@@ -122,7 +76,7 @@ class S3Store:
                     answer = self._client().get_object(Bucket=self._bucket, Key=self._key(key))
                     return answer["Body"].read(), answer["ETag"]
                 except ClientError as error:
-                    if _code(error) in _MISSING:
+                    if error_code(error) in _MISSING:
                         return None
                     raise
                 except _BROKEN_OFF:  # boto3 retries only until the answer starts
@@ -171,7 +125,7 @@ class S3Store:
         try:
             self._client().get_object(Bucket=self._bucket, Key=self._key(key), Range="bytes=0-0")["Body"].close()
         except ClientError as error:
-            if _code(error) in _MISSING:
+            if error_code(error) in _MISSING:
                 return True
             raise
         return False
@@ -209,7 +163,7 @@ class S3Store:
                     Bucket=self._bucket, Key=self._key(unfinished.key), UploadId=unfinished.version
                 )
             except ClientError as error:
-                if _code(error) != "NoSuchUpload":
+                if error_code(error) != "NoSuchUpload":
                     raise
 
     def _size_of_parts(self, key: str, upload: str) -> int:
@@ -217,7 +171,7 @@ class S3Store:
         try:
             return sum(part["Size"] for page in pages for part in page.get("Parts", []))
         except ClientError as error:
-            if _code(error) == "NoSuchUpload":  # the upload ended during the listing
+            if error_code(error) == "NoSuchUpload":  # the upload ended during the listing
                 return 0
             raise
 
@@ -245,7 +199,7 @@ class S3Store:
                 # The object exists and does not have this version, so the condition is false.
                 return not self._put_conditionally(probe, b"", condition, "*" if condition == "IfNoneMatch" else '"0"')
         except ConfigError as error:
-            if not (isinstance(error.__cause__, ClientError) and _code(error.__cause__) in _NO_CONDITIONAL_WRITES):
+            if not (isinstance(error.__cause__, ClientError) and error_code(error.__cause__) in NO_CONDITIONAL_WRITES):
                 raise
             return False
         finally:
@@ -259,9 +213,10 @@ class S3Store:
                     self._client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data, **conditions)
                     return True
                 except ClientError as error:
-                    if _code(error) in ("PreconditionFailed", "412", *_MISSING):  # 404 for If-Match without an object
+                    # The answer to If-Match without an object is 404.
+                    if error_code(error) in ("PreconditionFailed", "412", *_MISSING):
                         return False
-                    if _code(error) not in ("ConditionalRequestConflict", "409"):
+                    if error_code(error) not in ("ConditionalRequestConflict", "409"):
                         raise
         raise StoreUnavailable(f"{self._where(key)}: ten conflicting writes in a row")
 
@@ -273,36 +228,3 @@ class S3Store:
 
     def _where(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefixed(key)}"
-
-
-@contextmanager
-def translated(where: str) -> Iterator[None]:
-    """Turns boto3's exceptions into ours: ConfigError if the server refused, else StoreUnavailable."""
-    try:
-        yield
-    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError) as error:
-        raise ConfigError(f"{where}: {error} (set the AWS environment variables that boto3 reads)") from error
-    except ClientError as error:
-        raise _answered(where, error) from error
-    except S3UploadFailedError as error:  # it hides the store's answer
-        cause = error.__context__
-        answer = _answered(where, cause) if isinstance(cause, ClientError) else StoreUnavailable(f"{where}: {error}")
-        raise answer from error
-    except (ValueError, ParamValidationError) as error:  # botocore raises these for a malformed endpoint or bucket name
-        raise ConfigError(f"{where}: {error}") from error
-    except (BotoCoreError, Boto3Error, HTTPError) as error:  # urllib3 raises its own if an error response breaks off
-        raise StoreUnavailable(f"{where}: {error}") from error
-
-
-def _answered(where: str, error: ClientError) -> ConfigError | StoreUnavailable:
-    message = f"{where}: the store answered {_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
-    refused = _code(error) in _REFUSED | _NO_CONDITIONAL_WRITES
-    return ConfigError(message) if refused else StoreUnavailable(message)
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _custom_endpoint() -> bool:
-    return bool(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"))

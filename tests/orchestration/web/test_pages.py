@@ -21,7 +21,7 @@ from zeshel_tasks.orchestration.web import pages
 from zeshel_tasks.orchestration.web.pages import app
 from zeshel_tasks.store import Run
 from zeshel_tasks.store.artifacts import manifest_key, removed_manifest_key
-from zeshel_tasks.store.s3 import s3_client
+from zeshel_tasks.store.s3_client import s3_client
 
 
 @pytest.fixture

@@ -1,0 +1,148 @@
+"""boto3's client, and what its errors mean.
+
+boto3's own settings apply: environment variables, then the profile in AWS's config file. :func:`s3_client` says which
+values we choose if the user does not, and which few we always choose.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from boto3.exceptions import Boto3Error, S3UploadFailedError
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigNotFound,
+    ConfigParseError,
+    InvalidChecksumConfigError,
+    InvalidConfigError,
+    InvalidDefaultsMode,
+    InvalidProxiesConfigError,
+    InvalidRetryConfigurationError,
+    InvalidS3AddressingStyleError,
+    InvalidS3UsEast1RegionalEndpointConfigError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from urllib3.exceptions import HTTPError
+
+from zeshel_tasks.errors import ConfigError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+READ_TIMEOUT_SECONDS = 60
+"""A request to a server that is silent for this long is retried."""
+
+# For requests of a page that someone waits for. Two attempts at a silent server take 6 seconds and a pause.
+_IMPATIENT = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=2, read_timeout=3)
+
+# Argument of Config -> (name of the user's setting, value).
+_CHECKSUMS_WHEN_REQUIRED = {
+    name: (name, "when_required") for name in ("request_checksum_calculation", "response_checksum_validation")
+}
+_WRONG_SETTINGS = (
+    ConfigNotFound,
+    ConfigParseError,
+    InvalidChecksumConfigError,
+    InvalidConfigError,
+    InvalidDefaultsMode,
+    InvalidProxiesConfigError,
+    InvalidRetryConfigurationError,
+    InvalidS3AddressingStyleError,
+    InvalidS3UsEast1RegionalEndpointConfigError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+_REFUSED = {
+    "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
+    "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "301",
+}  # fmt: skip
+NO_CONDITIONAL_WRITES = {"NotImplemented", "501", "InvalidArgument", "400", "BadRequest", "InvalidRequest"}
+
+
+@functools.cache
+def s3_client(*, patient: bool = True) -> S3Client:
+    """Returns the process's S3 client, which is thread-safe.
+
+    Unless the user sets them, it makes up to 11 attempts in the mode ``standard``, and it uses checksums only where S3
+    requires them if an endpoint is set. Timeouts and the signing of what is sent are always ours. An impatient client
+    tries twice and waits only for seconds, whatever the user sets.
+    """
+    with translated("s3"):
+        core = botocore.session.get_session()
+        session = boto3.session.Session(botocore_session=core)
+        config = Config(
+            retries=_unless_set(core, {"mode": ("retry_mode", "standard"), "total_max_attempts": ("max_attempts", 11)}),
+            connect_timeout=10,
+            read_timeout=READ_TIMEOUT_SECONDS,
+            max_pool_connections=16,
+            # Send a SHA-256 that the server checks; boto3 omits it by default over TLS.
+            s3={"payload_signing_enabled": True},
+        )
+        if _has_an_endpoint(session):
+            # Some S3-compatible stores reject the CRC32 trailers that boto3 sends by default.
+            config = config.merge(Config(**_unless_set(core, _CHECKSUMS_WHEN_REQUIRED)))
+        return session.client("s3", config=config if patient else config.merge(_IMPATIENT))
+
+
+@contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turns boto3's exceptions into ours: ConfigError if the server refused, else StoreUnavailable."""
+    try:
+        yield
+    except _WRONG_SETTINGS as error:
+        raise ConfigError(
+            f"{where}: {error} (boto3 reads the AWS environment variables and AWS's config file)"
+        ) from error
+    except ClientError as error:
+        raise _answered(where, error) from error
+    except S3UploadFailedError as error:  # it hides the store's answer
+        cause = error.__context__
+        answer = _answered(where, cause) if isinstance(cause, ClientError) else StoreUnavailable(f"{where}: {error}")
+        raise answer from error
+    except (ValueError, ParamValidationError) as error:  # botocore raises these for a malformed endpoint or bucket name
+        raise ConfigError(f"{where}: {error}") from error
+    except (BotoCoreError, Boto3Error, HTTPError) as error:  # urllib3 raises its own if an error response breaks off
+        raise StoreUnavailable(f"{where}: {error}") from error
+
+
+def _answered(where: str, error: ClientError) -> ConfigError | StoreUnavailable:
+    message = f"{where}: the store answered {error_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
+    refused = error_code(error) in _REFUSED | NO_CONDITIONAL_WRITES
+    return ConfigError(message) if refused else StoreUnavailable(message)
+
+
+def error_code(error: ClientError) -> str:
+    """Returns the code of a store's answer, such as ``NoSuchKey``."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _unless_set(core: botocore.session.Session, values: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the values whose setting is neither in the environment (``AWS_RETRY_MODE``) nor in the profile."""
+    profile = core.get_scoped_config()
+    return {
+        argument: value
+        for argument, (name, value) in values.items()
+        if not (os.environ.get(f"AWS_{name.upper()}") or profile.get(name))
+    }
+
+
+def _has_an_endpoint(session: boto3.session.Session) -> bool:
+    """Returns True if the environment or the profile sets an endpoint that is not the one of AWS."""
+    own, aws = (
+        session.client("s3", config=Config(ignore_configured_endpoint_urls=ignored)) for ignored in (None, True)
+    )
+    return own.meta.endpoint_url != aws.meta.endpoint_url
