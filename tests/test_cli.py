@@ -65,9 +65,15 @@ def test_finished_stage_exits_with_0_and_rerun_says_reused(
         (["convert", "--run", "{run}", "--top_k", "8"], "unrecognized arguments: --top_k 8"),
         (["convert", "--run", "{run}", "--context", "8"], "unrecognized arguments: --context 8"),
         (["convert"], "the following arguments are required: --run"),
-        (["convert", "--run", ""], "--run: expected a local directory or s3://bucket/prefix, got ''"),
-        (["convert", "--run", "out/r1"], "--run: expected <store>/runs/<run id>, where <store> is a local directory"),
-        (["show", "--run", "out/r1"], "--run: expected <store>/runs/<run id>, where <store> is a local directory"),
+        (["convert", "--run", ""], "--run: expected a local path, file:///path or s3://bucket/key, got ''"),
+        (
+            ["convert", "--run", "out/r1"],
+            "--run: expected <store>/runs/<run id>, where <store> is a local path",
+        ),
+        (
+            ["show", "--run", "out/r1"],
+            "--run: expected <store>/runs/<run id>, where <store> is a local path",
+        ),
         (["eval-biencoder", "--run", "{run}"], "the following arguments are required: --split"),
         (["eval-crossencoder", "--run", "{run}", "--split", "train"], "invalid choice: 'train'"),
         (["convert", "--run", "{run}", "--split", "test"], "unrecognized arguments: --split test"),

@@ -1,30 +1,38 @@
-"""Addresses parsed into locations."""
+"""Addresses parsed into locations, and the options that take them."""
 
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from zeshel_tasks import cli
 from zeshel_tasks.config import ZESHEL_ON_GOOGLE_DRIVE
+from zeshel_tasks.demo import __main__ as demo
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import (
     DriveFile,
     HubModel,
     LocalPath,
     Location,
+    Parser,
     S3Address,
     WebAddress,
+    local_location,
     located,
     model_location,
     source_location,
     store_location,
-    weights_location,
 )
+from zeshel_tasks.orchestration.settings import read_deployment
+from zeshel_tasks.pipeline import contract
+from zeshel_tasks.recipe import build_recipe
 
+DOCS = Path(__file__).parents[1] / "docs" / "addresses.md"
 FILE_ID = "1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO"
 LOCAL = ["data.tar", "./data.tar", "/a/b c", "~/data", "/data/runs/r1", "file:///a/b%20c", "file://localhost/a"]
-S3 = ["s3://bucket", "s3://bucket/a/b", "s3://bucket/a/b/"]
-WEB = ["http://host/a", "https://host:8080/a?signature=x#y", "HTTPS://user:password@host/a", "http://[::1]/a"]
 DRIVE = [
     ZESHEL_ON_GOOGLE_DRIVE,
     f"https://drive.google.com/uc?id={FILE_ID}",
@@ -35,32 +43,154 @@ DRIVE = [
     f"https://docs.google.com/uc?export=download&id={FILE_ID}",
     f"https://drive.usercontent.google.com/download?id={FILE_ID}&export=download&confirm=t",
 ]
-HUB = ["bert-base-uncased", "google-bert/bert-base-uncased", "google-bert/bert-base-uncased@v1.0", "bert@refs/pr/1"]
-UNKNOWN = ["", "ftp://host/a", "gs://bucket/a", "ssh://host/x", "s3:/bucket/a", "file:", "file:/a", "https:/host/a"]
-WRONG = ["s3://", "s3:///key", "s3://a b/key", "s3://bucket:1/key", "file://elsewhere/a", "file://", "a b://c"]
-WRONG_WEB = ["http://", "http://[::1/x", "http://host:99999/x", "http://host:0/x", "https://a b/x"]
-NO_DRIVE_FILE = ["https://drive.google.com/drive/folders/abc", "https://drive.google.com/uc?id="]
-
-Parse = Callable[[str], Location]
-PARSERS: dict[Parse, list[str]] = {
-    store_location: LOCAL + S3,
-    weights_location: LOCAL + S3,
-    source_location: LOCAL + S3 + WEB + DRIVE,
-    model_location: LOCAL[1:] + S3 + HUB,
+WRONG = ["s3://", "s3://a b/key", "s3://bucket:1/key", "file://", "a b://c", "file:", f"s3://bucket/{'é' * 513}"]
+WRONG += ["x" * 5000, "y" * 256, f"a/{'é' * 128}", f"file:///{'y' * 256}", "a\ud800", "file:///a%00b"]
+WRONG += ["http://", "http://[::1/x", "http://host:0/x", "https://a b/x", "https://drive.google.com/uc?id="]
+PARSERS: dict[str, Parser] = {
+    "store": store_location,
+    "data set": source_location,
+    "model": model_location,
+    "weights": store_location,
+    "file": local_location,
 }
-ALL = LOCAL + S3 + WEB + DRIVE + HUB + UNKNOWN + WRONG + WRONG_WEB + NO_DRIVE_FILE
 
 
-@pytest.mark.parametrize("address", ALL)
-@pytest.mark.parametrize("parse", PARSERS)
-def test_each_setting_accepts_only_its_address_forms(parse: Parse, address: str) -> None:
-    taken = address in PARSERS[parse] or (address in LOCAL + HUB)  # a name without a scheme may be a file
-    if taken:
-        assert parse(address).address == address
-        return
+def documented() -> dict[str, dict[str, bool]]:
+    """The table in docs/addresses.md: address -> kind of option -> taken."""
+    rows = [line.strip("|").split("|") for line in DOCS.read_text(encoding="utf-8").splitlines()]
+    kinds = next([cell.strip() for cell in row[2:]] for row in rows if row[0] == " address ")
+    assert kinds == list(PARSERS)
+    table = {}
+    answers = {"yes": True, "no": False}
+    for address, *cells in (row for row in rows if len(row) == 7 and row[0].startswith(" `")):
+        text = address[2:-2].encode("latin-1", "backslashreplace").decode("unicode_escape")
+        table[text] = {kind: answers[cell.strip()] for kind, cell in zip(kinds, cells[1:], strict=True)}
+    return table
+
+
+FORMS = documented()
+
+
+command_line = cache(cli._parser)
+
+
+def parse_arguments(*arguments: str) -> None:
+    command_line().parse_args(list(arguments))
+
+
+def run_in(store: str) -> str:
+    """The address of a run in a store. What is wrong with the store's address stays at its end."""
+    found = re.fullmatch(r"(.*?)([\s\u200b]*)", store, re.DOTALL)
+    assert found is not None
+    return f"{found[1]}/runs/r{found[2]}" if found[1] else store
+
+
+def read_store_variable(address: str) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ZESHEL_STORE", address)
+        read_deployment()
+
+
+def use_scratch(address: str) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ZESHEL_SCRATCH", address)
+        environment.setattr(Path, "is_dir", lambda _: True)
+        environment.setattr(contract.tempfile, "TemporaryDirectory", lambda **_: nullcontext("scratch"))
+        with contract._scratch():
+            pass
+
+
+def parse_demo_argument(flag: str, address: str) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+
+        def refuse(_: object, message: str) -> None:
+            raise ConfigError(message)
+
+        environment.setattr("argparse.ArgumentParser.error", refuse)
+        demo._parser().parse_args([flag, address])
+
+
+OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "--run": ("store", lambda address: parse_arguments("show", "--run", run_in(address))),
+    "--store": ("store", lambda address: parse_arguments("champions", "--store", address)),
+    "ZESHEL_STORE": ("store", read_store_variable),
+    "--out": ("store", lambda address: parse_arguments("make-sample-inputs", "--out", address)),
+    "source": ("data set", lambda address: build_recipe("smoke", {"source": address})),
+    "more_sources": ("data set", lambda address: build_recipe("smoke", {"more_sources": [address]})),
+    "demo --data": ("data set", lambda address: parse_demo_argument("--data", address)),
+    "bert_model": ("model", lambda address: build_recipe("smoke", {"bert_model": address})),
+    "demo --model": ("model", lambda address: parse_demo_argument("--model", address)),
+    "biencoder_weights": ("weights", lambda address: build_recipe("smoke", {"biencoder_weights": address})),
+    "crossencoder_weights": ("weights", lambda address: build_recipe("smoke", {"crossencoder_weights": address})),
+    "make-small-bert --out": (
+        "file", lambda address: parse_arguments("make-small-bert", "--data", "x", "--out", address)
+    ),
+    "make-sample-worlds --out": ("file", lambda address: parse_arguments("make-sample-worlds", "--out", address)),
+    "make-small-bert --data": (
+        "file", lambda address: parse_arguments("make-small-bert", "--out", "x", "--data", address)
+    ),
+    "export-blink --out": (
+        "file", lambda address: parse_arguments("export-blink", "--run", "s/runs/r", "--out", address)
+    ),
+    "--config": ("file", lambda address: parse_arguments("pipeline", "--run", "s/runs/r", "--config", address)),
+    "ZESHEL_SCRATCH": ("file", use_scratch),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_takes_exactly_the_documented_forms(option: str) -> None:
+    kind, use = OPTIONS[option]
+    for address, taken in FORMS.items():
+        if option.startswith("ZESHEL_") and ("\0" in address or not address):
+            continue  # no variable can have the one; with the other, it counts as not set
+        if taken[kind]:
+            use(address)
+            continue
+        with pytest.raises(ConfigError) as raised:
+            use(address)
+        for line in str(raised.value).splitlines():
+            assert line.isprintable(), address
+            assert option.split()[-1] in line, address
+
+
+@pytest.mark.parametrize("kind", PARSERS)
+def test_parser_takes_exactly_the_documented_forms(kind: str) -> None:
+    for address, taken in FORMS.items():
+        if taken[kind]:
+            assert PARSERS[kind](address).address == address
+            continue
+        with pytest.raises(ConfigError, match=r"^setting: expected .*, got .*$") as raised:
+            located("setting", address, PARSERS[kind])
+        assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("address", WRONG)
+@pytest.mark.parametrize("kind", PARSERS)
+def test_malformed_address_is_refused(kind: str, address: str) -> None:
     with pytest.raises(ConfigError, match=r"^setting: expected .*, got .*$") as raised:
-        located("setting", address, parse)
-    assert "\n" not in str(raised.value)
+        located("setting", address, PARSERS[kind])
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("parse", "expected"),
+    [
+        (local_location, "expected a local path or file:///path"),
+        (store_location, "expected a local path, file:///path or s3://bucket/key"),
+        (
+            source_location,
+            "expected a local path, file:///path, s3://bucket/key, https://host/path "
+            "or the link to a file on Google Drive",
+        ),
+        (
+            model_location,
+            "expected a local path, file:///path, s3://bucket/key or a name on the Hugging Face hub",
+        ),
+    ],
+)
+def test_refusal_lists_the_forms_that_are_taken(parse: Callable[[str], Location], expected: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        parse("gs://bucket/key")
 
 
 def test_local_path_is_expanded_and_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,8 +229,8 @@ def test_s3_address_has_bucket_and_key(address: str, expected: tuple[str, str]) 
 
 
 @pytest.mark.parametrize("address", ["s3://KEY:canary@bucket/x", "s3://canary@bucket", "s3://KEY:can/canary@bucket/x"])
-@pytest.mark.parametrize("parse", PARSERS)
-def test_credentials_in_s3_address_are_refused_and_not_repeated(parse: Parse, address: str) -> None:
+@pytest.mark.parametrize("parse", {store_location, source_location, model_location, local_location})
+def test_credentials_in_s3_address_are_refused_and_not_repeated(parse: Callable[[str], Location], address: str) -> None:
     with pytest.raises(ConfigError) as raised:
         located("setting", address, parse)
     assert "canary" not in str(raised.value)

@@ -173,7 +173,7 @@ def test_stage_value_must_be_a_mapping() -> None:
         ({"type_optimization": "all_layers"}, ["type_optimization", "'all_encoder_layers'", "got 'all_layers'"]),
         ({"sha256": "abc"}, ["download.sha256", "pattern", "got 'abc'"]),
         ({"device": "tpu"}, ["device", "got 'tpu'"]),
-        ({"source": ""}, ["download.source", "at least 1 character"]),
+        ({"source": ""}, ["download.source", "expected a local path"]),
         ({"source": ["a"]}, ["download.source", "string", "got ['a']"]),
     ],
 )
@@ -290,6 +290,11 @@ def test_arbitrary_overrides_make_a_recipe_or_are_refused(
     with contextlib.suppress(ConfigError):
         recipe = build_recipe(preset, flat, nested)
         assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize("world", ["a\x00b", "a\nb", "a\x85b", "a\u2028b", "\ud800", ""])
+def test_name_of_world_with_control_characters_is_refused(world: str) -> None:
+    assert "download.worlds_to_splits" in refused({"worlds_to_splits": [f"{world}=test"]})
 
 
 @settings(deadline=None)

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
-from zeshel_tasks.commands.argument_types import address, path, seed
+from zeshel_tasks.commands.argument_types import path, run, seed, store
 from zeshel_tasks.commands.settings_flags import (
     add_recipe,
     add_shared_settings,
@@ -165,21 +165,19 @@ def _add_commands_for_the_demo(main_parser: _MainParser) -> None:
     bert.set_defaults(command=_make_small_bert)
 
     inputs = main_parser.add_command("make-sample-inputs", "Write sample worlds and a small BERT to a store.")
-    inputs.add_argument(
-        "--out", required=True, type=address, metavar="ADDRESS", help="a directory or s3://bucket/prefix"
-    )
+    inputs.add_argument("--out", required=True, type=store, metavar="ADDRESS", help="a directory or s3://bucket/prefix")
     inputs.set_defaults(command=_make_sample_inputs)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--run", required=True, type=address, metavar="ADDRESS", help="<store>/runs/<run id>, local or s3://"
+        "--run", required=True, type=run, metavar="ADDRESS", help="<store>/runs/<run id>, local or s3://"
     )
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--store", required=True, type=address, metavar="ADDRESS", help="a directory or s3://bucket/prefix"
+        "--store", required=True, type=store, metavar="ADDRESS", help="a directory or s3://bucket/prefix"
     )
 
 

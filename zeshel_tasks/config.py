@@ -13,9 +13,8 @@ from typing import Annotated, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from zeshel_tasks.location import model_location, source_location, weights_location
-from zeshel_tasks.stage_config import ADDRESS, StageConfig, setting, takes
-from zeshel_tasks.text.addresses import MAX_CHARACTERS
+from zeshel_tasks.location import MAX_CHARACTERS, model_location, source_location, store_location
+from zeshel_tasks.stage_config import ADDRESS, PRINTABLE, StageConfig, setting, takes
 
 Split = Literal["train", "valid", "test", "heldout_train_seen", "heldout_train_unseen"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -35,8 +34,8 @@ ZESHEL_ON_GOOGLE_DRIVE = "https://drive.google.com/uc?export=download&id=1ZcKZ1i
 
 SourceAddress = Annotated[str, ADDRESS, takes(source_location)]
 ModelAddress = Annotated[str, ADDRESS, takes(model_location)]
-WeightsAddress = Annotated[str, ADDRESS, takes(weights_location)]
-WorldToSplit = Annotated[str, Field(max_length=MAX_CHARACTERS, pattern=r"^[^\x00-\x1f\x7f]+=(train|valid|test)$")]
+WeightsAddress = Annotated[str, ADDRESS, takes(store_location)]
+WorldToSplit = Annotated[str, Field(max_length=MAX_CHARACTERS, pattern=rf"^{PRINTABLE}+=(train|valid|test)$")]
 
 
 class DownloadConfig(StageConfig):

@@ -1,4 +1,4 @@
-"""Addresses that settings take, each parsed into a :class:`Location`:
+"""Addresses that options take, each parsed into a :class:`Location`:
 
     LocalPath    data/zeshel.tar.bz2, ~/models/bert, file:///data/my%20models/bert
     S3Address    s3://bucket/key
@@ -6,32 +6,36 @@
     DriveFile    https://drive.google.com/file/d/ID/view
     HubModel     bert-base-uncased, google-bert/bert-base-uncased@main
 
-Parsers raise :class:`ValueError` with the expected form, which a pydantic validator reports together with the setting
-and its value; :func:`located` makes a :class:`~zeshel_tasks.errors.ConfigError` of it everywhere else.
+There is one :class:`Parser` for each kind of option. ``docs/addresses.md`` lists all forms and what they mean.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, Generic, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.text.addresses import DRIVE_HOSTS
-from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.text.redaction import DRIVE_HOSTS, without_secrets
 from zeshel_tasks.text.safe_text import quoted
 
+MAX_CHARACTERS = 4096  # PATH_MAX of Linux
+_MAX_NAME_BYTES = 255  # NAME_MAX of Linux, for each part of a path
+_MAX_KEY_BYTES = 1024  # of S3
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-# `s3://$BUCKET/x` with an empty variable loses its slashes on the way here. It is not meant as a local path.
-_LOST_SLASHES = re.compile(r"(s3|file|https?):", re.IGNORECASE)
+# No local paths: `s3://$BUCKET/x` with an empty variable, which loses its slashes on the way here, and Windows paths.
+_NOT_LOCAL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/|(s3|file|https?):|[A-Za-z]:\\|\\\\", re.IGNORECASE)
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # above all, no `key:secret@`, which botocore's messages would repeat
 _HUB_MODEL = re.compile(r"(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
+_NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph separators
 
 T = TypeVar("T")
+L = TypeVar("L", bound="Location")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Location:
         address: the text that was parsed. It may contain a password or a signature.
     """
 
+    form: ClassVar[str]
     address: str
 
     @property
@@ -54,6 +59,7 @@ class Location:
 class LocalPath(Location):
     """A file or a directory of this machine; ``path`` has its ``~`` expanded and its ``%20`` decoded."""
 
+    form = "a local path, file:///path"
     path: Path
 
 
@@ -61,6 +67,7 @@ class LocalPath(Location):
 class S3Address(Location):
     """An object, or all objects below a prefix. ``key`` has no slash at either end and may be empty."""
 
+    form = "s3://bucket/key"
     bucket: str
     key: str
 
@@ -69,11 +76,14 @@ class S3Address(Location):
 class WebAddress(Location):
     """A file on a web server."""
 
+    form = "https://host/path"
+
 
 @dataclass(frozen=True, slots=True)
 class DriveFile(Location):
     """A file on Google Drive; ``resource_key`` is part of the links of some older files."""
 
+    form = "the link to a file on Google Drive"
     file_id: str
     resource_key: str | None
 
@@ -82,6 +92,7 @@ class DriveFile(Location):
 class HubModel(Location):
     """A model on the Hugging Face hub; ``revision`` is a branch, a tag or a commit."""
 
+    form = "a name on the Hugging Face hub"
     repository: str
     revision: str | None
 
@@ -89,6 +100,43 @@ class HubModel(Location):
 StoreLocation = LocalPath | S3Address
 SourceLocation = LocalPath | S3Address | WebAddress | DriveFile
 ModelLocation = LocalPath | S3Address | HubModel
+
+
+class Parser(Generic[L]):
+    """Parses the addresses that some options take.
+
+    Args:
+        forms: the kinds of locations that these options take.
+
+    Attributes:
+        expected: these forms, for messages.
+    """
+
+    def __init__(self, *forms: type[L]) -> None:
+        self._forms = forms
+        *first, last = ", ".join(form.form for form in forms).split(", ")
+        self.expected = f"{', '.join(first)} or {last}"
+
+    def __call__(self, text: str) -> L:
+        """Parses an address.
+
+        Raises:
+            ValueError: the address has another form. The message is the expected form.
+        """
+        _check_text(text)
+        found = self._location(text)
+        if HubModel in self._forms and isinstance(found, LocalPath):
+            found = _hub_model(found) or found
+        if isinstance(found, self._forms):
+            return found
+        raise ValueError(f"expected {self.expected}")
+
+    def _location(self, text: str) -> Location | None:
+        found = _SCHEME.fullmatch(text)
+        if found is None:
+            return None if not text or "://" in text or _NOT_LOCAL.match(text) else _local_path(text, text)
+        form, parse = _SCHEMES.get(found[1].lower(), (None, None))
+        return parse(text, found[2]) if parse and form in self._forms else None
 
 
 def located(setting: str, text: str, parse: Callable[[str], T]) -> T:
@@ -103,92 +151,56 @@ def located(setting: str, text: str, parse: Callable[[str], T]) -> T:
         raise ConfigError(f"{setting}: {error}, got {quoted(without_secrets(text))}") from error
 
 
-def store_location(text: str) -> StoreLocation:
-    """Parse a local directory or an S3 prefix.
-
-    Raises:
-        ValueError: the address has another form.
-    """
-    found = _parsed(text)
-    if isinstance(found, StoreLocation):
-        return found
-    raise ValueError("expected a local directory or s3://bucket/prefix")
+def _check_text(text: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"expected at most {MAX_CHARACTERS:,} characters")
+    _check_characters(text)
+    if any(character.isspace() or unicodedata.category(character) == "Cf" for character in text[:1] + text[-1:]):
+        raise ValueError("expected no space or invisible character at either end")
 
 
-def weights_location(text: str) -> StoreLocation:
-    """Parse a local file or an S3 object.
-
-    Raises:
-        ValueError: the address has another form.
-    """
-    found = _parsed(text)
-    if isinstance(found, StoreLocation):
-        return found
-    raise ValueError("expected s3://, file:// or a local path")
-
-
-def source_location(text: str) -> SourceLocation:
-    """Parse a data set: an archive anywhere, a local directory, or an S3 prefix.
-
-    Raises:
-        ValueError: the address has another form.
-    """
-    found = _parsed(text)
-    if isinstance(found, SourceLocation):
-        return found
-    raise ValueError("expected http://, https://, s3://, file:// or a local path")
-
-
-def model_location(text: str) -> ModelLocation:
-    """Parse a pretrained model. An ambiguous name is a local directory if that exists, else a model on the hub.
-
-    Raises:
-        ValueError: the address has another form.
-    """
-    found = _parsed(text)
-    on_hub = _HUB_MODEL.fullmatch(text)
-    if on_hub and isinstance(found, LocalPath) and not os.path.isdir(found.path):  # noqa: PTH112  # never raises
-        return HubModel(text, on_hub["repository"], on_hub["revision"])
-    if isinstance(found, StoreLocation):
-        return found
-    raise ValueError("expected a hub name, s3://, file:// or a local path")
-
-
-def _parsed(text: str) -> Location | None:
-    """Return None for an unknown scheme."""
-    found = _SCHEME.fullmatch(text)
-    if found is None:
-        return None if not text or "://" in text or _LOST_SLASHES.match(text) else _local_path(text, text)
-    scheme, rest = found[1].lower(), found[2]
-    if scheme == "file":
-        return _file(text, rest)
-    if scheme == "s3":
-        return _s3(text, rest)
-    return _web(text) if scheme in ("http", "https") else None
+def _check_characters(text: str) -> None:
+    if any(unicodedata.category(character) in _NOT_TEXT for character in text):
+        raise ValueError("expected a name in UTF-8 without control characters or line ends")
 
 
 def _local_path(address: str, path: str) -> LocalPath:
+    if any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in path.split("/")):
+        raise ValueError(f"expected names of at most {_MAX_NAME_BYTES} bytes")
     try:
         return LocalPath(address, Path(path).expanduser())
     except RuntimeError:  # ~name of an unknown user
         raise ValueError("expected the path of an existing user's home directory after '~'") from None
 
 
+def _hub_model(local: LocalPath) -> HubModel | None:
+    found = _HUB_MODEL.fullmatch(local.address)
+    if found is None or os.path.isdir(local.path):  # noqa: PTH112  # never raises
+        return None
+    return HubModel(local.address, found["repository"], found["revision"])
+
+
 def _file(address: str, rest: str) -> LocalPath:
     host, slash, path = rest.partition("/")
+    decoded = unquote(path)
     if host not in ("", "localhost") or not slash:
         raise ValueError("expected file:///path of this machine")
-    return LocalPath(address, Path(f"/{unquote(path)}"))
+    _check_characters(decoded)
+    return _local_path(address, f"/{decoded}")
 
 
 def _s3(address: str, rest: str) -> S3Address:
     bucket, _, key = rest.partition("/")
     if not _BUCKET.fullmatch(bucket):
         raise ValueError("expected an address like s3://bucket/prefix")
+    if not {".", ".."}.isdisjoint(key.split("/")):
+        raise ValueError("expected an address without '.' and '..' parts, which S3 does not resolve")
+    if len(key.encode()) > _MAX_KEY_BYTES:
+        raise ValueError(f"expected a key of at most {_MAX_KEY_BYTES:,} bytes")
     return S3Address(address, bucket, key.strip("/"))
 
 
-def _web(address: str) -> WebAddress | DriveFile:
+def _web(address: str, _: str) -> WebAddress | DriveFile:
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
@@ -207,3 +219,20 @@ def _drive_file(address: str) -> DriveFile:
     if not re.fullmatch(r"[\w-]+", file_id):
         raise ValueError("expected the address of a file on Google Drive (.../file/d/ID/view or ...?id=ID)")
     return DriveFile(address, file_id, query.get("resourcekey", [None])[0])
+
+
+_SCHEMES: dict[str, tuple[type[Location], Callable[[str, str], Location]]] = {
+    "file": (LocalPath, _file),
+    "s3": (S3Address, _s3),
+    "http": (WebAddress, _web),
+    "https": (WebAddress, _web),
+}
+
+local_location = Parser[LocalPath](LocalPath)
+"""A file or a directory of this machine."""
+store_location = Parser[StoreLocation](LocalPath, S3Address)
+"""A store, or a file in one."""
+source_location = Parser[SourceLocation](LocalPath, S3Address, WebAddress, DriveFile)
+"""A data set: an archive anywhere, a local directory, or an S3 prefix."""
+model_location = Parser[ModelLocation](LocalPath, S3Address, HubModel)
+"""A pretrained model. A name that could be both is a local directory if that exists, else a model on the hub."""

@@ -8,24 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from zeshel_tasks.text.addresses import MAX_CHARACTERS, checked_address
+from zeshel_tasks.location import MAX_CHARACTERS
 
 _BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
-# Lets the trigger form refuse a bad address, path or name early; `checked_address` checks more.
-NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
+PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"
+"""No control character and no line end, as a regular expression of Python, of the form and of pydantic."""
+# Lets the trigger form refuse a bad address early; the parsers in `location.py` check more.
+NO_CONTROL_CHARACTERS = rf"^{PRINTABLE}*$"
 ADDRESS = Field(min_length=1, max_length=MAX_CHARACTERS, pattern=NO_CONTROL_CHARACTERS)
 
 
-def takes(parse: Callable[[str], object]) -> AfterValidator:
+def takes(parse: Callable[[str], object]) -> BeforeValidator:
     """A validator that refuses the addresses that ``parse`` refuses, and does not change the others."""
 
-    def checked(address: str) -> str:
-        parse(address)
+    def checked(address: Any) -> Any:
+        if isinstance(address, str):
+            parse(address)
         return address
 
-    return AfterValidator(checked)
+    return BeforeValidator(checked)
 
 
 def setting(
@@ -63,13 +66,6 @@ class StageConfig(BaseModel):
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError("expected a value that is not true or false")
         return value
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _check_addresses(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [checked_address(item) if isinstance(item, str) else item for item in value]
-        return checked_address(value) if isinstance(value, str) else value
 
     @field_validator("*", mode="before")
     @classmethod

@@ -49,8 +49,8 @@ WRONG = {
     "integer": [*NO_NUMBERS, "1.5", "none"],
     "number": [*NO_NUMBERS, "none"],
     "boolean": ["maybe", "", "2", "-1", "none", "\n", "yes\nno"],
-    "array": ["", "a\x00b", "a\nb", "\x1b]0;x\x07", "\ud800", "x" * 5000, "y" * 256],
-    "string": ["", "none", "a\x00b", "a\nb", "\x1b]0;x\x07", "\ud800", "x" * 5000, "y" * 256],
+    "array": ["", "a\x00b", "a\nb", "a\x85b", "a\u2028b", "\x1b]0;x\x07", "\ud800", "x" * 5000, "y" * 256],
+    "string": ["", "none", "a\x00b", "a\nb", "a\x85b", "a\u2028b", "\x1b]0;x\x07", "\ud800", "x" * 5000, "y" * 256],
 }
 MISTYPED = [
     (stage, name, [value for value in WRONG[core["type"]] if not (value == "none" and default_of(stage, name) is None)])
@@ -285,7 +285,7 @@ def test_ascii_terminal_gets_escaped_error(tmp_path: Path, fault: Fault) -> None
         "zeshel_tasks.cli",
         "convert",
         "--run",
-        str(tmp_path / "r"),
+        str(tmp_path / "runs" / "r"),
         "--subset_seed=é…\u2603",
     ]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}

@@ -81,7 +81,7 @@ class TestALocalFile:
 
 @pytest.mark.parametrize("source", ["ftp://host/data.tar", "gs://bucket/data.tar", "ssh://host/x"])
 def test_unsupported_scheme_error_lists_allowed_schemes(source: str, target: Path) -> None:
-    with pytest.raises(ConfigError, match="http://, https://, s3://, file:// or a local path"):
+    with pytest.raises(ConfigError, match="a local path, file:///path, s3://bucket/key, https://host/path or the link"):
         get(source, target)
 
 

@@ -26,7 +26,11 @@ def test_empty_schedule_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({}, ["ZESHEL_STORE", "not set"]),
         ({"STORE": ""}, ["ZESHEL_STORE", "not set"]),
-        ({"STORE": "gs://b/p"}, ["ZESHEL_STORE: expected a local directory or s3://bucket/prefix; got 'gs://b/p'"]),
+        (
+            {"STORE": "gs://b/p"},
+            ["ZESHEL_STORE: expected a local path, file:///path or s3://bucket/key; got 'gs://b/p'"],
+        ),
+        ({"STORE": "s3://b/p\n"}, ["ZESHEL_STORE: expected a name in UTF-8 without control", r"got 's3://b/p\n'"]),
         ({"STORE": "/d", "RUNNER": "docker"}, ["ZESHEL_RUNNER", "'process' or 'kubernetes'", "'docker'"]),
         ({"STORE": "/d", "RETRIES": "-1"}, ["ZESHEL_RETRIES", "greater than or equal to 0", "-1"]),
         ({"STORE": "/d", "DEFAULTS": "{oops"}, ["ZESHEL_DEFAULTS", "JSON"]),

@@ -78,7 +78,7 @@ def test_run_address_opens_the_same_run() -> None:
 )
 def test_invalid_run_address_is_refused(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    expected = "<store>/runs/<run id>, where <store> is a local directory or s3://bucket/prefix"
+    expected = "<store>/runs/<run id>, where <store> is a local path, file:///path or s3://bucket/key"
     with pytest.raises(ConfigError, match=f"^--run: expected {expected}, got '{re.escape(address)}'$"):
         open_run(address)
     assert list(tmp_path.iterdir()) == []

@@ -37,8 +37,8 @@ The *reuse* column says what happens to finished work when the setting changes:
 
 - **redo**: the stage and the stages after it run again.
 - **keep**: the artifact is reused, because the setting does not affect the result.
-- **by content**: the setting is an address, and its content decides: the artifact is reused if another address holds
-  the same bytes. A model on the hub is identified by its commit, a file on Google Drive by its name.
+- **by content**: the setting is an [address](addresses.md), and its content decides: the artifact is reused if another
+  address holds the same bytes. A model on the hub is identified by its commit, a file on Google Drive by its name.
 """
 
 _ADDRESSES = {"source", "more_sources", "bert_model", "biencoder_weights", "crossencoder_weights"}
@@ -75,7 +75,7 @@ def _takes(schema: dict[str, Any]) -> str:
     elif "enum" in core:
         text = ", ".join(f"`{choice}`" for choice in core["enum"])
     elif core.get("pattern") == NO_CONTROL_CHARACTERS:
-        text = _TYPES[core["type"]]  # the common pattern of names and paths says nothing
+        text = "[address](addresses.md)"
     elif "pattern" in core:
         text = f"text like `{_escaped(core['pattern'])}`"
     else:

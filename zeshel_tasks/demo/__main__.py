@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -23,10 +24,13 @@ from typing import Any
 
 from rich.console import Console
 
+from zeshel_tasks.commands.argument_types import parsed
 from zeshel_tasks.demo.local_airflow import AirflowFailed, LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 from zeshel_tasks.demo.watch import failed_lines, watch
+from zeshel_tasks.location import LocalPath, Location, model_location, source_location
 from zeshel_tasks.orchestration.settings import run_address
+from zeshel_tasks.text.safe_text import quoted
 
 DAG_ID = "zeshel"
 ZESHEL = [sys.executable, "-m", "zeshel_tasks.cli"]
@@ -38,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.data is not None and options.model is None and not Path(options.data).is_file():
         parser.error(
-            f"--data: expected a local file, to build a small BERT from it, or also --model, got {options.data}"
+            f"--data: expected a local file, to build a small BERT from it, or also --model, got {quoted(options.data)}"
         )
     console = Console()
     signal.signal(signal.SIGTERM, _as_ctrl_c)
@@ -73,11 +77,10 @@ def _inputs(options: argparse.Namespace) -> dict[str, Any]:
     data, model = options.data, options.model
     if data is None:
         data = _made_once(options.folder / "sample_worlds.tar.bz2", ["make-sample-worlds"])
-    data = _absolute(data)
     if model is None:
         of_the_data = hashlib.sha256(data.encode()).hexdigest()[:8]  # its vocabulary depends on the data
         model = _made_once(options.folder / f"small_bert-{of_the_data}", ["make-small-bert", "--data", data])
-    return {"download.source": data, "bert_model": _absolute(model)}
+    return {"download.source": data, "bert_model": model}
 
 
 def _made_once(target: Path, command: list[str]) -> str:
@@ -88,7 +91,7 @@ def _made_once(target: Path, command: list[str]) -> str:
         unfinished.parent.mkdir(parents=True)
         subprocess.run([*ZESHEL, *command, "--out", str(unfinished)], check=True)
         unfinished.rename(target)
-    return str(target)
+    return str(target.resolve())
 
 
 def _show_end(console: Console, airflow: LocalAirflow, run_id: str, address: str, state: str) -> None:
@@ -114,9 +117,14 @@ def _stay(console: Console, airflow: LocalAirflow) -> None:
         console.print("stopping Airflow")
 
 
-def _absolute(address: str) -> str:
-    """Make an existing local path absolute, because Airflow has another working directory."""
-    return str(Path(address).resolve()) if Path(address).exists() else address
+def _address(parse: Callable[[str], Location]) -> Callable[[str], str]:
+    """An argument's type: makes a local path absolute, because Airflow has another working directory."""
+
+    def checked(text: str) -> str:
+        location = parsed(text, parse)
+        return str(location.path.resolve()) if isinstance(location, LocalPath) else text
+
+    return checked
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -133,9 +141,15 @@ def _parameter(text: str) -> tuple[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     root = Path.cwd()
     parser = argparse.ArgumentParser(prog="python -m zeshel_tasks.demo", description=__doc__)
-    parser.add_argument("--data", help="archive in ZESHEL format: path or address; default: generated sample worlds")
     parser.add_argument(
-        "--model", help="BERT: hub name, directory or s3 address; default: a small one built for the data"
+        "--data",
+        type=_address(source_location),
+        help="archive in ZESHEL format: path or address; default: generated sample worlds",
+    )
+    parser.add_argument(
+        "--model",
+        type=_address(model_location),
+        help="BERT: hub name, directory or s3 address; default: a small one built for the data",
     )
     parser.add_argument("--param", action="append", default=[], type=_parameter, help="key=value of the trigger form")
     parser.add_argument("--exit", action="store_true", help="shut down when the run has ended")

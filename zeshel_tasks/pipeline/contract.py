@@ -13,6 +13,7 @@ from typing import Any
 
 from zeshel_tasks.config import Recipe, Split
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.location import local_location, located
 from zeshel_tasks.pipeline.commit import work_and_commit
 from zeshel_tasks.pipeline.job import Job, Target, Work
 from zeshel_tasks.pipeline.lineage import has_split, read_inputs
@@ -20,6 +21,7 @@ from zeshel_tasks.pipeline.stage import Stage, Step
 from zeshel_tasks.stage_config import StageConfig
 from zeshel_tasks.store import Artifact, Manifest, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
+from zeshel_tasks.text.safe_text import quoted
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +158,8 @@ def _made_or_reused(
 def _scratch() -> Iterator[Path]:
     """A temporary directory; ``ZESHEL_SCRATCH`` is its parent (the scratch volume of a pod)."""
     parent = os.environ.get("ZESHEL_SCRATCH")
-    if parent and not Path(parent).is_dir():
-        raise ConfigError(f"ZESHEL_SCRATCH: expected a directory, got {parent!r}")
-    with tempfile.TemporaryDirectory(prefix="zeshel-", dir=parent or None) as path:
+    folder = located("ZESHEL_SCRATCH", parent, local_location).path if parent else None
+    if folder and not folder.is_dir():
+        raise ConfigError(f"ZESHEL_SCRATCH: expected a directory, got {quoted(parent)}")
+    with tempfile.TemporaryDirectory(prefix="zeshel-", dir=folder) as path:
         yield Path(path)

@@ -11,7 +11,7 @@ from zeshel_tasks.config import (
     TrainCrossencoderConfig,
 )
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.location import HubModel, LocalPath, located, model_location, weights_location
+from zeshel_tasks.location import HubModel, LocalPath, located, model_location, store_location
 from zeshel_tasks.store import Run
 from zeshel_tasks.store.identity import content_identity
 
@@ -60,7 +60,7 @@ def _bert_identity(bert_model: str, run: Run) -> str:
 
 def _start(bert_model: str | None, weights: str | None, run: Run) -> dict[str, str]:
     identities = {} if bert_model is None else {"bert_model": _bert_identity(bert_model, run)}
-    return identities if weights is None else identities | {"weights": content_identity(weights_location(weights))}
+    return identities if weights is None else identities | {"weights": content_identity(store_location(weights))}
 
 
 def _crossencoder(run: Run) -> str:

@@ -9,7 +9,7 @@ from zeshel_tasks.data.json_lines import write_json_lines
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.download.hub import at_identity
 from zeshel_tasks.download.model_files import bert_directory
-from zeshel_tasks.location import HubModel, model_location, weights_location
+from zeshel_tasks.location import HubModel, model_location, store_location
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.blink_weights import weights_file
 from zeshel_tasks.pipeline.job import Job
@@ -32,7 +32,7 @@ def plan_training(job: Job, config: EncoderConfig, bert: Path, weights: str | No
         build=build,
         config=config,
         bert=bert,
-        weights=None if weights is None else weights_file(weights_location(weights), job.scratch),
+        weights=None if weights is None else weights_file(store_location(weights), job.scratch),
         tables=job.new_folder("tables"),
         store=job.run.store.address,
         checkpoints=f"{job.folder}/checkpoints",

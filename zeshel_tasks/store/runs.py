@@ -151,11 +151,16 @@ def open_run(address: str) -> Run:
     Raises:
         ConfigError: the address has another form.
     """
-    store, run_id = located("--run", address, _store_and_run_id)
+    store, run_id = located("--run", address, run_location)
     return Run(store_at(store), run_id)
 
 
-def _store_and_run_id(address: str) -> tuple[StoreLocation, str]:
+def run_location(address: str) -> tuple[StoreLocation, str]:
+    """Parses the address of a run into its store and its id.
+
+    Raises:
+        ValueError: the address has another form than ``<store>/runs/<run id>``.
+    """
     location = store_location(address)
     store: StoreLocation
     if isinstance(location, LocalPath):
@@ -165,5 +170,5 @@ def _store_and_run_id(address: str) -> tuple[StoreLocation, str]:
         prefix, folder, run_id = ["", "", *location.key.rsplit("/", 2)][-3:]
         store = replace(location, key=prefix)
     if folder != "runs" or run_id in ("", ".."):
-        raise ValueError("expected <store>/runs/<run id>, where <store> is a local directory or s3://bucket/prefix")
+        raise ValueError(f"expected <store>/runs/<run id>, where <store> is {store_location.expected}")
     return store, run_id

@@ -84,8 +84,11 @@ def s3_client(*, patient: bool = True) -> S3Client:
     with translated("s3"):
         core = botocore.session.get_session()
         session = boto3.session.Session(botocore_session=core)
+        retries: Any = _unless_set(
+            core, {"mode": ("retry_mode", "standard"), "total_max_attempts": ("max_attempts", 11)}
+        )
         config = Config(
-            retries=_unless_set(core, {"mode": ("retry_mode", "standard"), "total_max_attempts": ("max_attempts", 11)}),
+            retries=retries,
             connect_timeout=10,
             read_timeout=READ_TIMEOUT_SECONDS,
             max_pool_connections=16,
@@ -142,7 +145,6 @@ def _unless_set(core: botocore.session.Session, values: Mapping[str, tuple[str, 
 
 def _has_an_endpoint(session: boto3.session.Session) -> bool:
     """Returns True if the environment or the profile sets an endpoint that is not the one of AWS."""
-    own, aws = (
-        session.client("s3", config=Config(ignore_configured_endpoint_urls=ignored)) for ignored in (None, True)
-    )
-    return own.meta.endpoint_url != aws.meta.endpoint_url
+    without: dict[str, Any] = {"ignore_configured_endpoint_urls": True}  # types-boto3 does not know it
+    aws = session.client("s3", config=Config(**without))
+    return bool(session.client("s3").meta.endpoint_url != aws.meta.endpoint_url)

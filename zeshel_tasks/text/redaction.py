@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
-from zeshel_tasks.text.addresses import DRIVE_HOSTS
-
 HIDDEN = "***"
+DRIVE_HOSTS = {"drive.google.com", "docs.google.com", "drive.usercontent.google.com"}
 
 _ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*://|(?:https?|ftp|s3):/*)([^/?#;\\]*)(.*)", re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^:@]*)(:\d*)?")
