@@ -27,7 +27,7 @@ HOSTILE = {
     "template": "/no/{{ var.value.hostile }} {{{{ run_id }}}} {% raw %} {{ ''.__class__ }} ${var.value.hostile}",
     "yaml": "!!python/object/apply:os.system ['touch {canary}']",
     "flag": "--run={canary} --preset=blink",
-    "unicode": "/no/\u202e\u2028\u00e9\U0001f600",
+    "unicode": "/no/\u202e\u00e9\U0001f600",
 }
 DOWNLOAD = Step(STAGES["download"])
 
