@@ -6,17 +6,20 @@ from typing import Any
 from weakref import WeakSet
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.data_set_files import DataSetFiles, document, mention
 from zeshel_tasks.config import SPLITS, ConvertConfig, Split
 from zeshel_tasks.data.blink_format import (
     SplitSummary,
+    World,
     WorldSummary,
     convert_metrics,
     convert_split,
     read_blink_mentions,
 )
-from zeshel_tasks.data.zeshel import Dataset, Document
+from zeshel_tasks.data.zeshel import Dataset, Document, Mention
 from zeshel_tasks.errors import DataError
 
 TRAIN = "mentions/train.json"
@@ -35,6 +38,40 @@ def converted(data_set: DataSetFiles, split: str = "train") -> list[dict[str, An
 def test_output_equals_that_of_blink_byte_for_byte(golden: Path, tmp_path: Path, split: Split) -> None:
     convert_split(Dataset(golden / "raw"), split, tmp_path, ConvertConfig())
     assert (tmp_path / f"{split}.jsonl").read_bytes() == (golden / f"blink_format/{split}.jsonl").read_bytes()
+
+
+class CountingText(str):
+    """Text that counts how often it is split."""
+
+    splits = 0
+
+    def split(self, *arguments: Any, **options: Any) -> list[str]:
+        self.splits += 1
+        return super().split(*arguments, **options)
+
+
+def test_page_is_split_once_for_all_its_mentions() -> None:
+    page = CountingText(" ".join(f"t{i}" for i in range(1000)))
+    world = World("w", [Document("d", "title", page)])
+    for i in range(1000):
+        found = Mention(f"m{i}", "d", "w", i, i, f"T{i}", "d", "LOW_OVERLAP", i + 1)
+        world.check(found, "mentions/train.json")
+        context = world.convert(found, 2)
+        assert context["context_left"] == " ".join(f"t{j}" for j in range(max(0, i - 2), i))
+        assert context["context_right"] == " ".join(f"t{j}" for j in range(i + 1, min(1000, i + 3)))
+    assert page.splits == 1
+
+
+@given(st.text(" ab", max_size=10), st.integers(0, 9), st.integers(1, 3))
+def test_context_is_that_of_a_split_page(text: str, place: int, size: int) -> None:
+    tokens = text.split(" ")
+    place = min(place, len(tokens) - 1)
+    found = Mention("m", "d", "w", place, place, tokens[place], "d", "LOW_OVERLAP", 1)
+    world = World("w", [Document("d", "title", text)])
+    world.check(found, "mentions/train.json")
+    context = world.convert(found, size)
+    assert context["context_left"] == " ".join(tokens[max(0, place - size) : place])
+    assert context["context_right"] == " ".join(tokens[place + 1 : place + 1 + size])
 
 
 def test_url_aliases_and_types_do_not_change_output(data_set: DataSetFiles) -> None:

@@ -56,6 +56,16 @@ def test_vanishing_words_do_not_change_ids_of_long_page() -> None:
     np.testing.assert_array_equal(cut, clean)
 
 
+# Line ends and separators of ASCII and Unicode. BERT takes some for spaces and removes the others.
+@pytest.mark.parametrize("separator", "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u2003\u2028\u2029\u3000\u200b\ufeff")
+def test_candidate_and_context_are_split_alike(separator: str) -> None:
+    text = " ".join([f"the{separator}sword"] * 40)
+    context = unpadded(TOKENS.mentions([("", "of", text)], 32)[0])[4:-1]
+    for body in (unpadded(row)[1:-1] for row in TOKENS.candidates([("", text), (text, "")], 32)):
+        ids = [id_ for id_ in body if id_ != TOKENS.title_end]
+        assert ids[: len(context)] == context
+
+
 def test_text_from_data_never_becomes_a_special_token() -> None:
     (row,) = TOKENS.candidates([("[SEP] [CLS]", "[MASK] [PAD] x")], 64)
     assert unpadded(row).count(TOKENS.sep) == 1

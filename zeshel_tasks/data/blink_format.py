@@ -11,10 +11,12 @@ import heapq
 import json
 import logging
 import tempfile
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,11 +92,33 @@ class BlinkMention:
     label_document_id: str
 
 
+class _Page:
+    """A text and the places of its tokens, so that the time to find a span does not depend on the text's length.
+
+    Single spaces separate tokens, so two consecutive spaces have an empty token between them. Takes 4 bytes a token.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        # Where each token starts, and where one after the last would.
+        self._starts = array("I", accumulate((len(token) + 1 for token in text.split(" ")), initial=0))
+
+    def __len__(self) -> int:
+        """Returns the number of tokens."""
+        return len(self._starts) - 1
+
+    def span(self, start: int, end: int) -> str:
+        """Returns the tokens from ``start`` to before ``end``, which may be beyond the edges of the text."""
+        start, end = max(0, start), min(len(self), end)
+        return self._text[self._starts[start] : self._starts[end] - 1] if start < end else ""
+
+
 class World:
     """One world's documents, in memory, and the mentions among them."""
 
     def __init__(self, name: str, documents: Iterable[Document]) -> None:
         self.name = name
+        self._pages: dict[str, _Page] = {}
         self._documents = {document.document_id: (index, document) for index, document in enumerate(documents)}
 
     def check(self, mention: Mention, file: str) -> None:
@@ -110,25 +134,25 @@ class World:
             if getattr(mention, field) not in self._documents:
                 expected = f"a document of documents/{self.name}.json"
                 raise error("unknown document", field=field, expected=expected, got=getattr(mention, field))
-        tokens = self._tokens(mention)
+        page = self._page(mention)
         start, end = mention.start_index, mention.end_index
         if start > end:
             raise error("reversed span", field="end_index", expected=f"start_index ({start}) or more", got=end)
-        if end >= len(tokens):
-            raise error("span out of range", field="end_index", expected=f"less than {len(tokens)} tokens", got=end)
-        found = " ".join(tokens[start : end + 1])
+        if end >= len(page):
+            raise error("span out of range", field="end_index", expected=f"less than {len(page)} tokens", got=end)
+        found = page.span(start, end + 1)
         if found.lower() != mention.text.lower():
             expected = f"{found!r}, tokens {start} to {end} of {mention.context_document_id}"
             raise error("text differs from its tokens", field="text", expected=expected, got=repr(mention.text))
 
     def convert(self, mention: Mention, context_tokens: int) -> dict[str, Any]:
         """Converts a checked mention to an object of BLINK's format, with keys in BLINK's order."""
-        tokens = self._tokens(mention)
+        page = self._page(mention)
         start, end = mention.start_index, mention.end_index + 1
         label_id, label = self._documents[mention.label_document_id]
         return {
-            "context_left": " ".join(tokens[max(0, start - context_tokens) : start]).lower(),
-            "context_right": " ".join(tokens[end : end + context_tokens]).lower(),
+            "context_left": page.span(start - context_tokens, start).lower(),
+            "context_right": page.span(end, end + context_tokens).lower(),
             "mention": mention.text.lower(),
             "label": label.text,
             "label_id": label_id,
@@ -136,9 +160,11 @@ class World:
             "world": self.name,
         }
 
-    def _tokens(self, mention: Mention) -> list[str]:
-        """Splits at single spaces, so two consecutive spaces have an empty token between them."""
-        return self._documents[mention.context_document_id][1].text.split(" ")
+    def _page(self, mention: Mention) -> _Page:
+        name = mention.context_document_id
+        if name not in self._pages:
+            self._pages[name] = _Page(self._documents[name][1].text)
+        return self._pages[name]
 
 
 def convert_split(dataset: Dataset, split: Split, out_dir: Path, config: ConvertConfig) -> SplitSummary:

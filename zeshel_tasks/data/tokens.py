@@ -114,7 +114,8 @@ class Tokens:
 
     def _leading_ids(self, texts: Sequence[str], needed: int) -> list[list[int]]:
         """Returns at least the first ``needed`` ids of each text, without tokenizing the rest of long pages."""
-        heads = [" ".join(text.split(maxsplit=needed)[:needed]).lower() for text in texts]
+        # Cut as contexts are: `str.split` would also part words at control characters, which BERT removes.
+        heads = [first_words(text, needed).lower() for text in texts]
         ids = self._ids(heads)
         for index, head in enumerate(heads):
             if len(ids[index]) < needed and len(head) < len(
