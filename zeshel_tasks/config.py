@@ -10,6 +10,7 @@ The settings of a run form a :class:`Recipe`, which ``recipe.py`` builds from a 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self, cast
+from unicodedata import normalize
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -95,14 +96,14 @@ class DownloadConfig(StageConfig):
 
     @property
     def assigned(self) -> dict[str, Split]:
-        """The split of each world in ``worlds_to_splits``."""
+        """The split of each world in ``worlds_to_splits``, whose names are in the normal form of files (NFC)."""
         pairs = (text.rpartition("=") for text in self.worlds_to_splits)
-        return {world: cast("Split", split) for world, _, split in pairs}
+        return {normalize("NFC", world): cast("Split", split) for world, _, split in pairs}
 
     @model_validator(mode="after")
     def _each_world_has_one_split(self) -> Self:
         if len(self.assigned) < len(self.worlds_to_splits):
-            worlds = [text.rpartition("=")[0] for text in self.worlds_to_splits]
+            worlds = [normalize("NFC", text.rpartition("=")[0]) for text in self.worlds_to_splits]
             twice = next(world for world in worlds if worlds.count(world) > 1)
             raise ValueError(f"worlds_to_splits: expected each world once, got {twice} twice")
         return self

@@ -12,7 +12,7 @@ Any other exception that escapes a stage is a crash (exit code 1), which the ope
 """
 
 from zeshel_tasks.text.redaction import redacted
-from zeshel_tasks.text.safe_text import safe_text
+from zeshel_tasks.text.safe_text import safe_text, told_apart
 
 EXIT_OK = 0
 EXIT_CRASH = 1
@@ -76,6 +76,8 @@ class DataError(ZeshelError):
         message = safe_text(f"{where}: {problem}" if where else problem, _PROBLEM_CHARACTERS)
         if field is not None:
             message += f" (field {field!r})"
+        if isinstance(expected, str) and isinstance(got, str):
+            expected, got = told_apart(expected, got)
         if expected is not None:
             message += f"; expected {safe_text(expected)}"
         if got is not ...:

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.text.redaction import DRIVE_HOSTS, without_secrets
-from zeshel_tasks.text.safe_text import quoted
+from zeshel_tasks.text.safe_text import has_control_characters, quoted
 
 MAX_CHARACTERS = 4096  # PATH_MAX of Linux
 _MAX_NAME_BYTES = 255  # NAME_MAX of Linux, for each part of a path
@@ -32,7 +32,6 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _NOT_LOCAL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/|(s3|file|https?):|[A-Za-z]:\\|\\\\", re.IGNORECASE)
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # above all, no `key:secret@`, which botocore's messages would repeat
 _HUB_MODEL = re.compile(r"(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
-_NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph separators
 
 T = TypeVar("T")
 L = TypeVar("L", bound="Location")
@@ -160,7 +159,7 @@ def _check_text(text: str) -> None:
 
 
 def _check_characters(text: str) -> None:
-    if any(unicodedata.category(character) in _NOT_TEXT for character in text):
+    if has_control_characters(text):
         raise ValueError("expected a name in UTF-8 without control characters or line ends")
 
 

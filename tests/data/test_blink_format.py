@@ -2,7 +2,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 from weakref import WeakSet
 
 import pytest
@@ -72,6 +73,25 @@ def test_context_is_that_of_a_split_page(text: str, place: int, size: int) -> No
     context = world.convert(found, size)
     assert context["context_left"] == " ".join(tokens[max(0, place - size) : place])
     assert context["context_right"] == " ".join(tokens[place + 1 : place + 1 + size])
+
+
+@pytest.mark.parametrize(("in_page", "in_mention"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_message_tells_apart_what_looks_alike(
+    in_page: Literal["NFC", "NFD"], in_mention: Literal["NFC", "NFD"]
+) -> None:
+    page, name = normalize(in_page, "café"), normalize(in_mention, "café")
+    world = World("w", [Document(page, "title", page)])
+    known = f"a document of documents/w.json, such as {page}"
+    for found, expected in [
+        (Mention("m", page, "w", 0, 0, name, page, "LOW_OVERLAP", 1), f"expected '{page}', tokens"),
+        (Mention("m", page, "w", 0, 0, page, name, "LOW_OVERLAP", 1), known),
+        (Mention("m", name, "w", 0, 0, page, page, "LOW_OVERLAP", 1), known),
+    ]:
+        with pytest.raises(DataError) as raised:
+            world.check(found, "mentions/train.json")
+        assert expected.encode("ascii", "backslashreplace").decode() in str(raised.value)
+        assert name.encode("ascii", "backslashreplace").decode() in str(raised.value)
+        assert str(raised.value).isascii()
 
 
 def test_url_aliases_and_types_do_not_change_output(data_set: DataSetFiles) -> None:

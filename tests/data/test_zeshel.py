@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from unicodedata import normalize
 
 import pytest
 
@@ -198,6 +199,27 @@ def test_mention_of_world_without_documents_is_refused(data_set: DataSetFiles) -
     data_set.files[TRAIN][1]["corpus"] = "atlantis"
     with pytest.raises(DataError, match=f"^{TRAIN}:2: unknown world .*one of aster, brine, cinder; got atlantis$"):
         read_all(data_set.write())
+
+
+@pytest.mark.parametrize("in_files", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_mentions", ["NFC", "NFD"])
+def test_name_of_world_may_have_either_normal_form(
+    data_set: DataSetFiles, in_files: Literal["NFC", "NFD"], in_mentions: Literal["NFC", "NFD"]
+) -> None:
+    name = normalize(in_files, "café")
+    data_set.files[f"documents/{name}.json"] = data_set.files.pop(DOCUMENTS)
+    for line in data_set.files[TRAIN]:
+        line["corpus"] = normalize(in_mentions, "café")
+    assert {found.world for found in Dataset(data_set.write()).mentions("train")} == {name}
+
+
+@pytest.mark.parametrize("character", ["\x00", "\n", "\x1b", "\x85", "\u2028"])
+def test_category_with_a_control_character_is_refused(data_set: DataSetFiles, character: str) -> None:
+    """PostgreSQL, in which Airflow keeps the metrics by category, does not take NUL."""
+    data_set.files[TRAIN][1]["category"] = f"LOW{character}OVERLAP"
+    with pytest.raises(DataError, match=rf"^{TRAIN}:2: control character \(field 'category'\)") as raised:
+        read_all(data_set.write())
+    assert str(raised.value).isprintable()
 
 
 @pytest.mark.parametrize("file", [DOCUMENTS, TRAIN])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.data_set_files import DataSetFiles, document, mention
+from zeshel_tasks.config import DownloadConfig
 from zeshel_tasks.data.zeshel import Dataset, check_dataset
 from zeshel_tasks.download.merge import Part, merge
 from zeshel_tasks.errors import ConfigError, DataError
@@ -67,6 +68,16 @@ def test_assigned_world_moves_to_its_split_as_a_whole(zeshel: Part, wiki: DataSe
         "valid": {"brine": 2},
         "test": {"cinder": 2, "delta": 3},
     }
+
+
+def test_assigned_world_may_have_either_normal_form(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:
+    wiki.files["documents/caf\u00e9.json"] = wiki.files.pop("documents/delta.json")
+    for file, lines in wiki.files.items():
+        for line in lines if file.startswith("mentions/") else ():
+            line["corpus"] = "cafe\u0301" if line["corpus"] == "delta" else line["corpus"]
+    config = DownloadConfig(worlds_to_splits=("cafe\u0301=test",))
+    merge([zeshel, Part("wiki", wiki.write())], config.assigned, out)
+    assert check_dataset(out).mentions["test"] == {"caf\u00e9": 3, "cinder": 2}
 
 
 def test_missing_final_line_end_does_not_join_lines(zeshel: Part, wiki: DataSetFiles, out: Path) -> None:

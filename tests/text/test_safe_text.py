@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zeshel_tasks.errors import DataError
-from zeshel_tasks.text.safe_text import one_line, quoted, safe_text
+from zeshel_tasks.text.safe_text import has_control_characters, one_line, quoted, safe_text, told_apart
 
 
 @given(st.text(st.characters()))
@@ -75,3 +75,24 @@ def test_quoted_puts_a_string_in_quotation_marks() -> None:
 @given(st.text(), st.text(), st.text(), st.text())
 def test_data_error_is_one_line(problem: str, file: str, expected: str, got: str) -> None:
     assert str(DataError(problem, file=file, line=3, expected=expected, got=got)).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "shown"),
+    [
+        ("one of caf\u00e9, tea", "cafe\u0301", (r"one of caf\xe9, tea", r"cafe\u0301")),
+        ("one of cafe\u0301", "caf\u00e9", (r"one of cafe\u0301", r"caf\xe9")),
+        ("'\u00c9', tokens 1 to 1", "'e\u0301'", (r"'\xc9', tokens 1 to 1", r"'e\u0301'")),  # case is ignored
+        ("one of caf\u00e9", "caf\u00e8", ("one of caf\u00e9", "caf\u00e8")),
+        ("less than caf\u00e9", "caf\u00e9", ("less than caf\u00e9", "caf\u00e9")),
+        ("x" * 100_000, "x", ("x" * 100_000, "x")),
+    ],
+)
+def test_texts_that_look_alike_are_told_apart(expected: str, got: str, shown: tuple[str, str]) -> None:
+    assert told_apart(expected, got) == shown
+
+
+@pytest.mark.parametrize("character", ["\x00", "\n", "\x1f", "\x7f", "\x85", "\u2028", "\u2029", "\ud800"])
+def test_control_characters_are_found(character: str) -> None:
+    assert has_control_characters(f"a{character}b")
+    assert not has_control_characters("a b \xa0 é 日本 \u200d 😀")

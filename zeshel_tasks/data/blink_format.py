@@ -16,9 +16,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any
+from unicodedata import normalize
 
 from zeshel_tasks.config import ConvertConfig, Split
 from zeshel_tasks.data.json_lines import BadLine, Record, read_records
@@ -132,8 +133,9 @@ class World:
         error = partial(DataError, file=file, line=mention.line)
         for field in ("context_document_id", "label_document_id"):
             if getattr(mention, field) not in self._documents:
-                expected = f"a document of documents/{self.name}.json"
-                raise error("unknown document", field=field, expected=expected, got=getattr(mention, field))
+                got = getattr(mention, field)
+                expected = f"a document of documents/{self.name}.json{self._like(got)}"
+                raise error("unknown document", field=field, expected=expected, got=got)
         page = self._page(mention)
         start, end = mention.start_index, mention.end_index
         if start > end:
@@ -159,6 +161,12 @@ class World:
             "label_title": label.title,
             "world": self.name,
         }
+
+    def _like(self, name: str) -> str:
+        """Returns the id of a document that looks like ``name``, for a message that tells them apart."""
+        form = normalize("NFC", name)
+        found = () if name.isascii() else (known for known in self._documents if normalize("NFC", known) == form)
+        return "".join(f", such as {known}" for known in islice(found, 1))
 
     def _page(self, mention: Mention) -> _Page:
         name = mention.context_document_id

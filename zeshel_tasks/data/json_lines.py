@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zeshel_tasks.errors import DataError
+from zeshel_tasks.text.safe_text import has_control_characters
 
 # Far more than any page of a known data set. Without a bound, a file without line ends would fill the memory.
 MAX_LINE_BYTES = 256 * 2**20
@@ -51,6 +52,17 @@ class Record:
         value = self.text(field)
         if not value:
             raise self.error("empty", field=field, expected="a non-empty string", got="''")
+        return value
+
+    def plain_name(self, field: str) -> str:
+        """A non-empty string without control characters and line ends.
+
+        Raises:
+            DataError: the field is missing or has another value.
+        """
+        value = self.name(field)
+        if has_control_characters(value):
+            raise self.error("control character", field=field, expected="none in a name", got=value)
         return value
 
     def optional_name(self, field: str) -> str | None:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.data.json_lines import BadLine, Record, read_records
@@ -99,6 +100,8 @@ class Dataset:
         self.root, self._name = root, name
         files = (path for path in (root / "documents").glob("*.json") if path.is_file())
         self.worlds = tuple(sorted(path.stem for path in files if not path.name.startswith(".")))
+        # macOS may write é in the name of a file as e and an accent, and download writes it as one character.
+        self._by_normal_form = {normalize("NFC", world): world for world in self.worlds}
         if not self.worlds:
             raise DataError(
                 "not a data set in ZESHEL's format", file=name or str(root), expected="documents/<world>.json"
@@ -161,9 +164,10 @@ class Dataset:
         return f"{self._name}: {file}" if self._name else file
 
     def _mention(self, record: Record) -> Mention:
-        world = record.name("corpus")
-        if world not in self.worlds:
-            raise record.error("unknown world", field="corpus", expected=f"one of {', '.join(self.worlds)}", got=world)
+        corpus = record.name("corpus")
+        world = self._by_normal_form.get(normalize("NFC", corpus))
+        if world is None:
+            raise record.error("unknown world", field="corpus", expected=f"one of {', '.join(self.worlds)}", got=corpus)
         return Mention(
             mention_id=record.name("mention_id"),
             context_document_id=record.name("context_document_id"),
@@ -172,7 +176,7 @@ class Dataset:
             end_index=record.index("end_index"),
             text=record.name("text"),
             label_document_id=record.name("label_document_id"),
-            category=record.name("category"),
+            category=record.plain_name("category"),
             line=record.line,
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.data.json_lines import MAX_LINE_BYTES
@@ -131,4 +132,4 @@ def _world(line: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     world = value.get("corpus") if isinstance(value, dict) else None
-    return world if isinstance(world, str) else ""
+    return normalize("NFC", world) if isinstance(world, str) else ""

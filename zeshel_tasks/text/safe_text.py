@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import reprlib
+import unicodedata
 
 VALUE_CHARACTERS = 120
+_NOT_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph separators
+_COMPARED_CHARACTERS = 100_000
 _HUGE_BITS = 1024  # Python refuses to write out integers of more than 4,300 digits
 
 
@@ -53,3 +56,31 @@ def safe_text(value: object, limit: int = VALUE_CHARACTERS) -> str:
 def quoted(value: object) -> str:
     """Like :func:`safe_text`, but a string gets quotation marks."""
     return safe_text(_repr.repr(value))
+
+
+def has_control_characters(text: str) -> bool:
+    """True if the text contains a control character, a line end or half of a surrogate pair.
+
+    PostgreSQL, terminals and lists with one item a line do not take all of them.
+    """
+    return any(unicodedata.category(character) in _NOT_TEXT for character in text)
+
+
+def told_apart(expected: str, got: str) -> tuple[str, str]:
+    """Both texts, with all but ASCII escaped if ``got`` looks like a part of ``expected`` but is not.
+
+    An é may be one character (the normal form NFC) or an e and an accent (NFD).
+    """
+    if len(expected) + len(got) > _COMPARED_CHARACTERS:  # `got` may be a line of 256 MB
+        return expected, got
+    if got.casefold() in expected.casefold() or _normal_form(got) not in _normal_form(expected):
+        return expected, got
+    return _escaped(expected), _escaped(got)
+
+
+def _normal_form(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _escaped(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode("ascii")
