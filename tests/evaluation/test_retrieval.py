@@ -116,8 +116,18 @@ def test_world_smaller_than_k_returns_all_entities(tmp_path: Path) -> None:
 def test_non_finite_scores_are_refused(broken: float, tmp_path: Path) -> None:
     queries = torch.full((2, DIMENSION), broken)
     file = stored(tmp_path / "v.npy", np.ones((100, DIMENSION), dtype=np.float32))
-    with pytest.raises(DataError, match="a score of retrieval is not a number"):
+    with pytest.raises(DataError, match="scores of retrieval are not finite numbers"):
         top_k(queries, file, 10)
+
+
+def test_single_nan_among_many_scores_is_refused(tmp_path: Path) -> None:
+    """A negative NaN sorts below all numbers, so later blocks would displace it without notice."""
+    vectors = np.ones((640, 1), dtype=np.float32)
+    vectors[3].view(np.uint32)[0] = 0xFFC00000
+    assert np.isnan(vectors).sum() == 1
+    file = stored(tmp_path / "v.npy", vectors)
+    with pytest.raises(DataError, match="scores of retrieval are not finite numbers"):
+        top_k(torch.ones(2, 1), file, 5, blocks_of(64, 2, dimension=1))
 
 
 def test_search_memory_does_not_grow_with_vectors(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from tests.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical, result
 from tests.training.test_fit import stop_after
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.tokens import TokenTable
-from zeshel_tasks.errors import Preempted
+from zeshel_tasks.errors import DataError, Preempted
 from zeshel_tasks.models.batches import Batch, token_batch
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import Biencoder, new_biencoder
@@ -67,6 +68,19 @@ def test_hard_negatives_rank_high_in_their_world_and_exclude_gold(
         everything = model.cand_encoder(batch(entity_tables[world]))
         rank = (-(contexts @ everything.T)).argsort(1).argsort(1).detach().numpy()
         assert (np.take_along_axis(rank, hard.table[rows].astype(np.int64), 1) <= 12).all()
+
+
+@pytest.mark.parametrize(
+    ("tower", "problem"), [("context_encoder", "scores of retrieval"), ("cand_encoder", "vectors that are not numbers")]
+)
+def test_mining_refuses_vectors_that_are_not_numbers(
+    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, tower: str, problem: str, fault: Fault
+) -> None:
+    fault("training: scores that are not numbers")
+    for parameter in getattr(model, tower).parameters():
+        parameter.data.fill_(float("nan"))
+    with pytest.raises(DataError, match=problem):
+        negatives(pairs, entity_tables).find(model, 0, 2, Accelerator(cpu=True), lambda: None)
 
 
 def test_missing_hard_negatives_are_left_out_of_loss(

@@ -7,8 +7,10 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
+from tests.faults import Fault
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.errors import DataError
 from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import Biencoder, new_biencoder
 from zeshel_tasks.models.crossencoder import new_crossencoder
@@ -121,3 +123,21 @@ def test_validation_reports_accuracy_of_retrieved_and_of_all(pairs: GoldPairs, g
     retrieved = len(sets.retrieved)
     correct = round(figures["valid_accuracy"] * retrieved)
     assert figures["valid_unnormalized_accuracy"] == pytest.approx(correct / len(sets.mentions))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["biencoder", "crossencoder"])
+def test_validation_refuses_scores_that_are_not_numbers(
+    pairs: GoldPairs, golden: Path, kind: str, number: float, fault: Fault
+) -> None:
+    """``argmax`` of a row of NaN is its first column: the accuracy would be that of the retrieval."""
+    fault("training: scores that are not numbers")
+    made: dict[str, tuple[torch.nn.Module, BiencoderObjective | CrossencoderObjective]] = {
+        "biencoder": biencoder_objective(pairs, golden, masked=True),
+        "crossencoder": crossencoder_objective(candidate_sets(pairs), golden),
+    }
+    model, objective = made[kind]
+    for parameter in model.parameters():
+        parameter.data.fill_(number)
+    with torch.no_grad(), pytest.raises(DataError, match=r"scores in validation are not finite .* lower learning_rate"):
+        objective.validate(model, lambda: None)

@@ -10,7 +10,6 @@ worlds.json                                      names of the worlds, by index
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -32,6 +31,7 @@ from zeshel_tasks.models.blink_weights import save_blink_weights
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.stages.inputs import candidate_encodings
 from zeshel_tasks.store import Artifact, Manifest, open_run
+from zeshel_tasks.text.json_text import to_json
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class _Export:
         self._worlds = _worlds(artifacts["convert"].manifest)
 
     def write(self) -> None:
-        (self._out / "worlds.json").write_text(json.dumps(self._worlds, indent=1))
+        (self._out / "worlds.json").write_text(to_json(self._worlds, indent=1))
         biencoder, settings, tokenizer = load_biencoder(self._artifacts["train-biencoder"].directory("model"))
         _warn_of_other_scores(settings)
         crossencoder, _, _ = load_crossencoder(self._artifacts["train-crossencoder"].directory("model"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -14,6 +13,7 @@ from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.pipeline.lineage import has_split
 from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
+from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.redaction import recorded
 from zeshel_tasks.text.safe_text import one_line
 
@@ -32,7 +32,7 @@ def show_run(run_address: str, *, as_json: bool) -> None:
     if not finished:
         raise ConfigError(f"--run: expected a run with finished stages, got none at {run.address}")
     if as_json:
-        print(json.dumps(_as_json(run, finished), indent=2))
+        print(to_json(_as_json(run, finished), indent=2))
         return
     try:
         tables = (_stages_table(run, finished), _recall_table(finished), _accuracy_table(finished))

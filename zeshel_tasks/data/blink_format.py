@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import json
 import logging
 import tempfile
 from array import array
@@ -26,6 +25,7 @@ from zeshel_tasks.data.json_lines import BadLine, Record, read_records
 from zeshel_tasks.data.zeshel import MENTION_FILES, BadLines, Dataset, Document, Mention
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.metrics import MetricsModel
+from zeshel_tasks.text.json_text import to_json
 
 SIDE_FIELDS = ("mention_id", "category", "context_document_id", "label_document_id")
 
@@ -325,7 +325,7 @@ def _write_in_file_order(kept: list[_Spooled], spool: IO[bytes], split: Split, o
 
 
 def _json_line(values: dict[str, Any]) -> bytes:
-    return json.dumps(values).encode("ascii") + b"\n"
+    return to_json(values).encode("ascii") + b"\n"
 
 
 def _check_enough_is_left(kept: list[_Spooled], bad: BadLines, lines: int, split: Split, config: ConvertConfig) -> None:

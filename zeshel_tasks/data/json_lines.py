@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zeshel_tasks.errors import DataError
+from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.safe_text import has_control_characters
 
 # Far more than any page of a known data set. Without a bound, a file without line ends would fill the memory.
@@ -147,7 +148,7 @@ def read_records(path: Path, file: str, on_bad_line: BadLine | None = None) -> I
 def write_json_lines(path: Path, objects: Iterable[dict[str, Any]]) -> Path:
     """Writes one JSON object per line."""
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(values) + "\n" for values in objects)
+        file.writelines(to_json(values) + "\n" for values in objects)
     return path
 
 

@@ -15,6 +15,7 @@ from zeshel_tasks.data.arrays import Rows, new_array, read_array
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.json_lines import count_lines
 from zeshel_tasks.data.tokens import Tokens, TokenTable, write_table
+from zeshel_tasks.text.json_text import to_json
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def tokenize_mentions(jsonl: Path, tokens: Tokens, max_context_length: int, fold
     names = {"worlds": worlds.sorted(facts["world"]), "categories": categories.sorted(facts["category"])}
     for array in facts.values():
         array.flush()
-    (folder / "names.json").write_text(json.dumps(names))
+    (folder / "names.json").write_text(to_json(names))
     return MentionTable.load(folder)
 
 

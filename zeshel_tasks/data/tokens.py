@@ -21,6 +21,7 @@ import numpy.typing as npt
 from zeshel_tasks.data.arrays import new_array, release
 from zeshel_tasks.data.context_window import Side, context_window, first_words, last_words
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.text.json_text import to_json
 
 TokenTable = npt.NDArray[np.int32]
 """Token ids, int32 [rows, max_length], padded on the right; usually memory-mapped."""
@@ -110,7 +111,7 @@ class Tokens:
         for changed_by_calls in ("padding", "truncation"):
             rules.pop(changed_by_calls, None)
         markers = self.pad, self.cls, self.sep, self.title_end
-        return hashlib.sha256(json.dumps([rules, markers, max_length, form], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(to_json([rules, markers, max_length, form], sort_keys=True).encode()).hexdigest()
 
     def _leading_ids(self, texts: Sequence[str], needed: int) -> list[list[int]]:
         """Returns at least the first ``needed`` ids of each text, without tokenizing the rest of long pages."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
+from zeshel_tasks.evaluation.finite import require_finite
 from zeshel_tasks.models.batches import on_device
 from zeshel_tasks.models.crossencoder import pair_batch
 
@@ -43,6 +44,25 @@ def candidate_scores(
     scores: torch.Tensor = model(pair_batch(contexts, candidates, max_seq_length, pad, device))
     everything = scores.new_full((len(rows), sets.candidates.shape[1]), float("-inf"))
     return everything.index_put(places, scores)
+
+
+def checked_scores(
+    scores: torch.Tensor, candidates: npt.NDArray[np.int32], doing: str, expected: str
+) -> npt.NDArray[np.float32]:
+    """Copies the scores of all candidates to the host: float32 [n, top_k].
+
+    Args:
+        scores: from :func:`candidate_scores`.
+        candidates: int32 [n, top_k]; the scores of missing ones are minus infinity.
+        doing: see :func:`~zeshel_tasks.evaluation.finite.require_finite`, also for ``expected``.
+
+    Raises:
+        DataError: the score of a candidate is NaN or infinite.
+    """
+    on_host = scores.float().cpu()
+    require_finite(on_host[torch.from_numpy(candidates != NO_CANDIDATE)], doing, expected)
+    found: npt.NDArray[np.float32] = on_host.numpy()
+    return found
 
 
 def best_candidates(scores: npt.NDArray[np.float32]) -> tuple[Rows, npt.NDArray[np.float32]]:

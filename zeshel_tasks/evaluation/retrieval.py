@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from zeshel_tasks.data.vector_file import VectorFile
-from zeshel_tasks.errors import DataError
+from zeshel_tasks.evaluation.finite import require_finite
 
 _LOW_32 = 0xFFFFFFFF
 _TIED_ROWS = 64  # sorted at once: 6 MB
@@ -63,7 +63,7 @@ def top_k(
         Scores, float32, and positions, int64; both [queries, min(k, vectors)].
 
     Raises:
-        DataError: a score is not a finite number.
+        DataError: one of a query's best scores is not a finite number.
     """
     size = size or search_size(queries.device)
     rows = _block_rows(len(queries), vectors, size)
@@ -75,13 +75,11 @@ def top_k(
         entities[: len(block)] = torch.from_numpy(block)
         torch.mm(queries, entities.T, out=scores)
         found, where = _best_of_block(scores[:, : len(block)], k)
+        require_finite(found, "of retrieval", "a bi-encoder with finite vectors")  # topk takes NaN for the largest
         best = torch.cat([best, _keys(found, where + start)], 1)
         best = best.topk(min(k, best.shape[1])).values
         start += len(block)
-    found = _scores(best)
-    if not found.isfinite().all():
-        raise DataError("a score of retrieval is not a number", expected="a bi-encoder with finite vectors")
-    return found, _positions(best)
+    return _scores(best), _positions(best)
 
 
 def _best_of_block(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

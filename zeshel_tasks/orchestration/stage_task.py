@@ -6,7 +6,6 @@ a task as successful, and it relies on the manifest in the store, not on the pro
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from zeshel_tasks.pipeline.contract import reuse_stage
 from zeshel_tasks.pipeline.lineage import has_split
 from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.store import open_run
+from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.redaction import secrets_of
 
 log = logging.getLogger(__name__)
@@ -158,4 +158,4 @@ def _signal(exit_code: int) -> int | None:
 
 def _text(value: Any) -> str:
     """Return a JSON value as the command line expects it: strings unquoted, true and false in lower case."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else to_json(value)

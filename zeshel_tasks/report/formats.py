@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+from zeshel_tasks.text.json_text import to_json
 
 DASH = "–"
 
@@ -65,7 +66,7 @@ def setting_value(value: Any) -> str:
     """A value of the configuration, written as in YAML; a setting without a value is ``none``, not a dash."""
     if value is None:
         return "none"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else to_json(value, ensure_ascii=False)
 
 
 def label(name: str) -> str:

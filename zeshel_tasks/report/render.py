@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
@@ -20,6 +19,7 @@ from zeshel_tasks.config import HELDOUT_SPLITS
 from zeshel_tasks.report import charts, formats
 from zeshel_tasks.report.metrics import metrics_json
 from zeshel_tasks.report.report_data import MOST_TEXT, SPLIT_ORDER, ReportData, RunFacts
+from zeshel_tasks.text.json_text import to_json
 
 _FILTERS = (
     *("percent", "points", "count", "decimal", "duration", "memory", "moment"),
@@ -35,7 +35,7 @@ def render_report(data: ReportData, run: RunFacts) -> Iterator[tuple[str, bytes]
         ValueError: a time is not ISO 8601.
     """
     metrics = metrics_json(data, run)
-    yield "metrics.json", f"{json.dumps(metrics, indent=1, allow_nan=False)}\n".encode()
+    yield "metrics.json", f"{to_json(metrics, indent=1)}\n".encode()
     # JSON input can hold half of a surrogate pair, which UTF-8 cannot encode.
     yield "index.html", _page(data, run, metrics).encode("utf-8", "replace")
 

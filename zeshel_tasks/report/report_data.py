@@ -21,6 +21,7 @@ from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
 from zeshel_tasks.metrics import Number
 from zeshel_tasks.report.curves import ThinCurve
 from zeshel_tasks.report.formats import beginning
+from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.training.metrics import TrainingMetrics
 
 # The reported split comes first.
@@ -178,7 +179,7 @@ class ReportData(_Given):
     def to_json(self) -> bytes:
         """Returns the data as JSON. Equal data give equal bytes."""
         # The json module writes half of a surrogate pair, which a data set may contain. pydantic's writer refuses it.
-        return json.dumps(self.model_dump(mode="json"), allow_nan=False).encode()
+        return to_json(self.model_dump(mode="json")).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:

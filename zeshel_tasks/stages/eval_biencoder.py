@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 
 from zeshel_tasks.compute.device import build_accelerator, device_name
@@ -22,6 +21,7 @@ from zeshel_tasks.pipeline.contract import derived_artifact
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, world_documents, world_size
 from zeshel_tasks.store import Artifact, Metrics, artifact_folder
+from zeshel_tasks.text.json_text import to_json
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def work(job: Job) -> Metrics:
         retriever.search(table, rows, vectors, files, progress)
         seconds += progress.seconds
     files.save()
-    (folder / "encodings.json").write_text(json.dumps(encodings, indent=1))
+    (folder / "encodings.json").write_text(to_json(encodings, indent=1))
     for path in folder.iterdir():
         job.attempt.add(path.name, path)
     entities = {world: world_size(job.inputs["download"], world) for world in rows_of_world}

@@ -20,7 +20,7 @@ from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.json_lines import write_json_lines
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.evaluation.measures import accuracy_metrics
-from zeshel_tasks.evaluation.rerank import best_candidates, candidate_scores
+from zeshel_tasks.evaluation.rerank import best_candidates, candidate_scores, checked_scores
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.pipeline.contract import derived_artifact
 from zeshel_tasks.pipeline.job import Job
@@ -69,7 +69,8 @@ class _Scorer:
             scores = candidate_scores(
                 self._model, self._sets, rows, self._max_seq_length, self._pad, self._accelerator.device
             )
-        return scores.float().cpu().numpy()
+            doing, expected = f"on {self._job.split}", "a cross-encoder with finite scores"
+            return checked_scores(scores, self._sets.candidates[rows], doing, expected)
 
 
 def work(job: Job) -> Metrics:

@@ -7,7 +7,6 @@ artifacts/<stage>/<fingerprint>/attempts/<attempt>/<file>      the files of one 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 import uuid
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from zeshel_tasks.errors import CorruptArtifact, StoreUnavailable
 from zeshel_tasks.store.base import Store
 from zeshel_tasks.store.checksummed import READS, checksummed, read_checksummed
+from zeshel_tasks.text.json_text import to_json
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def fingerprint(
 ) -> str:
     """Returns the SHA-256 (hex) of everything that decides what a stage computes."""
     identity = {"stage": stage, "split": split, "version": version, "config": dict(config), "inputs": dict(inputs)}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(to_json(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def artifact_folder(stage: str, fingerprint: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.store.base import Store
+from zeshel_tasks.text.json_text import to_json
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def checksummed(model: BaseModel) -> bytes:
     """Returns the model as JSON with an additional field, the SHA-256 of all others."""
     values = model.model_dump(mode="json")
-    return json.dumps({**values, _CHECKSUM: _digest(values)}, indent=1).encode()
+    return to_json({**values, _CHECKSUM: _digest(values)}, indent=1).encode()
 
 
 def read_checksummed(store: Store, key: str, model: type[Model], remedy: str) -> Model | None:
@@ -62,4 +63,4 @@ def _checked(data: bytes) -> dict[str, Any]:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(to_json(values, sort_keys=True).encode()).hexdigest()

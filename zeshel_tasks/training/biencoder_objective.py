@@ -22,11 +22,12 @@ from zeshel_tasks.config import TrainBiencoderConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.evaluation.finite import require_finite
 from zeshel_tasks.models.batches import on_device, token_batch
 from zeshel_tasks.models.biencoder import BiencoderSettings, save_biencoder
 from zeshel_tasks.training.gradient_cache import Vectors, cached_parts
 from zeshel_tasks.training.hard_negatives import NO_NEGATIVE, HardNegatives
-from zeshel_tasks.training.objective import Part, Tensors, separate_parts
+from zeshel_tasks.training.objective import Part, Tensors, finite_scores, separate_parts
 from zeshel_tasks.training.processes import gather_with_gradient, share_of
 
 Flags = npt.NDArray[np.bool_]
@@ -99,7 +100,9 @@ class BiencoderObjective:
                 batch = rows[start : start + size]
                 contexts, golds = self._encode(model, self._valid, None, batch)
                 keys, targets = _gold_keys(self._valid, batch), np.arange(len(batch))
-                scores = self._without(contexts @ golds.T, _same(keys, keys, targets))
+                scores = contexts @ golds.T
+                require_finite(scores, "in validation", finite_scores(self._config))
+                scores = self._without(scores, _same(keys, keys, targets))
                 correct += int((scores.argmax(1) == on_device(targets, scores.device)).sum())
                 after_batch()
         return {"valid_accuracy": correct / len(self._valid.mentions)}

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from zeshel_tasks.config import TrainCrossencoderConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
-from zeshel_tasks.evaluation.rerank import candidate_scores
+from zeshel_tasks.evaluation.rerank import candidate_scores, checked_scores
 from zeshel_tasks.models.batches import on_device
 from zeshel_tasks.models.crossencoder import CrossencoderSettings, save_crossencoder
-from zeshel_tasks.training.objective import Part, Tensors, separate_parts
+from zeshel_tasks.training.objective import Part, Tensors, finite_scores, separate_parts
 from zeshel_tasks.training.processes import share_of
 
 
@@ -81,7 +81,8 @@ class CrossencoderObjective:
         rows, correct, size = self._valid.retrieved, 0, self._config.eval_batch_size
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
-            best = self._scores(model, self._valid, batch).argmax(1).cpu().numpy()
+            scores, candidates = self._scores(model, self._valid, batch), self._valid.candidates[batch]
+            best = checked_scores(scores, candidates, "in validation", finite_scores(self._config)).argmax(1)
             correct += int((best == self._valid.gold_rank[batch]).sum())
             after_batch()
         return {

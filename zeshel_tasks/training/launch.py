@@ -18,6 +18,7 @@ from zeshel_tasks.compute.disk import full_disk_named
 from zeshel_tasks.compute.interrupt import on_sigterm
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.errors import TryAgain, ZeshelError
+from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.logs import set_up_logs
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def _process(rank: int, function: Callable[[Any], None], argument: Any, address:
         with full_disk_named():
             function(argument)
     except ZeshelError as error:
-        (scratch / f"error-{rank}.json").write_text(json.dumps([type(error).__name__, str(error)]))
+        (scratch / f"error-{rank}.json").write_text(to_json([type(error).__name__, str(error)]))
         raise
     finally:
         if torch.distributed.is_initialized():

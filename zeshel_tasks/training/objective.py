@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.data.arrays import Rows
 
 Tensors = dict[str, torch.Tensor]
@@ -63,6 +64,11 @@ class Objective(Protocol):
 
     def save(self, model: nn.Module, directory: Path) -> None:
         """Writes the model directory."""
+
+
+def finite_scores(config: EncoderConfig) -> str:
+    """Returns what a validation expects, for the message about a score that is NaN or infinite."""
+    return f"finite scores: lower learning_rate (now {config.learning_rate}), or use precision fp32"
 
 
 def separate_parts(loss: Callable[[Rows], torch.Tensor], rows: Rows, count: int) -> Iterator[Part]:

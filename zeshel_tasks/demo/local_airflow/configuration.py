@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from zeshel_tasks.text.json_text import to_json
+
 USER = "admin"
 PARALLEL_TASKS = 5  # three evaluations run at once, and a worker stays busy for a moment after its task
 
@@ -51,7 +53,7 @@ def read_secrets(home: Path) -> Secrets:
             jwt_secret=secrets.token_urlsafe(64),
             api_secret=secrets.token_urlsafe(32),
         )
-        _write_private(path, json.dumps(asdict(made)))
+        _write_private(path, to_json(asdict(made)))
     return Secrets(**json.loads(path.read_text()))
 
 
@@ -75,7 +77,7 @@ def _folders(home: Path, dags: Path) -> dict[str, str]:
 
 def _server(home: Path, port: int) -> dict[str, str]:
     passwords = home / "passwords.json"
-    _write_private(passwords, json.dumps({USER: read_secrets(home).password}))
+    _write_private(passwords, to_json({USER: read_secrets(home).password}))
     return {
         "API__HOST": "127.0.0.1",
         "API__PORT": str(port),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import random
 import tarfile
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from zeshel_tasks.demo.sample_worlds import vocabulary
 from zeshel_tasks.demo.sample_worlds.language import Language, make_languages
 from zeshel_tasks.demo.sample_worlds.mentions import write_page
 from zeshel_tasks.demo.sample_worlds.world import make_entities
+from zeshel_tasks.text.json_text import to_json
 
 SAMPLE_WORLDS: dict[str, tuple[str, ...]] = {
     "train": vocabulary.words(
@@ -115,7 +115,7 @@ def _shared_words() -> set[str]:
 
 
 def _add(tar: tarfile.TarFile, name: str, rows: Iterable[dict[str, Any]]) -> None:
-    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    data = "".join(to_json(row) + "\n" for row in rows).encode()
     member = tarfile.TarInfo(name)  # with constant mtime, owner and mode, so that the bytes depend only on the seed
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
