@@ -28,7 +28,7 @@ from zeshel_tasks.models.biencoder import BiencoderSettings, save_biencoder
 from zeshel_tasks.training.gradient_cache import Vectors, cached_parts
 from zeshel_tasks.training.hard_negatives import NO_NEGATIVE, HardNegatives
 from zeshel_tasks.training.objective import Part, Tensors, finite_scores, separate_parts
-from zeshel_tasks.training.processes import gather_with_gradient, share_of
+from zeshel_tasks.training.processes import Share, gather_with_gradient, parts_with_rows, share_of
 
 Flags = npt.NDArray[np.bool_]
 _NOTHING = -1  # the key of no entity
@@ -79,18 +79,18 @@ class BiencoderObjective:
     def parts(self, model: nn.Module, rows: Rows, count: int) -> Iterator[Part]:
         if count == 1 or not self._config.gradient_cache:
             return separate_parts(partial(self.loss, model), rows, count)
-        mine, everyone = share_of(rows, self._accelerator)
+        share = share_of(rows, self._accelerator)
         return cached_parts(
             partial(self._encode, model, self._train, self._ready_negatives),
-            lambda vectors: self._cross_entropy(vectors, mine, everyone),
-            np.array_split(mine, count),
+            lambda vectors: self._cross_entropy(vectors, share),
+            np.array_split(share.mine, parts_with_rows(rows, count, self._accelerator)),
             self._accelerator.device,
         )
 
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
-        """Returns the mean loss over the mentions ``rows``. Each process computes its share."""
-        mine, everyone = share_of(rows, self._accelerator)
-        return self._cross_entropy(self._encode(model, self._train, self._ready_negatives, mine), mine, everyone)
+        """Returns this process's share of the mean loss over the mentions ``rows``."""
+        share = share_of(rows, self._accelerator)
+        return self._cross_entropy(self._encode(model, self._train, self._ready_negatives, share.mine), share)
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
         """Returns the share of mentions whose gold scores highest in a batch of mentions of the same world."""
@@ -126,13 +126,18 @@ class BiencoderObjective:
         )
         return contexts, *vectors[places].split([len(table) for table in tables])
 
-    def _cross_entropy(self, vectors: Vectors, mine: Rows, everyone: Rows) -> torch.Tensor:
+    def _cross_entropy(self, vectors: Vectors, share: Share) -> torch.Tensor:
         contexts, *candidates = vectors
-        distributed = len(everyone) > len(mine)
-        columns = torch.cat([gather_with_gradient(part) if distributed else part for part in candidates])
-        targets = np.arange(len(mine)) + (self._accelerator.process_index * len(mine) if distributed else 0)
-        scores = self._without(contexts @ columns.T, self._no_negatives(mine, everyone, targets))
-        return F.cross_entropy(scores, on_device(targets, scores.device))
+        if self._accelerator.num_processes > 1:
+            a_mention = [len(part) // len(share.mine) for part in candidates]  # one gold, some hard negatives
+            candidates = [
+                gather_with_gradient(part, [size * count for size in share.sizes])
+                for part, count in zip(candidates, a_mention, strict=True)
+            ]
+        targets = np.arange(len(share.mine)) + share.start
+        scores = contexts @ torch.cat(candidates).T
+        scores = self._without(scores, self._no_negatives(share.mine, share.everyone, targets))
+        return share.weight * F.cross_entropy(scores, on_device(targets, scores.device))
 
     def _no_negatives(self, mine: Rows, everyone: Rows, targets: Rows) -> Flags:
         """Marks columns that are neither negatives nor targets: bool [mentions, golds and hard negatives of all]."""

@@ -25,7 +25,7 @@ from zeshel_tasks.evaluation.rerank import candidate_scores, checked_scores
 from zeshel_tasks.models.batches import on_device
 from zeshel_tasks.models.crossencoder import CrossencoderSettings, save_crossencoder
 from zeshel_tasks.training.objective import Part, Tensors, finite_scores, separate_parts
-from zeshel_tasks.training.processes import share_of
+from zeshel_tasks.training.processes import parts_with_rows, share_of
 
 
 class CrossencoderObjective:
@@ -67,14 +67,15 @@ class CrossencoderObjective:
         pass
 
     def parts(self, model: nn.Module, rows: Rows, count: int) -> Iterator[Part]:
-        return separate_parts(partial(self.loss, model), rows, count)
+        return separate_parts(partial(self.loss, model), rows, parts_with_rows(rows, count, self._accelerator))
 
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
-        """Returns the mean loss over the mentions ``rows``. Each process computes its share."""
-        mine, _ = share_of(self._trainable[rows], self._accelerator)
+        """Returns this process's share of the mean loss over the mentions ``rows``."""
+        share = share_of(self._trainable[rows], self._accelerator)
+        mine = share.mine
         # copy before the model runs, because a copy from the host waits for it
         targets = on_device(self._train.gold_rank[mine].astype(np.int64), self._accelerator.device)
-        return F.cross_entropy(self._scores(model, self._train, mine, self._chosen(mine)), targets)
+        return share.weight * F.cross_entropy(self._scores(model, self._train, mine, self._chosen(mine)), targets)
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
         """Returns the accuracy over mentions whose gold was retrieved (``valid_accuracy``), and over all mentions."""

@@ -1,4 +1,4 @@
-"""Starts one process for each GPU of the machine. Trains in this process if there is at most one GPU."""
+"""Starts the processes of a training, one for each GPU. Trains in this process if one is enough."""
 
 from __future__ import annotations
 
@@ -25,10 +25,21 @@ log = logging.getLogger(__name__)
 
 
 def processes_for(config: EncoderConfig) -> int:
-    """Returns the number of processes: one per GPU with ``data_parallel``, unless one device is named; else one."""
+    """Returns the number of processes: one per GPU with ``data_parallel``, unless one device is named; else one.
+
+    There are at most as many as mentions in a step: a further one would never have any to compute.
+    """
     if not config.data_parallel or config.device not in ("auto", "cuda"):
         return 1
-    return max(1, torch.cuda.device_count())
+    gpus = max(1, torch.cuda.device_count())
+    if gpus > config.train_batch_size:
+        log.warning(
+            "using %d of %d GPUs, one for each mention of a step; raise train_batch_size (now %d) to use more",
+            config.train_batch_size,
+            gpus,
+            config.train_batch_size,
+        )
+    return min(gpus, config.train_batch_size)
 
 
 def run_in_processes(function: Callable[[Any], None], argument: Any, processes: int, scratch: Path) -> None:

@@ -169,9 +169,9 @@ class Trainer:
         self._record(loss, rate, len(rows))
 
     def _descend(self, rows: Rows) -> torch.Tensor:
-        """Takes one optimizer step. Returns the mean loss of ``rows``, or the gradient's norm if it is not finite."""
+        """Takes one optimizer step. Returns the loss of ``rows``, or the gradient's norm if it is not finite."""
         total = torch.zeros((), device=self._accelerator.device)
-        parts = min(self._config.gradient_accumulation_steps, max(1, len(rows) // self._accelerator.num_processes))
+        parts = min(self._config.gradient_accumulation_steps, len(rows))
         for part in self._objective.parts(self._model, rows, parts):
             self._accelerator.backward(part.root)
             total += part.loss

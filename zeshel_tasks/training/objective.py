@@ -51,9 +51,10 @@ class Objective(Protocol):
         """Restores the tensors that :meth:`state` returned."""
 
     def parts(self, model: nn.Module, rows: Rows, count: int) -> Iterator[Part]:
-        """Yields the mean loss over ``rows`` in ``count`` parts. Each is backpropagated before the next is computed.
+        """Yields the mean loss over ``rows`` in at most ``count`` parts.
 
-        If there are several processes, each computes its share.
+        Each is backpropagated before the next is computed. If there are several processes, each
+        computes its share, and the mean over the processes is the loss.
         """
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:

@@ -1,9 +1,16 @@
-"""Communication between the processes of a data-parallel training."""
+"""Communication between the processes of a data-parallel training.
+
+The gradient of a step is that of one process with the whole batch, for any number of processes and mentions. Source:
+torch's DistributedDataParallel averages the gradients of the processes, so each scales its loss by its share.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
@@ -11,34 +18,75 @@ from accelerate import Accelerator
 from zeshel_tasks.data.arrays import Rows
 
 
-def share_of(rows: Rows, accelerator: Accelerator) -> tuple[Rows, Rows]:
-    """Returns the rows that this process computes, and all rows in the order of the processes.
+@dataclass(frozen=True)
+class Share:
+    """The part of a batch that one process computes.
 
-    Both are cut so that all processes have the same number of rows. A single process computes all rows.
+    Attributes:
+        mine: rows that this process computes, at least one. With fewer rows than processes, those without a row compute
+            the first one with the weight 0, because all processes must take part in the same communication.
+        everyone: all rows of the batch, in the order of the processes.
+        sizes: number of rows that count, of each process; they differ by at most 1.
+        start: position in ``everyone`` of this process's first row.
+        weight: factor of this process's mean loss, such that the mean over the processes is that over all rows.
     """
-    each = len(rows) // accelerator.num_processes
-    start = accelerator.process_index * each
-    return rows[start : start + each], rows[: each * accelerator.num_processes]
+
+    mine: Rows
+    everyone: Rows
+    sizes: tuple[int, ...]
+    start: int
+    weight: float
 
 
-def gather_with_gradient(tensor: torch.Tensor) -> torch.Tensor:
-    """Concatenates the tensors of all processes, which have one shape. Gradients flow back to each process."""
-    gathered: torch.Tensor = _Gather.apply(tensor)  # type: ignore[no-untyped-call]
+def share_of(rows: Rows, accelerator: Accelerator) -> Share:
+    """Returns the share of this process in the rows of a batch, at least one. A single process computes all rows."""
+    processes, process = accelerator.num_processes, accelerator.process_index
+    shares = np.array_split(rows, processes)
+    sizes = tuple(len(share) for share in shares)
+    if not sizes[process]:
+        return Share(rows[:1], rows, sizes, 0, 0.0)
+    return Share(shares[process], rows, sizes, sum(sizes[:process]), sizes[process] * processes / len(rows))
+
+
+def parts_with_rows(rows: Rows, count: int, accelerator: Accelerator) -> int:
+    """Returns the number of parts, at most ``count``, in which each process has a row, so that none waits; at least 1.
+
+    It is for a loss that does not depend on the parts.
+    """
+    processes: int = accelerator.num_processes
+    return max(1, min(count, len(rows) // processes))
+
+
+def gather_with_gradient(tensor: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """Concatenates the tensors of all processes. Gradients flow back to each process.
+
+    Args:
+        tensor: [rows, ...], with the same trailing shape in all processes. The first rows count.
+        sizes: number of rows that count, of each process.
+    """
+    gathered: torch.Tensor = _Gather.apply(tensor, tuple(sizes))  # type: ignore[no-untyped-call]
     return gathered
 
 
 class _Gather(torch.autograd.Function):
     # torch.distributed's own differentiable gathers are deprecated or private, or lack a backend for CPUs.
     @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
-        ctx.rows = len(tensor)
-        parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts)
+    def forward(ctx: Any, tensor: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+        ctx.rows, ctx.sizes = len(tensor), sizes
+        # Tensors of one size, because not every backend gathers different ones.
+        mine = tensor.new_zeros(max(sizes), *tensor.shape[1:])
+        size = sizes[dist.get_rank()]
+        mine[:size] = tensor[:size]
+        parts = [torch.empty_like(mine) for _ in sizes]
+        dist.all_gather(parts, mine)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         total = gradients[0].contiguous()
         dist.all_reduce(total)  # the loss of each process depends on the tensors of all
-        start = dist.get_rank() * ctx.rows
-        return total[start : start + ctx.rows]
+        rank = dist.get_rank()
+        start, size = sum(ctx.sizes[:rank]), ctx.sizes[rank]
+        mine = total.new_zeros(ctx.rows, *total.shape[1:])
+        mine[:size] = total[start : start + size]
+        return mine, None

@@ -1,0 +1,89 @@
+"""A step has the gradient of one process with the whole batch, for any number of processes and mentions."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from tests.training.conftest import MakeFit
+from tests.training.results import result
+from tests.training.shares import BATCHES, gradients
+from zeshel_tasks.training.fit import fit
+from zeshel_tasks.training.launch import processes_for, run_in_processes
+from zeshel_tasks.training.processes import parts_with_rows, share_of
+
+
+def process(index: int, count: int) -> Accelerator:
+    return cast("Accelerator", SimpleNamespace(process_index=index, num_processes=count))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@pytest.mark.parametrize("mentions", [1, 2, 3, 7, 16])
+def test_shares_hold_each_mention_once_and_their_weights_give_the_mean(mentions: int, count: int) -> None:
+    rows = np.arange(100, 100 + mentions)
+    shares = [share_of(rows, process(index, count)) for index in range(count)]
+    counted = np.concatenate([share.mine for share in shares if share.weight])
+    np.testing.assert_array_equal(counted, rows)
+    for share in shares:
+        assert len(share.mine) >= 1
+        np.testing.assert_array_equal(share.everyone, rows)
+        np.testing.assert_array_equal(rows[share.start : share.start + len(share.mine)], share.mine)
+        assert sum(share.sizes) == mentions
+        assert max(share.sizes) - min(share.sizes) <= 1
+    assert np.mean([share.weight * share.mine.mean() for share in shares]) == pytest.approx(rows.mean())
+
+
+def test_parts_leave_no_process_without_a_mention() -> None:
+    assert [parts_with_rows(np.arange(8), count, process(0, 3)) for count in (1, 2, 4, 8)] == [1, 2, 2, 2]
+    assert parts_with_rows(np.arange(2), 2, process(0, 3)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("biencoder", {}),
+        ("biencoder", {"gradient_accumulation_steps": 2, "hard_negatives": 2}),
+        ("biencoder", {"gradient_accumulation_steps": 2, "gradient_cache": True, "hard_negatives": 2}),
+        ("crossencoder", {"gradient_accumulation_steps": 3}),
+    ],
+    ids=["in-batch", "parts", "cached", "crossencoder"],
+)
+def test_three_processes_have_the_gradient_of_one(
+    hard_fit: MakeFit, crossencoder_fit: MakeFit, golden: Path, kind: str, settings: dict[str, Any]
+) -> None:
+    """Seven mentions are not divisible by three, and one or two leave a process without any."""
+    make = {"biencoder": hard_fit, "crossencoder": crossencoder_fit}[kind]
+    one, three = (replace(make(name, **settings), bert=golden / "bert") for name in ("one", "three"))
+    expected, found = gradients(one, 1), gradients(three, 3)
+    assert found.keys() == expected.keys()
+    assert {name.partition(".")[0] for name in found} == {str(size) for size in BATCHES}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_three_processes_train_on_two_mentions_at_a_time(crossencoder_fit: MakeFit) -> None:
+    task = crossencoder_fit(num_train_epochs=1)
+    task = replace(task, config=task.config.model_copy(update={"train_batch_size": 2}))
+    run_in_processes(fit, task, 3, task.out)
+    found = result(task)["metrics"]
+    assert found["steps"] == -(-found["mentions"] // 2)
+
+
+@pytest.mark.parametrize(("gpus", "batch", "expected"), [(0, 2, 1), (1, 2, 1), (8, 2, 2), (8, 1, 1), (4, 128, 4)])
+def test_there_are_no_more_processes_than_mentions_in_a_step(
+    crossencoder_fit: MakeFit,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    gpus: int,
+    batch: int,
+    expected: int,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    config = crossencoder_fit().config.model_copy(update={"train_batch_size": batch, "device": "auto"})
+    assert processes_for(config) == expected
+    assert ("raise train_batch_size" in caplog.text) == (gpus > batch)
