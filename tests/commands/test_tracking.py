@@ -23,6 +23,7 @@ from tests.silent_server import connections_of
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import tracking
+from zeshel_tasks.commands.tracked_stages import milliseconds
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.demo.local_airflow.configuration import free_port
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
@@ -133,7 +134,7 @@ def test_incomplete_run_is_marked_finished(client: MlflowClient, own_run: Run, r
     tracking.track_run(own_run.address)
     run = only_run(client, request.node.name)
     last = manifest_of(own_run, "eval-crossencoder-test").finished_at
-    assert (run.info.status, run.info.end_time) == ("FINISHED", tracking._milliseconds(last))
+    assert (run.info.status, run.info.end_time) == ("FINISHED", milliseconds(last))
 
 
 def test_repeated_stage_replaces_the_mlflow_run(
@@ -221,15 +222,6 @@ def test_model_may_have_any_name_that_mlflow_accepts(
     assert client.get_model_version_by_alias(name, "champion").version == "1"
 
 
-def test_long_metric_name_keeps_its_end() -> None:
-    worlds = [f"{'x' * 300}{last}{'y' * 300}" for last in "ab"]
-    names = [tracking._metric_name(f"eval.recall.{world}.{at}") for world in worlds for at in (6, 64)]
-    assert len(set(names)) == len(names)
-    assert all(len(name) <= 250 for name in names)
-    assert [name.rpartition(".")[2] for name in names] == ["6", "64"] * 2
-    assert tracking._metric_name("eval.recall.lego.64") == "eval.recall.lego.64"
-
-
 def test_password_in_the_address_is_never_printed(
     client: MlflowClient, mlflow_server: str, own_run: Run, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
@@ -302,7 +294,7 @@ def test_error_of_any_library_causes_only_a_warning(
     finished_run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://nowhere")
-    monkeypatch.setattr("zeshel_tasks.commands.tracking._finished", lambda _: 1 / 0)
+    monkeypatch.setattr("zeshel_tasks.commands.tracking_writer.finished_stages", lambda _: 1 / 0)
     with caplog.at_level(logging.WARNING):
         tracking.tell_of_run(finished_run.address)
     assert "MLflow was not updated" in caplog.text
