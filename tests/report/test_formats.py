@@ -52,3 +52,19 @@ def test_groups_are_sorted_by_falling_rate_then_name() -> None:
     groups = {"b": 0.5, "none": None, "c": 0.9, "zero": 0.0, "a": 0.5}
     nested = {name: {"recall": {"1": rate}} for name, rate in groups.items()}
     assert [name for name, _ in formats.best_first(nested, "recall", "1")] == ["c", "a", "b", "zero", "none"]
+
+
+def test_largest_groups_keep_their_order_and_the_rest_is_counted() -> None:
+    groups = {f"g{index:02}": {"mentions": index % 60} for index in range(100)}
+    shown = formats.largest(groups)
+    assert list(shown) == [name for name in groups if name in shown]
+    assert len(shown) == formats.MOST_GROUPS
+    left_out = [group["mentions"] for name, group in groups.items() if name not in shown]
+    assert max(left_out) <= min(group["mentions"] for group in shown.values())
+    assert formats.others(groups) == {"groups": 50, "mentions": sum(left_out)}
+    assert formats.others(shown) == {"groups": 0, "mentions": 0}
+
+
+def test_long_list_of_names_is_cut() -> None:
+    assert formats.names(["a", "b"]) == "a, b"
+    assert formats.names(["a"] * 51) == ", ".join(["a"] * 50) + " and 1 others"

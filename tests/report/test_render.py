@@ -274,6 +274,27 @@ def test_every_world_has_row_in_each_table(report: Report, build_data: BuildData
     assert all(html.count(f'<th scope="row">{name}</th>') == 4 for name in names)
 
 
+def test_page_shows_the_largest_groups_and_one_row_for_the_rest(report: Report, build_data: BuildData) -> None:
+    names = tuple(f"world_{index:03}" for index in range(700))
+    data = build_data({"test": names, "valid": names[:51]})
+    for index, name in enumerate(names):  # world_699 has the most mentions
+        data.recall["test"].worlds[name] = data.recall["test"].worlds[name].model_copy(update={"mentions": index})
+    group = data.accuracy["test"].worlds["world_000"]
+    many = {f"CATEGORY {index:03}": group.model_copy(update={"mentions": 700 - index}) for index in range(700)}
+    data.accuracy["test"].categories.update(many)
+    metrics, html = report(data)
+    assert len(metrics["recall"]["test"]["worlds"]) == 700
+    assert len(metrics["accuracy"]["test"]["categories"]) > 700
+    assert len(html) < 500_000
+    (section,) = re.findall('<section id="retrieval">.*?</section>', html, re.DOTALL)
+    of_test, of_valid = re.findall(r'<tbody class="\w+">(.*?)</tbody>', section, re.DOTALL)
+    assert set(re.findall(r'<th scope="row">(world_\d+)</th>', of_test)) == set(names[650:])
+    rest = r">([\d,]+) smaller ones .*?<td class=\"num\">([\d,]+)</td>"
+    assert re.findall(rest, of_test) == [("650", f"{sum(range(650)):,}")]
+    assert re.findall(rest, of_valid) == [("1", f"{min(w.mentions for w in data.recall['valid'].worlds.values()):,}")]
+    assert html.count("smaller ones") == 2 + 2 + 1 + 1 + 2  # recall, accuracy, categories, champion, data
+
+
 def test_world_bars_are_sorted_best_first(report: Report, build_data: BuildData) -> None:
     data = build_data({"test": ("lego", "yugioh")})
     data = _replace(data, ("recall", "test", "worlds", "lego", "recall"), {1: 0.25, 64: 0.5})

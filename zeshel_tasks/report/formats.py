@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from zeshel_tasks.text.json_text import to_json
 
 DASH = "–"
+MOST_GROUPS = 50  # worlds or categories in a table of the page; metrics.json has all of them
 
 
 def percent(rate: float | None, decimals: int = 2) -> str:
@@ -83,6 +84,25 @@ def best_first(groups: Mapping[str, Any], *path: str) -> list[tuple[str, Any]]:
         return -1.0 if group is None else float(group)
 
     return sorted(groups.items(), key=lambda item: (-rate(item[1]), item[0]))
+
+
+def largest(groups: Mapping[str, Any], mentions: str = "mentions") -> dict[str, Any]:
+    """The :data:`MOST_GROUPS` groups with the most mentions, in their order. ``mentions`` is a field of each group."""
+    kept = set(sorted(groups, key=lambda name: (-groups[name][mentions], name))[:MOST_GROUPS])
+    return {name: group for name, group in groups.items() if name in kept}
+
+
+def others(groups: Mapping[str, Any], mentions: str = "mentions") -> dict[str, int]:
+    """The number of groups that :func:`largest` leaves out, and the sum of their mentions."""
+    shown = largest(groups, mentions)
+    left_out = [group[mentions] for name, group in groups.items() if name not in shown]
+    return {"groups": len(left_out), "mentions": sum(left_out)}
+
+
+def names(texts: Sequence[str]) -> str:
+    """``a, b, c``, and the number of those after the first :data:`MOST_GROUPS`."""
+    listed, more = ", ".join(texts[:MOST_GROUPS]), len(texts) - MOST_GROUPS
+    return f"{listed} and {more:,} others" if more > 0 else listed
 
 
 def beginning(text: str, characters: int) -> str:

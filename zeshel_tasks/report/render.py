@@ -23,7 +23,7 @@ from zeshel_tasks.text.json_text import to_json
 
 _FILTERS = (
     *("percent", "points", "count", "decimal", "duration", "memory", "moment"),
-    *("label", "beginning", "ending", "setting_value", "best_first"),
+    *("label", "beginning", "ending", "setting_value", "best_first", "largest", "others", "names"),
 )
 
 
@@ -66,6 +66,7 @@ def _page(data: ReportData, run: RunFacts, metrics: dict[str, Any]) -> str:
             css_hash=Markup(base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()),
             split_order=(*SPLIT_ORDER, *HELDOUT_SPLITS),
             most_text=MOST_TEXT,
+            most_groups=formats.MOST_GROUPS,
         )
     )
 
