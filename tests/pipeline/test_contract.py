@@ -272,6 +272,29 @@ def test_step_is_recorded_only_after_its_artifact_is_delivered(address: str, run
     assert len(stage.jobs) == 1
 
 
+def test_artifact_of_an_attempt_that_did_not_deliver_it_is_not_called_reused(
+    address: str, run: Run, recipe: Recipe
+) -> None:
+    attempts = []
+
+    def deliver(*_: object) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise TryAgain("the store does not answer")
+
+    stage = FakeStage("report", deliver=deliver)
+    with pytest.raises(TryAgain):
+        run_stage(stage, address, recipe)
+    run_stage(stage, address, recipe)
+    recorded = record_of(run, "report")
+    assert recorded.reused is False, "this run made it"
+    run_stage(stage, address, recipe)
+    assert record_of(run, "report") == recorded
+    other = address.replace("r1", "r2")
+    run_stage(stage, other, recipe)
+    assert record_of(open_run(other), "report").reused is True
+
+
 def test_damaged_input_stops_the_stage(address: str, run: Run, recipe: Recipe, download: FakeStage) -> None:
     entry = run_stage(download, address, recipe).files["result.txt"]
     run.store.put(f"{record_of(run, 'download').artifact}/{entry.key}", b"dat\0")

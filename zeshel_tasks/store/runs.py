@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict
 
@@ -71,22 +71,26 @@ class Run:
     def write_record(self, name: str, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
         """Records ``manifest`` as the artifact of the stage ``name``.
 
-        A record of an artifact that this run made itself is not replaced by one that says ``reused``.
+        A record of an artifact that this run made itself is not replaced by one that says ``reused``. If an attempt of
+        this run made it and recorded only its use, because it was interrupted, the record does not say ``reused``.
         """
-        self._put_record(self._record_key(name), name, manifest, reused, wall_seconds)
+        key = self._record_key(name)
+        if reused and self._made_by_this_run(key, manifest):
+            return
+        reused = reused and not self._made_by_this_run(self._use_key(manifest), manifest)
+        self._put_record(key, name, manifest, reused, wall_seconds)
 
     def write_use(self, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
         """Records that a stage of this run uses an artifact that belongs to no stage of the recipe."""
-        name = f"{manifest.stage}-{manifest.fingerprint[:16]}"
-        self._put_record(f"{self._folder}/uses/{name}.json", name, manifest, reused, wall_seconds)
+        key = self._use_key(manifest)
+        if not (reused and self._made_by_this_run(key, manifest)):
+            self._put_record(key, PurePosixPath(key).stem, manifest, reused, wall_seconds)
 
     def publish(self, name: str, data: bytes) -> None:
         """Writes a small file for people into the run's own folder."""
         self.store.put(f"{self._folder}/{name}", data)
 
     def _put_record(self, key: str, name: str, manifest: Manifest, reused: bool, wall_seconds: float) -> None:
-        if reused and self._made_by_this_run(key, manifest):
-            return
         record = RunRecord(
             stage=name,
             artifact=artifact_folder(manifest.stage, manifest.fingerprint),
@@ -107,6 +111,9 @@ class Run:
 
     def _record_key(self, name: str) -> str:
         return f"{self._folder}/stages/{name}.json"
+
+    def _use_key(self, manifest: Manifest) -> str:
+        return f"{self._folder}/uses/{manifest.stage}-{manifest.fingerprint[:16]}.json"
 
 
 def listed_records(store: Store) -> Iterator[StoredObject]:
