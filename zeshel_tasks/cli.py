@@ -23,7 +23,7 @@ from zeshel_tasks.commands.settings_flags import (
     recipe_of,
     with_underscores,
 )
-from zeshel_tasks.compute.disk import full_disk_named
+from zeshel_tasks.compute.disk import full_disk_named, refused_access_named
 from zeshel_tasks.errors import EXIT_OK, EXIT_TRY_AGAIN, ConfigError, ZeshelError
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         options = _parser().parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
-        with full_disk_named():
+        with refused_access_named(), full_disk_named():
             options.command(options)
     except ZeshelError as error:
         for line in str(error).splitlines():

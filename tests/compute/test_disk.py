@@ -1,5 +1,6 @@
-"""Full disks: real disks of a few megabytes, each in its own mount namespace."""
+"""Full and read-only disks: real disks of a few megabytes, each in its own mount namespace."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults import Fault
-from zeshel_tasks.compute.disk import full_disk_named
-from zeshel_tasks.errors import EXIT_TRY_AGAIN, ConfigError, TryAgain
+from zeshel_tasks.compute.disk import full_disk_named, refused_access_named
+from zeshel_tasks.errors import EXIT_CONFIG, EXIT_TRY_AGAIN, ConfigError, TryAgain
 
 MOUNT = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", MOUNT, "sh"]
@@ -79,3 +80,32 @@ def test_errors_other_than_full_disk_pass_unchanged() -> None:
         raise PermissionError("no")
     with pytest.raises(ConfigError), full_disk_named():
         raise ConfigError("No space left on device, says a setting")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["make-sample-worlds", "--out", "{disk}/worlds.tar.bz2"],
+        ["download", "--run", "{disk}-store/runs/r", "--source", "{disk}"],  # its scratch directory is on the disk
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_read_only_disk_is_an_error_of_the_settings(arguments: list[str], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    ended = with_small_disk("1m,ro", disk, zeshel(*(argument.format(disk=disk) for argument in arguments)))
+    assert ended.returncode == EXIT_CONFIG
+    (line,) = error_lines(ended)
+    assert line.startswith(f"ERROR: {disk}/")
+    assert "expected a path that this process may read or write, got: [Errno 30] Read-only file system" in line
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_refused_access_names_the_file(number: int) -> None:
+    with pytest.raises(ConfigError, match=r"^config\.json: expected a path that this process"), refused_access_named():
+        raise OSError(number, os.strerror(number), "config.json")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken", "file"), PermissionError(errno.EACCES, "a socket")])
+def test_other_errors_than_refused_access_pass_unchanged(error: OSError) -> None:
+    with pytest.raises(type(error), match=str(error.strerror)), refused_access_named():
+        raise error

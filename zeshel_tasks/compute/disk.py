@@ -1,4 +1,4 @@
-"""Turns a full disk into an error that names the setting to change."""
+"""Turns a full disk, and a file to which the system refuses access, into errors for the user."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from zeshel_tasks.errors import TryAgain, ZeshelError
+from zeshel_tasks.errors import ConfigError, TryAgain, ZeshelError
 
 _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
@@ -32,3 +33,19 @@ def full_disk_named() -> Iterator[None]:
             f"the disk is full ({error}): scratch files are in {where}; set ZESHEL_SCRATCH to a directory with more "
             "room, in a pod the chart's stages.scratchSize"
         ) from error
+
+
+@contextmanager
+def refused_access_named() -> Iterator[None]:
+    """Turns refused access to a file or directory into an error for the user, who chose its path.
+
+    Raises:
+        ConfigError: this process may not read or write a file, or its file system is read-only.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSED or error.filename is None:
+            raise
+        expected = "expected a path that this process may read or write"
+        raise ConfigError(f"{error.filename}: {expected}, got: {error}") from error
