@@ -117,7 +117,7 @@ class Parser(Generic[L]):
         self.expected = f"{', '.join(first)} or {last}"
 
     def __call__(self, text: str) -> L:
-        """Parses an address.
+        """Parse an address.
 
         Raises:
             ValueError: the address has another form. The message is the expected form.

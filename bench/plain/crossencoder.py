@@ -21,7 +21,7 @@ class PlainCrossencoder(nn.Module):
         self.encoder = PlainTower(model, add_linear=True)
 
     def forward(self, pairs: torch.Tensor, context_length: int) -> torch.Tensor:
-        """Scores int64 [mentions, candidates, length], whose first ``context_length`` ids are the mention's.
+        """Score int64 [mentions, candidates, length], whose first ``context_length`` ids are the mention's.
 
         Returns:
             float32 [mentions, candidates].

@@ -30,7 +30,7 @@ class PlainTower(nn.Module):
         self.dropout = nn.Dropout(_DROPOUT)
 
     def forward(self, ids: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
-        """Encodes int64 [batch, max_length], in which 0 is padding.
+        """Encode int64 [batch, max_length], in which 0 is padding.
 
         Returns:
             float32 [batch, hidden size], or [batch, 1] with the linear layer.

@@ -67,7 +67,7 @@ def _indexes(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
 
 
 def _measured(measure: Callable[..., Row], scratch: Path, **facts: int) -> Row:
-    """Measures in a new process. Its files are gone before the next one starts."""
+    """Measure in a new process. Its files are gone before the next one starts."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         return in_own_process(measure, Path(folder), **facts)
 

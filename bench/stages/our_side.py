@@ -8,7 +8,7 @@ from zeshel_tasks.data.vector_file import VectorFile
 
 
 def train_biencoder(inputs: Inputs) -> Run:
-    """Trains on the first mentions of ``mixed``."""
+    """Train on the first mentions of ``mixed``."""
     accelerator, pairs = ours.accelerator_of(inputs.recipe), inputs.pairs("mixed", MIXED_MENTIONS)
     model, settings = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
     tokenizer = ours.tokenizer_of(inputs.model)
@@ -17,7 +17,7 @@ def train_biencoder(inputs: Inputs) -> Run:
 
 
 def encode(inputs: Inputs) -> Run:
-    """Encodes the first of the drawn entities."""
+    """Encode the first of the drawn entities."""
     evaluation, table = _evaluation(inputs), inputs.encoded()
     model, _ = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
     model.to(evaluation.accelerator.device).eval()
@@ -25,7 +25,7 @@ def encode(inputs: Inputs) -> Run:
 
 
 def retrieve(inputs: Inputs) -> Run:
-    """Retrieves the candidates of the first mentions of ``world``."""
+    """Retrieve the candidates of the first mentions of ``world``."""
     evaluation, mentions = _evaluation(inputs), inputs.pairs("world", RETRIEVED_MENTIONS).mentions
     model, _ = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
     model.to(evaluation.accelerator.device).eval()
@@ -34,7 +34,7 @@ def retrieve(inputs: Inputs) -> Run:
 
 
 def train_crossencoder(inputs: Inputs) -> Run:
-    """Trains on the first mentions of ``mixed`` and their candidates."""
+    """Train on the first mentions of ``mixed`` and their candidates."""
     accelerator, sets = ours.accelerator_of(inputs.recipe), inputs.sets()
     model, settings = ours.start_crossencoder(inputs.model, inputs.recipe, inputs.start_weights("crossencoder"))
     tokenizer = ours.tokenizer_of(inputs.model)
@@ -43,7 +43,7 @@ def train_crossencoder(inputs: Inputs) -> Run:
 
 
 def score(inputs: Inputs) -> Run:
-    """Scores the candidates of the first mentions of ``mixed``."""
+    """Score the candidates of the first mentions of ``mixed``."""
     evaluation, sets = _evaluation(inputs), inputs.sets()
     model, _ = ours.start_crossencoder(inputs.model, inputs.recipe, inputs.start_weights("crossencoder"))
     model.to(evaluation.accelerator.device).eval()
@@ -51,7 +51,7 @@ def score(inputs: Inputs) -> Run:
 
 
 def tokenize(inputs: Inputs) -> Run:
-    """Converts and tokenizes the first mentions of ``world``."""
+    """Convert and tokenize the first mentions of ``world``."""
     tokens = inputs.tokens
 
     def run(count: int) -> object:

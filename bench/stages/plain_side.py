@@ -21,7 +21,7 @@ EVAL_BATCH_SIZE = 2  # of the cross-encoder, as in BLINK's README; for retrieval
 
 
 def train_biencoder(inputs: Inputs) -> Run:
-    """Trains on the first mentions of ``mixed``."""
+    """Train on the first mentions of ``mixed``."""
     config, device, pairs = inputs.recipe.train_biencoder, _device(inputs), inputs.pairs("mixed", MIXED_MENTIONS)
     contexts, golds = _long(pairs.mentions.contexts), _long(pairs.golds[pairs.gold_row])
     model = _biencoder(inputs, device).train()
@@ -32,14 +32,14 @@ def train_biencoder(inputs: Inputs) -> Run:
 
 
 def encode(inputs: Inputs) -> Run:
-    """Encodes the first of the drawn entities."""
+    """Encode the first of the drawn entities."""
     device, pool = _device(inputs), _long(inputs.encoded())
     model = _biencoder(inputs, device).eval()
     return lambda count: encode_candidates(model, pool[:count], device)
 
 
 def retrieve(inputs: Inputs) -> Run:
-    """Retrieves the candidates of the first mentions of ``world``."""
+    """Retrieve the candidates of the first mentions of ``world``."""
     device, mentions = _device(inputs), inputs.pairs("world", RETRIEVED_MENTIONS).mentions
     contexts, labels, pool = (_long(t) for t in (mentions.contexts, mentions.label, inputs.largest_world()))
     vectors = torch.from_numpy(np.load(inputs.vectors()))
@@ -49,7 +49,7 @@ def retrieve(inputs: Inputs) -> Run:
 
 
 def train_crossencoder(inputs: Inputs) -> Run:
-    """Trains on the first mentions of ``mixed`` and their candidates."""
+    """Train on the first mentions of ``mixed`` and their candidates."""
     config, device = inputs.recipe.train_crossencoder, _device(inputs)
     contexts, candidates, ranks = _plain_sets(inputs)
     model = _crossencoder(inputs, device).train()
@@ -64,7 +64,7 @@ def train_crossencoder(inputs: Inputs) -> Run:
 
 
 def score(inputs: Inputs) -> Run:
-    """Scores the candidates of the first mentions of ``mixed``."""
+    """Score the candidates of the first mentions of ``mixed``."""
     config, device = inputs.recipe.train_crossencoder, _device(inputs)
     contexts, candidates, _ = _plain_sets(inputs)
     model = _crossencoder(inputs, device).eval()
@@ -77,7 +77,7 @@ def score(inputs: Inputs) -> Run:
 
 
 def tokenize(inputs: Inputs) -> Run:
-    """Converts and tokenizes the first mentions of ``world``."""
+    """Convert and tokenize the first mentions of ``world``."""
     config, tokenizer = inputs.recipe.train_biencoder, python_tokenizer(inputs.model)
 
     def run(count: int) -> object:

@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def log_message(self, *args: object) -> None:
-        """Says nothing."""
+        """Say nothing."""
 
 
 def _bytes_of(files: list[Path], first: int, end: int) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from tests.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical
+from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.errors import ConfigError, Preempted, StoreUnavailable
 from zeshel_tasks.store import LocalStore
 from zeshel_tasks.training import checkpoints, loop
@@ -27,7 +28,7 @@ def test_training_continues_during_checkpoint_upload(biencoder_fit: MakeFit, mon
             timed_out.append(key)
         upload(self, path, key)
 
-    def counted(self: loop.Trainer, rows: loop.Rows) -> None:
+    def counted(self: loop.Trainer, rows: Rows) -> None:
         train_step(self, rows)
         steps.append(len(rows))
         if len(steps) == 6:  # the first checkpoint was taken after step 1
@@ -58,7 +59,7 @@ def test_later_steps_do_not_change_pending_checkpoint(
         monkeypatch.undo()
         raise KeyboardInterrupt  # this must be the last checkpoint, because a newer one would hide its faults
 
-    def counted(self: loop.Trainer, rows: loop.Rows) -> None:
+    def counted(self: loop.Trainer, rows: Rows) -> None:
         train_step(self, rows)
         steps.append(len(rows))
         if len(steps) == 5:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from tests.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical, result, weights
+from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.errors import ConfigError, Preempted
 from zeshel_tasks.models.biencoder import Biencoder
 from zeshel_tasks.training import loop
@@ -24,7 +25,7 @@ def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     left = [steps]
     train_step = loop.Trainer._train_step
 
-    def counted(self: loop.Trainer, rows: loop.Rows) -> None:
+    def counted(self: loop.Trainer, rows: Rows) -> None:
         train_step(self, rows)
         left[0] -= 1
         if left[0] == 0:
@@ -226,7 +227,7 @@ def test_overflowing_gradient_is_noticed_before_checkpoint(
     task = biencoder_fit(checkpoint_minutes=1e-6)
     loss, losses = BiencoderObjective.loss, []
 
-    def overflowing(self: BiencoderObjective, model: torch.nn.Module, rows: loop.Rows) -> torch.Tensor:
+    def overflowing(self: BiencoderObjective, model: torch.nn.Module, rows: Rows) -> torch.Tensor:
         value = loss(self, model, rows)
         losses.append(value)
         if len(losses) == 4:

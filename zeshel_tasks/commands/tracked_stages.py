@@ -52,7 +52,7 @@ class TrackedStage:
         return {f"{prefix}.{key}": str(value)[:_PARAM_CHARACTERS] for key, value in settings}
 
     def points(self, run: Run) -> Iterator[tuple[str, int, float]]:
-        """Yields (metric, step, value): all numbers of the metrics, the time that the work took, and the curve."""
+        """Yield (metric, step, value): all numbers of the metrics, the time that the work took, and the curve."""
         for key, value in _numbers(self.name, self.manifest.metrics):
             yield _shortened(key), 0, value
         yield f"{self.name}.work_seconds", 0, self.manifest.wall_seconds

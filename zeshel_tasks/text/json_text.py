@@ -15,7 +15,7 @@ def to_json(
     ensure_ascii: bool = True,
     default: Callable[[Any], Any] | None = None,
 ) -> str:
-    """Returns a value as JSON; the arguments are those of :func:`json.dumps`.
+    """Return a value as JSON; the arguments are those of :func:`json.dumps`.
 
     Raises:
         ValueError: the value contains NaN or an infinity, which ``json.dumps`` writes although they are not JSON
