@@ -13,11 +13,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from zeshel_tasks.location import MAX_CHARACTERS
 
 _BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
-PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+PRINTABLE = rf"[^{_CONTROL}]"
 """No control character and no line end, as a regular expression of Python, of the form and of pydantic."""
 # Lets the trigger form refuse a bad address early; the parsers in `location.py` check more.
-NO_CONTROL_CHARACTERS = rf"^{PRINTABLE}*$"
-ADDRESS = Field(min_length=1, max_length=MAX_CHARACTERS, pattern=NO_CONTROL_CHARACTERS)
+ADDRESS_PATTERN = rf"^[^\s{_CONTROL}]({PRINTABLE}*[^\s{_CONTROL}])?$"
+ADDRESS = Field(min_length=1, max_length=MAX_CHARACTERS, pattern=ADDRESS_PATTERN)
 
 
 def takes(parse: Callable[[str], object]) -> BeforeValidator:

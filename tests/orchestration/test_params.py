@@ -83,6 +83,9 @@ GOOD = [
     ("convert.on_bad_mention", "skip"),
     ("device", "cuda:1"),
     ("download.sha256", "a" * 64),
+    ("download.source", "a"),
+    ("download.source", "/data/a b"),
+    ("bert_model", "日本"),
 ]
 BAD = [
     ("preset", "fast"),
@@ -108,6 +111,12 @@ BAD = [
     ("device", "gpu"),
     ("download.sha256", "xyz"),
     ("download.source", ""),
+    ("download.source", " s3://bucket/x"),
+    ("download.source", "s3://bucket/x "),
+    ("download.source", "a\nb"),
+    ("download.source", "a\x85b"),
+    ("bert_model", "bert\u2028"),
+    ("download.worlds_to_splits", ["a\x85=test"]),
     ("bert_model", 3),
 ]
 

@@ -13,7 +13,7 @@ from typing import Any
 from zeshel_tasks.config import STAGE_CONFIGS
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import preset_values
-from zeshel_tasks.stage_config import NO_CONTROL_CHARACTERS, StageConfig, bounds_of, setting_flag
+from zeshel_tasks.stage_config import ADDRESS_PATTERN, StageConfig, bounds_of, setting_flag
 
 INTRODUCTION = """# Settings
 
@@ -74,7 +74,7 @@ def _takes(schema: dict[str, Any]) -> str:
         text = f"list of {_takes(core['items'])}"
     elif "enum" in core:
         text = ", ".join(f"`{choice}`" for choice in core["enum"])
-    elif core.get("pattern") == NO_CONTROL_CHARACTERS:
+    elif core.get("pattern") == ADDRESS_PATTERN:
         text = "[address](addresses.md)"
     elif "pattern" in core:
         text = f"text like `{_escaped(core['pattern'])}`"
