@@ -181,9 +181,12 @@ def _hub_model(local: LocalPath) -> HubModel | None:
 
 def _file(address: str, rest: str) -> LocalPath:
     host, slash, path = rest.partition("/")
-    decoded = unquote(path)
     if host not in ("", "localhost") or not slash:
         raise ValueError("expected file:///path of this machine")
+    try:
+        decoded = unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("expected percent-encoded UTF-8") from None
     _check_characters(decoded)
     return _local_path(address, f"/{decoded}")
 
