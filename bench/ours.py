@@ -29,10 +29,10 @@ from zeshel_tasks.data.zeshel import Dataset
 from zeshel_tasks.evaluation.candidates import retrieve
 from zeshel_tasks.evaluation.encoding import encode_rows, encode_table
 from zeshel_tasks.evaluation.rerank import candidate_scores
-from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import Biencoder, BiencoderSettings, new_biencoder
 from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_weights
 from zeshel_tasks.models.crossencoder import Crossencoder, CrossencoderSettings, new_crossencoder
+from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
 from zeshel_tasks.training.objective import Objective

@@ -19,9 +19,9 @@ from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions, tok
 from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.evaluation.encoding import encode_rows
 from zeshel_tasks.evaluation.rerank import candidate_scores
-from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import load_biencoder, new_biencoder
 from zeshel_tasks.models.crossencoder import load_crossencoder
+from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Artifact, Run, open_run
@@ -63,7 +63,7 @@ def run(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def tokens() -> Tokens:
-    return Tokens(load_tokenizer(GOLDEN / "bert", lowercase=True))
+    return load_tokens(GOLDEN / "bert", lowercase=True)
 
 
 def golden_top(split: str) -> dict[str, torch.Tensor]:
@@ -137,9 +137,9 @@ def blinks_scores(
     run: Run, split: str, contexts: TokenTable, worlds: list[int], tmp_path: Path
 ) -> npt.NDArray[np.float64]:
     """Returns scores of all entities of a mention's world, from BLINK's encodings: float64 [mentions, entities]."""
-    model, _, tokenizer = load_biencoder(artifact(run, "train-biencoder", tmp_path).directory("model"))
+    model, _, tokens = load_biencoder(artifact(run, "train-biencoder", tmp_path).directory("model"))
     encoder = model.eval().context_encoder
-    queries = encode_rows(encoder, contexts, tokenizer.pad_token_id, Accelerator(cpu=True)).numpy().astype(np.float64)
+    queries = encode_rows(encoder, contexts, tokens.pad, Accelerator(cpu=True)).numpy().astype(np.float64)
     entities = torch.load(GOLDEN / f"cand_enc_{split}.pt", weights_only=True)
     return np.stack([entities[world].numpy() @ query for world, query in zip(worlds, queries, strict=True)])
 
@@ -161,7 +161,7 @@ def test_recall_matches_log_of_blink(run: Run, split: str) -> None:
 
 def test_crossencoder_logits_and_accuracy_match_blink(recipe: Recipe, run: Run, tmp_path: Path) -> None:
     run_stage(STEPS[6][0], run.address, recipe)
-    model, settings, tokenizer = load_crossencoder(artifact(run, "train-crossencoder", tmp_path).directory("model"))
+    model, settings, tokens = load_crossencoder(artifact(run, "train-crossencoder", tmp_path).directory("model"))
     golden = golden_top("valid")
     count = len(golden["labels"])
     # BLINK's candidate tokens, with one pseudo world per mention. The sets differ from ours only in their layout.
@@ -180,7 +180,7 @@ def test_crossencoder_logits_and_accuracy_match_blink(recipe: Recipe, run: Run, 
     )
     with torch.no_grad():
         scores = candidate_scores(
-            model.eval(), sets, np.arange(count), settings.max_seq_length, tokenizer.pad_token_id, torch.device("cpu")
+            model.eval(), sets, np.arange(count), settings.max_seq_length, tokens.pad, torch.device("cpu")
         )
     blinks = torch.load(GOLDEN / "cross_valid_logits.pt", weights_only=True)["logits"]
     torch.testing.assert_close(scores, blinks, atol=1e-4, rtol=0)

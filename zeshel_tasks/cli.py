@@ -18,6 +18,7 @@ from zeshel_tasks import __version__
 from zeshel_tasks.commands.argument_types import path, run, seed, store
 from zeshel_tasks.commands.settings_flags import (
     add_recipe,
+    add_settings_to_check,
     add_shared_settings,
     add_stage_settings,
     recipe_of,
@@ -43,7 +44,8 @@ Run the stages that retrain an entity linker, and inspect and manage their runs.
   zeshel gc --store s3://bucket/zeshel --older-than 30d --dry-run
 
 A stage accepts its own settings. pipeline accepts the settings of all stages: --stage.setting sets one stage,
---setting sets every stage that has the setting. Dashes and underscores in flags are equivalent.
+--setting sets every stage that has the setting. train-biencoder also accepts --train_crossencoder.setting, because it
+checks that the model is suitable for both encoders. Dashes and underscores in flags are equivalent.
 
 Exit codes: 0 done or reused, 2 wrong setting, 3 invalid data, 75 try again.
 """
@@ -103,6 +105,8 @@ def _add_stage(main_parser: _MainParser, stage: Stage) -> None:
     if stage.splits:
         parser.add_argument("--split", required=True, choices=stage.splits)
     add_stage_settings(parser, stage)
+    for name in stage.checks:
+        add_settings_to_check(parser, STAGES[name])
     parser.set_defaults(command=_run_stage, stage=stage)
 
 

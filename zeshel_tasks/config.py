@@ -165,8 +165,9 @@ class EncoderConfig(ComputeConfig):
 
     bert_model: ModelAddress = setting(
         "bert-large-uncased",
-        "Pretrained BERT to start from: a Hugging Face hub name (name@revision pins a commit, tag or branch), a local "
-        "directory, or an s3 or file address.",
+        "Pretrained model to start from, of the type bert, camembert, data2vec-text, ernie, layoutlm, roberta or "
+        "xlm-roberta: a Hugging Face hub name (name@revision pins a commit, tag or branch), a local directory, or an "
+        "s3 or file address.",
         shared=True,
         affects_result=False,  # as for `source`
     )
@@ -204,7 +205,7 @@ class EncoderConfig(ComputeConfig):
     pull_from_layer: int = setting(-1, "Layer whose output is used; -1 is the last.", ge=-100, le=100)
     out_dim: int = setting(1, "Output dimension of the linear layer that add_linear adds.", ge=1, le=65_536)
     add_linear: bool = setting(False, "Add dropout and a linear layer on top of the pooled output.")
-    lowercase: bool = setting(True, "Lowercase text before tokenizing.", shared=True)
+    lowercase: bool = setting(True, "Lowercase text before tokenizing; false for a cased model.", shared=True)
     data_parallel: bool = setting(True, "Use all GPUs of the machine, with one process per GPU.", affects_result=False)
     patience: int | None = setting(
         None,

@@ -33,8 +33,7 @@ from bench.quality.results import Figures, table
 from bench.quality.sample import Sample
 from bench.quality.training import Pace
 from zeshel_tasks.config import Split
-from zeshel_tasks.data.tokens import Tokens
-from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.models.tokenizer import load_tokens
 
 _TIMED_MENTIONS = 160
 _RECALL_AT = (1, 8, 64)
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     with tempfile.TemporaryDirectory(prefix="quality-", dir=options.scratch) as scratch:
         folder = Path(scratch)
-        tokens = Tokens(load_tokenizer(options.model, lowercase=True))
+        tokens = load_tokens(options.model, lowercase=True)
         data = data_folder(options.data, folder)
         sample = Sample(data, tokens, options.length, options.most_entities, folder)
         lines = list(_facts(options, sample))

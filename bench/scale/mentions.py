@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from transformers import BertTokenizer
 
+from zeshel_tasks.data.blink_format import CASED_FIELDS
 from zeshel_tasks.data.tokens import MENTION_END, MENTION_START, TITLE_END, Tokens
 
 _WORDS = [f"word{number}" for number in range(5000)]
@@ -29,8 +30,9 @@ def write_split(folder: Path, mentions: int) -> Path:
                 "world": "w",
             }
             blink.write(json.dumps(line) + "\n")
+            cased = {name: line[name] for name in CASED_FIELDS}
             ids = {name: f"{name}-{number:08}" for name in ("mention_id", "context_document_id", "label_document_id")}
-            side.write(json.dumps({**ids, "category": f"category {number % 4}"}) + "\n")
+            side.write(json.dumps({**ids, "category": f"category {number % 4}", **cased}) + "\n")
     return jsonl
 
 
@@ -39,4 +41,4 @@ def tokens_of_words(folder: Path) -> Tokens:
     special = ["[PAD]", MENTION_START, MENTION_END, TITLE_END, "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     path = folder / "vocab.txt"
     path.write_text("\n".join([*special, *_WORDS]))
-    return Tokens(BertTokenizer(str(path)))
+    return Tokens(BertTokenizer(str(path)), lowercase=True)

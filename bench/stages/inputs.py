@@ -53,7 +53,7 @@ class Inputs:
     @property
     def tokens(self) -> Tokens:
         """Return the tokenizer of our side."""
-        return Tokens(ours.tokenizer_of(self.model))
+        return Tokens(ours.tokenizer_of(self.model), lowercase=True)
 
     def mentions(self, sample: str) -> list[str]:
         """Return the lines of the sample ``mixed`` or ``world``, in random order."""

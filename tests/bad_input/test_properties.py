@@ -293,7 +293,8 @@ shapes = st.dictionaries(
 
 
 def open_model(folder: Path) -> None:
-    from zeshel_tasks.models.bert import load_bert, load_tokenizer
+    from zeshel_tasks.models.bert import load_bert
+    from zeshel_tasks.models.tokenizer import load_tokenizer
 
     with read_or_refused():
         load_bert(folder)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.data_set_files import DataSetFiles, document, mention
 from zeshel_tasks.config import SPLITS, ConvertConfig, Split
 from zeshel_tasks.data.blink_format import (
+    CASED_FIELDS,
     SplitSummary,
     World,
     WorldSummary,
@@ -104,12 +105,38 @@ def test_url_aliases_and_types_do_not_change_output(data_set: DataSetFiles) -> N
     assert [(data_set.root / "out" / name).read_bytes() for name in files] == before
 
 
-def test_mentions_file_has_ids_and_category_of_each_line(golden: Path, tmp_path: Path) -> None:
+def test_mentions_file_has_ids_category_and_cased_text_of_each_line(golden: Path, tmp_path: Path) -> None:
     convert_split(Dataset(golden / "raw"), "valid", tmp_path, ConvertConfig())
     raw = [json.loads(line) for line in (golden / "raw/mentions/val.json").read_text().splitlines()]
-    fields = ("mention_id", "category", "context_document_id", "label_document_id")
-    lines = (tmp_path / "valid.mentions.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [{field: line[field] for field in fields} for line in raw]
+    blink, beside = (
+        [json.loads(line) for line in (tmp_path / f"valid.{name}").read_text().splitlines()]
+        for name in ("jsonl", "mentions.jsonl")
+    )
+    ids = ("mention_id", "category", "context_document_id", "label_document_id")
+    assert [{field: line[field] for field in ids} for line in beside] == [
+        {field: line[field] for field in ids} for line in raw
+    ]
+    texts = [{field: line[field] for field in CASED_FIELDS} for line in beside]
+    assert [{field: text.lower() for field, text in line.items()} for line in texts] == [
+        {field: line[field] for field in CASED_FIELDS} for line in blink
+    ]
+    documents = [
+        json.loads(line)["text"]
+        for path in (golden / "raw/documents").iterdir()
+        for line in path.read_text().splitlines()
+    ]
+    for text in texts[:10]:
+        whole = " ".join(text[field] for field in CASED_FIELDS if text[field])
+        assert whole != whole.lower()
+        assert any(whole in document for document in documents)
+
+
+def test_mention_has_the_case_of_its_document(data_set: DataSetFiles) -> None:
+    for line in data_set.files["mentions/train.json"]:
+        line["text"] = line["text"].upper()
+    convert(data_set)
+    mentions = read_blink_mentions(data_set.root / "out/train.jsonl")
+    assert [mention.mention for mention in mentions] == ["Page 1", "Page 2"]
 
 
 def test_conversion_leaves_only_two_files(data_set: DataSetFiles) -> None:
@@ -333,7 +360,7 @@ class TestReading:
             ("m-aster-0", "aster-0", "aster-1"),
             ("m-aster-1", "aster-1", "aster-2"),
         ]
-        assert (found[1].mention, found[1].label_id, found[1].category) == ("page 2", 2, "HIGH_OVERLAP")
+        assert (found[1].mention, found[1].label_id, found[1].category) == ("Page 2", 2, "HIGH_OVERLAP")
 
     @pytest.mark.parametrize("name", ["train.jsonl", "train.mentions.jsonl"])
     def test_refuses_files_of_different_length(self, data_set: DataSetFiles, name: str) -> None:

@@ -11,14 +11,14 @@ from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions, tok
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Dataset
 from zeshel_tasks.errors import DataError
-from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.models.tokenizer import load_tokens
 
 CATEGORIES = ["LOW_OVERLAP", "HIGH_OVERLAP", "LOW_OVERLAP", "AMBIGUOUS"]
 
 
 @pytest.fixture(scope="module")
 def tokens(golden: Path) -> Tokens:
-    return Tokens(load_tokenizer(golden / "bert", lowercase=True))
+    return load_tokens(golden / "bert", lowercase=True)
 
 
 @pytest.fixture

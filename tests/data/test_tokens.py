@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertTokenizer
 
-from zeshel_tasks.data.tokens import Tokens, write_table
+from zeshel_tasks.data.tokens import CandidateForm, Tokens, write_table
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens
 
 GOLDEN_BERT = Path(__file__).parents[1] / "golden" / "bert"
-TOKENS = Tokens(load_tokenizer(GOLDEN_BERT, lowercase=True))
+TOKENS, CASED = (load_tokens(GOLDEN_BERT, lowercase=lowercase) for lowercase in (True, False))
 words = st.lists(st.sampled_from(["the", "sword", "of", "東京", "65%", "…", "ve'", "\x00"]), max_size=40).map(" ".join)
 
 
@@ -76,10 +76,33 @@ def test_vocabulary_without_markers_is_refused_by_name(tmp_path: Path) -> None:
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "the"]))
     with pytest.raises(ConfigError, match=r"got one without \[unused1\]"):
-        Tokens(BertTokenizer(str(vocabulary)))
+        Tokens(BertTokenizer(str(vocabulary)), lowercase=True)
 
 
 @pytest.mark.parametrize("given_rows", [2, 4])
 def test_wrong_number_of_rows_is_an_error(tmp_path: Path, given_rows: int) -> None:
     with pytest.raises(ValueError, match="3"):
         write_table(tmp_path / "t.npy", 3, 8, range(given_rows), lambda batch: np.zeros((len(batch), 8), np.int32))
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_case_of_mention_and_context_counts_only_without_lowercase(part: int) -> None:
+    lower = ["the", "sword", "of"]
+    upper = [word.upper() if number == part else word for number, word in enumerate(lower)]
+    for tokens, equal in ((TOKENS, True), (CASED, False)):
+        first, second = tokens.mentions([(lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2])], 16)
+        assert np.array_equal(first, second) is equal
+
+
+@pytest.mark.parametrize(("form", "part"), [("title_and_text", 0), ("title_and_text", 1), ("blink_eval", 1)])
+def test_case_of_candidate_counts_only_without_lowercase(form: CandidateForm, part: int) -> None:
+    lower = ["the sword", "the sword of the sword"]
+    upper = [text.title() if number == part else text for number, text in enumerate(lower)]
+    for tokens, equal in ((TOKENS, True), (CASED, False)):
+        first, second = tokens.candidates([(lower[0], lower[1]), (upper[0], upper[1])], 16, form)
+        assert np.array_equal(first, second) is equal
+
+
+def test_case_is_part_of_the_identity() -> None:
+    tokenizer = load_tokenizer(GOLDEN_BERT, lowercase=False)
+    assert len({tokens.identity(64) for tokens in (TOKENS, CASED, Tokens(tokenizer, lowercase=True))}) == 3

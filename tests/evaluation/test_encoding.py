@@ -5,10 +5,10 @@ import pytest
 from accelerate import Accelerator
 
 from zeshel_tasks.config import VectorDtype
-from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.evaluation.encoding import encode_rows, encode_table
-from zeshel_tasks.models.bert import load_bert, load_tokenizer
+from zeshel_tasks.models.bert import load_bert
 from zeshel_tasks.models.encoder import Encoder
+from zeshel_tasks.models.tokenizer import load_tokens
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 1e-3)])
@@ -16,7 +16,7 @@ from zeshel_tasks.models.encoder import Encoder
 def test_table_encoded_by_length_keeps_row_order(
     golden: Path, tmp_path: Path, batch_size: int, dtype: VectorDtype, tolerance: float
 ) -> None:
-    tokens = Tokens(load_tokenizer(golden / "bert", lowercase=True))
+    tokens = load_tokens(golden / "bert", lowercase=True)
     texts = ["the sword of the old beast " * n for n in (5, 1, 3, 0, 2, 4, 1)]
     table = tokens.candidates([("the", text) for text in texts], 24)
     encoder, accelerator, counts = Encoder(load_bert(golden / "bert")).eval(), Accelerator(cpu=True), []

@@ -7,11 +7,12 @@ from transformers import AutoModel, AutoTokenizer
 
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.models.batches import token_batch
-from zeshel_tasks.models.bert import load_bert, load_tokenizer
+from zeshel_tasks.models.bert import load_bert
 from zeshel_tasks.models.biencoder import load_biencoder, new_biencoder, save_biencoder
 from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_weights
 from zeshel_tasks.models.crossencoder import load_crossencoder, new_crossencoder, pair_batch, save_crossencoder
 from zeshel_tasks.models.encoder import Encoder
+from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.recipe import build_recipe
 
 CPU = torch.device("cpu")

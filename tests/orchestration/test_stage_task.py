@@ -18,7 +18,7 @@ def test_step_name_includes_the_split() -> None:
     assert Step(STAGES["train-biencoder"]).name == "train-biencoder"
 
 
-def test_command_line_has_only_overrides_of_the_stage() -> None:
+def test_command_line_has_overrides_of_the_stage_and_of_those_that_it_checks() -> None:
     params = {
         "preset": "smoke",
         "bert_model": "m",
@@ -26,6 +26,7 @@ def test_command_line_has_only_overrides_of_the_stage() -> None:
         "train_biencoder.learning_rate": 2e-5,
         "train_biencoder.shuffle": True,
         "train_biencoder.seed": None,
+        "train_crossencoder.max_seq_length": 128,
         "eval_biencoder.top_k": 8,
         "gpus": 1,
     }
@@ -37,6 +38,9 @@ def test_command_line_has_only_overrides_of_the_stage() -> None:
         "--lowercase=false",
         "--learning_rate=2e-05",
         "--shuffle=true",
+        "--train_crossencoder.bert_model=m",
+        "--train_crossencoder.lowercase=false",
+        "--train_crossencoder.max_seq_length=128",
     ]
     assert command_line(Step(STAGES["eval-biencoder"], "valid"), "/r", params)[2:] == [
         "--preset=smoke",

@@ -25,9 +25,10 @@ from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.download.model_files import bert_directory
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, ConfigError, DataError, ZeshelError
 from zeshel_tasks.location import model_location
-from zeshel_tasks.models.bert import load_bert, load_tokenizer
+from zeshel_tasks.models.bert import load_bert
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.blink_weights import load_blink_weights
+from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.recipe import build_recipe
 
 

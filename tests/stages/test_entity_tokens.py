@@ -10,7 +10,7 @@ import pytest
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.tokens import Tokens
-from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.models.tokenizer import load_tokens
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.job import Job, Target
 from zeshel_tasks.pipeline.registry import STAGES
@@ -35,7 +35,7 @@ def tokenized(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.fixture
 def tokens(small_recipe: Recipe) -> Tokens:
     config = small_recipe.train_crossencoder
-    return Tokens(load_tokenizer(Path(config.bert_model), lowercase=config.lowercase))
+    return load_tokens(Path(config.bert_model), lowercase=config.lowercase)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_other_length_is_tokenized_again(job: Job, tokens: Tokens, small_recipe:
 
 
 def test_cased_tokenizer_tokenizes_again(job: Job, small_recipe: Recipe, tokenized: list[Path]) -> None:
-    cased = Tokens(load_tokenizer(Path(small_recipe.train_crossencoder.bert_model), lowercase=False))
+    cased = load_tokens(Path(small_recipe.train_crossencoder.bert_model), lowercase=False)
     assert sets_of(job, cased, small_recipe).tokens.keys() == {path.stem for path in tokenized}
 
 

@@ -11,8 +11,8 @@ from tests.fork_server import fork_server
 from zeshel_tasks.config import EncoderConfig, Recipe
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import tokenize_pairs
-from zeshel_tasks.data.tokens import Tokens, TokenTable
-from zeshel_tasks.models.bert import load_tokenizer
+from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.models.tokenizer import load_tokens
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.job import Job, Target
 from zeshel_tasks.pipeline.registry import STAGES
@@ -37,7 +37,7 @@ def pair_tables(raw_archive: Path, golden: Path, tmp_path_factory: pytest.TempPa
     for name in ("download", "convert"):
         run_stage(STAGES[name], run, recipe)
     converted = open_run(run).artifact("convert", folder / "cache")
-    tokens = Tokens(load_tokenizer(golden / "bert", lowercase=True))
+    tokens = load_tokens(golden / "bert", lowercase=True)
     for split in ("train", "valid"):
         converted.path(f"{split}.mentions.jsonl")
         tokenize_pairs(converted.path(f"{split}.jsonl"), tokens, 32, 32, folder / split)
@@ -51,7 +51,7 @@ def entity_tables(pair_tables: Path, golden: Path, raw_archive: Path) -> dict[st
     run = open_run(f"{pair_tables}/runs/r")
     inputs = {name: run.artifact(name, pair_tables / "cache") for name in STAGES["train-biencoder"].inputs}
     job = Job(run, build_recipe("smoke"), inputs, Target("x", None, {}, {}), pair_tables)
-    tokenize_worlds(job, "train", Tokens(load_tokenizer(golden / "bert", lowercase=True)), 32, folder)
+    tokenize_worlds(job, "train", load_tokens(golden / "bert", lowercase=True), 32, folder)
     return load_worlds(folder)
 
 
@@ -107,7 +107,7 @@ def set_tables(finished_run: Run, small_recipe: Recipe, golden: Path, tmp_path_f
     folder = tmp_path_factory.mktemp("sets")
     inputs = {name: finished_run.artifact(name, folder / "cache") for name in STAGES["train-crossencoder"].inputs}
     job = Job(finished_run, small_recipe, inputs, Target("x", None, {}, {}), folder)
-    tokens = Tokens(load_tokenizer(golden / "bert", lowercase=True))
+    tokens = load_tokens(golden / "bert", lowercase=True)
     for split in ("train", "valid"):
         sets = candidate_sets(job, split, tokens, 32, 32, folder / split)
         np.save(folder / split / "candidates.npy", np.array(sets.candidates[:, :8]))

@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator
 
 from zeshel_tasks.data.mention_table import GoldPairs
-from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import new_biencoder
+from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 

@@ -15,8 +15,8 @@ from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.errors import DataError, Preempted
 from zeshel_tasks.models.batches import Batch, token_batch
-from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import Biencoder, new_biencoder
+from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import fit

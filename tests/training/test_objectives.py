@@ -11,9 +11,9 @@ from tests.faults import Fault
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.errors import DataError
-from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import Biencoder, new_biencoder
 from zeshel_tasks.models.crossencoder import new_crossencoder
+from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective

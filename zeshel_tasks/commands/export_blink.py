@@ -67,14 +67,16 @@ class _Export:
 
     def write(self) -> None:
         (self._out / "worlds.json").write_text(to_json(self._worlds, indent=1))
-        biencoder, settings, tokenizer = load_biencoder(self._artifacts["train-biencoder"].directory("model"))
-        _warn_of_other_scores(settings)
+        biencoder, settings, tokens = load_biencoder(self._artifacts["train-biencoder"].directory("model"))
         crossencoder, _, _ = load_crossencoder(self._artifacts["train-crossencoder"].directory("model"))
+        for encoder in (biencoder.context_encoder, crossencoder.encoder):
+            _check_that_blink_reads(encoder.model_type)
+        _warn_of_differences(settings)
         for name, model in (("biencoder", biencoder), ("crossencoder", crossencoder)):
             (self._out / name).mkdir()
             save_blink_weights(model, self._out / name / "pytorch_model.bin")
         for split in SPLITS:
-            self._write_split(split, Tokens(tokenizer), settings.max_context_length)
+            self._write_split(split, tokens, settings.max_context_length)
 
     def _write_split(self, split: Split, tokens: Tokens, max_context_length: int) -> None:
         convert = self._artifacts["convert"]
@@ -114,7 +116,16 @@ class _Export:
         return pools
 
 
-def _warn_of_other_scores(settings: BiencoderSettings) -> None:
+def _check_that_blink_reads(model_type: str) -> None:
+    if model_type != "bert":
+        raise ConfigError(
+            f"export-blink: expected encoders of the type bert, the only one that BLINK computes, got {model_type}"
+        )
+
+
+def _warn_of_differences(settings: BiencoderSettings) -> None:
+    if not settings.lowercase:
+        log.warning("BLINK's format has lower-cased contexts, but this bi-encoder was trained with lowercase false")
     if (settings.pooling, settings.similarity) != ("cls", "dot"):
         log.warning(
             "BLINK's code scores by the dot product of [CLS] vectors, but this bi-encoder was trained with pooling %s "

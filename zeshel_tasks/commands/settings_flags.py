@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -26,6 +26,13 @@ def add_stage_settings(parser: argparse.ArgumentParser, stage: Stage, *, prefix:
         group.add_argument(
             f"--{prefix}{name}", dest=f"setting:{prefix}{name}", metavar="VALUE", help=text, **_value_options(field)
         )
+
+
+def add_settings_to_check(parser: argparse.ArgumentParser, stage: Stage) -> None:
+    """Add ``--<stage>.<setting>`` for each setting of a later stage. ``--help`` does not list them."""
+    for name, field in stage.config_type.model_fields.items():
+        flag = f"{stage.settings}.{name}"
+        parser.add_argument(f"--{flag}", dest=f"setting:{flag}", help=argparse.SUPPRESS, **_value_options(field))
 
 
 def add_shared_settings(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +60,7 @@ def recipe_of(options: argparse.Namespace, prefix: str = "") -> Recipe:
 
     Args:
         options: the parsed command line.
-        prefix: prefix of each flag's name in the recipe, such as ``train_biencoder.``.
+        prefix: prefix in the recipe of each flag that names no stage, such as ``train_biencoder.``.
 
     Raises:
         ConfigError: the file is not readable, or a setting is unknown or out of range.
@@ -62,11 +69,7 @@ def recipe_of(options: argparse.Namespace, prefix: str = "") -> Recipe:
     from_file: dict[str, Any] = {}
     if options.config is not None:
         preset, from_file = read_config_file(str(options.config), _text_of(options.config))
-    flags = {
-        prefix + name.removeprefix("setting:"): value
-        for name, value in vars(options).items()
-        if name.startswith("setting:") and value is not None
-    }
+    flags = {name if "." in name else prefix + name: value for name, value in _given_settings(options)}
     return build_recipe(options.preset or preset or "recommended", from_file, flags)
 
 
@@ -78,6 +81,12 @@ def with_underscores(arguments: Sequence[str]) -> list[str]:
 def _with_underscores(argument: str) -> str:
     name, equals, value = argument.partition("=")
     return name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
+
+
+def _given_settings(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    for name, value in vars(options).items():
+        if name.startswith("setting:") and value is not None:
+            yield name.removeprefix("setting:"), value
 
 
 def _value_options(field: FieldInfo) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Writes a data set in BLINK's format, and reads it.
 
 ``{split}.jsonl`` is byte for byte what BLINK's ``create_BLINK_zeshel_data.py`` writes. Beside it, line for line,
-``{split}.mentions.jsonl`` keeps the fields that this format drops: ``mention_id``, ``category`` and both document ids.
+``{split}.mentions.jsonl`` keeps what this format drops: ``mention_id``, ``category``, both document ids, and the case
+of mention and context.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from zeshel_tasks.errors import DataError
 from zeshel_tasks.metrics import MetricsModel
 from zeshel_tasks.text.json_text import to_json
 
-SIDE_FIELDS = ("mention_id", "category", "context_document_id", "label_document_id")
+CASED_FIELDS = ("context_left", "mention", "context_right")
+_NAMES = ("mention_id", "category", "context_document_id", "label_document_id")
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +74,9 @@ class BlinkMention:
     """A mention in its context with its gold entity, from both files of a split.
 
     Attributes:
-        context_left: lower-cased tokens before the mention, separated by single spaces.
-        mention: lower-cased text of the mention.
-        context_right: lower-cased tokens after the mention.
+        context_left: tokens before the mention, separated by single spaces, case kept.
+        mention: tokens of the mention, as in its document.
+        context_right: tokens after the mention.
         label: text of the gold entity, case kept.
         label_id: position of the gold entity in its world's documents, from 0.
         label_title: title of the gold entity, case kept.
@@ -147,20 +149,26 @@ class World:
             expected = f"{found!r}, tokens {start} to {end} of {mention.context_document_id}"
             raise error("text differs from its tokens", field="text", expected=expected, got=repr(mention.text))
 
-    def convert(self, mention: Mention, context_tokens: int) -> dict[str, Any]:
-        """Converts a checked mention to an object of BLINK's format, with keys in BLINK's order."""
+    def convert(self, mention: Mention, context_tokens: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Converts a checked mention to an object of BLINK's format, with keys in BLINK's order, and one beside it."""
         page = self._page(mention)
         start, end = mention.start_index, mention.end_index + 1
         label_id, label = self._documents[mention.label_document_id]
-        return {
-            "context_left": page.span(start - context_tokens, start).lower(),
-            "context_right": page.span(end, end + context_tokens).lower(),
+        cased = {
+            "context_left": page.span(start - context_tokens, start),
+            "mention": page.span(start, end),
+            "context_right": page.span(end, end + context_tokens),
+        }
+        blink = {
+            "context_left": cased["context_left"].lower(),
+            "context_right": cased["context_right"].lower(),
             "mention": mention.text.lower(),
             "label": label.text,
             "label_id": label_id,
             "label_title": label.title,
             "world": self.name,
         }
+        return blink, {name: getattr(mention, name) for name in _NAMES} | cased
 
     def _like(self, name: str) -> str:
         """Returns the id of a document that looks like ``name``, for a message that tells them apart."""
@@ -215,7 +223,7 @@ def convert_metrics(summaries: Mapping[Split, SplitSummary]) -> ConvertMetrics:
 
 
 def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
-    """Yields the mentions of ``{split}.jsonl`` with ids and categories from ``{split}.mentions.jsonl`` beside it.
+    """Yields the mentions of ``{split}.jsonl`` with what ``{split}.mentions.jsonl`` beside it has of them.
 
     Raises:
         DataError: a file is missing or broken, or the two differ in length.
@@ -226,14 +234,12 @@ def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
         if extra is None:
             raise DataError("too few lines", file=f"{path.stem}.mentions.jsonl", expected=f"as many as {path.name} has")
         yield BlinkMention(
-            context_left=record.text("context_left"),
-            mention=record.text("mention"),
-            context_right=record.text("context_right"),
             label=record.text("label"),
             label_id=record.index("label_id"),
             label_title=record.text("label_title"),
             world=record.name("world"),
-            **{field: extra.name(field) for field in SIDE_FIELDS},
+            **{field: extra.text(field) for field in CASED_FIELDS},
+            **{field: extra.name(field) for field in _NAMES},
         )
     if (extra := next(more, None)) is not None:
         raise extra.error("too many lines", expected=f"as many as {path.name} has")
@@ -255,9 +261,12 @@ def _side_lines(path: Path) -> Iterator[Record]:
 
 @dataclass(frozen=True, slots=True)
 class _Spooled:
+    """Where the lines of a mention are: the one in BLINK's format, then the one beside it."""
+
     mention: Mention
     offset: int
-    size: int
+    blink_size: int
+    side_size: int
 
 
 def _group_by_world(mentions: Iterable[Mention]) -> dict[str, list[Mention]]:
@@ -277,7 +286,7 @@ def _convert_world(
 ) -> tuple[list[_Spooled], WorldSummary]:
     good = [mention for mention in mentions if _is_good(world, mention, split, on_bad)]
     chosen = [
-        _spool(mention, world.convert(mention, config.context_tokens), spool)
+        _spool(mention, *world.convert(mention, config.context_tokens), spool)
         for mention in _subset(good, split, config)
     ]
     return chosen, WorldSummary(len(chosen), len(mentions), len(mentions) - len(good))
@@ -309,19 +318,17 @@ def _subset(mentions: list[Mention], split: Split, config: ConvertConfig) -> lis
     return sorted(heapq.nsmallest(limit, mentions, key=rank), key=lambda mention: mention.line)
 
 
-def _spool(mention: Mention, converted: dict[str, Any], spool: IO[bytes]) -> _Spooled:
-    line = _json_line(converted)
+def _spool(mention: Mention, converted: dict[str, Any], beside: dict[str, Any], spool: IO[bytes]) -> _Spooled:
     offset = spool.tell()
-    spool.write(line)
-    return _Spooled(mention, offset, len(line))
+    return _Spooled(mention, offset, spool.write(_json_line(converted)), spool.write(_json_line(beside)))
 
 
 def _write_in_file_order(kept: list[_Spooled], spool: IO[bytes], split: Split, out_dir: Path) -> None:
     with (out_dir / f"{split}.jsonl").open("wb") as blink, (out_dir / f"{split}.mentions.jsonl").open("wb") as side:
         for item in sorted(kept, key=lambda item: item.mention.line):
             spool.seek(item.offset)
-            blink.write(spool.read(item.size))
-            side.write(_json_line({field: getattr(item.mention, field) for field in SIDE_FIELDS}))
+            blink.write(spool.read(item.blink_size))
+            side.write(spool.read(item.side_size))
 
 
 def _json_line(values: dict[str, Any]) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers.normalizers import BertNormalizer
 
 from zeshel_tasks.data.arrays import new_array, release
 from zeshel_tasks.data.context_window import Side, context_window, first_words, last_words
@@ -28,7 +29,7 @@ TokenTable = npt.NDArray[np.int32]
 
 CandidateForm = Literal["title_and_text", "blink_eval"]
 
-MENTION_START, MENTION_END, TITLE_END = "[unused0]", "[unused1]", "[unused2]"
+MARKERS = MENTION_START, MENTION_END, TITLE_END = "[unused0]", "[unused1]", "[unused2]"
 BLINK_EVAL_CHARACTERS = 256
 _BATCH = 1024
 
@@ -36,19 +37,27 @@ T = TypeVar("T")
 
 
 class Tokens:
-    """Converts texts to ids with a tokenizer of the BERT family.
+    """Converts texts to ids with the tokenizer of a model.
 
     Args:
         tokenizer: a ``transformers`` tokenizer with the markers in its vocabulary.
+        lowercase: lower-case texts before they are tokenized.
+
+    Attributes:
+        tokenizer: the tokenizer.
+        pad, cls, sep: ids of the special tokens; BERT calls them [PAD], [CLS] and [SEP].
 
     Raises:
         ConfigError: the vocabulary lacks a marker or a special token.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, *, lowercase: bool) -> None:
+        self.tokenizer, self._lowercase = tokenizer, lowercase
         self.pad, self.cls, self.sep = (self._id(t) for t in _special_tokens(tokenizer))
-        self.mention_start, self.mention_end, self.title_end = map(self._id, (MENTION_START, MENTION_END, TITLE_END))
+        self.mention_start, self.mention_end, self.title_end = map(self._id, MARKERS)
+        self._never_text = {self.pad, self.cls, self.sep, self.mention_start, self.mention_end, self.title_end}
+        self._never_text |= set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        self._plain_spaces = not _ignores_spaces(tokenizer)
 
     def mentions(self, parts: Sequence[tuple[str, str, str]], max_length: int) -> TokenTable:
         """Returns the ids of (context_left, mention, context_right). Each part is tokenized separately.
@@ -80,7 +89,7 @@ class Tokens:
         """Returns the ids of (title, text) pairs.
 
         Args:
-            entities: titles and descriptions. They are lower-cased here; contexts were by ``convert``.
+            entities: titles and descriptions.
             max_length: number of tokens to keep, including [CLS] and [SEP].
             form: ``blink_eval`` writes a candidate as BLINK's evaluation does: ``text[:256]`` without a title.
 
@@ -88,9 +97,9 @@ class Tokens:
             int32 [len(entities), max_length].
         """
         if form == "blink_eval":
-            bodies = self._ids([text[:BLINK_EVAL_CHARACTERS].lower() for _, text in entities])
+            bodies = self._ids([text[:BLINK_EVAL_CHARACTERS] for _, text in entities])
         else:
-            titles = self._ids([title.lower() for title, _ in entities])
+            titles = self._ids([title for title, _ in entities])
             texts = self._leading_ids([text for _, text in entities], max_length)
             bodies = [[*title, self.title_end, *text] for title, text in zip(titles, texts, strict=True)]
         table = np.full((len(entities), max_length), self.pad, dtype=np.int32)
@@ -104,25 +113,26 @@ class Tokens:
 
         Equal identities mean equal token tables. Returns None if the tokenizer is not backed by ``tokenizers``.
         """
-        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             return None
         rules = json.loads(backend.to_str())
         for changed_by_calls in ("padding", "truncation"):
             rules.pop(changed_by_calls, None)
         markers = self.pad, self.cls, self.sep, self.title_end
-        return hashlib.sha256(to_json([rules, markers, max_length, form], sort_keys=True).encode()).hexdigest()
+        decisive = [rules, markers, self._lowercase, max_length, form]
+        return hashlib.sha256(to_json(decisive, sort_keys=True).encode()).hexdigest()
 
     def _leading_ids(self, texts: Sequence[str], needed: int) -> list[list[int]]:
         """Returns at least the first ``needed`` ids of each text, without tokenizing the rest of long pages."""
         # Cut as contexts are: `str.split` would also part words at control characters, which BERT removes.
-        heads = [first_words(text, needed).lower() for text in texts]
+        heads = [first_words(text, needed) for text in texts]
         ids = self._ids(heads)
         for index, head in enumerate(heads):
             if len(ids[index]) < needed and len(head) < len(
                 texts[index]
             ):  # some words have no tokens, such as control codes
-                ids[index] = self._ids([texts[index].lower()])[0]
+                ids[index] = self._ids([texts[index]])[0]
         return ids
 
     def _sides(self, whole: list[str], near: list[str]) -> list[Side]:
@@ -130,8 +140,8 @@ class Tokens:
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         # Text from data never becomes a special token, even if it spells one.
-        encoded = self._tokenizer(
-            texts,
+        encoded = self.tokenizer(
+            [self._readable(text) for text in texts],
             add_special_tokens=False,
             split_special_tokens=True,
             return_attention_mask=False,
@@ -139,14 +149,28 @@ class Tokens:
             verbose=False,
         )
         ids: list[list[int]] = encoded["input_ids"]
-        return ids
+        # SentencePiece's vocabulary contains the special tokens, and finds them in text.
+        return [
+            row if self._never_text.isdisjoint(row) else [id_ for id_ in row if id_ not in self._never_text]
+            for row in ids
+        ]
+
+    def _readable(self, text: str) -> str:
+        """Returns the text in the case and with the spaces that the tokenizer needs.
+
+        If spaces belong to tokens (byte-level BPE), each word gets one before it. Parts are tokenized separately, and
+        a word is another token at the beginning of a text.
+        """
+        if self._lowercase:
+            text = text.lower()
+        return " ".join(["", *text.split()]) if self._plain_spaces else text
 
     def _id(self, token: str | None) -> int:
-        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        vocabulary: dict[str, int] = self.tokenizer.get_vocab()
         if token is None or token not in vocabulary:
             raise ConfigError(
-                f"bert_model: expected a BERT vocabulary with [PAD] [CLS] [SEP] {MENTION_START} {MENTION_END} "
-                f"{TITLE_END}, got one without {token or 'a special token'}"
+                f"bert_model: expected a vocabulary with [PAD] [CLS] [SEP] {MENTION_START} {MENTION_END} {TITLE_END}, "
+                f"got one without {token or 'a special token'}"
             )
         return vocabulary[token]
 
@@ -179,3 +203,9 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
 
 def _special_tokens(tokenizer: Any) -> tuple[str | None, str | None, str | None]:
     return tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token
+
+
+def _ignores_spaces(tokenizer: Any) -> bool:
+    """Returns True if white space only separates words, as for BERT, which also has its own rules for what it is."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is None or isinstance(backend.normalizer, BertNormalizer)

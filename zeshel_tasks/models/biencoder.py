@@ -15,9 +15,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from zeshel_tasks.config import Pooling, Similarity, TrainBiencoderConfig
+from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.batches import Batch
-from zeshel_tasks.models.bert import check_length, load_bert, load_tokenizer
+from zeshel_tasks.models.bert import load_bert
 from zeshel_tasks.models.encoder import Encoder
+from zeshel_tasks.models.model_types import ModelShape, check_layer, check_length, model_shape
+from zeshel_tasks.models.tokenizer import load_tokens
 
 _SETTINGS_FILE = "biencoder.json"
 _TOWERS = ("context_encoder", "candidate_encoder")
@@ -66,6 +69,17 @@ class Biencoder(nn.Module):
         return mentions, entities
 
 
+def check_biencoder(shape: ModelShape, config: TrainBiencoderConfig) -> None:
+    """Checks that a model of this shape can become a bi-encoder, before its weights are read.
+
+    Raises:
+        ConfigError: the model is too small for these settings.
+    """
+    check_length(shape, "max_context_length", config.max_context_length)
+    check_length(shape, "max_cand_length", config.max_cand_length)
+    check_layer(shape.num_hidden_layers, config.pull_from_layer)
+
+
 def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, BiencoderSettings]:
     """Creates a bi-encoder whose towers start from the pretrained BERT in the directory ``bert``.
 
@@ -81,10 +95,8 @@ def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, 
         pooling=config.pooling,
         similarity=config.similarity,
     )
-    model = load_bert(bert, config.attention_dropout)
-    check_length(model, "max_context_length", settings.max_context_length)
-    check_length(model, "max_cand_length", settings.max_cand_length)
-    tower = _tower(model, settings)
+    check_biencoder(model_shape(bert), config)
+    tower = _tower(load_bert(bert, config.attention_dropout), settings)
     temperature = config.temperature if config.similarity == "cosine" else None
     return Biencoder(tower, copy.deepcopy(tower), temperature), settings
 
@@ -97,7 +109,7 @@ def save_biencoder(model: Biencoder, settings: BiencoderSettings, tokenizer: Any
     (directory / _SETTINGS_FILE).write_text(settings.model_dump_json(indent=1))
 
 
-def load_biencoder(directory: Path) -> tuple[Biencoder, BiencoderSettings, Any]:
+def load_biencoder(directory: Path) -> tuple[Biencoder, BiencoderSettings, Tokens]:
     """Loads the model, settings and tokenizer that :func:`save_biencoder` wrote."""
     settings = BiencoderSettings.model_validate_json((directory / _SETTINGS_FILE).read_text())
     towers = []
@@ -109,7 +121,7 @@ def load_biencoder(directory: Path) -> tuple[Biencoder, BiencoderSettings, Any]:
     return (
         Biencoder(context_encoder, cand_encoder),
         settings,
-        load_tokenizer(mention_tower(directory), lowercase=settings.lowercase),
+        load_tokens(mention_tower(directory), lowercase=settings.lowercase),
     )
 
 

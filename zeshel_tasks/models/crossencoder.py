@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from zeshel_tasks.config import TrainCrossencoderConfig
-from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.batches import (
     Batch,
     Ids,
@@ -25,11 +25,12 @@ from zeshel_tasks.models.batches import (
     places_of,
     used_lengths,
 )
-from zeshel_tasks.models.bert import check_length, load_bert, load_tokenizer
+from zeshel_tasks.models.bert import load_bert
 from zeshel_tasks.models.encoder import Encoder
+from zeshel_tasks.models.model_types import ModelShape, check_layer, check_length, model_shape
+from zeshel_tasks.models.tokenizer import load_tokens
 
 _SETTINGS_FILE = "crossencoder.json"
-_SEGMENTS = 2  # mention and candidate
 
 
 class CrossencoderSettings(BaseModel):
@@ -60,7 +61,8 @@ def pair_batch(contexts: Ids, candidates: Ids, max_seq_length: int, pad: int, de
     """Lays out mention and candidate as BLINK does: the context, then the candidate without its [CLS].
 
     BLINK keeps the context's padding between the two. Here it is left out, but the candidate's tokens keep the
-    positions that they would have after it, so the scores are the same.
+    positions that they would have after it, so the scores are the same. (RoBERTa and its relatives do not count
+    padding, so there the positions have no gap in either case.)
 
     Args:
         contexts: int32 [pairs, max_context_length], padded on the right.
@@ -88,6 +90,17 @@ def pair_batch(contexts: Ids, candidates: Ids, max_seq_length: int, pad: int, de
     return Batch(parts, places_of(order, device))
 
 
+def check_crossencoder(shape: ModelShape, config: TrainCrossencoderConfig) -> None:
+    """Checks that a model of this shape can become a cross-encoder, before its weights are read.
+
+    Raises:
+        ConfigError: the model is too small for these settings.
+    """
+    pair = config.max_context_length + config.max_cand_length - 1  # the candidate's [CLS] is left out
+    check_length(shape, "max_seq_length", min(config.max_seq_length, pair))
+    check_layer(shape.num_hidden_layers, config.pull_from_layer)
+
+
 def new_crossencoder(bert: Path, config: TrainCrossencoderConfig) -> tuple[Crossencoder, CrossencoderSettings]:
     """Creates a cross-encoder that starts from the pretrained BERT in the directory ``bert``.
 
@@ -95,11 +108,8 @@ def new_crossencoder(bert: Path, config: TrainCrossencoderConfig) -> tuple[Cross
         ConfigError: the BERT cannot be read or is too small for these settings.
     """
     settings = CrossencoderSettings.model_validate(config.model_dump())
+    check_crossencoder(model_shape(bert), config)
     model = load_bert(bert, config.attention_dropout)
-    pair = settings.max_context_length + settings.max_cand_length - 1  # the candidate's [CLS] is left out
-    check_length(model, "max_seq_length", min(settings.max_seq_length, pair))
-    if getattr(model.config, "type_vocab_size", _SEGMENTS) < _SEGMENTS:
-        raise ConfigError(f"bert_model: expected a model with {_SEGMENTS} token types, got one with fewer in {bert}")
     tower = Encoder(model, pull_from_layer=settings.pull_from_layer, out_dim=config.out_dim)
     return Crossencoder(tower), settings
 
@@ -111,9 +121,9 @@ def save_crossencoder(model: Crossencoder, settings: CrossencoderSettings, token
     (directory / _SETTINGS_FILE).write_text(settings.model_dump_json(indent=1))
 
 
-def load_crossencoder(directory: Path) -> tuple[Crossencoder, CrossencoderSettings, Any]:
+def load_crossencoder(directory: Path) -> tuple[Crossencoder, CrossencoderSettings, Tokens]:
     """Loads the model, settings and tokenizer that :func:`save_crossencoder` wrote."""
     settings = CrossencoderSettings.model_validate_json((directory / _SETTINGS_FILE).read_text())
     tower = Encoder(load_bert(directory / "encoder"), pull_from_layer=settings.pull_from_layer, out_dim=1)
     tower.load_linear(directory / "encoder")
-    return Crossencoder(tower), settings, load_tokenizer(directory / "encoder", lowercase=settings.lowercase)
+    return Crossencoder(tower), settings, load_tokens(directory / "encoder", lowercase=settings.lowercase)

@@ -1,4 +1,4 @@
-"""One BERT tower that turns token ids into one vector.
+"""One tower, BERT or a relative of it, that turns token ids into one vector.
 
 Module names are BLINK's (``bert_model``, ``additional_linear``), so its state dicts load unchanged.
 """
@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from zeshel_tasks.config import Pooling
-from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.batches import Batch, TokenBatch
 from zeshel_tasks.models.first_token import first_token
+from zeshel_tasks.models.model_types import check_layer, counts_after_padding
 
 _LINEAR_FILE = "additional_linear.safetensors"
 _DROPOUT = 0.1  # before the linear layer, as in BLINK
@@ -52,13 +52,7 @@ class Encoder(nn.Module):
         if out_dim is not None:
             self.additional_linear = nn.Linear(int(self._config.hidden_size), out_dim)
             self.dropout = nn.Dropout(_DROPOUT)
-
-        layers = int(self._config.num_hidden_layers)
-        if not -layers - 1 <= pull_from_layer <= layers:
-            raise ConfigError(
-                f"pull_from_layer: expected {-layers - 1} to {layers} for a model of {layers} layers, "
-                f"got {pull_from_layer}"
-            )
+        check_layer(int(self._config.num_hidden_layers), pull_from_layer)
 
     def freeze_unused(self) -> None:
         """Freezes the parameters that do not affect the output."""
@@ -79,21 +73,36 @@ class Encoder(nn.Module):
         return self.bert_model.config
 
     @property
+    def model_type(self) -> str:
+        """The model's type, one of :data:`~zeshel_tasks.models.model_types.MODEL_TYPES`."""
+        return str(self._config.model_type)
+
+    @property
     def dimension(self) -> int:
         """Length of the vector."""
         return int(self.additional_linear.out_features if self.additional_linear else self._config.hidden_size)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Encodes sequences of any lengths: float [sequences, dimension], in their order."""
-        vectors = torch.cat([self._pooled(part) for part in batch.parts])[batch.places]
+        vectors = torch.cat([self._pooled(self._known(part)) for part in batch.parts])[batch.places]
         if self.additional_linear is not None:
             pooler: Any = self.bert_model.pooler
             vectors = self.additional_linear(self.dropout(pooler(vectors[:, None])))
         return F.normalize(vectors, dim=-1) if self._normalized else vectors
 
+    def _known(self, batch: TokenBatch) -> TokenBatch:
+        """Returns the batch without the inputs that the model does not have.
+
+        A model with one segment gets none. A model that counts from its padding token numbers the tokens without
+        gaps, even if there was padding between them.
+        """
+        segments = batch.segments if self._config.type_vocab_size > 1 else None
+        positions = None if counts_after_padding(self.model_type) else batch.positions
+        return batch._replace(segments=segments, positions=positions)
+
     def _pooled(self, batch: TokenBatch) -> torch.Tensor:
         """float [sequences, hidden]."""
-        if self._pooling == "cls" and self._config.model_type == "bert":
+        if self._pooling == "cls" and self.model_type == "bert":
             return first_token(self.bert_model, batch, self._layers)
         output = self._output(batch)
         return output[:, 0] if self._pooling == "cls" else _mean(output, batch.mask)

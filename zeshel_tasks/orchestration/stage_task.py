@@ -44,6 +44,8 @@ def asset_of(step: Step) -> Asset:
 def command_line(step: Step, run: str, params: Mapping[str, Any]) -> list[str]:
     """Return the arguments of ``zeshel`` for this stage, as a list and never a shell string.
 
+    They include the settings of later stages that it checks.
+
     Each setting is one argument ``--name=value``, so that spaces, quotes and leading dashes in a value are safe.
     Secrets in addresses are registered with Airflow, which masks them in logs and rendered templates.
 
@@ -54,16 +56,19 @@ def command_line(step: Step, run: str, params: Mapping[str, Any]) -> list[str]:
     for secret in {secret for text in texts if isinstance(text, str) for secret in secrets_of(text)}:
         mask_secret(secret)
     try:
-        overrides = recipe_overrides(params)[step.stage.settings]
+        overrides = recipe_overrides(params)
     except ZeshelError as error:
         # Without its cause: pydantic's message has the value itself, shortened, and no mask finds half a secret.
         raise AirflowFailException(f"{step.name}: bad configuration, not retried:\n{error}") from None
     arguments = [step.stage.name, f"--run={run}", f"--preset={params.get('preset') or DEFAULT_PRESET}"]
     if step.split:
         arguments.append(f"--split={step.split}")
+    given = dict(overrides[step.stage.settings])
+    for later in (name.replace("-", "_") for name in step.stage.checks):
+        given |= {f"{later}.{name}": value for name, value in overrides[later].items()}
     return arguments + [
         f"--{name}={_text(item)}"
-        for name, value in overrides.items()
+        for name, value in given.items()
         for item in (value if isinstance(value, list | tuple) else [value])  # one flag for each item of a list
     ]
 

@@ -42,6 +42,7 @@ STAGES: dict[str, Stage] = {
             section="training",
             inputs=_DATA,
             outside=outside.biencoder_start,
+            checks=("train-crossencoder",),
         ),
         Stage(
             "eval-biencoder",

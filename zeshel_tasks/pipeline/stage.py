@@ -35,6 +35,7 @@ class Stage:
         optional_inputs: names of the steps whose artifacts it reads if the run has them.
         outside: returns the identities of everything else that it reads, given its settings and the run.
         splits: the splits that it runs for; empty if it has none.
+        checks: names of later stages whose settings it checks, because they need the same model.
         deliver: delivers the artifact to the run; None if there is nothing to deliver.
     """
 
@@ -47,6 +48,7 @@ class Stage:
     optional_inputs: tuple[str, ...] = ()
     outside: Callable[[Any, Run], dict[str, str]] = lambda _, __: {}
     splits: tuple[Split, ...] = ()
+    checks: tuple[str, ...] = ()
     deliver: Deliver | None = None
 
     @property

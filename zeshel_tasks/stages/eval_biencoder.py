@@ -10,7 +10,6 @@ from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import tokenize_entities
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
-from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.candidate_files import CandidateFiles
 from zeshel_tasks.evaluation.candidates import retrieve
@@ -33,9 +32,8 @@ class _Retriever:
         self._job, self._config = job, job.recipe.eval_biencoder
         self._accelerator = build_accelerator(self._config)
         job.device = device_name(self._accelerator)
-        model, self._settings, tokenizer = load_biencoder(job.inputs["train-biencoder"].directory("model"))
+        model, self._settings, self._tokens = load_biencoder(job.inputs["train-biencoder"].directory("model"))
         self._model = model.to(self._accelerator.device).eval()
-        self._tokens = Tokens(tokenizer)
 
     def mentions(self) -> MentionTable:
         assert self._job.split is not None

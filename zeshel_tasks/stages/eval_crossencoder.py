@@ -18,7 +18,6 @@ from zeshel_tasks.data.arrays import Rows, new_array, read_array, release
 from zeshel_tasks.data.blink_format import read_mention_ids
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.json_lines import write_json_lines
-from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.evaluation.measures import accuracy_metrics
 from zeshel_tasks.evaluation.rerank import best_candidates, candidate_scores, checked_scores
 from zeshel_tasks.models.crossencoder import load_crossencoder
@@ -76,8 +75,8 @@ class _Scorer:
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     assert job.split is not None
-    model, settings, tokenizer = load_crossencoder(job.inputs["train-crossencoder"].directory("model"))
-    tokens, folder = Tokens(tokenizer), job.scratch / "candidates"
+    model, settings, tokens = load_crossencoder(job.inputs["train-crossencoder"].directory("model"))
+    folder = job.scratch / "candidates"
     sets = candidate_sets(job, job.split, tokens, settings.max_context_length, settings.max_cand_length, folder)
     scorer = _Scorer(job, model, sets, settings.max_seq_length, tokens.pad)
     scores = new_array(job.scratch / SCORES, np.float32, sets.candidates.shape)

@@ -7,11 +7,15 @@ import logging
 from accelerate import Accelerator
 from torch import nn
 
-from zeshel_tasks.config import TrainBiencoderConfig
+from zeshel_tasks.config import Recipe, TrainBiencoderConfig
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
-from zeshel_tasks.models.bert import load_tokenizer
-from zeshel_tasks.models.biencoder import new_biencoder
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.biencoder import check_biencoder, new_biencoder
+from zeshel_tasks.models.crossencoder import check_crossencoder
+from zeshel_tasks.models.markers import with_markers
+from zeshel_tasks.models.model_types import ModelShape, model_shape
+from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, tokenize_worlds
 from zeshel_tasks.stages.training import plan_training, pretrained_bert, start_tokens, train
@@ -28,6 +32,8 @@ def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     config = job.recipe.train_biencoder
     bert = pretrained_bert(job, config.bert_model)
+    _check_both_encoders(job.recipe, model_shape(bert))
+    bert = with_markers(bert, job.scratch / "bert_with_markers", lowercase=config.lowercase, seed=config.seed)
     task = plan_training(job, config, bert, config.biencoder_weights, build_objective)
     tokens = start_tokens(task)
     for split in ("train", "valid"):
@@ -36,6 +42,21 @@ def work(job: Job) -> Metrics:
     if config.hard_negatives:
         tokenize_worlds(job, "train", tokens, config.max_cand_length, task.tables / "entities")
     return train(job, task).dump()
+
+
+def _check_both_encoders(recipe: Recipe, shape: ModelShape) -> None:
+    """Checks that both encoders can start from this model, so that none fails after the hours before it.
+
+    Raises:
+        ConfigError: the model is too small for the settings of an encoder.
+    """
+    check_biencoder(shape, recipe.train_biencoder)
+    crossencoder = recipe.train_crossencoder
+    if crossencoder.from_biencoder or crossencoder.bert_model == recipe.train_biencoder.bert_model:
+        try:
+            check_crossencoder(shape, crossencoder)
+        except ConfigError as error:
+            raise ConfigError(f"train_crossencoder.{error}") from error
 
 
 def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:

@@ -11,9 +11,11 @@ from torch import nn
 from zeshel_tasks.config import Split, TrainCrossencoderConfig
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.errors import DataError
-from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.biencoder import mention_tower
-from zeshel_tasks.models.crossencoder import new_crossencoder
+from zeshel_tasks.models.crossencoder import check_crossencoder, new_crossencoder
+from zeshel_tasks.models.markers import with_markers
+from zeshel_tasks.models.model_types import model_shape
+from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import candidate_sets
 from zeshel_tasks.stages.training import plan_training, pretrained_bert, start_tokens, train
@@ -28,7 +30,10 @@ log = logging.getLogger(__name__)
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     config = job.recipe.train_crossencoder
-    task = plan_training(job, config, _start(job, config), config.crossencoder_weights, build_objective)
+    bert = _start(job, config)
+    check_crossencoder(model_shape(bert), config)
+    bert = with_markers(bert, job.scratch / "bert_with_markers", lowercase=config.lowercase, seed=config.seed)
+    task = plan_training(job, config, bert, config.crossencoder_weights, build_objective)
     tokens = start_tokens(task)
 
     def prepare(split: Split) -> CandidateSets:

@@ -10,8 +10,8 @@ from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.download.hub import at_identity
 from zeshel_tasks.download.model_files import bert_directory
 from zeshel_tasks.location import HubModel, model_location, store_location
-from zeshel_tasks.models.bert import load_tokenizer
 from zeshel_tasks.models.blink_weights import weights_file
+from zeshel_tasks.models.tokenizer import load_tokens
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
 from zeshel_tasks.training.launch import processes_for, run_in_processes
@@ -50,7 +50,7 @@ def pretrained_bert(job: Job, bert_model: str) -> Path:
 
 def start_tokens(task: Fit) -> Tokens:
     """The pretrained model's tokenizer."""
-    return Tokens(load_tokenizer(task.bert, lowercase=task.config.lowercase))
+    return load_tokens(task.bert, lowercase=task.config.lowercase)
 
 
 def train(job: Job, task: Fit) -> TrainingMetrics:

@@ -1,0 +1,84 @@
+"""Loads a model's tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from zeshel_tasks.data.tokens import Tokens
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.bert import BROKEN, described
+from zeshel_tasks.models.model_types import ModelShape, counts_after_padding, model_shape
+
+
+def load_tokens(directory: Path, *, lowercase: bool) -> Tokens:
+    """The directory's tokenizer as :class:`~zeshel_tasks.data.tokens.Tokens`.
+
+    Raises:
+        ConfigError: see :func:`load_tokenizer`; or the vocabulary lacks a marker.
+    """
+    return Tokens(load_tokenizer(directory, lowercase=lowercase), lowercase=lowercase)
+
+
+def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
+    """Load the directory's tokenizer.
+
+    Raises:
+        ConfigError: the tokenizer does not exist, does not fit the model, or lower-cases text although it should not.
+    """
+    shape = model_shape(directory)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(directory), do_lower_case=lowercase, trust_remote_code=False)
+        vocabulary: dict[str, int] = tokenizer.get_vocab()
+    except Exception as error:
+        # `tokenizers` raises plain Exceptions
+        if type(error) is not Exception and not isinstance(error, BROKEN):
+            raise
+        raise ConfigError(f"bert_model: expected a tokenizer in {directory}, got: {described(error)}") from error
+    if vocabulary.keys() <= set(tokenizer.all_special_tokens):  # which transformers assumes without a file
+        raise ConfigError(f"bert_model: expected a vocabulary in {directory}, got none")
+    _check_special_tokens(directory, tokenizer)
+    _check_padding(directory, shape, tokenizer)
+    if not lowercase:
+        _check_case_is_kept(directory, tokenizer)
+    highest = max(vocabulary.values(), default=0)
+    if highest >= shape.vocab_size:
+        raise ConfigError(
+            f"bert_model: expected a vocabulary of at most {shape.vocab_size} tokens, the vocab_size in "
+            f"{directory}/config.json, got token number {highest}"
+        )
+    return tokenizer
+
+
+def _check_special_tokens(directory: Path, tokenizer: Any) -> None:
+    """Check the special tokens: transformers adds missing ones, with the number of another token."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return
+    vocabulary = backend.get_vocab(with_added_tokens=False)
+    for token in (tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token):
+        if token is not None and token not in vocabulary:
+            raise ConfigError(
+                f"bert_model: expected {token} in the vocabulary of {directory}, got {len(vocabulary):,} "
+                "tokens without it"
+            )
+
+
+def _check_padding(directory: Path, shape: ModelShape, tokenizer: Any) -> None:
+    """Check the number of the padding token, from which some models count positions."""
+    if counts_after_padding(shape.model_type) and shape.pad_token_id != tokenizer.pad_token_id:
+        raise ConfigError(
+            f"bert_model: {directory}/config.json: pad_token_id: expected {tokenizer.pad_token_id}, the number of the "
+            f"tokenizer's {tokenizer.pad_token}, got {shape.pad_token_id}"
+        )
+
+
+def _check_case_is_kept(directory: Path, tokenizer: Any) -> None:
+    """Some tokenizers lower-case text whatever ``do_lower_case`` says."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    if normalizer is not None and normalizer.normalize_str("A") == "a":
+        raise ConfigError(
+            f"lowercase: expected true for the tokenizer in {directory}, which lower-cases all text, got false"
+        )
