@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.finished import manifest_of, record_of
-from zeshel_tasks.commands.export_blink import _warn_of_other_scores, export_blink
+from zeshel_tasks.commands.export_blink import _warn_of_differences, export_blink
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Pooling, Recipe, Similarity
 from zeshel_tasks.errors import ConfigError
@@ -54,13 +54,14 @@ def run_from_exported_weights(exported: Path, finished_run: Run, small_recipe: R
 def test_export_warns_if_blink_would_score_differently(
     caplog: pytest.LogCaptureFixture, pooling: Pooling, similarity: Similarity, warned: int
 ) -> None:
-    _warn_of_other_scores(
+    _warn_of_differences(
         BiencoderSettings(
-            max_context_length=8, max_cand_length=8, lowercase=True, pull_from_layer=-1, out_dim=None,
+            max_context_length=8, max_cand_length=8, lowercase=False, pull_from_layer=-1, out_dim=None,
             pooling=pooling, similarity=similarity,
         )
     )  # fmt: skip
     assert caplog.text.count("which BLINK's code would not compute") == warned
+    assert caplog.text.count("was trained with lowercase false") == 1
 
 
 def read(path: Path) -> Any:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
 
 from tests.models.families import ACCEPTED, POSITIONS
+from tests.models.reference import Reference
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.tokens import MARKERS, Tokens
 from zeshel_tasks.errors import ConfigError
@@ -51,57 +51,6 @@ def recipe(**settings: object) -> Recipe:
     return build_recipe("smoke", {**lengths, "attention_dropout": 0.0, **settings})
 
 
-class Reference:
-    """The tokens, vectors and scores of transformers, one sequence at a time."""
-
-    def __init__(self, directory: Path, *, lowercase: bool) -> None:
-        self._model = AutoModel.from_pretrained(directory).eval()
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, do_lower_case=lowercase, add_prefix_space=True)
-        self._lowercase = lowercase
-        self.pad = self._tokenizer.pad_token_id
-
-    def mention(self, left: str, mention: str, right: str) -> list[int]:
-        marked = [self._id("[unused0]"), *self._ids(mention), self._id("[unused1]")]
-        return self._whole([*self._ids(left), *marked, *self._ids(right)])
-
-    def entity(self, title: str, text: str) -> list[int]:
-        return self._whole([*self._ids(title), self._id("[unused2]"), *self._ids(text)])
-
-    def vector(self, ids: list[int], pooling: str) -> torch.Tensor:
-        with torch.no_grad():
-            output = self._model(input_ids=torch.tensor([ids])).last_hidden_state[0]
-        return output[0] if pooling == "cls" else output.mean(0)
-
-    def pooled_pair(self, context: list[int], candidate: list[int]) -> torch.Tensor:
-        """The pooler's output for BLINK's layout: the padded context, then the candidate without [CLS]."""
-        ids = context + [self.pad] * (LENGTH - len(context)) + candidate[1:]
-        ids = ids[:PAIR]
-        segments = [0] * LENGTH + [1] * (len(ids) - LENGTH)
-        rows, two = torch.tensor([ids]), self._model.config.type_vocab_size > 1
-        with torch.no_grad():
-            output = self._model(
-                input_ids=rows,
-                attention_mask=(rows != self.pad).long(),
-                token_type_ids=torch.tensor([segments]) if two else None,
-            )
-        return output.pooler_output[0]
-
-    def _ids(self, text: str) -> list[int]:
-        text = " ".join(text.split())
-        ids: list[int] = self._tokenizer(text.lower() if self._lowercase else text, add_special_tokens=False)[
-            "input_ids"
-        ]
-        return ids
-
-    def _id(self, marker: str) -> int:
-        return int(self._tokenizer.convert_tokens_to_ids(marker))
-
-    def _whole(self, body: list[int]) -> list[int]:
-        whole = [self._tokenizer.cls_token_id, *body, self._tokenizer.sep_token_id]
-        assert len(whole) <= LENGTH
-        return whole
-
-
 def rows(table: np.ndarray, pad: int) -> list[list[int]]:
     return [[int(token) for token in row if token != pad] for row in table]
 
@@ -116,7 +65,7 @@ def test_biencoder_equals_forward_of_transformers(start: Path, tmp_path: Path, p
     save_biencoder(model, settings, load_tokenizer(start, lowercase=lowercase), tmp_path)
     model, settings, tokens = load_biencoder(tmp_path)
     contexts, entities = tables(tokens)
-    reference = Reference(start, lowercase=lowercase)
+    reference = Reference(start, LENGTH, PAIR, lowercase=lowercase)
     expected = [reference.mention(*parts) for parts in MENTIONS], [reference.entity(*parts) for parts in ENTITIES]
     assert (rows(contexts, tokens.pad), rows(entities, tokens.pad)) == expected
     for encoder, table, sequences in zip(
@@ -140,7 +89,7 @@ def test_crossencoder_equals_forward_of_transformers(
     crossencoder = new_crossencoder(bert, settings_of_both.train_crossencoder)
     save_crossencoder(*crossencoder, load_tokenizer(bert, lowercase=lowercase), tmp_path)
     model, settings, tokens = load_crossencoder(tmp_path)
-    reference = Reference(start, lowercase=lowercase)
+    reference = Reference(start, LENGTH, PAIR, lowercase=lowercase)
     contexts, entities = tables(tokens)
     pairs = pair_batch(contexts, entities, settings.max_seq_length, tokens.pad, torch.device("cpu"))
     pooled = [
