@@ -142,7 +142,7 @@ titles = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 def test_arbitrary_texts_round_trip_through_conversion(
     pages: list[tuple[str, str]], category: str, context: int
 ) -> None:
-    """A mention read from the converted files equals the original, lower-cased as in BLINK."""
+    """A mention read from the converted files equals the original, in the case of its document."""
 
     def convert(folder: Path) -> None:
         root = folder / "zeshel"
@@ -159,7 +159,7 @@ def test_arbitrary_texts_round_trip_through_conversion(
         convert_split(Dataset(root), "train", folder / "out", ConvertConfig(context_tokens=context))
         assert list(read_blink_mentions(folder / "out" / "train.jsonl")) == [
             BlinkMention(
-                context_left="left", mention="mark", context_right="right", label=pages[0][1], label_id=0,
+                context_left="left", mention="MARK", context_right="right", label=pages[0][1], label_id=0,
                 label_title=pages[0][0], world="w", mention_id="m", category=category or "none",
                 context_document_id="page", label_document_id="d0",
             )
