@@ -58,7 +58,7 @@ def test_page_is_split_once_for_all_its_mentions() -> None:
     for i in range(1000):
         found = Mention(f"m{i}", "d", "w", i, i, f"T{i}", "d", "LOW_OVERLAP", i + 1)
         world.check(found, "mentions/train.json")
-        context = world.convert(found, 2)
+        context, _ = world.convert(found, 2)
         assert context["context_left"] == " ".join(f"t{j}" for j in range(max(0, i - 2), i))
         assert context["context_right"] == " ".join(f"t{j}" for j in range(i + 1, min(1000, i + 3)))
     assert page.splits == 1
@@ -71,7 +71,7 @@ def test_context_is_that_of_a_split_page(text: str, place: int, size: int) -> No
     found = Mention("m", "d", "w", place, place, tokens[place], "d", "LOW_OVERLAP", 1)
     world = World("w", [Document("d", "title", text)])
     world.check(found, "mentions/train.json")
-    context = world.convert(found, size)
+    context, _ = world.convert(found, size)
     assert context["context_left"] == " ".join(tokens[max(0, place - size) : place])
     assert context["context_right"] == " ".join(tokens[place + 1 : place + 1 + size])
 
