@@ -21,7 +21,7 @@ from zeshel_tasks.models.biencoder import load_biencoder, mention_tower, new_bie
 from zeshel_tasks.models.crossencoder import load_crossencoder, new_crossencoder, pair_batch, save_crossencoder
 from zeshel_tasks.models.markers import with_markers
 from zeshel_tasks.models.model_types import MODEL_TYPES, model_shape
-from zeshel_tasks.models.tokenizer import load_tokenizer
+from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens
 from zeshel_tasks.recipe import build_recipe
 
 LENGTH, PAIR = 36, 60
@@ -103,7 +103,7 @@ def test_crossencoder_equals_forward_of_transformers(
 
 
 def test_text_from_data_never_becomes_a_special_token(start: Path) -> None:
-    tokens = Tokens(load_tokenizer(start, lowercase=False), lowercase=False)
+    tokens = load_tokens(start, lowercase=False)
     spelled = " ".join(tokens.tokenizer.all_special_tokens) + "x<s>x</s>x<pad> [unused0] [unused2][CLS]"
     (mention,), (entity,) = (
         tokens.mentions([(spelled, "x", spelled)], 512),
@@ -120,7 +120,7 @@ def unknown(tokens: Tokens) -> int:
 
 
 def test_first_words_of_a_long_text_have_the_tokens_of_the_whole(start: Path) -> None:
-    tokens = Tokens(load_tokenizer(start, lowercase=False), lowercase=False)
+    tokens = load_tokens(start, lowercase=False)
     text = "The  Sword of\u00a0Dawn 's \n é " * 30
     (short,), (whole,) = (tokens.candidates([("x", text)], length) for length in (16, 1024))
     assert short[:-1].tolist() == whole[:15].tolist()
@@ -133,7 +133,7 @@ def test_sequences_of_as_many_tokens_as_positions_are_encoded(start: Path) -> No
     settings = {"max_context_length": POSITIONS, "max_cand_length": POSITIONS, "max_seq_length": 256}
     too_long = recipe(**settings)
     model, _ = new_biencoder(start, too_long.train_biencoder)
-    tokens = Tokens(load_tokenizer(start, lowercase=False), lowercase=False)
+    tokens = load_tokens(start, lowercase=False)
     full = tokens.candidates([("x", "the sword " * POSITIONS)], POSITIONS)
     assert (full != tokens.pad).all()
     assert encode_rows(model.eval().cand_encoder, full, tokens.pad, Accelerator(cpu=True)).isfinite().all()
