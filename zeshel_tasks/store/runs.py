@@ -81,7 +81,7 @@ class Run:
         self._put_record(key, name, manifest, reused, wall_seconds)
 
     def write_use(self, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
-        """Records that a stage of this run uses an artifact that belongs to no stage of the recipe."""
+        """Records that a stage of this run uses an artifact: an intermediate one, or one that it will deliver."""
         key = self._use_key(manifest)
         if not (reused and self._made_by_this_run(key, manifest)):
             self._put_record(key, PurePosixPath(key).stem, manifest, reused, wall_seconds)
