@@ -141,7 +141,8 @@ def test_missing_file_is_a_config_error(drive: FileServer, target: Path, answer)
 
 
 def test_login_page_error_says_file_is_not_shared() -> None:
-    login = Page("Google Drive file x", "https://accounts.google.com/v3/signin", 200, "<html>Sign in</html>", {})
+    address = "https://accounts.google.com/v3/signin"
+    login = Page("Google Drive file x", "source: x", "a file", address, 200, "<html>Sign in</html>", {})
     with pytest.raises(ConfigError, match="expected a file shared with everyone"):
         address_behind(login)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from zeshel_tasks.commands.tracking_writer import Tracking
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
+from zeshel_tasks.proxies import check_proxies
 from zeshel_tasks.store import open_run, open_store
 from zeshel_tasks.text.redaction import HIDDEN, redacted, secrets_of, without_secrets
 
@@ -63,6 +64,7 @@ def _client() -> MlflowClient:
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
     os.environ.update(_PRINTS_NO_ADDRESS)
+    check_proxies()
     try:
         from mlflow import MlflowClient
     except ImportError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
-from zeshel_tasks.download.http_source import Page, refuse_page
+from zeshel_tasks.download.http_source import Page, refuse_page, refuse_status
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.location import DriveFile
 
@@ -37,9 +37,8 @@ def address_behind(page: Page) -> str:
             "try again in some hours, or set source to another copy"
         )
     if urlsplit(page.address).hostname == "accounts.google.com":
-        raise ConfigError(f"source: {page.name}: expected a file shared with everyone, got a login page")
-    if page.status >= 400:
-        refuse_page(page)
+        raise ConfigError(f"{page.where}: expected a file shared with everyone, got a login page")
+    refuse_status(page)
     found = _ConfirmationParser()
     found.feed(page.text)
     try:

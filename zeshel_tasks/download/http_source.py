@@ -6,9 +6,10 @@ import hashlib
 import itertools
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from zeshel_tasks import __version__
 from zeshel_tasks.download.networks import Hops
 from zeshel_tasks.download.transfer import Body, Interrupted, Retry, retrying
 from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.proxies import check_proxies
 from zeshel_tasks.text.redaction import HIDDEN, without_secrets
 
 log = logging.getLogger(__name__)
@@ -33,9 +35,11 @@ _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"zeshel-tasks/{__versi
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An HTML page that the server sent instead of a file."""
+    """An HTML page that the server sent instead of a file; ``where`` and ``expected`` are for messages."""
 
     name: str
+    where: str
+    expected: str
     address: str
     status: int
     text: str
@@ -44,24 +48,36 @@ class Page:
 
 def refuse_page(page: Page) -> NoReturn:
     """Raise ConfigError if the server refused, or DataError because it sent a page instead of a file."""
+    refuse_status(page)
+    raise DataError("not an archive", file=page.name, expected="a tar archive", got=described(page))
+
+
+def refuse_status(page: Page) -> None:
+    """Raise ConfigError if the server refused."""
     if page.status >= 400:
-        _refuse_status(page.name, page.status)
+        _refuse_status(page.where, page.expected, page.status)
+
+
+def described(page: Page) -> str:
+    """What the server sent, for messages."""
     title = _title(page.text)
-    got = f"an HTML page{f' titled {title!r}' if title else ''} from {urlsplit(page.address).hostname}"
-    raise DataError("not an archive", file=page.name, expected="a tar archive", got=got)
+    return f"an HTML page{f' titled {title!r}' if title else ''} from {urlsplit(page.address).hostname}"
 
 
-def http_client(timeout_seconds: float) -> httpx.Client:
-    """A client with this timeout and the environment's proxies.
+def http_client(timeout_seconds: float, headers: Mapping[str, str] = MappingProxyType({})) -> httpx.Client:
+    """A client with this timeout, these headers and the environment's proxies.
 
     Raises:
         ConfigError: the environment's settings for proxies or certificates are wrong.
     """
+    check_proxies()
     try:
         # HttpSource follows redirects, because httpx would read the whole body of each one.
-        return httpx.Client(timeout=timeout_seconds, follow_redirects=False, headers=_HEADERS)
+        return httpx.Client(timeout=timeout_seconds, follow_redirects=False, headers={**_HEADERS, **headers})
     except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
-        raise ConfigError(f"the environment's *_PROXY or SSL_CERT_* variables cannot be used: {error}") from error
+        raise ConfigError(
+            f"the environment's NO_PROXY or SSL_CERT_* variables cannot be used: {_unquoted(error)}"
+        ) from error
 
 
 class HttpSource:
@@ -72,6 +88,8 @@ class HttpSource:
         address: of the file.
         hops: checks the addresses to which this one leads.
         name: for messages; by default the address without its secrets.
+        where: the beginning of messages about the setting; by default ``source`` with the name.
+        expected: what there should be, for messages.
         on_page: called with an HTML page; returns the address of the file, or raises.
         retry: for :meth:`identity`.
     """
@@ -83,12 +101,15 @@ class HttpSource:
         hops: Hops,
         *,
         name: str | None = None,
+        where: str | None = None,
+        expected: str = "a file",
         on_page: Callable[[Page], str] = refuse_page,
         retry: Retry,
     ) -> None:
         self._client, self._address, self._hops = client, address, hops
         self._on_page, self._retry = on_page, retry
         self.name = name or without_secrets(address)
+        self._where, self._expected = where or f"source: {self.name}", expected
         self._total: int | None = None
         self._validator: str | None = None
         self._resumable = True
@@ -117,7 +138,9 @@ class HttpSource:
                         yield self._whole(response, itertools.chain([head], chunks))
                         return
                     address = self._on_page(self._page(response, head, chunks))
-            raise DataError("not an archive", file=self.name, expected="a file", got=f"{_MAX_PAGES} pages in a row")
+            raise DataError(
+                "not an archive", file=self.name, expected=self._expected, got=f"{_MAX_PAGES} pages in a row"
+            )
 
     def identity(self) -> str:
         """``etag:...`` or ``last-modified:...`` from the answer to HEAD, else ``address:...``.
@@ -158,7 +181,7 @@ class HttpSource:
                     return
                 self._hops.check(response.next_request.url, before=request.url)
                 request = response.next_request
-        raise ConfigError(f"source: {self.name}: expected a file, got more than {MAX_REDIRECTS} redirects")
+        raise ConfigError(f"{self._where}: expected {self._expected}, got more than {MAX_REDIRECTS} redirects")
 
     def _range(self, start: int) -> dict[str, str]:
         if not start or not self._resumable:
@@ -176,7 +199,7 @@ class HttpSource:
         head, chunks = _peek(response)
         if _is_html(response, head):
             self._on_page(self._page(response, head, chunks))
-        _refuse_status(self.name, response.status_code)
+        _refuse_status(self._where, self._expected, response.status_code)
 
     def _rest(self, response: httpx.Response, start: int) -> Body:
         found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})", response.headers.get("content-range", ""))
@@ -202,14 +225,19 @@ class HttpSource:
         self._hops.deadline.check()  # after the deadline, the page may be incomplete
         text = content.decode("utf-8", errors="replace")
         cookies = {cookie.name: cookie.value or "" for cookie in self._client.cookies.jar}
-        return Page(self.name, str(response.url), response.status_code, text, cookies)
+        return Page(self.name, self._where, self._expected, str(response.url), response.status_code, text, cookies)
 
     @contextmanager
     def _errors_translated(self) -> Iterator[None]:
         try:
             yield
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise ConfigError(f"source: {self.name}: {_unquoted(error)}") from error
+            raise ConfigError(f"{self._where}: {_unquoted(error)}") from error
+        except httpx.ProxyError as error:
+            # The proxy's answer to CONNECT: the host is forbidden, or the user unknown.
+            if str(error).startswith(("403", "407")):
+                raise ConfigError(_refused_by_proxy(self._where, str(error))) from error
+            raise Interrupted(f"the proxy's answer {error}") from error
         except httpx.TransportError as error:
             raise Interrupted(f"{type(error).__name__}: {_unquoted(error)}".rstrip(": ")) from error
 
@@ -239,15 +267,23 @@ def _distinct_address(address: str) -> str:
 def _check_passing(response: httpx.Response) -> None:
     if response.status_code in _PASSING or response.is_server_error:
         after = response.headers.get("retry-after", "")
-        raise Interrupted(_status(response.status_code), float(after) if after.isdecimal() else None)
+        raise Interrupted(
+            f"the server's answer {_answer(response.status_code)}", float(after) if after.isdecimal() else None
+        )
 
 
-def _refuse_status(name: str, status: int) -> NoReturn:
-    raise ConfigError(f"source: {name}: expected a file, got {_status(status)}")
+def _refuse_status(where: str, expected: str, status: int) -> NoReturn:
+    if status == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+        raise ConfigError(_refused_by_proxy(where, _answer(status)))
+    raise ConfigError(f"{where}: expected {expected}, got the server's answer {_answer(status)}")
 
 
-def _status(code: int) -> str:
-    return f"the server's answer {code} {httpx.codes.get_reason_phrase(code)}".rstrip()
+def _refused_by_proxy(where: str, answer: str) -> str:
+    return f"{where}: expected a proxy (*_PROXY) that lets this process connect, got its answer {answer}"
+
+
+def _answer(status: int) -> str:
+    return f"{status} {httpx.codes.get_reason_phrase(status)}".rstrip()
 
 
 def _peek(response: httpx.Response) -> tuple[bytes, Iterator[bytes]]:

@@ -49,10 +49,11 @@ class Hops:
     Args:
         private_addresses: the setting.
         deadline: cuts the connections on expiry.
+        setting: that named the first address, for messages.
     """
 
-    def __init__(self, private_addresses: PrivateAddresses, deadline: Deadline) -> None:
-        self._allow_all = private_addresses == "allow"
+    def __init__(self, private_addresses: PrivateAddresses, deadline: Deadline, setting: str = "source") -> None:
+        self._allow_all, self._setting = private_addresses == "allow", setting
         self.deadline = deadline
         self._home: Network | None = None  # of the server that the user named, once known
         self._url = httpx.URL()
@@ -73,18 +74,29 @@ class Hops:
         self.deadline.check()
         if url.scheme not in SCHEMES or (before is not None and (before.scheme, url.scheme) == ("https", "http")):
             expected = "https" if url.scheme in SCHEMES else "http or https"
-            raise ConfigError(f"source: it leads to {without_secrets(str(url))}; expected {expected}")
+            raise ConfigError(f"{self._setting}: it leads to {without_secrets(str(url))}; expected {expected}")
         self._url = url
 
     def _on_event(self, event: str, info: dict[str, Any]) -> None:
         if event == "connection.connect_tcp.started":
             self._by_proxy = info["host"] != self._url.raw_host.decode("ascii")
-            self._check_addresses(_numeric(self._url.host) if self._by_proxy else _looked_up(info["host"], self._url))
+            self._check_addresses(_numeric(self._url.host) if self._by_proxy else self._looked_up(info["host"]))
         elif event == "connection.connect_tcp.complete":
             stream = info["return_value"]
             self.deadline.cut(stream.get_extra_info("socket"))
             if not self._by_proxy:
                 self._check_connection(stream)
+
+    def _looked_up(self, host: str) -> list[str]:
+        """The IP addresses of a name; none if it has none, so that the connection fails and says so."""
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except UnicodeError:
+            url = without_secrets(str(self._url))
+            raise ConfigError(f"{self._setting}: expected the name of a host, got {url}") from None
+        except OSError:
+            return []
+        return [str(address[0]) for *_, address in found]
 
     def _check_addresses(self, addresses: list[str]) -> None:
         """Called before a connection to one of these addresses."""
@@ -111,23 +123,14 @@ class Hops:
 
     def _refuse(self, address: str, network: Network) -> NoReturn:
         where = f"{without_secrets(str(self._url))} is at {address} ({network})"
-        raise ConfigError(f"source: {where}, {self._expected()}; if it is meant, set private_addresses to allow")
+        raise ConfigError(
+            f"{self._setting}: {where}, {self._expected()}; if it is meant, set private_addresses to allow"
+        )
 
     def _expected(self) -> str:
         if self._home is None:
             return "where clouds hand out credentials"
         return f"where a server that is {self._home} may not lead"
-
-
-def _looked_up(host: str, url: httpx.URL) -> list[str]:
-    """The IP addresses of a name; none if it has none, so that the connection fails and says so."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except UnicodeError:
-        raise ConfigError(f"source: expected the name of a host, got {without_secrets(str(url))}") from None
-    except OSError:
-        return []
-    return [str(address[0]) for *_, address in found]
 
 
 def _numeric(host: str) -> list[str]:

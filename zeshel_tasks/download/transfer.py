@@ -110,7 +110,8 @@ def retrying(action: Callable[[], T], name: str, retry: Retry, got_further: Call
         except Interrupted as error:
             failures = 1 if got_further() else failures + 1
             if failures >= retry.tries:
-                raise StoreUnavailable(f"{name}: gave up after {failures} tries; the last: {error}") from error
+                tries = f"gave up after {failures} tries; the last: " if failures > 1 else ""
+                raise StoreUnavailable(f"{name}: {tries}{error}") from error
             wait = min(max(retry.first_wait * 2 ** (failures - 1), error.retry_after or 0), MAX_WAIT_SECONDS)
             log.warning("%s: %s; try %d of %d in %.0f s", name, error, failures + 1, retry.tries, wait)
             time.sleep(wait)

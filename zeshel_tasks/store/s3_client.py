@@ -37,6 +37,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.proxies import check_proxies
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -81,6 +82,7 @@ def s3_client(*, patient: bool = True) -> S3Client:
     requires them if an endpoint is set. Timeouts and the signing of what is sent are always ours. An impatient client
     tries twice and waits only for seconds, whatever the user sets.
     """
+    check_proxies(("http", "https"))
     with translated("s3"):
         core = botocore.session.get_session()
         session = boto3.session.Session(botocore_session=core)

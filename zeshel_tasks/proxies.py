@@ -1,0 +1,42 @@
+"""Checks the environment's proxies, because libraries take a server behind a wrong one for unreachable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.text.safe_text import quoted
+
+
+def check_proxies(kinds: Iterable[str] = ("http", "https", "all")) -> None:
+    """Check the variables HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, in either case, before a client reads them.
+
+    Args:
+        kinds: the beginnings of the variables that the client reads.
+
+    Raises:
+        ConfigError: a variable is not the address of a proxy.
+    """
+    proxies = getproxies_environment()
+    for kind in kinds:
+        address = proxies.get(kind, "")
+        address = address if "://" in address or not address else f"http://{address}"
+        if address and not _is_proxy(address):
+            variable = next(name for name in os.environ if name.lower() == f"{kind}_proxy")
+            raise ConfigError(
+                f"{variable}: expected a proxy like http://proxy:3128, got {quoted(without_secrets(address))}"
+            )
+
+
+def _is_proxy(address: str) -> bool:
+    schemes = {"http", "https"} | ({"socks5", "socks5h"} if find_spec("socksio") else set())
+    try:
+        parts = urlsplit(address)
+        return parts.scheme.lower() in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond 65535, half an IPv6 address
+        return False
