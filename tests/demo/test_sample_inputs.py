@@ -12,6 +12,7 @@ from zeshel_tasks.download.fetch import source_identity
 from zeshel_tasks.download.model_files import bert_directory
 from zeshel_tasks.location import model_location
 from zeshel_tasks.models.bert import load_bert
+from zeshel_tasks.store import LocalStore
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def test_stages_can_read_sample_inputs(bucket: str, tmp_path: Path) -> None:
     make_sample_inputs(address)
     archive = f"{address}/sample_worlds.tar.bz2"
     assert source_identity(archive, DownloadConfig(source=archive))
-    load_bert(bert_directory(model_location(f"{address}/small_bert"), tmp_path))
+    load_bert(bert_directory(model_location(f"{address}/small_bert"), tmp_path, LocalStore(tmp_path)))
 
 
 def test_existing_sample_inputs_are_not_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,6 +81,26 @@ def page(html: str, code: int = 200, **headers: str) -> Callable[[BaseHTTPReques
     return lambda handler: send(handler, code, html.encode(), {"Content-Type": "text/html; charset=utf-8", **named})
 
 
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    """Closes the connection without an answer."""
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def garbage(handler: BaseHTTPRequestHandler) -> None:
+    """Sends bytes that are not HTTP."""
+    handler.wfile.write(bytes(range(256)))
+
+
+def cut(handler: BaseHTTPRequestHandler) -> None:
+    """Closes the connection in the middle of the body."""
+    send(handler, 200, b"{", {"Content-Length": "100"})
+
+
+def text(content: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Returns an answer with this content."""
+    return lambda handler: send(handler, 200, content.encode(), {"Content-Type": "application/json"})
+
+
 def redirect(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
     """Returns a redirect."""
     return lambda handler: send(handler, 302, b"", {"Location": address})
@@ -93,7 +114,7 @@ def running(server: FileServer, host: str = "127.0.0.1") -> Iterator[FileServer]
         def do_GET(self) -> None:
             server.answer(self)
 
-        do_HEAD = do_GET  # noqa: N815
+        do_HEAD = do_CONNECT = do_GET  # noqa: N815
 
         def log_message(self, *args: object) -> None:
             """Keeps the tests' output readable."""

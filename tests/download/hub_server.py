@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.download.file_server import FileServer, running, send
@@ -18,7 +19,7 @@ class HubServer(FileServer):
     """Has one model, :data:`NAME`.
 
     Attributes:
-        files: files of the model, the same for every commit.
+        files: files of the model, the same for every commit. Weights are large files, which the hub keeps apart.
         commits: commits by branch or tag.
     """
 
@@ -34,17 +35,31 @@ class HubServer(FileServer):
         if f"{owner}/{name}" != NAME or commit not in self.commits.values():
             send(handler, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif what == "revision":
-            send(handler, 200, json.dumps({"id": NAME, "sha": commit, "siblings": []}).encode())
-        elif what == "tree":
-            entries = [
-                {"type": "file", "path": file, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                for file, data in self.files.items()
-            ]
-            send(handler, 200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
+            siblings = [self._listed(name, data) for name, data in self.files.items()]
+            send(handler, 200, json.dumps({"id": NAME, "sha": commit, "siblings": siblings}).encode())
+        elif "/".join(file) not in self.files:
+            send(handler, 404, b"{}", {"X-Error-Code": "EntryNotFound"})
         else:
-            data = self.files["/".join(file)]
-            headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": commit}
-            send(handler, 200, data, headers)
+            self.content = self.files["/".join(file)]
+            self.etag = f'"{hash_of(file[-1], self.content)}"'
+            super().serve(handler, cut_after)
+
+    def _listed(self, name: str, data: bytes) -> dict[str, Any]:
+        listed = {"rfilename": name, "size": len(data), "blobId": git_sha1(data)}
+        return listed | ({"lfs": {"sha256": hash_of(name, data), "size": len(data)}} if is_large(name) else {})
+
+
+def hash_of(name: str, data: bytes) -> str:
+    """Returns the hash by which the hub lists a file."""
+    return hashlib.sha256(data).hexdigest() if is_large(name) else git_sha1(data)
+
+
+def git_sha1(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0%s" % (len(data), data)).hexdigest()
+
+
+def is_large(name: str) -> bool:
+    return name.endswith((".safetensors", ".bin"))
 
 
 @contextmanager

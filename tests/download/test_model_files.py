@@ -1,17 +1,150 @@
 """The files of a pretrained model, from each kind of location."""
 
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import boto3
 import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModel, BertConfig, BertModel
 
-from zeshel_tasks.download.model_files import bert_directory
+from zeshel_tasks.download.model_file_names import files_read
+from zeshel_tasks.download.model_files import bert_directory, model_identity
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import model_location
+from zeshel_tasks.models.bert import load_bert, load_tokenizer
+from zeshel_tasks.store import LocalStore
+
+Write = Callable[[str, bytes], None]
+OTHER_FILES = [".git/index", "README.md", "results.json", "checkpoint-1/model.safetensors", "pytorch_model.bin"]
 
 
-def test_directory_without_a_model_is_a_config_error(tmp_path: Path) -> None:
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Write]:
+    """The address of a model, and a function that writes one of its files."""
+    if request.param == "local":
+
+        def write(name: str, data: bytes) -> None:
+            (tmp_path / "bert" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "bert" / name).write_bytes(data)
+
+        address = str(tmp_path / "bert")
+    else:
+        bucket = request.getfixturevalue("bucket")
+
+        def write(name: str, data: bytes) -> None:
+            boto3.client("s3").put_object(Bucket=bucket, Key=f"bert/{name}", Body=data)
+
+        address = f"s3://{bucket}/bert"
+    for name in ("config.json", "model.safetensors", "vocab.txt"):
+        write(name, b"{}")
+    return address, write
+
+
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_file_that_is_not_read_keeps_identity(place: tuple[str, Write], store: LocalStore, name: str) -> None:
+    address, write = place
+    before = model_identity(model_location(address), store)
+    write(name, b"edited")
+    assert model_identity(model_location(address), store) == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt", "tokenizer.json"])
+def test_file_that_is_read_changes_identity(place: tuple[str, Write], store: LocalStore, name: str) -> None:
+    address, write = place
+    before = model_identity(model_location(address), store)
+    write(name, b"edited")
+    assert model_identity(model_location(address), store) != before
+
+
+def test_only_files_that_are_read_are_downloaded(place: tuple[str, Write], store: LocalStore, tmp_path: Path) -> None:
+    address, write = place
+    write("README.md", b"")
+    directory = bert_directory(model_location(address), tmp_path / "scratch", store)
+    if address.startswith("s3:"):
+        assert sorted(path.name for path in directory.iterdir()) == ["config.json", "model.safetensors", "vocab.txt"]
+    else:
+        assert directory == Path(address)
+
+
+@pytest.mark.parametrize(
+    ("names", "weights"),
+    [
+        (["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"], ["model.safetensors"]),
+        (
+            [
+                "model-1-of-2.safetensors",
+                "model-2-of-2.safetensors",
+                "model.safetensors.index.json",
+                "pytorch_model.bin",
+            ],
+            ["model-1-of-2.safetensors", "model-2-of-2.safetensors", "model.safetensors.index.json"],
+        ),
+        (["optimizer.bin", "pytorch_model.bin", "training_args.bin"], ["pytorch_model.bin"]),
+        (
+            ["pytorch_model-1-of-1.bin", "pytorch_model.bin.index.json", "optimizer.bin"],
+            ["pytorch_model-1-of-1.bin", "pytorch_model.bin.index.json"],
+        ),
+        (["tf_model.h5", "other.safetensors"], []),
+    ],
+)
+def test_weights_are_those_that_transformers_prefers(names: list[str], weights: list[str]) -> None:
+    assert files_read(["README.md", *names]) == weights
+
+
+def test_transformers_opens_only_files_that_are_read(golden: Path, tmp_path: Path) -> None:
+    bert = tmp_path / "bert"
+    shutil.copytree(golden / "bert", bert)
+    for name in OTHER_FILES:
+        (bert / name).parent.mkdir(exist_ok=True)
+        (bert / name).write_bytes(b"{}")
+    opened: list[str] = []
+    is_watching = True
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if is_watching and event == "open" and isinstance(arguments[0], str | Path):
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(watch)
+    load_tokenizer(bert, lowercase=True)
+    load_bert(bert)
+    is_watching = False
+    names = {Path(path).relative_to(bert).as_posix() for path in opened if path.startswith(f"{bert}/")}
+    assert "config.json" in names
+    assert names <= set(files_read(path.relative_to(bert).as_posix() for path in bert.rglob("*")))
+
+
+def test_sharded_model_loads_from_files_that_are_read(tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8)
+    weights = BertModel(config).state_dict()
+    bert = tmp_path / "bert"
+    config.save_pretrained(bert)
+    names = sorted(weights)
+    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for shard, tensors in shards.items():
+        save_file({name: weights[name] for name in tensors}, bert / shard, metadata={"format": "pt"})
+    weight_map = {name: shard for shard, tensors in shards.items() for name in tensors}
+    (bert / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    (tmp_path / "read").mkdir()
+    for name in files_read(path.name for path in bert.iterdir()):
+        shutil.copy(bert / name, tmp_path / "read" / name)
+    loaded = AutoModel.from_pretrained(tmp_path / "read").state_dict()
+    assert all(torch.equal(loaded[name], weights[name]) for name in names)
+
+
+def test_directory_without_a_model_is_a_config_error(tmp_path: Path, store: LocalStore) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"expected a directory with config\.json"):
-        bert_directory(model_location(str(tmp_path / "empty")), tmp_path)
-    with pytest.raises(ConfigError, match=r"expected a directory with config\.json"):
-        bert_directory(model_location("not a/valid/hub name"), tmp_path)
+    for address in (str(tmp_path / "empty"), "not a/valid/hub name"):
+        with pytest.raises(ConfigError, match=r"expected a directory with config\.json"):
+            bert_directory(model_location(address), tmp_path, store)

@@ -30,6 +30,7 @@ from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.blink_weights import load_blink_weights
 from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.store import LocalStore
 
 
 class Hostile:
@@ -205,7 +206,9 @@ def test_tensors_of_wrong_shape_are_refused(bert: Path) -> None:
 )
 def test_broken_model_configuration_is_refused(bert: Path, file: str, content: bytes, fault: Fault) -> None:
     (bert / file).write_bytes(content)
-    assert "bert_model: " in refused(lambda: load_bert(bert_directory(model_location(str(bert)), bert)))
+    assert "bert_model: " in refused(
+        lambda: load_bert(bert_directory(model_location(str(bert)), bert, LocalStore(bert)))
+    )
     fault("weights: hostile or broken")
 
 

@@ -38,7 +38,7 @@ The *reuse* column says what happens to finished work when the setting changes:
 - **redo**: the stage and the stages after it run again.
 - **keep**: the artifact is reused, because the setting does not affect the result.
 - **by content**: the setting is an [address](addresses.md), and its content decides: the artifact is reused if another
-  address holds the same bytes. A model on the hub is identified by its commit, a file on Google Drive by its name.
+  address holds the same bytes. BERT is identified by the files that are read, a file on Google Drive by its name.
 """
 
 _ADDRESSES = {"source", "more_sources", "bert_model", "biencoder_weights", "crossencoder_weights"}

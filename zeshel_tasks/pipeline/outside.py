@@ -10,8 +10,7 @@ from zeshel_tasks.config import (
     TrainBiencoderConfig,
     TrainCrossencoderConfig,
 )
-from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.location import HubModel, LocalPath, located, model_location, store_location
+from zeshel_tasks.location import located, model_location, store_location
 from zeshel_tasks.store import Run
 from zeshel_tasks.store.identity import content_identity
 
@@ -48,14 +47,9 @@ def standing(_: PromoteConfig, run: Run) -> dict[str, str]:
 
 
 def _bert_identity(bert_model: str, run: Run) -> str:
-    location = located("bert_model", bert_model, model_location)
-    if isinstance(location, HubModel):
-        from zeshel_tasks.download.hub import hub_identity
+    from zeshel_tasks.download.model_files import model_identity
 
-        return hub_identity(location, run.store)
-    if isinstance(location, LocalPath) and not location.path.is_dir():
-        raise ConfigError(f"bert_model: expected a model on the hub or an existing directory, got {bert_model!r}")
-    return content_identity(location)
+    return model_identity(located("bert_model", bert_model, model_location), run.store)
 
 
 def _start(bert_model: str | None, weights: str | None, run: Run) -> dict[str, str]:

@@ -7,9 +7,8 @@ from pathlib import Path
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.data.json_lines import write_json_lines
 from zeshel_tasks.data.tokens import Tokens
-from zeshel_tasks.download.hub import at_identity
 from zeshel_tasks.download.model_files import bert_directory
-from zeshel_tasks.location import HubModel, model_location, store_location
+from zeshel_tasks.location import model_location, store_location
 from zeshel_tasks.models.blink_weights import weights_file
 from zeshel_tasks.models.tokenizer import load_tokens
 from zeshel_tasks.pipeline.job import Job
@@ -41,11 +40,14 @@ def plan_training(job: Job, config: EncoderConfig, bert: Path, weights: str | No
 
 
 def pretrained_bert(job: Job, bert_model: str) -> Path:
-    """Fetches the pretrained model; a hub model at the commit that is part of the fingerprint."""
-    location = model_location(bert_model)
-    if isinstance(location, HubModel):
-        location = at_identity(location, job.seen_outside["bert_model"])
-    return bert_directory(location, job.scratch)
+    """Fetches the pretrained model that is part of the fingerprint.
+
+    Raises:
+        TryAgain: it has changed since the stage started.
+    """
+    directory = bert_directory(model_location(bert_model), job.scratch, job.run.store)
+    job.check_outside()
+    return directory
 
 
 def start_tokens(task: Fit) -> Tokens:

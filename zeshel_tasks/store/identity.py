@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.location import S3Address, StoreLocation
 from zeshel_tasks.store.artifacts import sha256_of
 
 
-def content_identity(location: StoreLocation) -> str:
+def content_identity(location: StoreLocation, wanted: Callable[[Iterable[str]], list[str]] | None = None) -> str:
     """Returns ``sha256:...`` for a local file or directory, and ``etag:...`` for an S3 object or prefix.
 
     Equal files have equal identities wherever they are stored. Nothing is downloaded from S3.
+
+    Args:
+        location: of the content.
+        wanted: selects the files of a directory or prefix that count, from all relative names; by default, all do.
 
     Raises:
         DataError: the location does not exist, or contains no file.
@@ -22,11 +26,13 @@ def content_identity(location: StoreLocation) -> str:
     if isinstance(location, S3Address):
         from zeshel_tasks.store.s3 import object_tags  # imports boto3
 
-        kind, found = "etag", object_tags(location)
+        tags = object_tags(location)
+        kind, found = "etag", tags if wanted is None else {name: tags[name] for name in wanted(tags)}
     else:
         path = location.path
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        kind, found = "sha256", {file.relative_to(path).as_posix(): sha256_of(file) for file in files}
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        names = [file.relative_to(path).as_posix() for file in files]
+        kind, found = "sha256", {name: sha256_of(path / name) for name in (names if wanted is None else wanted(names))}
     if not found:
         raise DataError("nothing at this address", file=location.name)
     is_file = list(found) == ["."]

@@ -1,0 +1,106 @@
+"""The environment variables of huggingface_hub, a package that the scheduler's image lacks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.text.safe_text import quoted
+
+_SECONDS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
+_DEFAULT_SECONDS = 10
+
+
+def check_timeouts() -> None:
+    """Check the variables that huggingface_hub reads when it is imported, where a wrong one ends in a traceback.
+
+    Raises:
+        ConfigError: a timeout is not a number of seconds.
+    """
+    for name in _SECONDS:
+        _seconds(name)
+
+
+def question_timeout() -> int:
+    """Seconds to wait for the hub's answer to a question: ``HF_HUB_ETAG_TIMEOUT``.
+
+    Raises:
+        ConfigError: it is not a number of seconds.
+    """
+    return _seconds("HF_HUB_ETAG_TIMEOUT")
+
+
+def download_timeout() -> int:
+    """Seconds to wait for the next bytes of a file: ``HF_HUB_DOWNLOAD_TIMEOUT``.
+
+    Raises:
+        ConfigError: it is not a number of seconds.
+    """
+    return _seconds("HF_HUB_DOWNLOAD_TIMEOUT")
+
+
+def endpoint() -> str:
+    """Address of the hub, without a slash at its end: ``HF_ENDPOINT``.
+
+    Raises:
+        ConfigError: it is not the address of a web server.
+    """
+    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    try:
+        parts = urlsplit(address)
+        is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond 65535, half an IPv6 address
+        is_server = False
+    if not is_server or not address.isprintable() or " " in address:
+        shown = quoted(without_secrets(address))
+        raise ConfigError(f"HF_ENDPOINT: expected an address like https://host, got {shown}")
+    return address.rstrip("/")
+
+
+def is_offline() -> bool:
+    """True if the hub must not be asked."""
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in ("1", "ON", "YES", "TRUE")
+
+
+def token_header() -> dict[str, str]:
+    """The header that identifies the user, if there is a token.
+
+    Raises:
+        ConfigError: the token cannot be sent in a header.
+    """
+    token = os.environ.get("HF_TOKEN", "").strip() or _read(Path(os.environ.get("HF_TOKEN_PATH") or _home() / "token"))
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError("HF_TOKEN: expected a token of ASCII characters without spaces, got another text")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def cache_folder() -> Path:
+    """The folder of the cached models."""
+    return Path(os.environ.get("HF_HUB_CACHE") or _home() / "hub").expanduser()
+
+
+def _home() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(os.environ.get("HF_HOME") or cache / "huggingface").expanduser()
+
+
+def _seconds(name: str) -> int:
+    text = os.environ.get(name) or "0"
+    try:
+        seconds = int(text)
+    except ValueError:
+        seconds = -1
+    if seconds < 0:
+        raise ConfigError(f"{name}: expected a whole number of seconds, got {quoted(text)}")
+    return seconds or _DEFAULT_SECONDS  # as in huggingface_hub
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
