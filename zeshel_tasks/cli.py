@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
@@ -25,6 +24,7 @@ from zeshel_tasks.commands.settings_flags import (
     with_underscores,
 )
 from zeshel_tasks.compute.disk import full_disk_named, refused_access_named
+from zeshel_tasks.compute.termination import ToldToStop, log_stop, stoppable
 from zeshel_tasks.errors import EXIT_OK, EXIT_TRY_AGAIN, ConfigError, ZeshelError
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
@@ -54,8 +54,11 @@ Exit codes: 0 done or reused, 2 wrong setting, 3 invalid data, 75 try again.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
     set_up_logs()
-    # Unwinds the stack, so that scratch files are removed. A training saves a checkpoint instead.
-    signal.signal(signal.SIGTERM, _stop)
+    with stoppable():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         options = _parser().parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
         with refused_access_named(), full_disk_named():
@@ -64,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             log.error("%s", line)
         return error.exit_code
-    except _ToldToStop:
-        log.error("stopped by SIGTERM before the end; the next attempt reuses the committed results")
+    except ToldToStop:
+        log_stop()
         return EXIT_TRY_AGAIN
     except KeyboardInterrupt:
         log.error("interrupted")
@@ -73,15 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `zeshel show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_OK
-
-
-class _ToldToStop(BaseException):
-    """SIGTERM. Not an Exception, so that no handler on the way up catches it."""
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a second SIGTERM would interrupt the cleanup
-    raise _ToldToStop
 
 
 def _parser() -> _MainParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -21,12 +21,21 @@ class HubServer(FileServer):
     Attributes:
         files: files of the model, the same for every commit. Weights are large files, which the hub keeps apart.
         commits: commits by branch or tag.
+        answer_to: answers to requests for some files instead of the normal one.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(b"")
         self.files = files
         self.commits = {"main": "a" * 40, "v1": "b" * 40}
+        self.answer_to: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        scripted = self.answer_to.get(handler.path.rpartition("/")[2])
+        if scripted:
+            scripted(handler)
+        else:
+            super().answer(handler)
 
     def serve(self, handler: BaseHTTPRequestHandler, cut_after: int | None = None) -> None:
         path = urlsplit(handler.path).path.removeprefix("/").removeprefix("api/models/")

@@ -16,7 +16,7 @@ from botocore.retries.standard import ExponentialBackoff
 from tests.faults import Fault
 from tests.stages.fake_stage import FakeStage
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
-from zeshel_tasks.cli import _stop, _ToldToStop
+from zeshel_tasks.compute.termination import ToldToStop, stop
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.pipeline import commit
 from zeshel_tasks.pipeline.contract import run_stage
@@ -50,7 +50,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def stops_on_sigterm() -> Iterator[None]:
     """Handles SIGTERM as the command line does."""
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, stop)
     yield
     signal.signal(signal.SIGTERM, before)
 
@@ -113,7 +113,7 @@ def test_sigterm_during_an_upload_aborts_it(
     behind_proxy: Behind, bucket: str, s3_endpoint: str, file: Path, fault: Fault, number: int
 ) -> None:
     store = behind_proxy(at_part(number, sends_sigterm))
-    with pytest.raises(_ToldToStop):
+    with pytest.raises(ToldToStop):
         store.upload(file, "key")
     fault("store: SIGTERM in the middle of an upload in parts")
     assert unfinished(bucket, s3_endpoint) == []
@@ -138,13 +138,13 @@ def test_stage_stopped_during_commit_leaves_no_parts_and_reruns(
         return {}
 
     stage, address = FakeStage("download", does=large), f"{behind_proxy(stops_once).address}/runs/r"
-    with pytest.raises(_ToldToStop):
+    with pytest.raises(ToldToStop):
         run_stage(stage, address, build_recipe("smoke"))
     fault("store: SIGTERM while a stage commits", len(sent))
     assert sent
     assert unfinished(bucket, s3_endpoint) == []
     run = open_run(address)
     assert not [key for key in run.store.keys("") if key.endswith(".json")]
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, stop)
     run_stage(stage, address, build_recipe("smoke"))
     assert run.artifact("download", tmp_path / "cache").path("large").read_bytes() == CONTENT

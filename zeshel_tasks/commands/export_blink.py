@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE
@@ -50,8 +50,8 @@ def export_blink(run_address: str, out: Path) -> None:
         raise ConfigError(f"--out: expected a new or empty directory, got {out}")
     run = open_run(run_address)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{out.name}-", dir=out.parent) as scratch:
-        cache, unfinished = Path(scratch), Path(scratch) / "unfinished"
+    with scratch_folder(f"{out.name}-", out.parent) as cache:
+        unfinished = cache / "unfinished"
         unfinished.mkdir()
         wanted = ("convert", "train-biencoder", "train-crossencoder", *(f"eval-biencoder-{split}" for split in SPLITS))
         artifacts = {name: run.artifact(name, cache) for name in wanted}

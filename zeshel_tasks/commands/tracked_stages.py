@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.pipeline.lineage import outdated_inputs
 from zeshel_tasks.pipeline.registry import RECIPE
@@ -62,8 +61,8 @@ class TrackedStage:
         """Loss, learning rate and validation accuracy of a training, by step."""
         if "curve.jsonl" not in self.manifest.files:
             return
-        with TemporaryDirectory() as cache:
-            artifact = Artifact(run.store, self.record.artifact, self.manifest, Path(cache))
+        with scratch_folder() as cache:
+            artifact = Artifact(run.store, self.record.artifact, self.manifest, cache)
             for point in read_json_lines(artifact.path("curve.jsonl")):
                 for key in ("loss", "learning_rate", "valid_accuracy"):
                     if point.get(key) is not None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-from pathlib import Path
 
+from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.demo.sample_worlds import write_sample_worlds
 from zeshel_tasks.demo.small_bert import build_small_bert
 from zeshel_tasks.store import open_store
@@ -30,8 +29,7 @@ def make_sample_inputs(address: str) -> None:
     if store.get(LAST_FILE) is not None:
         log.info("sample inputs already exist at %s", address)
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         write_sample_worlds(folder / ARCHIVE)
         build_small_bert(folder / ARCHIVE, folder / MODEL)
         files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.data.zeshel import BadLines, Dataset
 from zeshel_tasks.download.archive import unpack
 from zeshel_tasks.errors import DataError
@@ -35,9 +35,9 @@ def read_train_pages(
     """
     if not archive.is_file():
         raise DataError("cannot read the archive", file=str(archive), expected="a file", got="none")
-    with tempfile.TemporaryDirectory() as scratch:
-        unpack(archive, Path(scratch), _MAX_UNPACKED_BYTES)
-        dataset, bad = Dataset(Path(scratch)), BadLines("left out")
+    with scratch_folder() as folder:
+        unpack(archive, folder, _MAX_UNPACKED_BYTES)
+        dataset, bad = Dataset(folder), BadLines("left out")
         worlds = sorted({mention.world for mention in dataset.mentions("train", bad)})
         if not worlds:
             raise bad.first or DataError("no train mentions", file=str(archive))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from zeshel_tasks.compute.termination import removed_on_sigterm
 from zeshel_tasks.download.hub_settings import cache_folder
 from zeshel_tasks.download.model_file_names import files_read, missing_files
 from zeshel_tasks.errors import ConfigError
@@ -110,7 +111,8 @@ class HubCache:
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise ConfigError(f"HF_HUB_CACHE or HF_HOME: expected a writable folder, got: {error}") from error
         try:
-            yield part
+            with removed_on_sigterm(part):
+                yield part
             part.replace(blob)
         finally:
             part.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config import Recipe, Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import local_location, located
@@ -161,5 +162,5 @@ def _scratch() -> Iterator[Path]:
     folder = located("ZESHEL_SCRATCH", parent, local_location).path if parent else None
     if folder and not folder.is_dir():
         raise ConfigError(f"ZESHEL_SCRATCH: expected a directory, got {quoted(parent)}")
-    with tempfile.TemporaryDirectory(prefix="zeshel-", dir=folder) as path:
-        yield Path(path)
+    with scratch_folder(parent=folder) as path:
+        yield path

@@ -1,0 +1,82 @@
+"""A process that cannot unwind after SIGTERM ends nevertheless, without its scratch files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from tests.download.file_server import ETAG, FileServer, running, send
+from tests.faults import Fault
+from zeshel_tasks.compute.termination import ToldToStop, removed_on_sigterm, stoppable
+from zeshel_tasks.errors import EXIT_TRY_AGAIN
+
+SCRIPT = """
+import signal, sys, time
+from pathlib import Path
+from zeshel_tasks.compute import termination
+from zeshel_tasks.store import open_store
+termination.GRACE_SECONDS = 0.5
+with termination.stoppable(), termination.scratch_folder(parent=Path(sys.argv[1])) as folder:
+    (folder / "file").touch()
+    with termination.removed_on_sigterm(Path(sys.argv[1]) / "part") as part:
+        part.touch()
+        {wait}
+"""
+
+
+def ended_by_sigterm(wait: str, folder: Path, is_waiting: threading.Event, **environment: str) -> int:
+    """The exit code of a process that gets SIGTERM while it waits."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(wait=wait), str(folder)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    with process, process.stdout as printed:
+        printed.readline()
+        assert is_waiting.wait(60)
+        process.terminate()
+        return process.wait()
+
+
+def test_waiting_in_a_library_is_ended(tmp_path: Path, fault: Fault) -> None:
+    """As in the lookup of a host, the main thread gets no signal."""
+    is_waiting = threading.Event()
+    is_waiting.set()
+    wait = "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); print(flush=True); time.sleep(1000)"
+    assert ended_by_sigterm(wait, tmp_path, is_waiting) == EXIT_TRY_AGAIN
+    assert list(tmp_path.iterdir()) == []
+    fault("download: SIGTERM")
+
+
+def test_waiting_for_threads_of_boto3_is_ended(tmp_path: Path, fault: Fault) -> None:
+    is_waiting, is_over = threading.Event(), threading.Event()
+
+    def stall(handler: BaseHTTPRequestHandler) -> None:
+        send(handler, 206, bytes(10), {"Content-Length": "1000", "Content-Range": "bytes 0-999/1000", "ETag": ETAG})
+        is_waiting.set()
+        is_over.wait()
+
+    server = FileServer(bytes(1000))
+    server.script = [None, stall, stall, stall]
+    with running(server):
+        wait = "print(flush=True); open_store('s3://bucket/store').local_copy('key', folder / 'key')"
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+        code = ended_by_sigterm(wait, tmp_path, is_waiting, AWS_ENDPOINT_URL=server.address, **keys)
+        is_over.set()
+    assert code == EXIT_TRY_AGAIN
+    assert list(tmp_path.iterdir()) == []
+    fault("download: SIGTERM")
+
+
+def test_unwinding_comes_first(tmp_path: Path) -> None:
+    with pytest.raises(ToldToStop), stoppable(), removed_on_sigterm(tmp_path):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert tmp_path.is_dir()
