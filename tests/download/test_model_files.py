@@ -18,7 +18,8 @@ from zeshel_tasks.download.model_file_names import files_read
 from zeshel_tasks.download.model_files import bert_directory, model_identity
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import model_location
-from zeshel_tasks.models.bert import load_bert, load_tokenizer
+from zeshel_tasks.models.bert import load_bert
+from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.store import LocalStore
 
 Write = Callable[[str, bytes], None]
