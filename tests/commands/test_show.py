@@ -1,14 +1,16 @@
 """``zeshel show``: finished and reused stages, metrics and provenance."""
 
 import json
+import os
 
 import pytest
 
 from tests.finished import NAMES, STEPS, manifest_of
+from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.commands.show import show_run
 from zeshel_tasks.config import Recipe
-from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.errors import EXIT_OK, ConfigError
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.store import Run, open_run
@@ -53,6 +55,15 @@ def test_each_stage_is_shown_as_ran_or_reused(
         name: "ran" if name == "report" else "reused" for name in NAMES
     }
     assert {row_of(name, shown(finished_run, capsys))[1] for name in NAMES} == {"ran"}
+
+
+def test_output_into_a_closed_pipe_is_no_error(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in ``zeshel show ... | head``."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as closed_pipe:
+        monkeypatch.setattr("sys.stdout", closed_pipe)
+        assert main(["show", f"--run={finished_run.address}"]) == EXIT_OK
 
 
 def test_text_has_the_metrics_of_every_split(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:

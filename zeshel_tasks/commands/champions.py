@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
+from zeshel_tasks.commands.table_console import TableConsole
 from zeshel_tasks.errors import ConfigError, TryAgain
 from zeshel_tasks.store import open_store
 from zeshel_tasks.store.artifacts import read_manifest
@@ -34,7 +32,7 @@ def show_champions(store_address: str) -> None:
     for taken_back in champions.all_rolled_back:
         run, promoted, accuracy, _ = _cells(taken_back.champion)
         table.add_row("rolled back", run, promoted, accuracy, one_line(f"{taken_back.at}: {taken_back.reason}"))
-    Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160).print(table)
+    TableConsole(piped_width=160).print(table)
 
 
 def roll_back(store_address: str, reason: str) -> None:

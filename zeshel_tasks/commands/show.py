@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
+from zeshel_tasks.commands.table_console import TableConsole
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.pipeline.lineage import has_split
 from zeshel_tasks.pipeline.registry import RECIPE
@@ -40,8 +39,7 @@ def show_run(run_address: str, *, as_json: bool) -> None:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         problem = "this version does not know the metrics or settings of a manifest; --json shows them unchanged"
         raise DataError(problem, file=run.address, got=f"{type(error).__name__}: {error}") from error
-    # A pipe or a pod's log has no width, and the tables need 90 columns. Addresses may look like rich's markup.
-    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 120)
+    console = TableConsole(piped_width=120)  # the tables need 90 columns
     for table in tables:
         if table.row_count:
             console.print(table)
