@@ -138,7 +138,10 @@ def test_edited_data_set_is_converted_or_refused(
 titles = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
-@given(st.lists(st.tuples(titles, titles), min_size=1, max_size=4), titles, st.integers(1, 5))
+categories = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20)
+
+
+@given(st.lists(st.tuples(titles, titles), min_size=1, max_size=4), categories, st.integers(1, 5))
 def test_arbitrary_texts_round_trip_through_conversion(
     pages: list[tuple[str, str]], category: str, context: int
 ) -> None:

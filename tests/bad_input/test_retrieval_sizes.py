@@ -172,7 +172,7 @@ def test_control_characters_and_markers_pass_all_stages(
         for line, text in zip(data_set.files[f"documents/{world}.json"], strange, strict=True):
             line["title"] = text
     for file in ("train", "val", "test"):
-        data_set.files[f"mentions/{file}.json"][0] |= {"category": strange[0], "mention_id": strange[2]}
+        data_set.files[f"mentions/{file}.json"][0] |= {"category": strange[2], "mention_id": strange[0]}
     ended = pipeline(top_k=4, num_train_epochs=1)
     assert (ended.code, ended.errors) == (0, [])
     html = Path(address(tmp_path), "report", "index.html").read_text()

@@ -69,7 +69,7 @@ def test_cli_reads_hostile_string_unchanged() -> None:
             "-m",
             "zeshel_tasks.cli",
             "download",
-            "--run=/r",
+            "--run=/store/runs/r",
             argument.replace("source", "sha256", 1),
         ]
         done = subprocess.run(command, capture_output=True, text=True)
