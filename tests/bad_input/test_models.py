@@ -190,6 +190,36 @@ def test_model_too_short_for_crossencoder_is_refused_before_training(
     assert_refused(ended, EXIT_CONFIG, "max_seq_length: expected at most 48, the positions that bert_model has, got 79")
 
 
+def test_other_start_of_crossencoder_is_checked_before_training(
+    finished_run: Run, model: Path, golden: Path, tmp_path: Path, capsys: Capture, fault: Fault
+) -> None:
+    fault("input: broken model")
+    bert = ["--bert_model", golden / "bert"]
+    shape(model_type="mpnet")(model)
+    ended = train("biencoder", finished_run, capsys, *bert, "--train_crossencoder.bert_model", model)
+    assert_refused(
+        ended, EXIT_CONFIG, "train_crossencoder.bert_model: ", "model_type: expected one of bert, ", "'mpnet'"
+    )
+    missing = tmp_path / "missing"
+    ended = train("biencoder", finished_run, capsys, *bert, "--train_crossencoder.bert_model", missing)
+    assert_refused(
+        ended, EXIT_CONFIG, "train_crossencoder.bert_model: expected a directory with config.json", "missing"
+    )
+    ended = train("biencoder", finished_run, capsys, *bert, "--train_crossencoder.crossencoder_weights", missing)
+    assert_refused(ended, EXIT_DATA, "missing: nothing at this address")
+
+
+def test_lost_case_is_logged(finished_run: Run, model: Path, capsys: Capture, fault: Fault) -> None:
+    fault("input: strange model")
+    warning = "bert_model has a cased vocabulary"
+    refused = ["--bert_model", model, "--type_optimization", "additional_layers"]  # before anything is committed
+    vocabulary(lambda tokens: [*tokens[:-1], "Sword"])(model)
+    assert [line for line in train("biencoder", finished_run, capsys, *refused).lines if warning in line]
+    ended = train("biencoder", finished_run, capsys, *refused, "--lowercase", "false")
+    assert_refused(ended, EXIT_CONFIG, "type_optimization: expected ")
+    assert not [line for line in ended.lines if warning in line]
+
+
 def test_missing_pooling_layer_is_initialized_and_logged(
     finished_run: Run, model: Path, capsys: Capture, fault: Fault
 ) -> None:

@@ -52,6 +52,12 @@ def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
     return tokenizer
 
 
+def is_cased(tokenizer: Any) -> bool:
+    """True if a word in the vocabulary has a capital letter."""
+    special = set(tokenizer.all_special_tokens)
+    return any(token != token.lower() for token in tokenizer.get_vocab().keys() - special)
+
+
 def _check_special_tokens(directory: Path, tokenizer: Any) -> None:
     """Check the special tokens: transformers adds missing ones, with the number of another token."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

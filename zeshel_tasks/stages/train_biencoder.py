@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from accelerate import Accelerator
 from torch import nn
 
-from zeshel_tasks.config import Recipe, TrainBiencoderConfig
+from zeshel_tasks.config import TrainBiencoderConfig
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
+from zeshel_tasks.download.model_files import bert_directory
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.location import LocalPath, model_location, store_location
 from zeshel_tasks.models.biencoder import check_biencoder, new_biencoder
 from zeshel_tasks.models.crossencoder import check_crossencoder
-from zeshel_tasks.models.markers import with_markers
-from zeshel_tasks.models.model_types import ModelShape, model_shape
+from zeshel_tasks.models.model_types import model_shape
 from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, tokenize_worlds
-from zeshel_tasks.stages.training import plan_training, pretrained_bert, start_tokens, train
+from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_to_start, start_tokens, train
 from zeshel_tasks.store import Metrics
+from zeshel_tasks.store.identity import content_identity
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import Fit
 from zeshel_tasks.training.hard_negatives import HardNegatives
@@ -32,9 +35,8 @@ def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     config = job.recipe.train_biencoder
     bert = pretrained_bert(job, config.bert_model)
-    _check_both_encoders(job.recipe, model_shape(bert))
-    bert = with_markers(bert, job.scratch / "bert_with_markers", lowercase=config.lowercase, seed=config.seed)
-    task = plan_training(job, config, bert, config.biencoder_weights, build_objective)
+    _check_both_encoders(job, bert)
+    task = plan_training(job, config, ready_to_start(job, config, bert), config.biencoder_weights, build_objective)
     tokens = start_tokens(task)
     for split in ("train", "valid"):
         lengths = config.max_context_length, config.max_cand_length
@@ -44,19 +46,33 @@ def work(job: Job) -> Metrics:
     return train(job, task).dump()
 
 
-def _check_both_encoders(recipe: Recipe, shape: ModelShape) -> None:
-    """Checks that both encoders can start from this model, so that none fails after the hours before it.
+def _check_both_encoders(job: Job, bert: Path) -> None:
+    """Checks the starts of both encoders, so that the cross-encoder's does not fail after the hours before it.
 
     Raises:
-        ConfigError: the model is too small for the settings of an encoder.
+        ConfigError: an encoder cannot start from its model with its settings.
+        DataError: there is no file at the address of the cross-encoder's weights.
     """
-    check_biencoder(shape, recipe.train_biencoder)
-    crossencoder = recipe.train_crossencoder
-    if crossencoder.from_biencoder or crossencoder.bert_model == recipe.train_biencoder.bert_model:
-        try:
-            check_crossencoder(shape, crossencoder)
-        except ConfigError as error:
-            raise ConfigError(f"train_crossencoder.{error}") from error
+    check_biencoder(model_shape(bert), job.recipe.train_biencoder)
+    config = job.recipe.train_crossencoder
+    try:
+        start = _known_start_of_crossencoder(job, bert)
+        if start is not None:
+            check_crossencoder(model_shape(start), config)
+            load_tokenizer(start, lowercase=config.lowercase)
+    except ConfigError as error:
+        raise ConfigError(f"train_crossencoder.{error}") from error
+    if config.crossencoder_weights is not None:
+        content_identity(store_location(config.crossencoder_weights))
+
+
+def _known_start_of_crossencoder(job: Job, bert: Path) -> Path | None:
+    """Returns the model from which the cross-encoder will start, or None if it must be fetched first."""
+    config = job.recipe.train_crossencoder
+    if config.from_biencoder or config.bert_model == job.recipe.train_biencoder.bert_model:
+        return bert
+    location = model_location(config.bert_model)
+    return bert_directory(location, job.scratch) if isinstance(location, LocalPath) else None
 
 
 def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:

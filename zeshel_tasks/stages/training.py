@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from zeshel_tasks.config import EncoderConfig
@@ -10,11 +11,14 @@ from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.download.model_files import bert_directory
 from zeshel_tasks.location import model_location, store_location
 from zeshel_tasks.models.blink_weights import weights_file
-from zeshel_tasks.models.tokenizer import load_tokens
+from zeshel_tasks.models.markers import with_markers
+from zeshel_tasks.models.tokenizer import is_cased, load_tokenizer, load_tokens
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
 from zeshel_tasks.training.launch import processes_for, run_in_processes
 from zeshel_tasks.training.metrics import TrainingMetrics
+
+log = logging.getLogger(__name__)
 
 
 def plan_training(job: Job, config: EncoderConfig, bert: Path, weights: str | None, build: BuildObjective) -> Fit:
@@ -48,6 +52,16 @@ def pretrained_bert(job: Job, bert_model: str) -> Path:
     directory = bert_directory(model_location(bert_model), job.scratch, job.run.store)
     job.check_outside()
     return directory
+
+
+def ready_to_start(job: Job, config: EncoderConfig, bert: Path) -> Path:
+    """Returns the model directory ``bert``, or a copy if its vocabulary lacks markers.
+
+    Logs a warning if the model knows capital letters, which it will never see.
+    """
+    if config.lowercase and is_cased(load_tokenizer(bert, lowercase=True)):
+        log.warning("lowercase is true, but bert_model has a cased vocabulary: set lowercase to false to keep the case")
+    return with_markers(bert, job.scratch / "bert_with_markers", lowercase=config.lowercase, seed=config.seed)
 
 
 def start_tokens(task: Fit) -> Tokens:
