@@ -115,6 +115,12 @@ def test_text_from_data_never_becomes_a_special_token(start: Path) -> None:
         assert special == [tokens.cls, *markers, tokens.sep]
 
 
+def test_marker_in_text_from_data_stays_text(start: Path) -> None:
+    tokens = load_tokens(start, lowercase=False)
+    (row,) = tokens.candidates([("[unused0]", "")], 32)
+    assert len(rows(row[None], tokens.pad)[0]) > len(["[CLS]", "[", "]", "[unused2]", "[SEP]"])
+
+
 def unknown(tokens: Tokens) -> int:
     return int(tokens.tokenizer.unk_token_id)
 
