@@ -72,7 +72,7 @@ def _known_start_of_crossencoder(job: Job, bert: Path) -> Path | None:
     if config.from_biencoder or config.bert_model == job.recipe.train_biencoder.bert_model:
         return bert
     location = model_location(config.bert_model)
-    return bert_directory(location, job.scratch) if isinstance(location, LocalPath) else None
+    return bert_directory(location, job.scratch, job.run.store) if isinstance(location, LocalPath) else None
 
 
 def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:
