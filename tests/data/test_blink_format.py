@@ -139,6 +139,19 @@ def test_mention_has_the_case_of_its_document(data_set: DataSetFiles) -> None:
     assert [mention.mention for mention in mentions] == ["Page 1", "Page 2"]
 
 
+def test_mentions_of_version_0_1_are_read_in_lower_case(data_set: DataSetFiles) -> None:
+    """Its runs can still be exported and continued."""
+    convert(data_set)
+    beside = data_set.root / "out/train.mentions.jsonl"
+    lines = [json.loads(line) for line in beside.read_text().splitlines()]
+    older = [{field: line[field] for field in line if field not in CASED_FIELDS} for line in lines]
+    beside.write_text("".join(json.dumps(line) + "\n" for line in older))
+    first, _ = read_blink_mentions(data_set.root / "out/train.jsonl")
+    texts = {field: getattr(first, field) for field in CASED_FIELDS}
+    assert texts == {field: converted(data_set)[0][field] for field in CASED_FIELDS}
+    assert first.mention == "page 1"
+
+
 def test_conversion_leaves_only_two_files(data_set: DataSetFiles) -> None:
     convert(data_set)
     assert {path.name for path in (data_set.root / "out").iterdir()} == {"train.jsonl", "train.mentions.jsonl"}

@@ -238,7 +238,8 @@ def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
             label_id=record.index("label_id"),
             label_title=record.text("label_title"),
             world=record.name("world"),
-            **{field: extra.text(field) for field in CASED_FIELDS},
+            # Version 0.1 kept no case beside BLINK's lower-case text.
+            **{field: (extra if field in extra.values else record).text(field) for field in CASED_FIELDS},
             **{field: extra.name(field) for field in _NAMES},
         )
     if (extra := next(more, None)) is not None:
