@@ -167,7 +167,11 @@ def test_stage_value_must_be_a_mapping() -> None:
         ({"train_biencoder.learning_rate": 0}, ["train_biencoder.learning_rate", "greater than 0", "got 0"]),
         ({"train_biencoder.learning_rate": "nan"}, ["train_biencoder.learning_rate", "finite", "got 'nan'"]),
         ({"max_grad_norm": "inf"}, ["train_biencoder.max_grad_norm", "train_crossencoder.max_grad_norm", "finite"]),
-        ({"top_k": 0}, ["eval_biencoder.top_k", "greater than or equal to 1", "got 0"]),
+        ({"top_k": 1}, ["eval_biencoder.top_k", "greater than or equal to 2", "got 1"]),
+        (
+            {"train_biencoder.eval_batch_size": 1},
+            ["train_biencoder.eval_batch_size", "greater than or equal to 2", "got 1"],
+        ),
         ({"top_k": 1.5}, ["eval_biencoder.top_k", "integer", "got 1.5"]),
         ({"shuffle": "maybe"}, ["train_biencoder.shuffle", "boolean", "got 'maybe'"]),
         ({"type_optimization": "all_layers"}, ["type_optimization", "'all_encoder_layers'", "got 'all_layers'"]),
@@ -200,6 +204,49 @@ def test_all_problems_are_reported_at_once() -> None:
 )
 def test_contradictory_settings_are_refused(override: dict[str, Any], words: str) -> None:
     assert words in refused(override)
+
+
+_ONE_IN_A_BATCH = "train_batch_size: expected 2 or more, because the negatives of a mention are the golds of the others"
+_ONE_IN_A_PART = "gradient_accumulation_steps: expected at most half of train_batch_size"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"train_batch_size": 1}, f"{_ONE_IN_A_BATCH}, got 1"),
+        ({"train_batch_size": 1, "hard_negatives": 2}, _ONE_IN_A_BATCH),  # none before the middle epoch
+        ({"train_batch_size": 1, "gradient_cache": True}, _ONE_IN_A_BATCH),
+        ({"train_batch_size": 8, "gradient_accumulation_steps": 8}, f"{_ONE_IN_A_PART} (8), because without gradient"),
+        ({"train_batch_size": 3, "gradient_accumulation_steps": 2}, f"{_ONE_IN_A_PART} (3)"),  # the second part has one
+        ({"type_optimization": "additional_layers"}, "type_optimization: expected layers that exist"),
+        (
+            {"add_linear": True, "pooling": "cls", "similarity": "cosine"},
+            "out_dim: expected 2 or more with similarity cosine",
+        ),
+    ],
+)
+def test_biencoder_settings_that_cannot_learn_are_refused(settings: dict[str, Any], words: str) -> None:
+    message = refused({"train_biencoder": settings})
+    assert message.startswith("train_biencoder: ")
+    assert words in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train_batch_size": 2},
+        {"train_batch_size": 1, "num_train_epochs": 0},
+        {"train_batch_size": 1, "hard_negatives": 2, "num_train_epochs": 1},
+        {"train_batch_size": 1, "hard_negatives": 2, "num_train_epochs": 3, "hard_negative_rounds": 3},
+        {"train_batch_size": 8, "gradient_accumulation_steps": 4},
+        {"train_batch_size": 8, "gradient_accumulation_steps": 8, "gradient_cache": True},
+        {"type_optimization": "additional_layers", "add_linear": True, "pooling": "cls", "out_dim": 2},
+        {"add_linear": True, "pooling": "cls", "similarity": "dot", "out_dim": 1},
+    ],
+)
+def test_biencoder_settings_that_can_learn_are_accepted(settings: dict[str, Any]) -> None:
+    build_recipe("recommended", {"train_biencoder": settings})
 
 
 def test_recipe_settings_are_immutable() -> None:

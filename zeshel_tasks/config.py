@@ -268,6 +268,46 @@ class TrainBiencoderConfig(EncoderConfig):
     similarity: Similarity = setting("dot", "Score: dot product, or cosine divided by a learned temperature.")
     temperature: float = setting(0.05, "Initial temperature of the cosine similarity.", ge=0.01, le=1)
 
+    # A batch of one mention has the accuracy 1 in validation, whatever the model.
+    eval_batch_size: int = setting(64, "Mentions per validation batch.", ge=2, le=100_000)
+
+    @property
+    def mines_before_training(self) -> bool:
+        """True if the first of the rounds, which are spread evenly over the epochs, is before the first epoch."""
+        return self.hard_negatives > 0 and self.hard_negative_rounds >= self.num_train_epochs
+
+    @model_validator(mode="after")
+    def _each_mention_has_negatives(self) -> Self:
+        """Without any, the loss is 0 in every step."""
+        if self.num_train_epochs == 0 or self.mines_before_training:
+            return self
+        if self.train_batch_size < 2:
+            raise ValueError(
+                "train_batch_size: expected 2 or more, because the negatives of a mention are the golds of the others, "
+                f"got {self.train_batch_size}"
+            )
+        if self.gradient_accumulation_steps > self.train_batch_size // 2 and not self.gradient_cache:
+            raise ValueError(
+                f"gradient_accumulation_steps: expected at most half of train_batch_size ({self.train_batch_size}), "
+                "because without gradient_cache the negatives of a mention are the golds of the others in its part, "
+                f"got {self.gradient_accumulation_steps}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Self:
+        if self.type_optimization == "additional_layers" and not self.add_linear:
+            raise ValueError(
+                "type_optimization: expected layers that exist: additional_layers is the layer of add_linear, "
+                "got it with add_linear false"
+            )
+        if self.add_linear and self.similarity == "cosine" and self.out_dim < 2:
+            raise ValueError(
+                "out_dim: expected 2 or more with similarity cosine, because one number has no direction to learn, "
+                f"got {self.out_dim}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _add_linear_needs_cls_pooling(self) -> Self:
         if self.add_linear and self.pooling != "cls":
@@ -278,7 +318,9 @@ class TrainBiencoderConfig(EncoderConfig):
 class EvalBiencoderConfig(ComputeConfig):
     """Retrieve candidates and measure recall."""
 
-    top_k: int = setting(64, "Candidates to retrieve per mention.", ge=1, le=10_000)
+    top_k: int = setting(
+        64, "Candidates to retrieve per mention. A single one leaves a cross-encoder no choice.", ge=2, le=10_000
+    )
     encode_batch_size: int = setting(256, "Candidates per encoding batch.", affects_result=False, ge=1, le=100_000)
     eval_batch_size: int = setting(64, "Mentions per encoding batch.", affects_result=False, ge=1, le=100_000)
     vector_dtype: VectorDtype = setting(

@@ -13,13 +13,25 @@ from zeshel_tasks.config import STAGE_CONFIGS
 
 # Values of other settings that are needed for a setting at its edge.
 COMPANIONS: dict[str, dict[str, str]] = {
-    "gradient_accumulation_steps": {"train_batch_size": "10000"},
-    "train_batch_size": {"gradient_accumulation_steps": "1"},
+    "gradient_accumulation_steps": {"train_batch_size": "10000", "gradient_cache": "true"},
+    # A single mention in a batch has hard negatives only.
+    "train_batch_size": {
+        "gradient_accumulation_steps": "1",
+        "hard_negatives": "1",
+        "hard_negative_rounds": "100",
+    },
+    "type_optimization": {"add_linear": "true", "pooling": "cls"},
     "max_context_length": {"max_seq_length": "512", "max_context_length": "511"},
     "max_seq_length": {"max_context_length": "8"},
 }
 # Settings whose range depends on another setting of the stage.
 NARROWER = {("train_crossencoder", "max_context_length", "512"), ("train_crossencoder", "out_dim", "65536")}
+
+
+def companions(stage: str, name: str) -> dict[str, str]:
+    """Returns the values of other settings of the stage that a setting needs at its edge."""
+    known = STAGE_CONFIGS[stage].model_fields
+    return {other: value for other, value in COMPANIONS.get(name, {}).items() if other in known}
 
 
 class Edge(NamedTuple):

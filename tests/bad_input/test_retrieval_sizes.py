@@ -98,16 +98,24 @@ def test_single_entity_world_has_perfect_accuracy(
     assert metrics(tmp_path, "eval-crossencoder-test")["unnormalized_accuracy"] == {"micro": 1.0, "macro": 1.0}
 
 
+def not_retrieved(folder: Path, split: str) -> list[int]:
+    """Returns the page of each mention that is not among its candidates, which are all pages but one."""
+    found: list[int] = []
+    for row in candidates(folder, split):
+        (missing,) = set(range(PAGES)) - set(row.tolist())
+        found.append(missing)
+    return found
+
+
 def test_split_without_retrieved_golds_has_no_normalized_accuracy(
     pipeline: Pipeline, data_set: DataSetFiles, tmp_path: Path, fault: Fault
 ) -> None:
-    """With one candidate per mention, the gold is not retrieved."""
+    """With two candidates of three per mention, the gold is not retrieved."""
     fault("input: no gold among the candidates")
-    assert pipeline(top_k=1).code == 0
-    retrieved = candidates(tmp_path, "test")[:, 0]
-    for row, line in enumerate(data_set.files["mentions/test.json"]):
-        line["label_document_id"] = f"cinder-{(retrieved[row] + 1) % PAGES}"
-    ended = pipeline(top_k=1)
+    assert pipeline(top_k=2).code == 0
+    for line, gold in zip(data_set.files["mentions/test.json"], not_retrieved(tmp_path, "test"), strict=True):
+        line["label_document_id"] = f"cinder-{gold}"
+    ended = pipeline(top_k=2)
     assert (ended.code, ended.errors) == (0, [])
     accuracy = metrics(tmp_path, "eval-crossencoder-test")
     assert (accuracy["retrieved"], accuracy["normalized_accuracy"]["micro"]) == (0, None)
@@ -123,16 +131,15 @@ def test_training_needs_retrieved_golds_but_validation_does_not(
 ) -> None:
     """Then no mention can be trained on, and every mention counts as wrong in validation."""
     fault("input: no gold among the candidates")
-    assert pipeline(top_k=1).code == 0
+    assert pipeline(top_k=2).code == 0
     world, file = {"train": ("aster", "train"), "valid": ("brine", "val")}[split]
-    retrieved = candidates(tmp_path, split)[:, 0]
-    for row, line in enumerate(data_set.files[f"mentions/{file}.json"]):
-        line["label_document_id"] = f"{world}-{(retrieved[row] + 1) % PAGES}"
+    for line, gold in zip(data_set.files[f"mentions/{file}.json"], not_retrieved(tmp_path, split), strict=True):
+        line["label_document_id"] = f"{world}-{gold}"
     if split == "valid":
         other = candidates(tmp_path, "train")[:, 0]
         for row, line in enumerate(data_set.files["mentions/train.json"]):
             line["label_document_id"] = f"aster-{other[row]}"
-    ended = pipeline(top_k=1, **{"train_crossencoder.num_train_epochs": 1})
+    ended = pipeline(top_k=2, **{"train_crossencoder.num_train_epochs": 1})
     if split == "train":
         assert_refused(ended, EXIT_DATA, "nothing to train on: no train mention has its gold among its candidates")
     else:

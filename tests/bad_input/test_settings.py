@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.bad_input.command import Ended, assert_refused, run
-from tests.bad_input.edges import BEYOND, COMPANIONS, INSIDE, NARROWER, NUMBERS, Edge, inside_and_beyond, schemas
+from tests.bad_input.edges import BEYOND, INSIDE, NARROWER, NUMBERS, Edge, companions, inside_and_beyond, schemas
 from tests.faults import Fault
 from zeshel_tasks.config import STAGE_CONFIGS
 from zeshel_tasks.errors import EXIT_CONFIG
@@ -74,8 +74,7 @@ def test_number_beyond_its_range_is_refused_by_name(tmp_path: Path, capsys: Capt
 
 @pytest.mark.parametrize("edge", INSIDE, ids=str)
 def test_number_at_edge_of_its_range_is_accepted(edge: Edge) -> None:
-    others = COMPANIONS.get(edge.name, {})
-    known = {name: value for name, value in others.items() if name in STAGE_CONFIGS[edge.stage].model_fields}
+    known = companions(edge.stage, edge.name)
     if edge in NARROWER:
         known |= {"out_dim": "1"} if edge.name == "out_dim" else {}
         edge = edge._replace(value=known[edge.name])
@@ -103,7 +102,8 @@ def test_choice_accepts_only_listed_values(
     tmp_path: Path, capsys: Capture, fault: Fault, stage: str, name: str, choices: list[str]
 ) -> None:
     for choice in choices:
-        assert getattr(getattr(build_recipe("blink", {stage: {name: choice}}), stage), name) == choice
+        recipe = build_recipe("blink", {stage: companions(stage, name) | {name: choice}})
+        assert getattr(getattr(recipe, stage), name) == choice
         for wrong in (choice.upper(), f"{choice} ", choice[:-1]):
             fault("input: setting of another type")
             ended = stage_command(stage, tmp_path, {name: wrong}, capsys)

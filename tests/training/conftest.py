@@ -70,7 +70,7 @@ def biencoder_fit(pair_tables: Path, golden_with_dropout: Path, tmp_path: Path) 
     """Makes a bi-encoder training of 2 epochs of 8 steps, 16 mentions each; keyword arguments are settings."""
 
     def make(name: str = "a", **settings: Any) -> Fit:
-        config = _config("train_biencoder", train_batch_size=16, **settings)
+        config = _config("train_biencoder", **{"train_batch_size": 16, **settings})
         return _fit(tmp_path, name, train_biencoder.build_objective, config, golden_with_dropout, pair_tables)
 
     return make

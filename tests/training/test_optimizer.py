@@ -31,8 +31,9 @@ def test_type_optimization_selects_trained_layers(crossencoder: nn.Module, choic
     assert {group for group in groups if any(group in name for name in names)} == trained
 
 
-def test_training_nothing_is_refused(golden: Path) -> None:
-    model, _ = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_training_nothing_but_a_temperature_is_refused(golden: Path, similarity: str) -> None:
+    model, _ = new_biencoder(golden / "bert", build_recipe("smoke", {"similarity": similarity}).train_biencoder)
     with pytest.raises(ConfigError, match="expected a choice that trains some layers"):
         choose_trained(model, "additional_layers")
 

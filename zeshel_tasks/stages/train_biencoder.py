@@ -26,6 +26,7 @@ from zeshel_tasks.store.identity import content_identity
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import Fit
 from zeshel_tasks.training.hard_negatives import HardNegatives
+from zeshel_tasks.training.learnable import warn_of_pairs
 from zeshel_tasks.training.objective import Objective
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ def work(job: Job) -> Metrics:
     for split in ("train", "valid"):
         lengths = config.max_context_length, config.max_cand_length
         tokenize_pairs(split_file(job, split), tokens, *lengths, task.tables / split)
+    warn_of_pairs(GoldPairs.load(task.tables / "train"), GoldPairs.load(task.tables / "valid"), config)
     if config.hard_negatives:
         tokenize_worlds(job, "train", tokens, config.max_cand_length, task.tables / "entities")
     return train(job, task).dump()

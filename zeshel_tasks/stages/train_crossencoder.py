@@ -21,6 +21,7 @@ from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_t
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
 from zeshel_tasks.training.fit import Fit
+from zeshel_tasks.training.learnable import warn_of_sets
 from zeshel_tasks.training.objective import Objective
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def work(job: Job) -> Metrics:
         lengths = config.max_context_length, config.max_cand_length
         return candidate_sets(job, split, tokens, *lengths, task.tables / split)
 
-    train_sets, _ = prepare("train"), prepare("valid")
+    train_sets, valid_sets = prepare("train"), prepare("valid")
     dropped = len(train_sets.mentions) - len(train_sets.retrieved)
     if config.num_train_epochs and not len(train_sets.retrieved):
         raise DataError(
@@ -47,6 +48,7 @@ def work(job: Job) -> Metrics:
             got=f"{dropped} mentions without",
         )
     log.info("left out %d of %d train mentions, whose gold was not retrieved", dropped, len(train_sets.mentions))
+    warn_of_sets(train_sets, valid_sets)
     return train(job, task).model_copy(update={"dropped_mentions": dropped}).dump()
 
 

@@ -66,6 +66,7 @@ class Trainer:
         self._model, self._optimizer = accelerator.prepare(model, build_optimizer(model, config))
         self._steps_an_epoch = math.ceil(objective.mentions / config.train_batch_size)
         self._total_steps = self._steps_an_epoch * config.num_train_epochs
+        _check_learning_rate(self._total_steps, config)
         self._state = TrainingState()
         self._losses: list[torch.Tensor] = []  # losses of the steps since the last point of the curve
         self._saver = Saver(
@@ -220,6 +221,8 @@ class Trainer:
     def _validate_epoch(self, epoch: int) -> None:
         state, figures = self._state, self._validate()
         record = {"epoch": epoch, "train_loss": state.epoch_loss / max(1, state.epoch_steps), **figures}
+        if state.epoch_steps and state.epoch_loss == 0:
+            log.warning("epoch %d: the loss was 0 in every step, so nothing was learned", epoch)
         state.epoch_loss, state.epoch_steps = 0.0, 0
         best = max((known["valid_accuracy"] for known in state.epochs), default=-1.0)
         state.epochs.append(record)
@@ -293,6 +296,14 @@ class Trainer:
 
     def _where(self) -> dict[str, Any]:
         return {"step": self._state.step, "epoch": self._state.step / max(1, self._steps_an_epoch)}
+
+
+def _check_learning_rate(total_steps: int, config: EncoderConfig) -> None:
+    if total_steps and not any(learning_rate_at(step, total_steps, config) for step in range(total_steps)):
+        raise ConfigError(
+            f"warmup_proportion: expected less than 1 for a training of {total_steps} step, because the learning rate "
+            f"would be 0, got {config.warmup_proportion:g}"
+        )
 
 
 def learned_metrics(state: TrainingState, mentions: int, config: EncoderConfig) -> TrainingMetrics:

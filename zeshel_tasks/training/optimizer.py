@@ -12,7 +12,8 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.encoder import Encoder
 
 _LAYER = re.compile(r"bert_model\.encoder\.layer\.(\d+)\.")
-_NO_DECAY = ("bias", "LayerNorm.weight", "log_scale")
+_TEMPERATURE = "log_scale"  # scales all scores, so it changes no ranking
+_NO_DECAY = ("bias", "LayerNorm.weight", _TEMPERATURE)
 
 
 def choose_trained(model: nn.Module, type_optimization: TypeOptimization) -> list[str]:
@@ -22,7 +23,7 @@ def choose_trained(model: nn.Module, type_optimization: TypeOptimization) -> lis
         Names of the trained parameters.
 
     Raises:
-        ConfigError: no parameter is left to train.
+        ConfigError: no parameter is left to train that can change a ranking.
     """
     last_layer = max(
         (int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.search(name))), default=0
@@ -33,7 +34,7 @@ def choose_trained(model: nn.Module, type_optimization: TypeOptimization) -> lis
         if isinstance(module, Encoder):
             module.freeze_unused()
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    if not trained:
+    if all(name == _TEMPERATURE for name in trained):
         raise ConfigError(f"type_optimization: expected a choice that trains some layers, got {type_optimization!r}")
     return trained
 
@@ -61,7 +62,7 @@ def learning_rate_at(step: int, total_steps: int, config: EncoderConfig) -> floa
 
 
 def _is_trained(name: str, type_optimization: TypeOptimization, last_layer: int) -> bool:
-    if "additional_linear" in name or name == "log_scale" or type_optimization == "all":
+    if "additional_linear" in name or name == _TEMPERATURE or type_optimization == "all":
         return True
     found = _LAYER.search(name)
     if found is None:
