@@ -125,7 +125,11 @@ class ConvertConfig(StageConfig):
         "fail", "On an invalid mention, fail the stage, or skip the mention after logging and counting it."
     )
     max_bad_share: float = setting(
-        0.01, "With on_bad_mention=skip, fail if more than this fraction of a split's mentions is invalid.", ge=0, le=1
+        0.01,
+        "With on_bad_mention=skip, fail if more than this fraction of a split's mentions is invalid. Held-out mentions "
+        "that are also in train, or of no training world, are left out up to this fraction in any case.",
+        ge=0,
+        le=1,
     )
 
 

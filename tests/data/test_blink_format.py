@@ -358,7 +358,7 @@ def test_documents_of_only_one_world_are_in_memory(golden: Path, tmp_path: Path)
 def test_metrics_cover_all_splits(golden: Path, tmp_path: Path) -> None:
     config = ConvertConfig(max_mentions_per_world=25)
     dataset = Dataset(golden / "raw")
-    metrics = convert_metrics({split: convert_split(dataset, split, tmp_path, config) for split in SPLITS}).dump()
+    metrics = convert_metrics({split: convert_split(dataset, split, tmp_path, config) for split in SPLITS}, {}).dump()
     assert metrics["mentions"] == {"train": 100, "valid": 50, "test": 50}
     assert metrics["worlds"]["valid"]["ember"] == {"mentions": 25, "mentions_in_data_set": 30, "skipped": 0}
     assert metrics["capped"] is True

@@ -222,6 +222,7 @@ def _convert(recall: dict[str, Any]) -> dict[str, Any]:
         "skipped": {split: 2 * len(recall[split]["worlds"]) for split in recall},
         "worlds": worlds,
         "capped": False,
+        "heldout": {"heldout_train_seen": {"mentions": 5_003, "gold_in_train": 4_987}},
     }
 
 

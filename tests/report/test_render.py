@@ -124,6 +124,7 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
         (("training", "train-crossencoder", "dropped_mentions"), 7654, "7,654"),
         (("training", "train-crossencoder", "valid_unnormalized_accuracy"), 0.123412, "12.34%"),
         (("convert", "worlds", "test", "lego", "skipped"), 7654, "7,654"),
+        (("convert", "heldout", "heldout_train_seen", "gold_in_train"), 4321, "4,321"),
         (("history", 1, "unnormalized_accuracy"), 0.123412, "12.34%"),
         (("stages", 2, "wall_seconds"), 7654.0, "2 h 8 min"),
         (("stages", 2, "peak_gpu_memory_mb"), 765432.0, "765.4 GB"),

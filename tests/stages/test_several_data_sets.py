@@ -49,6 +49,10 @@ def test_held_out_mentions_are_evaluated_and_reported(merged_run: Run) -> None:
     assert set(EVALUATIONS) <= manifest_of(merged_run, "report").inputs.keys()
     reported = json.loads(merged_run.store.get("runs/both/report/metrics.json") or b"")
     assert set(HELDOUT_SPLITS) <= reported["recall"].keys() & reported["accuracy"].keys()
+    assert reported["convert"]["heldout"] == {
+        "heldout_train_seen": {"mentions": 1, "gold_in_train": 0},
+        "heldout_train_unseen": {"mentions": 6, "gold_in_train": 4},
+    }
 
 
 def test_held_out_evaluations_reuse_the_encodings_of_train(merged_run: Run) -> None:

@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import IO, Any
 from unicodedata import normalize
 
-from zeshel_tasks.config import ConvertConfig, Split
+from pydantic import Field
+
+from zeshel_tasks.config import HELDOUT_SPLITS, ConvertConfig, Split
+from zeshel_tasks.data.heldout import HeldoutGolds, held_out
 from zeshel_tasks.data.json_lines import BadLine, Record, read_records
 from zeshel_tasks.data.zeshel import MENTION_FILES, BadLines, Dataset, Document, Mention
 from zeshel_tasks.errors import DataError
@@ -61,12 +64,13 @@ class SplitSummary:
 
 
 class ConvertMetrics(MetricsModel):
-    """Metrics of ``convert``, by split; see :class:`SplitSummary`."""
+    """Metrics of ``convert``, by split; see :class:`SplitSummary`. ``heldout`` has only held-out splits."""
 
     mentions: dict[Split, int]
     skipped: dict[Split, int]
     worlds: dict[Split, dict[str, WorldSummary]]
     capped: bool
+    heldout: dict[Split, HeldoutGolds] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +195,12 @@ def convert_split(dataset: Dataset, split: Split, out_dir: Path, config: Convert
 
     Raises:
         DataError: documents are broken, the split has no mentions, a mention is broken (``on_bad_mention="fail"``), or
-            more than ``max_bad_share`` of the mentions are broken (``"skip"``).
+            more than ``max_bad_share`` of the mentions are broken (``"skip"``) or not held out of train (either).
     """
     bad = BadLines("left out")
     on_bad = bad if config.on_bad_mention == "skip" else None
-    by_world = _group_by_world(dataset.mentions(split, on_bad))
+    found = dataset.mentions(split, on_bad)
+    by_world = _group_by_world(held_out(found, split, dataset, bad) if split in HELDOUT_SPLITS else found)
     lines = sum(len(mentions) for mentions in by_world.values()) + bad.count
     out_dir.mkdir(parents=True, exist_ok=True)
     worlds: dict[str, WorldSummary] = {}
@@ -212,13 +217,14 @@ def convert_split(dataset: Dataset, split: Split, out_dir: Path, config: Convert
     return SplitSummary(len(kept), bad.count, worlds, capped)
 
 
-def convert_metrics(summaries: Mapping[Split, SplitSummary]) -> ConvertMetrics:
+def convert_metrics(summaries: Mapping[Split, SplitSummary], heldout: Mapping[Split, HeldoutGolds]) -> ConvertMetrics:
     """Returns the metrics of the ``convert`` stage."""
     return ConvertMetrics(
         mentions={split: summary.mentions for split, summary in summaries.items()},
         skipped={split: summary.skipped for split, summary in summaries.items()},
         worlds={split: summary.worlds for split, summary in summaries.items()},
         capped=any(summary.capped for summary in summaries.values()),
+        heldout=dict(heldout),
     )
 
 

@@ -157,6 +157,7 @@ def _convert(metrics: ConvertMetrics) -> dict[str, Any]:
             split: dict(sorted(plain["worlds"][split].items())) for split in ALL_SPLITS if split in plain["worlds"]
         },
         "capped": plain["capped"],
+        "heldout": {split: plain["heldout"][split] for split in ALL_SPLITS if split in plain["heldout"]},
     }
 
 

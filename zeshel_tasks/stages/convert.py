@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zeshel_tasks.data.blink_format import convert_metrics, convert_split
+from zeshel_tasks.data.heldout import count_golds
 from zeshel_tasks.data.zeshel import Dataset
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.store import Artifact, Metrics
@@ -17,7 +18,7 @@ def work(job: Job) -> Metrics:
     summaries = {split: convert_split(dataset, split, out, job.recipe.convert) for split in dataset.splits()}
     for path in sorted(out.glob("*.jsonl")):
         job.attempt.add(path.name, path)
-    return convert_metrics(summaries).dump()
+    return convert_metrics(summaries, count_golds(out, summaries)).dump()
 
 
 def _fetched(download: Artifact) -> Path:
