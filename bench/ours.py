@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from zeshel_tasks.compute.device import build_accelerator
+from zeshel_tasks.compute.interrupt import Interrupt
 from zeshel_tasks.config import EncoderConfig, Recipe
 from zeshel_tasks.data.arrays import Rows, new_array
 from zeshel_tasks.data.blink_format import convert_split
@@ -33,8 +34,11 @@ from zeshel_tasks.models.biencoder import Biencoder, BiencoderSettings, new_bien
 from zeshel_tasks.models.blink_weights import load_blink_weights, save_blink_weights
 from zeshel_tasks.models.crossencoder import Crossencoder, CrossencoderSettings, new_crossencoder
 from zeshel_tasks.models.tokenizer import load_tokenizer
+from zeshel_tasks.store import open_store
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
+from zeshel_tasks.training.checkpoints import Checkpoints
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
+from zeshel_tasks.training.loop import Trainer
 from zeshel_tasks.training.objective import Objective
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained
 
@@ -124,6 +128,14 @@ class Training:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return torch.stack(losses).sum()
+
+
+def train_to_the_end(
+    model: nn.Module, objective: Objective, config: EncoderConfig, accelerator: Accelerator, scratch: Path
+) -> None:
+    """Train as a stage does, with validations, and with checkpoints in a store below ``scratch``."""
+    checkpoints = Checkpoints(open_store(str(scratch / "store")), "checkpoints", scratch / "checkpoints")
+    Trainer(model, objective, config, accelerator, checkpoints, scratch / "best", Interrupt()).run()
 
 
 @dataclass(frozen=True)

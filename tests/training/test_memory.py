@@ -1,10 +1,14 @@
+import platform
+
+import psutil
 import pytest
 import torch
 
 from tests.faults import Fault
 from tests.training.conftest import MakeFit
-from zeshel_tasks.compute.memory import out_of_memory_named
+from zeshel_tasks.compute.memory import out_of_memory_named, release_free_memory
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.training import loop
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import fit
 
@@ -50,3 +54,25 @@ def test_training_out_of_memory_names_its_setting(
     fault("training: out of memory")
     with pytest.raises(ConfigError, match=expected):
         fit(biencoder_fit())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory and can release it")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """glibc keeps freed blocks below one that is still used."""
+    blocks = [bytearray(b"x") * 100_000 for _ in range(2000)]  # small enough for glibc's heap
+    last = blocks.pop()
+    blocks.clear()
+    kept = psutil.Process().memory_info().rss
+    release_free_memory()
+    assert kept - psutil.Process().memory_info().rss > 100e6
+    assert len(last) == 100_000
+
+
+def test_training_on_a_cpu_releases_memory_at_intervals(
+    biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[None] = []
+    monkeypatch.setattr(loop, "release_free_memory", lambda: released.append(None))
+    monkeypatch.setattr(loop, "_STEPS_BETWEEN_RELEASES", 3)
+    fit(biencoder_fit(num_train_epochs=1))
+    assert len(released) == 2, "of 8 steps"

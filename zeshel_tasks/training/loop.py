@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from zeshel_tasks.compute.interrupt import Interrupt
-from zeshel_tasks.compute.memory import out_of_memory_named
+from zeshel_tasks.compute.memory import out_of_memory_named, release_free_memory
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.compute.watchdog import Watchdog
 from zeshel_tasks.config import EncoderConfig
@@ -30,6 +30,7 @@ from zeshel_tasks.training.snapshot import TrainingState
 log = logging.getLogger(__name__)
 
 _CURVE_POINTS = 500
+_STEPS_BETWEEN_RELEASES = 20
 
 
 class _ToldToStop(Exception):
@@ -167,6 +168,8 @@ class Trainer:
         with out_of_memory_named(f"at step {self._state.step + 1}", self._less_memory()):
             loss = self._descend(rows)
         self._state.step += 1
+        if self._state.step % _STEPS_BETWEEN_RELEASES == 0 and self._accelerator.device.type == "cpu":
+            release_free_memory()
         self._record(loss, rate, len(rows))
 
     def _descend(self, rows: Rows) -> torch.Tensor:
