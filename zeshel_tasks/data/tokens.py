@@ -57,7 +57,7 @@ class Tokens:
         self.mention_start, self.mention_end, self.title_end = map(self._id, MARKERS)
         self._never_text = {self.pad, self.cls, self.sep, self.mention_start, self.mention_end, self.title_end}
         self._never_text |= set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-        self._plain_spaces = not _ignores_spaces(tokenizer)
+        self._spaces_count = _spaces_count(tokenizer)
 
     def mentions(self, parts: Sequence[tuple[str, str, str]], max_length: int) -> TokenTable:
         """Returns the ids of (context_left, mention, context_right). Each part is tokenized separately.
@@ -129,9 +129,8 @@ class Tokens:
         heads = [first_words(text, needed) for text in texts]
         ids = self._ids(heads)
         for index, head in enumerate(heads):
-            if len(ids[index]) < needed and len(head) < len(
-                texts[index]
-            ):  # some words have no tokens, such as control codes
+            # Some words have no tokens, such as control codes.
+            if len(ids[index]) < needed and len(head) < len(texts[index]):
                 ids[index] = self._ids([texts[index]])[0]
         return ids
 
@@ -141,7 +140,7 @@ class Tokens:
     def _ids(self, texts: list[str]) -> list[list[int]]:
         # Text from data never becomes a special token, even if it spells one.
         encoded = self.tokenizer(
-            [self._readable(text) for text in texts],
+            [self._prepared(text) for text in texts],
             add_special_tokens=False,
             split_special_tokens=True,
             return_attention_mask=False,
@@ -155,7 +154,7 @@ class Tokens:
             for row in ids
         ]
 
-    def _readable(self, text: str) -> str:
+    def _prepared(self, text: str) -> str:
         """Returns the text in the case and with the spaces that the tokenizer needs.
 
         If spaces belong to tokens (byte-level BPE), each word gets one before it. Parts are tokenized separately, and
@@ -163,7 +162,7 @@ class Tokens:
         """
         if self._lowercase:
             text = text.lower()
-        return " ".join(["", *text.split()]) if self._plain_spaces else text
+        return " ".join(["", *text.split()]) if self._spaces_count else text
 
     def _id(self, token: str | None) -> int:
         vocabulary: dict[str, int] = self.tokenizer.get_vocab()
@@ -205,7 +204,7 @@ def _special_tokens(tokenizer: Any) -> tuple[str | None, str | None, str | None]
     return tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token
 
 
-def _ignores_spaces(tokenizer: Any) -> bool:
-    """Returns True if white space only separates words, as for BERT, which also has its own rules for what it is."""
+def _spaces_count(tokenizer: Any) -> bool:
+    """Returns False for BERT, for which white space only separates words. It has its own rules for what that is."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    return backend is None or isinstance(backend.normalizer, BertNormalizer)
+    return backend is not None and not isinstance(backend.normalizer, BertNormalizer)
