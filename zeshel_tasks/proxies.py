@@ -33,6 +33,11 @@ def check_proxies(kinds: Iterable[str] = ("http", "https", "all")) -> None:
             )
 
 
+def refused_by_proxy(where: str, answer: str) -> str:
+    """The message about a proxy that does not connect this process, because of its user or of the host."""
+    return f"{where}: expected a proxy (*_PROXY) that lets this process connect, got its answer {answer}"
+
+
 def _is_proxy(address: str) -> bool:
     schemes = {"http", "https"} | ({"socks5", "socks5h"} if find_spec("socksio") else set())
     try:

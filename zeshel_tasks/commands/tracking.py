@@ -15,13 +15,16 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from zeshel_tasks.commands.tracking_writer import Tracking
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
 from zeshel_tasks.proxies import check_proxies
 from zeshel_tasks.store import open_run, open_store
 from zeshel_tasks.text.redaction import HIDDEN, redacted, secrets_of, without_secrets
+from zeshel_tasks.text.safe_text import quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,12 +69,28 @@ def _client() -> MlflowClient:
     os.environ.update(_PRINTS_NO_ADDRESS)
     check_proxies()
     try:
-        from mlflow import MlflowClient
+        urlsplit(os.environ[ADDRESS]).port  # noqa: B018  # it checks the port
+    except ValueError:
+        shown = quoted(without_secrets(os.environ[ADDRESS]))
+        raise ConfigError(f"{ADDRESS}: expected the address of an MLflow server, got {shown}") from None
+    try:
+        from mlflow import MlflowClient, environment_variables
     except ImportError as error:
         raise ConfigError(
             f"{ADDRESS} is set, but MLflow is not installed: pip install 'zeshel-tasks[mlflow]'"
         ) from error
+    _check_numbers(environment_variables)
     return MlflowClient()
+
+
+def _check_numbers(known: ModuleType) -> None:
+    """Check the variables for MLflow's requests, which it reads at its first request."""
+    for name in os.environ:
+        if name.startswith("MLFLOW_HTTP_") and hasattr(known, name):
+            try:
+                getattr(known, name).get()
+            except ValueError as error:
+                raise ConfigError(f"{name}: expected another value, got {quoted(os.environ[name])}: {error}") from error
 
 
 def _told(tell: Callable[[], None]) -> None:

@@ -19,7 +19,7 @@ from zeshel_tasks import __version__
 from zeshel_tasks.download.networks import Hops
 from zeshel_tasks.download.transfer import Body, Interrupted, Retry, retrying
 from zeshel_tasks.errors import ConfigError, DataError
-from zeshel_tasks.proxies import check_proxies
+from zeshel_tasks.proxies import check_proxies, refused_by_proxy
 from zeshel_tasks.text.redaction import HIDDEN, without_secrets
 
 log = logging.getLogger(__name__)
@@ -236,7 +236,7 @@ class HttpSource:
         except httpx.ProxyError as error:
             # The proxy's answer to CONNECT: the host is forbidden, or the user unknown.
             if str(error).startswith(("403", "407")):
-                raise ConfigError(_refused_by_proxy(self._where, str(error))) from error
+                raise ConfigError(refused_by_proxy(self._where, str(error))) from error
             raise Interrupted(f"the proxy's answer {error}") from error
         except httpx.TransportError as error:
             raise Interrupted(f"{type(error).__name__}: {_unquoted(error)}".rstrip(": ")) from error
@@ -274,12 +274,8 @@ def _check_passing(response: httpx.Response) -> None:
 
 def _refuse_status(where: str, expected: str, status: int) -> NoReturn:
     if status == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
-        raise ConfigError(_refused_by_proxy(where, _answer(status)))
+        raise ConfigError(refused_by_proxy(where, _answer(status)))
     raise ConfigError(f"{where}: expected {expected}, got the server's answer {_answer(status)}")
-
-
-def _refused_by_proxy(where: str, answer: str) -> str:
-    return f"{where}: expected a proxy (*_PROXY) that lets this process connect, got its answer {answer}"
 
 
 def _answer(status: int) -> str:

@@ -24,6 +24,7 @@ from zeshel_tasks.store.s3_client import NO_CONDITIONAL_WRITES, error_code, s3_c
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ObjectTypeDef
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def object_tags(location: S3Address) -> dict[str, str]:
     """Returns the ETags of all objects below a prefix by relative key, or of a single object under ``"."``."""
     with translated(location.name):
         pages = s3_client().get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=location.key)
-        objects = [item for page in pages for item in page.get("Contents", [])]
+        objects = [item for page in pages for item in _listed(page)]
     below = f"{location.key}/" if location.key else ""
     tags = {item["Key"]: item["ETag"] for item in objects if not item["Key"].endswith("/")}
     if location.key in tags:
@@ -135,7 +136,7 @@ class S3Store:
             pages = self._client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefixed(checked_prefix(prefix))):
                 # A key that ends with / is an empty object with which consoles represent a folder.
-                for item in page.get("Contents", []):
+                for item in _listed(page):
                     if not item["Key"].endswith("/"):
                         yield StoredObject(
                             self._relative(item["Key"]), item["Size"], item["LastModified"].timestamp(), item["ETag"]
@@ -228,3 +229,10 @@ class S3Store:
 
     def _where(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefixed(key)}"
+
+
+def _listed(page: ListObjectsV2OutputTypeDef) -> list[ObjectTypeDef]:
+    """The objects on a page of a listing. A web page that happens to be XML would otherwise list none."""
+    if "IsTruncated" not in page:
+        raise KeyError("IsTruncated")
+    return page.get("Contents", [])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -33,11 +34,12 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    ProxyConnectionError,
 )
 from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.proxies import check_proxies
+from zeshel_tasks.proxies import check_proxies, refused_by_proxy
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -120,11 +122,20 @@ def translated(where: str) -> Iterator[None]:
         raise answer from error
     except (ValueError, ParamValidationError) as error:  # botocore raises these for a malformed endpoint or bucket name
         raise ConfigError(f"{where}: {error}") from error
+    except ProxyConnectionError as error:
+        if found := re.search(r"Tunnel connection failed: ((403|407)[\w ]*)", str(error.kwargs.get("error"))):
+            raise ConfigError(refused_by_proxy(where, found[1])) from error
+        raise StoreUnavailable(f"{where}: {error}") from error
     except (BotoCoreError, Boto3Error, HTTPError) as error:  # urllib3 raises its own if an error response breaks off
         raise StoreUnavailable(f"{where}: {error}") from error
+    except (LookupError, RecursionError) as error:  # a web page, or a redirect to itself
+        problem = f"expected the answer of an S3 store, got another one ({type(error).__name__})"
+        raise StoreUnavailable(f"{where}: {problem}") from error
 
 
 def _answered(where: str, error: ClientError) -> ConfigError | StoreUnavailable:
+    if error_code(error) == "407":
+        return ConfigError(refused_by_proxy(where, "407 Proxy Authentication Required"))
     message = f"{where}: the store answered {error_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
     refused = error_code(error) in _REFUSED | NO_CONDITIONAL_WRITES
     return ConfigError(message) if refused else StoreUnavailable(message)
