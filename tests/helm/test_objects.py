@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 
 from tests.helm.chart import NEXT_TO_AIRFLOW, OFFICIAL, SHAPES, STANDALONE, STORE, TRYING_OUT, Object, Rendered, render
+from zeshel_tasks import __version__
 
 KUBERNETES = ("1.25", "1.37")  # the oldest and newest schemas in the package; a test cluster runs 1.20
 
@@ -85,7 +86,7 @@ def test_every_object_carries_the_release_labels(chart: Path, shape: str) -> Non
             assert labels["app.kubernetes.io/name"] == "zeshel"
             assert labels["app.kubernetes.io/instance"] == "zeshel"
             assert labels["app.kubernetes.io/managed-by"] == "Helm"
-            assert labels["helm.sh/chart"] == "zeshel-0.2.0"
+            assert labels["helm.sh/chart"] == f"zeshel-{__version__}"
             assert labels["app.kubernetes.io/component"]
 
 
@@ -162,7 +163,7 @@ def test_all_components_share_settings_keys_and_state(chart: Path) -> None:
     assert all(one == same[0] for one in same)
     sources = [next(iter(source.values()))["name"] for source in same[0]["envFrom"]]
     assert sources == ["zeshel-settings", "zeshel-airflow", "zeshel-store"]
-    assert same[0]["image"] == "localhost/zeshel-airflow:0.2.0"
+    assert same[0]["image"] == f"localhost/zeshel-airflow:{__version__}"
     keys = rendered.one("Secret", "zeshel-keys")["data"]
     assert {variable["valueFrom"]["secretKeyRef"]["key"] for variable in same[0]["env"]} == set(keys)
 

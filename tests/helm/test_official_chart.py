@@ -13,6 +13,7 @@ import yaml
 
 import zeshel_tasks
 from tests.helm.chart import CHART, Object, Rendered, render
+from zeshel_tasks import __version__
 
 VALUES: dict[str, Any] = {
     "store": {"address": "s3://bucket/prefix", "existingSecret": "zeshel-store"},
@@ -54,7 +55,7 @@ def test_official_chart_gets_our_values_and_the_users(chart: Path) -> None:
     )
     assert values["airflowVersion"] == "3.3.2"
     assert values["executor"] == "LocalExecutor"
-    assert values["images"]["airflow"] == {"repository": "localhost/zeshel-airflow", "tag": "0.2.0"}
+    assert values["images"]["airflow"] == {"repository": "localhost/zeshel-airflow", "tag": __version__}
     assert values["allowPodLaunching"] is False
     assert values["triggerer"]["enabled"] is True
     assert values["flower"] == {"enabled": True}

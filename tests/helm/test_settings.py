@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.helm.chart import CHART, NAMESPACE, render
+from zeshel_tasks import __version__
 from zeshel_tasks.orchestration.pod_settings import PodClass, PodSettings
 from zeshel_tasks.orchestration.settings import Deployment, read_deployment
 
@@ -104,7 +105,7 @@ def test_defaults_match_the_settings_except_cpu_and_memory(read: Read) -> None:
     deployment = read({"store": STORE})
     made = pods(deployment)
     expected = PodSettings(
-        image="localhost/zeshel-tasks:0.2.0", namespace=NAMESPACE, service_account_name="zeshel-stage"
+        image=f"localhost/zeshel-tasks:{__version__}", namespace=NAMESPACE, service_account_name="zeshel-stage"
     )
     without_resources: dict[str, Any] = {"model": {"resources"}, "data": {"resources"}}
     assert made.model_dump(exclude=without_resources) == expected.model_dump(exclude=without_resources)

@@ -7,6 +7,7 @@ import helm_python
 import pytest
 
 from tests.helm.chart import render
+from zeshel_tasks import __version__
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
@@ -108,8 +109,8 @@ def test_schema_rejects(chart: Path, path: str, value: Any, expected: str) -> No
         (merged(STORE, nested("resourceQuota.enabled", True)), "resourceQuota.hard: expected limits, got none"),
         (
             merged(STORE, nested("airflow.enabled", True), nested("images.airflow.repository", "registry/x")),
-            "airflow.images.airflow: expected the image of images.airflow, registry/x:0.2.0; "
-            "got localhost/zeshel-airflow:0.2.0",
+            f"airflow.images.airflow: expected the image of images.airflow, registry/x:{__version__}; "
+            f"got localhost/zeshel-airflow:{__version__}",
         ),
         (
             merged(STORE, nested("airflow.enabled", True), nested("store.existingSecret", "my-keys")),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from zeshel_tasks import __version__
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.report.curves import ThinCurve, thin_curve
 from zeshel_tasks.report.report_data import EntityText, ReportData, RunFacts
@@ -47,7 +48,7 @@ def example_run(**changes: Any) -> RunFacts:
         "address": "s3://models/zeshel/runs/manual__2025-11-23T06:08:00",
         "preset": "recommended",
         "created_at": "2025-11-23T14:02:11+00:00",
-        "package_version": "0.2.0",
+        "package_version": __version__,
         "stages": _stages(),
         "history": [_past_run(week) for week in range(5)],
     }
