@@ -11,28 +11,24 @@ import hashlib
 import heapq
 import logging
 import tempfile
-from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any
-from unicodedata import normalize
 
 from pydantic import Field
 
 from zeshel_tasks.config import HELDOUT_SPLITS, ConvertConfig, Split
 from zeshel_tasks.data.heldout import HeldoutGolds, held_out
 from zeshel_tasks.data.json_lines import BadLine, Record, read_records
-from zeshel_tasks.data.zeshel import MENTION_FILES, BadLines, Dataset, Document, Mention
+from zeshel_tasks.data.world import NAMES, World
+from zeshel_tasks.data.zeshel import MENTION_FILES, BadLines, Dataset, Mention
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.metrics import MetricsModel
 from zeshel_tasks.text.json_text import to_json
 
 CASED_FIELDS = ("context_left", "mention", "context_right")
-_NAMES = ("mention_id", "category", "context_document_id", "label_document_id")
 
 log = logging.getLogger(__name__)
 
@@ -99,94 +95,6 @@ class BlinkMention:
     label_document_id: str
 
 
-class _Page:
-    """A text and the places of its tokens, so that the time to find a span does not depend on the text's length.
-
-    Single spaces separate tokens, so two consecutive spaces have an empty token between them. Takes 4 bytes a token.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        # Where each token starts, and where one after the last would.
-        self._starts = array("I", accumulate((len(token) + 1 for token in text.split(" ")), initial=0))
-
-    def __len__(self) -> int:
-        """Returns the number of tokens."""
-        return len(self._starts) - 1
-
-    def span(self, start: int, end: int) -> str:
-        """Returns the tokens from ``start`` to before ``end``, which may be beyond the edges of the text."""
-        start, end = max(0, start), min(len(self), end)
-        return self._text[self._starts[start] : self._starts[end] - 1] if start < end else ""
-
-
-class World:
-    """One world's documents, in memory, and the mentions among them."""
-
-    def __init__(self, name: str, documents: Iterable[Document]) -> None:
-        self.name = name
-        self._pages: dict[str, _Page] = {}
-        self._documents = {document.document_id: (index, document) for index, document in enumerate(documents)}
-
-    def check(self, mention: Mention, file: str) -> None:
-        """Checks that the mention's documents exist and that its span contains its text; ``file`` is for messages.
-
-        The comparison of the text ignores case, as in BLINK.
-
-        Raises:
-            DataError: a document is missing, or the span is wrong.
-        """
-        error = partial(DataError, file=file, line=mention.line)
-        for field in ("context_document_id", "label_document_id"):
-            if getattr(mention, field) not in self._documents:
-                got = getattr(mention, field)
-                expected = f"a document of documents/{self.name}.json{self._like(got)}"
-                raise error("unknown document", field=field, expected=expected, got=got)
-        page = self._page(mention)
-        start, end = mention.start_index, mention.end_index
-        if start > end:
-            raise error("reversed span", field="end_index", expected=f"start_index ({start}) or more", got=end)
-        if end >= len(page):
-            raise error("span out of range", field="end_index", expected=f"less than {len(page)} tokens", got=end)
-        found = page.span(start, end + 1)
-        if found.lower() != mention.text.lower():
-            expected = f"{found!r}, tokens {start} to {end} of {mention.context_document_id}"
-            raise error("text differs from its tokens", field="text", expected=expected, got=repr(mention.text))
-
-    def convert(self, mention: Mention, context_tokens: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Converts a checked mention to an object of BLINK's format, with keys in BLINK's order, and one beside it."""
-        page = self._page(mention)
-        start, end = mention.start_index, mention.end_index + 1
-        label_id, label = self._documents[mention.label_document_id]
-        cased = {
-            "context_left": page.span(start - context_tokens, start),
-            "mention": page.span(start, end),
-            "context_right": page.span(end, end + context_tokens),
-        }
-        blink = {
-            "context_left": cased["context_left"].lower(),
-            "context_right": cased["context_right"].lower(),
-            "mention": mention.text.lower(),
-            "label": label.text,
-            "label_id": label_id,
-            "label_title": label.title,
-            "world": self.name,
-        }
-        return blink, {name: getattr(mention, name) for name in _NAMES} | cased
-
-    def _like(self, name: str) -> str:
-        """Returns the id of a document that looks like ``name``, for a message that tells them apart."""
-        form = normalize("NFC", name)
-        found = () if name.isascii() else (known for known in self._documents if normalize("NFC", known) == form)
-        return "".join(f", such as {known}" for known in islice(found, 1))
-
-    def _page(self, mention: Mention) -> _Page:
-        name = mention.context_document_id
-        if name not in self._pages:
-            self._pages[name] = _Page(self._documents[name][1].text)
-        return self._pages[name]
-
-
 def convert_split(dataset: Dataset, split: Split, out_dir: Path, config: ConvertConfig) -> SplitSummary:
     """Writes ``{split}.jsonl`` and ``{split}.mentions.jsonl`` into ``out_dir``.
 
@@ -246,7 +154,7 @@ def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
             world=record.name("world"),
             # Version 0.1 kept no case beside BLINK's lower-case text.
             **{field: (extra if field in extra.values else record).text(field) for field in CASED_FIELDS},
-            **{field: extra.name(field) for field in _NAMES},
+            **{field: extra.name(field) for field in NAMES},
         )
     if (extra := next(more, None)) is not None:
         raise extra.error("too many lines", expected=f"as many as {path.name} has")
