@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+
+# Seconds. SQLite refuses a write that conflicts with another process's. Airflow then undoes the request.
+_DATABASE_PAUSES = (1.0, 2.0, 4.0, 8.0)
 
 
 class AirflowRefused(Exception):
@@ -129,6 +133,16 @@ class AirflowClient:
         return list(self._call("GET", "/api/v2/assets/events", params=query)["asset_events"])
 
     def _call(self, method: str, path: str, **kwargs: Any) -> Any:
+        for pause in _DATABASE_PAUSES:
+            try:
+                return self._call_once(method, path, **kwargs)
+            except AirflowRefused as error:
+                if "Database error" not in str(error):
+                    raise
+            time.sleep(pause)
+        return self._call_once(method, path, **kwargs)
+
+    def _call_once(self, method: str, path: str, **kwargs: Any) -> Any:
         answer = self._http.request(method, path, **kwargs)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             token = self._http.post("/auth/token", json=self._login)
