@@ -61,7 +61,35 @@ def calls_conditions_invalid(request: Request, forward: Forward) -> Answer:
     return refusal(400, "InvalidArgument") if CONDITIONS & request.headers.keys() else forward(request)
 
 
-@pytest.mark.parametrize("server", [forgets_conditions, refuses_conditions, calls_conditions_invalid])
+def finds_conditions_false(request: Request, forward: Forward) -> Answer:
+    return refusal(412, "PreconditionFailed") if CONDITIONS & request.headers.keys() else forward(request)
+
+
+WITHOUT_CONDITIONS = [forgets_conditions, refuses_conditions, calls_conditions_invalid, finds_conditions_false]
+
+
+def compares_with_quotes(request: Request, forward: Forward) -> Answer:
+    """Like Ceph's radosgw 16: it compares If-Match with an ETag that has no quotes."""
+    if (given := request.headers.get("if-match")) is not None:
+        request.headers["if-match"] = "another" if given.startswith('"') else f'"{given}"'
+    return forward(request)
+
+
+def test_put_if_unchanged_works_where_an_etag_in_quotes_is_refused(
+    behind_proxy: Behind, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = behind_proxy(compares_with_quotes)
+    store.put("key", b"first")
+    for data in (b"second", b"third"):
+        found = store.get_version("key")
+        assert found is not None
+        assert store.put_if_unchanged("key", data, found[1]) is True
+        assert store.put_if_unchanged("key", b"late", found[1]) is False
+    assert store.get("key") == b"third"
+    assert own_messages(caplog) == []
+
+
+@pytest.mark.parametrize("server", WITHOUT_CONDITIONS)
 def test_put_if_absent_works_without_conditional_writes_and_warns_once(
     behind_proxy: Behind, caplog: pytest.LogCaptureFixture, server: Callable[[Request, Forward], Answer]
 ) -> None:
@@ -78,7 +106,7 @@ def test_put_if_absent_works_without_conditional_writes_and_warns_once(
     ]
 
 
-@pytest.mark.parametrize("server", [forgets_conditions, refuses_conditions, calls_conditions_invalid])
+@pytest.mark.parametrize("server", WITHOUT_CONDITIONS)
 def test_put_if_unchanged_works_without_conditional_writes_and_warns_once(
     behind_proxy: Behind, caplog: pytest.LogCaptureFixture, server: Callable[[Request, Forward], Answer]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +35,20 @@ Condition = Literal["IfNoneMatch", "IfMatch"]
 _READS = 5  # the number of times that boto3 starts a download
 _BROKEN_OFF = (ResponseStreamingError, ReadTimeoutError, IncompleteReadError, HTTPError)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
-_conditional_writes: dict[tuple[S3Client, str, Condition], bool] = {}  # probed and logged once per process
+
+
+def _as_received(version: str) -> str:
+    return version
+
+
+def _without_quotes(version: str) -> str:
+    """Ceph's radosgw 16 compares If-Match with an ETag that has no quotes."""
+    return version.strip('"')
+
+
+Form = Callable[[str], str]
+_FORMS: dict[Condition, tuple[Form, ...]] = {"IfNoneMatch": (_as_received,), "IfMatch": (_as_received, _without_quotes)}
+_conditional_writes: dict[tuple[S3Client, str, Condition], Form | None] = {}  # probed and logged once per process
 
 
 def object_tags(location: S3Address) -> dict[str, str]:
@@ -90,7 +103,7 @@ class S3Store:
             self._client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        if self._honours("IfNoneMatch"):
+        if self._form("IfNoneMatch"):
             return self._put_conditionally(key, data, "IfNoneMatch", "*")
         if self.get(key) is not None:
             return False
@@ -98,8 +111,8 @@ class S3Store:
         return self.get(key) == data
 
     def put_if_unchanged(self, key: str, data: bytes, version: str) -> bool:
-        if self._honours("IfMatch"):
-            return self._put_conditionally(key, data, "IfMatch", version)
+        if form := self._form("IfMatch"):
+            return self._put_conditionally(key, data, "IfMatch", form(version))
         found = self.get_version(key)
         if found is None or found[1] != version:
             return False
@@ -182,23 +195,33 @@ class S3Store:
     def _relative(self, key: str) -> str:
         return key[len(self._prefix) + 1 :] if self._prefix else key
 
-    def _honours(self, condition: Condition) -> bool:
-        """Returns True if the server honours a condition. Some servers reject the header, and some ignore it."""
+    def _form(self, condition: Condition) -> Form | None:
+        """Returns the form in which the server takes the version of a condition, or None if it takes none.
+
+        Some servers reject the header, some ignore it, and some refuse the right version, too.
+        """
         known = (self._client(), self._bucket, condition)
         if known not in _conditional_writes:
-            _conditional_writes[known] = self._probed(condition)
-            if not _conditional_writes[known]:
+            honoured = (form for form in _FORMS[condition] if self._honours(condition, form))
+            _conditional_writes[known] = next(honoured, None)
+            if _conditional_writes[known] is None:
                 problem = "%s does not support conditional writes (%s), so concurrent writers are detected late"
                 log.warning(problem, self.address, "If-None-Match" if condition == "IfNoneMatch" else "If-Match")
         return _conditional_writes[known]
 
-    def _probed(self, condition: Condition) -> bool:
+    def _honours(self, condition: Condition, form: Form) -> bool:
+        """Returns True if the server writes an object where the condition is true, and only there."""
         probe = f".conditional-write-probe-{uuid.uuid4().hex}"
+        true = false = "*"
         try:
             with translated(self._where(probe)):
-                self.put(probe, b"")
-                # The object exists and does not have this version, so the condition is false.
-                return not self._put_conditionally(probe, b"", condition, "*" if condition == "IfNoneMatch" else '"0"')
+                if condition == "IfMatch":
+                    self.put(probe, b"")
+                    found = self.get_version(probe)
+                    true, false = found[1] if found else "", '"0"'
+                return self._put_conditionally(probe, b"", condition, form(true)) and not self._put_conditionally(
+                    probe, b"", condition, form(false)
+                )
         except ConfigError as error:
             if not (isinstance(error.__cause__, ClientError) and error_code(error.__cause__) in NO_CONDITIONAL_WRITES):
                 raise
