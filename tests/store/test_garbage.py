@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import threading
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import boto3
@@ -15,6 +17,7 @@ from zeshel_tasks.champion.champions import champion_folders
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.store import LocalStore, Run, Store
 from zeshel_tasks.store.artifacts import read_manifest_now
+from zeshel_tasks.store.base import StoredObject
 from zeshel_tasks.store.garbage import Cleanup, clean_up
 
 
@@ -192,3 +195,84 @@ def test_old_unfinished_uploads_are_removed(aged: AgedStore, begun_upload: Calla
     assert [garbage.reason for garbage in done.removed] == ["unfinished upload"]
     assert done.removed[0].size == len(b"half")
     assert list(aged.unfinished("artifacts/")) == []
+
+
+class Shuffled(AgedStore):
+    """A store whose listings are in no order and miss some objects, as those of S3 Express or of a stale index."""
+
+    missed: Collection[str] = ()
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        found = [listed for listed in super().objects(prefix) if listed.key not in self.missed]
+        return iter(sorted(found, key=lambda listed: hashlib.sha256(listed.key.encode()).digest()))
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+def test_cleanup_needs_no_order_of_the_listing(store: Store, make_artifact: MakeArtifact, tmp_path: Path) -> None:
+    shuffled = Shuffled(store)
+    kept = [make_artifact(shuffled, letter * 64) for letter in "abcd"]
+    gone = [make_artifact(shuffled, letter * 64) for letter in "ef"]
+    for number, manifest in enumerate(kept):
+        record(shuffled, f"r{number}", manifest)
+    shuffled.grow_old()
+    done = clean_up(shuffled, BEFORE, roots=champion_folders)
+    assert removed_places(done) == {folder_of(manifest): "no run refers to it" for manifest in gone}
+    assert len(done.removed) == len(gone)
+    assert all(is_whole(shuffled, manifest, tmp_path / "cache") for manifest in kept)
+    assert len(list(shuffled.keys("artifacts/"))) == 3 * len(kept)
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+@pytest.mark.parametrize("is_referred", [True, False])
+def test_folder_is_kept_if_the_listing_misses_its_manifest(
+    store: Store, make_artifact: MakeArtifact, tmp_path: Path, is_referred: bool
+) -> None:
+    incomplete = Shuffled(store)
+    manifest = make_artifact(incomplete, "a" * 64)
+    if is_referred:
+        record(incomplete, "r1", manifest)
+    incomplete.grow_old()
+    incomplete.missed = [f"{folder_of(manifest)}/manifest.json"]
+    assert clean_up(incomplete, BEFORE, roots=champion_folders).removed == []
+    assert is_whole(incomplete, manifest, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+def test_files_of_a_referred_folder_are_kept_without_its_manifest(aged: AgedStore, make_artifact: MakeArtifact) -> None:
+    manifest = make_artifact(aged, "a" * 64)
+    record(aged, "r1", manifest)
+    aged.delete(f"{folder_of(manifest)}/manifest.json")
+    aged.grow_old()
+    before = everything(aged)
+    assert clean_up(aged, BEFORE, roots=champion_folders).removed == []
+    assert everything(aged) == before
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+def test_many_records_and_manifests_are_read_at_once(store: Store, make_artifact: MakeArtifact) -> None:
+    manifests = [make_artifact(store, f"{number:064}") for number in range(40)]
+    for number, manifest in enumerate(manifests):
+        record(store, f"r{number}", manifest)
+    together = threading.Barrier(4)
+
+    def waits_for_others(operation: str, key: str) -> None:
+        if operation == "get" and key.endswith(".json") and threading.current_thread() is not threading.main_thread():
+            together.wait(timeout=60)
+
+    aged = AgedStore(store, waits_for_others)
+    aged.grow_old()
+    assert clean_up(aged, BEFORE, roots=champion_folders).kept == 40
+    assert together.n_waiting == 0
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+def test_error_of_one_of_many_reads_ends_the_cleanup(store: Store, make_artifact: MakeArtifact) -> None:
+    for number in range(40):
+        record(store, f"r{number}", make_artifact(store, f"{number:064}"))
+    store.put("runs/r7/stages/train-biencoder.json", b"{}")
+    aged = AgedStore(store)
+    aged.grow_old()
+    before = everything(aged)
+    with pytest.raises(CorruptArtifact, match=r"runs/r7/stages/train-biencoder.json: broken"):
+        clean_up(aged, BEFORE, roots=champion_folders)
+    assert everything(aged) == before

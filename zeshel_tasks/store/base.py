@@ -65,10 +65,10 @@ class Store(Protocol):
         """
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
-        """Yields all objects whose keys start with ``prefix``, in lexical order."""
+        """Yields all objects whose keys start with ``prefix``, in any order: some buckets do not sort them."""
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Yields all keys that start with ``prefix``, in lexical order."""
+        """Yields all keys that start with ``prefix``, in any order."""
 
     def delete(self, key: str) -> None:
         """Deletes the object if it exists."""

@@ -13,12 +13,13 @@ So at least one of them notices the other. Until the cleanup has decided, the ma
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from zeshel_tasks.store.artifacts import Manifest, manifest_key, put_aside, read_manifest_now, removed_manifest_key
 from zeshel_tasks.store.base import Store, StoredObject
@@ -26,6 +27,10 @@ from zeshel_tasks.store.lock import locked
 from zeshel_tasks.store.runs import listed_records, read_record
 
 log = logging.getLogger(__name__)
+
+_READERS = 16  # threads, for as many connections as the S3 client keeps
+Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 Reason = Literal["no run refers to it", "never finished", "left by an attempt", "unfinished upload"]
 
@@ -116,20 +121,16 @@ class _References:
 
     def look(self, young: Iterable[str]) -> set[str]:
         """Returns the folders in ``young`` and those that a record, a root or one of these refers to."""
-        for listed in listed_records(self._store):
-            if listed not in self._named_by:
-                record = read_record(self._store, listed.key)
-                if record is not None:
-                    self._named_by[listed] = record.artifact
+        new = [listed for listed in listed_records(self._store) if listed not in self._named_by]
+        records = _read_each(lambda listed: read_record(self._store, listed.key), new)
+        self._named_by.update({listed: record.artifact for listed, record in zip(new, records, strict=True) if record})
         # Records that were deleted since the first call still count: keeping too much does no harm.
-        waiting = [*self._named_by.values(), *self._roots(self._store), *young]
+        waiting = {*self._named_by.values(), *self._roots(self._store), *young}
         referred = set[str]()
         while waiting:
-            folder = waiting.pop()
-            if folder not in referred:
-                referred.add(folder)
-                manifest = self.manifest(folder)
-                waiting.extend(manifest.uses if manifest else ())
+            referred |= waiting
+            manifests = _read_each(self.manifest, sorted(waiting))
+            waiting = {folder for manifest in manifests if manifest for folder in manifest.uses} - referred
         return referred
 
     def manifest(self, folder: str) -> Manifest | None:
@@ -140,6 +141,11 @@ class _References:
                 return None
             self._manifests[folder] = found
         return self._manifests[folder]
+
+    def has_manifest(self, folder: str) -> bool:
+        """Returns True if there is a manifest in a folder, even a broken one. Asks the store."""
+        keys = (manifest_key(folder), removed_manifest_key(folder))
+        return any(self._store.get(key) is not None for key in keys)
 
 
 class _Cleaner:
@@ -157,7 +163,7 @@ class _Cleaner:
     def select(self) -> _Cleaner:
         """Selects the objects to remove. Changes nothing."""
         # List first: artifacts that are committed later are safe.
-        folders = list(_folders(self._store))
+        folders = _folders(self._store)
         self._young = [folder.name for folder in folders if folder.manifest and not self._is_old(folder.manifest)]
         referred = self._references.look(self._young)
         for folder in folders:
@@ -203,7 +209,9 @@ class _Cleaner:
                 self._note(folder.name, folder.objects, "no run refers to it")
         elif folder.manifest is None:
             # A younger file may be a checkpoint of a live training, or belong to an attempt that is about to commit.
-            if all(self._is_old(found) for found in folder.objects):
+            is_old = all(self._is_old(found) for found in folder.objects)
+            # A listing may be incomplete, so it does not prove that there is no manifest.
+            if is_old and not is_referred and not self._references.has_manifest(folder.name):
                 self._add_leftovers(folder, folder.objects, "never finished")
         elif manifest := self._references.manifest(folder.name):
             own = {manifest_key(folder.name), *(f"{folder.name}/{entry.key}" for entry in manifest.files.values())}
@@ -248,9 +256,22 @@ class _Cleaner:
             self._store.delete(found.key)
 
 
-def _folders(store: Store) -> Iterator[_Folder]:
-    """Yields the folders of all artifacts. Ignores other objects below ``artifacts/``."""
-    parts = ((found.key.split("/"), found) for found in store.objects("artifacts/"))
-    ours = (("/".join(names[:3]), found) for names, found in parts if len(names) > 3)
-    for name, group in itertools.groupby(ours, key=lambda pair: pair[0]):
-        yield _Folder(name, tuple(found for _, found in group))
+def _folders(store: Store) -> list[_Folder]:
+    """Returns the folders of all artifacts. Ignores other objects below ``artifacts/``."""
+    found = defaultdict[str, list[StoredObject]](list)
+    for listed in store.objects("artifacts/"):
+        names = listed.key.split("/")
+        if len(names) > 3:
+            found["/".join(names[:3])].append(listed)
+    return [_Folder(name, tuple(found[name])) for name in sorted(found)]
+
+
+def _read_each(read: Callable[[Key], Result], keys: Collection[Key]) -> list[Result]:
+    """Reads objects, several at once if there are many: a store answers each request only after milliseconds."""
+    if len(keys) < _READERS:
+        return [read(key) for key in keys]
+    pool = ThreadPoolExecutor(_READERS, thread_name_prefix="gc")
+    try:
+        return list(pool.map(read, keys))
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -61,7 +61,7 @@ def locked(store: Store) -> Iterator[Lock]:
     """
     lock = Lock(store, content := f"{uuid.uuid4().hex} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
     if not store.put_if_absent(LOCK, content):
-        held = next(store.objects(LOCK), None)
+        held = next((found for found in store.objects(LOCK) if found.key == LOCK), None)
         minutes = 0.0 if held is None else (time.time() - held.modified) / 60
         if minutes < DEAD_AFTER_MINUTES:
             raise TryAgain(
