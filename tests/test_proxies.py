@@ -43,6 +43,8 @@ def test_proxy_is_accepted(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         ("user:canary@proxy:99999", "'http://***@proxy:99999'"),
         ("http://proxy:0", "'http://proxy:0'"),
         ("http://[::1", "'http://***'"),
+        ("http://user:canary@proxy\n", r"'http://***@proxy\n'"),
+        ("http://pro xy", "'http://pro xy'"),
     ],
 )
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])

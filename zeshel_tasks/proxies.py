@@ -39,6 +39,8 @@ def refused_by_proxy(where: str, answer: str) -> str:
 
 
 def _is_proxy(address: str) -> bool:
+    if not address.isprintable() or " " in address:
+        return False
     schemes = {"http", "https"} | ({"socks5", "socks5h"} if find_spec("socksio") else set())
     try:
         parts = urlsplit(address)

@@ -1,5 +1,9 @@
 """Hiding the secrets of addresses and of the environment."""
 
+import json
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
 import pytest
 
 from zeshel_tasks.text.redaction import recorded, redacted, secrets_of, without_secrets
@@ -64,6 +68,31 @@ def test_secret_variables_are_recognized_by_name(
     assert redacted(f"sent {secret}") == f"sent {secret}"
     monkeypatch.setenv(name, value)
     assert redacted(f"sent {secret}, twice: {secret}") == "sent ***, twice: ***"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["canarycanary\n", "\t canarycanary\r\n", 'canary"canary\\\n', "it's canarycanary\n", "canarycanary\x01é\n",
+     "canary/+can ary=\n", "canarycanary1\ncanarycanary2\n"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "shown",
+    [str, str.strip, repr, ascii, json.dumps, lambda value: repr(value.encode()), lambda value: repr(f"Bearer {value}"),
+     lambda value: repr(f"Bearer {value}".encode()), lambda value: repr({"token": value}),
+     lambda value: repr(repr(value)), quote, quote_plus, lambda value: quote(value.strip(), safe="")],
+)  # fmt: skip
+def test_secret_is_hidden_as_libraries_show_it(
+    monkeypatch: pytest.MonkeyPatch, value: str, shown: Callable[[str], str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", value)
+    text = shown(value)
+    assert "can" in text
+    assert "can" not in redacted(f"Invalid header value: {text}")
+
+
+def test_password_in_the_address_of_any_variable_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:canarycanary@host\n")
+    assert redacted("sent b'canarycanary'") == "sent b'***'"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from zeshel_tasks.commands.tracking_writer import Tracking
+from zeshel_tasks.credentials import check_credentials
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
 from zeshel_tasks.proxies import check_proxies
 from zeshel_tasks.store import open_run, open_store
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ADDRESS = "MLFLOW_TRACKING_URI"
+_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 # A stage holds a GPU while it updates MLflow. By default, MLflow waits many minutes for a silent server. With these
 # settings, the first unanswered request fails after 16 seconds and ends the update.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "8", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -68,6 +70,7 @@ def _client() -> MlflowClient:
         os.environ.setdefault(name, value)
     os.environ.update(_PRINTS_NO_ADDRESS)
     check_proxies()
+    check_credentials(_CREDENTIALS)
     try:
         urlsplit(os.environ[ADDRESS]).port  # noqa: B018  # it checks the port
     except ValueError:

@@ -38,6 +38,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
+from zeshel_tasks.credentials import check_credentials
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.proxies import check_proxies, refused_by_proxy
 
@@ -50,6 +51,10 @@ READ_TIMEOUT_SECONDS = 60
 # For requests of a page that someone waits for. Two attempts at a silent server take 6 seconds and a pause.
 _IMPATIENT = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=2, read_timeout=3)
 
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+)  # fmt: skip
 # Argument of Config -> (name of the user's setting, value).
 _CHECKSUMS_WHEN_REQUIRED = {
     name: (name, "when_required") for name in ("request_checksum_calculation", "response_checksum_validation")
@@ -85,6 +90,7 @@ def s3_client(*, patient: bool = True) -> S3Client:
     tries twice and waits only for seconds, whatever the user sets.
     """
     check_proxies(("http", "https"))
+    check_credentials(_CREDENTIALS)
     with translated("s3"):
         core = botocore.session.get_session()
         session = boto3.session.Session(botocore_session=core)

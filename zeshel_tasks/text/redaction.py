@@ -1,8 +1,8 @@
 """Hides secrets in everything that is stored or printed: manifests, reports, logs, errors.
 
 The user, password, query (such as a URL's signature) and fragment of an address may be secret. So may environment
-variables with names like AWS_SECRET_ACCESS_KEY. A secret in the path of an address looks like a folder and is not
-hidden.
+variables with names like AWS_SECRET_ACCESS_KEY, in any form in which libraries quote them. A secret in the path of an
+address looks like a folder and is not hidden.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlencode
+
+from zeshel_tasks.text.json_text import to_json
 
 HIDDEN = "***"
 DRIVE_HOSTS = {"drive.google.com", "docs.google.com", "drive.usercontent.google.com"}
@@ -27,6 +29,7 @@ _NAMES_A_DRIVE_FILE = {"id", "export"}
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_KEY|ACCESS_KEY", re.IGNORECASE)
 _NAMES_ANOTHER_THING = re.compile(r"_(FILE|PATH|DIR|URI|URL|ARN|ID|ENDPOINT)$", re.IGNORECASE)
+_NEVER_ESCAPED = re.compile(r"[ -!#-&(-\[\]-~]+")  # printable ASCII except quotes and the backslash
 _SHORTEST_SECRET = 8  # a shorter value may also be an ordinary word of the log
 
 
@@ -88,12 +91,21 @@ def _shown_query(host: str, separator: str, after: str) -> str:
 
 def _secrets_of_the_environment() -> list[str]:
     """Longest first, because one secret may be part of another."""
-    return sorted({secret for secret in _environment() if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
+    found = {form for secret in _environment() for form in _forms(secret) if len(form) >= _SHORTEST_SECRET}
+    return sorted(found, key=len, reverse=True)
 
 
 def _environment() -> Iterator[str]:
     for name, value in os.environ.items():
-        if name.lower().endswith("_proxy"):
+        if name.lower().endswith("_proxy") or "://" in value:
             yield from secrets_of(value if "://" in value else f"http://{value}")
         elif _SECRET_NAME.search(name) and not _NAMES_ANOTHER_THING.search(name):
             yield value
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """A secret as it is and as libraries quote it in their messages, and its parts that no library escapes."""
+    for text in (secret, secret.strip(), *(part.strip() for part in _NEVER_ESCAPED.findall(secret))):
+        raw = text.encode(errors="surrogateescape")  # os.environ has surrogates for bytes that are not UTF-8
+        yield from (text, repr(text)[1:-1], repr(raw)[2:-1], to_json(text)[1:-1])
+        yield from (quote(raw), quote(raw, safe=""), quote_plus(raw))
