@@ -25,6 +25,7 @@ class FileServer:
     Attributes:
         content: the file.
         etag: its ETag; empty to send none.
+        headers: further headers of the normal answer.
         script: answers to the next GETs, in order; ``None`` means the normal answer.
         requests: all requests so far.
     """
@@ -32,6 +33,7 @@ class FileServer:
     def __init__(self, content: bytes) -> None:
         self.content = content
         self.etag: str | None = ETAG
+        self.headers: dict[str, str] = {}
         self.script: list[Callable[[BaseHTTPRequestHandler], None] | None] = []
         self.requests: list[Request] = []
         self.address = ""
@@ -50,7 +52,7 @@ class FileServer:
         condition = handler.headers.get("If-Range")
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and condition in (None, self.etag) else 0
         body = self.content[start:]
-        headers = {"Content-Length": str(len(body)), "Content-Type": "application/octet-stream"}
+        headers = {"Content-Length": str(len(body)), "Content-Type": "application/octet-stream"} | self.headers
         if self.etag:
             headers["ETag"] = self.etag
         if start:

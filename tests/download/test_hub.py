@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -13,71 +13,15 @@ import pytest
 from huggingface_hub import try_to_load_from_cache
 
 from tests.download.file_server import FileServer, cut, garbage, hang_up, page, redirect, running, status, text
-from tests.download.hub_server import NAME, HubServer, hash_of, running_hub
+from tests.download.hub_server import FILES, NAME, READ, HubServer, fill, hash_of, model
 from tests.faults import Fault
-from zeshel_tasks.download import hub as hub_module
 from zeshel_tasks.download.hub import cached, snapshot_of
 from zeshel_tasks.download.hub_snapshot import Snapshot
-from zeshel_tasks.download.transfer import Retry
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
-from zeshel_tasks.location import HubModel, model_location
 from zeshel_tasks.store import LocalStore
 
-FILES = {
-    "README.md": b"# A model",
-    "config.json": b'{"model_type": "bert"}',
-    "model.safetensors": bytes(range(256)) * 64,
-    "onnx/model.onnx": b"another format",
-    "pytorch_model.bin": b"the same weights",
-    "tokenizer_config.json": b"{}",
-    "vocab.txt": b"[PAD]\n[UNK]\n",
-}
-READ = ["config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt"]
 SNAPSHOT = Snapshot(commit="a" * 40, files={name: hash_of(name, FILES[name]) for name in READ})
 Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
-    monkeypatch.setattr(hub_module, "_FILE", Retry(tries=2, first_wait=0))
-    with running_hub(dict(FILES)) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        yield hub
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "huggingface" / "hub" / "models--me--bert"
-
-
-def model(name: str = NAME) -> HubModel:
-    location = model_location(name)
-    assert isinstance(location, HubModel)
-    return location
-
-
-def fill(cache: Path, files: dict[str, bytes], commit: str = "f" * 40, *, links: bool = True) -> None:
-    """Caches files as huggingface_hub does, with links to blobs or, where the system has none, without."""
-    (cache / "refs").mkdir(parents=True)
-    (cache / "refs" / "main").write_text(commit)
-    (cache / "snapshots" / commit).mkdir(parents=True)
-    (cache / "blobs").mkdir()
-    for name, data in files.items():
-        path = cache / "snapshots" / commit / name
-        if links:
-            blob = cache / "blobs" / hash_of(name, data)
-            blob.write_bytes(data)
-            path.symlink_to(Path("..", "..", "blobs", blob.name))
-        else:
-            path.write_bytes(data)
 
 
 def test_snapshot_lists_files_that_are_read(hub: HubServer, store: LocalStore) -> None:

@@ -29,8 +29,13 @@ _MAX_PAGE_BYTES = 2**20
 _MAX_PAGES = 3
 _HEAD_BYTES = 512
 _PASSING = {408, 425, 429}
+_LASTING = {501}  # the server does not know the method
 # Ask for the stored bytes, because a server that compresses them cannot resume.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"zeshel-tasks/{__version__}"}
+
+
+def _never(_: httpx.Headers) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +118,17 @@ class HttpSource:
         self._total: int | None = None
         self._validator: str | None = None
         self._resumable = True
+        self.states_its_end = False
+        """True if the last answer says where it ends, so that a broken connection does not look like its end."""
 
     @contextmanager
     def open(self, start: int) -> Iterator[Body]:
         """Read the file from byte ``start`` if the server supports it, else from its beginning.
 
         Raises:
-            Interrupted: the connection failed or broke, or the server is overloaded or failing (408, 425, 429, 5xx).
-            ConfigError: the server refused (any other 4xx), or this address or a later one is not allowed.
+            Interrupted: the connection failed or broke, or the server is overloaded or failing (408, 425, 429, 5xx
+                but 501).
+            ConfigError: the server refused (501, any other 4xx), or this address or a later one is not allowed.
             StoreUnavailable: the deadline has passed.
             DataError: the server sent an HTML page instead of a file.
         """
@@ -152,7 +160,7 @@ class HttpSource:
             StoreUnavailable: the server does not answer.
             ConfigError: the address is wrong.
         """
-        headers = retrying(self._head, self.name, self._retry)
+        headers = retrying(self.headers, self.name, self._retry)
         for header in ("etag", "last-modified"):
             if headers.get(header):
                 size = headers.get("content-length", "?")
@@ -164,19 +172,33 @@ class HttpSource:
         )
         return f"address:{_distinct_address(self._address)}"
 
-    def _head(self) -> httpx.Headers:
-        with self._errors_translated(), self._answer("HEAD", self._address, {}) as response:
+    def headers(self, enough: Callable[[httpx.Headers], bool] = _never) -> httpx.Headers:
+        """The headers of the answer to HEAD; empty if the server refuses.
+
+        Args:
+            enough: returns True if the headers of a redirect suffice, so that it is not followed.
+
+        Raises:
+            Interrupted, ConfigError, StoreUnavailable: as for :meth:`open`.
+        """
+        with self._errors_translated(), self._answer("HEAD", self._address, {}, enough) as response:
             _check_passing(response)
-            return response.headers if response.is_success else httpx.Headers()
+            return response.headers if response.is_success or enough(response.headers) else httpx.Headers()
 
     @contextmanager
-    def _answer(self, method: str, address: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """The answer after all redirects; its body has not been read."""
+    def _answer(
+        self,
+        method: str,
+        address: str,
+        headers: dict[str, str],
+        enough: Callable[[httpx.Headers], bool] = _never,
+    ) -> Iterator[httpx.Response]:
+        """The answer after all redirects, or the first one with headers that suffice; its body has not been read."""
         request = self._client.build_request(method, address, headers=headers, extensions=self._hops.extensions)
         self._hops.check(request.url)
         for _ in range(MAX_REDIRECTS + 1):
             with closing(self._client.send(request, stream=True)) as response:
-                if response.next_request is None:
+                if response.next_request is None or enough(response.headers):
                     yield response
                     return
                 self._hops.check(response.next_request.url, before=request.url)
@@ -211,6 +233,7 @@ class HttpSource:
     def _whole(self, response: httpx.Response, chunks: Iterator[bytes]) -> Body:
         length = response.headers.get("content-length", "")
         self._total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        self.states_its_end = self._total is not None or "transfer-encoding" in response.headers
         etag, changed = response.headers.get("etag", ""), response.headers.get("last-modified", "")
         validator = etag if etag.startswith('"') else changed
         self._validator = validator if validator.isascii() else None  # it is sent back in a header, which must be ASCII
@@ -265,7 +288,7 @@ def _distinct_address(address: str) -> str:
 
 
 def _check_passing(response: httpx.Response) -> None:
-    if response.status_code in _PASSING or response.is_server_error:
+    if response.status_code in _PASSING or (response.is_server_error and response.status_code not in _LASTING):
         after = response.headers.get("retry-after", "")
         raise Interrupted(
             f"the server's answer {_answer(response.status_code)}", float(after) if after.isdecimal() else None

@@ -8,32 +8,18 @@ huggingface_hub or, without one, those that this store's runs saw last.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
-from urllib.parse import quote
-
-import httpx
-from pydantic import BaseModel, Field, ValidationError
 
 from zeshel_tasks.download import hub_settings
-from zeshel_tasks.download.deadline import Deadline
-from zeshel_tasks.download.http_source import HttpSource, Page, described, http_client, refuse_status
-from zeshel_tasks.download.hub_snapshot import COMMIT, HubCache, Snapshot, has_hash, parsed
-from zeshel_tasks.download.model_file_names import CONFIG, WEIGHTS, files_read, missing_files
-from zeshel_tasks.download.networks import Hops
-from zeshel_tasks.download.transfer import Retry, retrying, transfer
-from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
+from zeshel_tasks.download.hub_client import Hub, Listing, StatedFile, hub_for_files, hub_for_questions
+from zeshel_tasks.download.hub_snapshot import HubCache, Snapshot, parsed
+from zeshel_tasks.download.model_file_names import missing_files
+from zeshel_tasks.errors import ConfigError, ZeshelError
 from zeshel_tasks.location import HubModel
 from zeshel_tasks.store import Store
 
 log = logging.getLogger(__name__)
-
-_QUESTION = Retry(tries=1)  # without an answer there is the cache, and Airflow tries again
-_FILE = Retry()
-_QUESTION_SECONDS, _FILE_SECONDS = 60, 24 * 3600  # for a server that sends a byte now and then
-_MAX_LIST_BYTES, _MAX_FILE_BYTES = 2**24, 10**11
 
 
 def snapshot_of(model: HubModel, store: Store) -> Snapshot:
@@ -72,21 +58,49 @@ def cached(model: HubModel, snapshot: Snapshot) -> Path:
         raise _refusal_offline(model, ", ".join(missing))
     if missing:
         log.info("bert_model: downloading %s at commit %s", model.repository, snapshot.commit)
-        with _hub(model, hub_settings.download_timeout(), _FILE_SECONDS) as hub:
+        with hub_for_files(model) as hub:
             for name in missing:
                 with cache.adding(snapshot.commit, name, snapshot.files[name]) as part:
-                    hub.download(snapshot, name, part)
+                    hub.download(snapshot.commit, name, StatedFile(snapshot.files[name]), part)
         cache.point(_revision(model), snapshot.commit)
     return cache.snapshot_folder(snapshot.commit)
 
 
 def _asked(model: HubModel, noted: Snapshot | None) -> Snapshot:
     # A wrong setting is an error here, also if the answer is known.
-    with _hub(model, hub_settings.question_timeout(), _QUESTION_SECONDS) as hub:
+    with hub_for_questions(model) as hub:
         try:
-            return hub.snapshot(_revision(model))
+            return _identified(model, noted, hub, hub.listing(_revision(model)))
         except ZeshelError as error:
             return _known(model, noted, error)
+
+
+def _identified(model: HubModel, noted: Snapshot | None, hub: Hub, listing: Listing) -> Snapshot:
+    """The listed files with the hash of each.
+
+    A mirror may list files without hashes. Then a hash is the one that the store noted, that the file's own address
+    states, or that its content has, which is downloaded for this if it is not in the cache.
+    """
+    known = noted.files if noted is not None and noted.commit == listing.commit else {}
+    hashes = {name: of or known.get(name) for name, of in listing.files.items()}
+    stated = {name: hub.stated(listing.commit, name) for name, of in hashes.items() if of is None}
+    files = {name: of for name, of in hashes.items() if of is not None}
+    files |= {name: file.content_hash for name, file in stated.items() if file.content_hash is not None}
+    unstated = {name: file for name, file in stated.items() if file.content_hash is None}
+    return Snapshot(commit=listing.commit, files=files | _hashed(model, listing.commit, unstated))
+
+
+def _hashed(model: HubModel, commit: str, files: Mapping[str, StatedFile]) -> dict[str, str]:
+    """The hashes of files that the hub identifies by nothing, computed from what is cached or arrives."""
+    cache = HubCache(model.repository)
+    absent = {name: file for name, file in files.items() if not cache.holds(commit, name)}
+    if absent:
+        log.warning("bert_model: %s: the hub states no hashes; downloading %s", model.repository, ", ".join(absent))
+        with hub_for_files(model) as hub:
+            for name, file in absent.items():
+                with cache.adding(commit, name) as part:
+                    hub.download(commit, name, file, part)
+    return {name: cache.hash_of(commit, name) for name in files}
 
 
 def _known(model: HubModel, noted: Snapshot | None, problem: ZeshelError) -> Snapshot:
@@ -115,98 +129,3 @@ def _refusal_offline(model: HubModel, missing: str) -> ConfigError:
 
 def _revision(model: HubModel) -> str:
     return model.revision or "main"
-
-
-class _LargeFile(BaseModel):
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-
-class _ListedFile(BaseModel):
-    name: str = Field(alias="rfilename")
-    sha1: str = Field(alias="blobId", pattern=r"^[0-9a-f]{40}$")
-    lfs: _LargeFile | None = None
-
-
-class _Listing(BaseModel):
-    """The hub's answer about a revision: https://huggingface.co/docs/hub/api"""
-
-    sha: str = Field(pattern=f"^{COMMIT.pattern}$")
-    siblings: list[_ListedFile]
-
-
-@contextmanager
-def _hub(model: HubModel, timeout_seconds: int, longest_seconds: int) -> Iterator[_Hub]:
-    """A connection to the hub.
-
-    Raises:
-        ConfigError: a variable of the environment is wrong.
-    """
-    address, header = hub_settings.endpoint(), hub_settings.token_header()
-    with http_client(timeout_seconds, header) as client, Deadline(longest_seconds, "bert_model") as deadline:
-        yield _Hub(client, address, model, Hops("allow", deadline, setting="bert_model"))
-
-
-class _Hub:
-    def __init__(self, client: httpx.Client, address: str, model: HubModel, hops: Hops) -> None:
-        self._client, self._address, self._model, self._hops = client, address, model, hops
-        self._name = f"bert_model: {model.name!r}"
-
-    def snapshot(self, revision: str) -> Snapshot:
-        """The files of a revision."""
-        path = f"api/models/{self._model.repository}/revision/{quote(revision, safe='')}?blobs=true"
-        content = retrying(lambda: self._read(self._source(path)), self._name, _QUESTION)
-        try:
-            listing = _Listing.model_validate_json(content)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"])) or "all of it"
-            raise StoreUnavailable(
-                f"{self._name}: expected a list of files from the hub, got {where}: {problem['msg']}"
-            ) from error
-        hashes = {file.name: file.lfs.sha256 if file.lfs else file.sha1 for file in listing.siblings}
-        return Snapshot(commit=listing.sha, files={name: hashes[name] for name in self._checked(hashes)})
-
-    def download(self, snapshot: Snapshot, name: str, path: Path) -> None:
-        """Downloads a file."""
-        source = self._source(f"{self._model.repository}/resolve/{snapshot.commit}/{quote(name)}")
-        transfer(source, path, _MAX_FILE_BYTES, _FILE, self._hops.deadline)
-        if not has_hash(path, snapshot.files[name]):
-            raise StoreUnavailable(f"{self._name}: {name}: expected content with the hash {snapshot.files[name]}")
-
-    def _checked(self, names: Iterable[str]) -> list[str]:
-        """The names of the files that are read."""
-        read = files_read(names)
-        if CONFIG not in read or set(read).isdisjoint(WEIGHTS):
-            expected = f"{CONFIG} and {' or '.join(WEIGHTS)}"
-            raise ConfigError(f"{self._name}: expected a model with {expected}, got {', '.join(read) or 'neither'}")
-        return read
-
-    def _source(self, path: str) -> HttpSource:
-        return HttpSource(
-            self._client,
-            f"{self._address}/{path}",
-            self._hops,
-            name=self._name,
-            where=self._name,
-            expected="a model on the hub",
-            on_page=_refuse_page,
-            retry=_FILE,
-        )
-
-    def _read(self, source: HttpSource) -> bytes:
-        content = bytearray()
-        with source.open(0) as body:
-            for chunk in body.chunks:
-                content += chunk
-                if len(content) > _MAX_LIST_BYTES:
-                    raise StoreUnavailable(
-                        f"{self._name}: expected a list of files, got more than {_MAX_LIST_BYTES:,} bytes"
-                    )
-            self._hops.deadline.check()
-        return bytes(content)
-
-
-def _refuse_page(page: Page) -> NoReturn:
-    """A proxy or a login page of a network answers instead of the hub, perhaps only for now."""
-    refuse_status(page)
-    raise StoreUnavailable(f"{page.where}: expected {page.expected}, got {described(page)}")

@@ -25,6 +25,7 @@ from zeshel_tasks.store.artifacts import sha256_of
 from zeshel_tasks.store.identity import digest_of
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # Git LFS keeps files with these ends, and others from this size on.
 _LARGE = (".safetensors", ".bin", ".model")
 _LARGE_BYTES = 10 * 2**20
@@ -35,7 +36,8 @@ class Snapshot(BaseModel):
 
     Attributes:
         commit: 40 hexadecimal digits.
-        files: name -> hash: the SHA-256 of a large file, else the SHA-1 of git. They name the blobs of the cache.
+        files: name -> hash: the SHA-256 of a large file, else the SHA-1 of git. They name the blobs of the cache. Some
+            mirrors state the SHA-1 of the bytes alone.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -58,7 +60,7 @@ def parsed(text: bytes | None) -> Snapshot | None:
 
 def has_hash(path: Path, expected: str) -> bool:
     """True if the file has this hash of a :class:`Snapshot`."""
-    return (sha256_of(path) if len(expected) == 64 else _git_sha1(path)) == expected
+    return expected in ([sha256_of(path)] if len(expected) == 64 else _sha1s(path))
 
 
 class HubCache:
@@ -89,22 +91,30 @@ class HubCache:
         """The folder with the files of a commit."""
         return self.folder / "snapshots" / commit
 
-    def holds(self, commit: str, name: str, content_hash: str) -> bool:
+    def hash_of(self, commit: str, name: str) -> str:
+        """The hash of a cached file."""
+        return _hash_of(self.snapshot_folder(commit) / name)
+
+    def holds(self, commit: str, name: str, content_hash: str | None = None) -> bool:
         """True if a file of a commit is cached. If only another commit had its content, it is now linked to that."""
-        path, blob = self.snapshot_folder(commit) / name, self._blob(content_hash)
-        if not path.is_file() and blob.is_file():
-            _replace_link(path, blob)
+        path = self.snapshot_folder(commit) / name
+        if content_hash is not None and not path.is_file() and self._blob(content_hash).is_file():
+            _replace_link(path, self._blob(content_hash))
         return path.is_file()
 
     @contextmanager
-    def adding(self, commit: str, name: str, content_hash: str) -> Iterator[Path]:
+    def adding(self, commit: str, name: str, content_hash: str | None = None) -> Iterator[Path]:
         """Yields the path to download a file to. It gets its name in the cache when the context ends without error.
+
+        Args:
+            commit: of the file.
+            name: of the file.
+            content_hash: of the file; None to compute it when the file is there.
 
         Raises:
             ConfigError: the cache is not writable.
         """
-        blob = self._blob(content_hash)
-        part = blob.with_name(f"{content_hash}.{uuid.uuid4().hex}.incomplete")
+        part = self._blob(f"{content_hash or name}.{uuid.uuid4().hex}.incomplete")
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
             part.touch()
@@ -113,6 +123,7 @@ class HubCache:
         try:
             with removed_on_sigterm(part):
                 yield part
+            blob = self._blob(content_hash or _computed_hash(part, name))
             part.replace(blob)
         finally:
             part.unlink(missing_ok=True)
@@ -137,13 +148,22 @@ def _replace_link(path: Path, target: Path) -> None:
 
 
 def _hash_of(path: Path) -> str:
-    """The hash by which the hub lists a cached file: the name of its blob, or computed without one."""
-    if path.is_symlink():
-        return path.readlink().name
-    is_large = path.name.endswith(_LARGE) or path.stat().st_size >= _LARGE_BYTES
-    return sha256_of(path) if is_large else _git_sha1(path)
+    """The hash by which the hub lists a cached file: the name of its blob, or computed where that is no hash."""
+    blob = path.readlink().name if path.is_symlink() else ""
+    return blob if HASH.fullmatch(blob) else _computed_hash(path, path.name)
 
 
-def _git_sha1(path: Path) -> str:
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0%s" % (len(content), content), usedforsecurity=False).hexdigest()
+def _computed_hash(path: Path, name: str) -> str:
+    is_large = name.endswith(_LARGE) or path.stat().st_size >= _LARGE_BYTES
+    return sha256_of(path) if is_large else _sha1s(path)[0]
+
+
+def _sha1s(path: Path) -> tuple[str, str]:
+    """The SHA-1 of a file as git computes it, and that of its bytes alone."""
+    git, plain = (hashlib.sha1(usedforsecurity=False) for _ in range(2))
+    git.update(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            git.update(block)
+            plain.update(block)
+    return git.hexdigest(), plain.hexdigest()
