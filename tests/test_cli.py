@@ -122,7 +122,7 @@ def test_unreachable_store_exits_with_75() -> None:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_MAX_ATTEMPTS": "1",
     }
-    command = [sys.executable, "-m", "zeshel_tasks.cli", "convert", "--run", "s3://bucket/runs/r1"]
+    command = [sys.executable, "-m", "zeshel_tasks", "convert", "--run", "s3://bucket/runs/r1"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 75
     assert ended.stdout.splitlines()[-1].startswith("ERROR: s3://bucket/runs/r1/stages/download.json: ")
@@ -277,7 +277,7 @@ def test_sigterm_removes_scratch_files_and_asks_for_retry(tmp_path: Path) -> Non
     scratch.mkdir()
     listener = socket.create_server(("127.0.0.1", 0))  # it accepts connections and never answers
     source = f"http://127.0.0.1:{listener.getsockname()[1]}/zeshel.tar.bz2"
-    command = [sys.executable, "-m", "zeshel_tasks.cli", "download", "--run", str(tmp_path / "runs" / "r")]
+    command = [sys.executable, "-m", "zeshel_tasks", "download", "--run", str(tmp_path / "runs" / "r")]
     process = subprocess.Popen(
         [*command, "--source", source, "--sha256", "0" * 64],
         env={**os.environ, "ZESHEL_SCRATCH": str(scratch)},

@@ -61,7 +61,7 @@ def migrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sample_worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The archive of ``zeshel make-sample-worlds``."""
     path = tmp_path_factory.mktemp("sample") / "worlds.tar.bz2"
-    command = [sys.executable, "-m", "zeshel_tasks.cli", "make-sample-worlds", "--out", str(path)]
+    command = [sys.executable, "-m", "zeshel_tasks", "make-sample-worlds", "--out", str(path)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return path
 

@@ -24,8 +24,8 @@ from zeshel_tasks.commands.settings_flags import (
     with_underscores,
 )
 from zeshel_tasks.compute.disk import full_disk_named, refused_access_named
-from zeshel_tasks.compute.termination import ToldToStop, log_stop, stoppable
-from zeshel_tasks.errors import EXIT_OK, EXIT_TRY_AGAIN, ConfigError, ZeshelError
+from zeshel_tasks.compute.termination import until_sigterm
+from zeshel_tasks.errors import EXIT_OK, ConfigError, ZeshelError
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Stage
@@ -54,8 +54,7 @@ Exit codes: 0 done or reused, 2 wrong setting, 3 invalid data, 75 try again.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
     set_up_logs()
-    with stoppable():
-        return _main(arguments)
+    return until_sigterm(lambda: _main(arguments))
 
 
 def _main(arguments: Sequence[str] | None) -> int:
@@ -67,9 +66,6 @@ def _main(arguments: Sequence[str] | None) -> int:
         for line in str(error).splitlines():
             log.error("%s", line)
         return error.exit_code
-    except ToldToStop:
-        log_stop()
-        return EXIT_TRY_AGAIN
     except KeyboardInterrupt:
         log.error("interrupted")
         return 128 + signal.SIGINT
@@ -296,7 +292,3 @@ class _MainParser(_Parser):
     def _list(self) -> Iterator[str]:
         for name, parser in self._commands.choices.items():
             yield f"  {name:<20}{parser.description}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

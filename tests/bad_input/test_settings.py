@@ -282,7 +282,7 @@ def test_ascii_terminal_gets_escaped_error(tmp_path: Path, fault: Fault) -> None
     command = [
         sys.executable,
         "-m",
-        "zeshel_tasks.cli",
+        "zeshel_tasks",
         "convert",
         "--run",
         str(tmp_path / "runs" / "r"),
@@ -297,7 +297,7 @@ def test_ascii_terminal_gets_escaped_error(tmp_path: Path, fault: Fault) -> None
 
 def test_non_utf8_argument_is_refused(tmp_path: Path, fault: Fault) -> None:
     fault("input: wrong command line")
-    command = [sys.executable, "-m", "zeshel_tasks.cli", "show", "--run", b"/\xff\xfe"]
+    command = [sys.executable, "-m", "zeshel_tasks", "show", "--run", b"/\xff\xfe"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (EXIT_CONFIG, "")
     assert ended.stdout.startswith("ERROR: argument --run: expected a name in UTF-8 without control characters")

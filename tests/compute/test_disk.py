@@ -32,7 +32,7 @@ def _may_mount(tmp_path: Path) -> None:
 
 
 def zeshel(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "zeshel_tasks.cli", *arguments]
+    return [sys.executable, "-m", "zeshel_tasks", *arguments]
 
 
 def error_lines(ended: subprocess.CompletedProcess[str]) -> list[str]:

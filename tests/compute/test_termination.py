@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -14,8 +17,9 @@ import pytest
 
 from tests.download.file_server import ETAG, FileServer, running, send
 from tests.faults import Fault
-from zeshel_tasks.compute.termination import ToldToStop, removed_on_sigterm, stoppable
-from zeshel_tasks.errors import EXIT_TRY_AGAIN
+from zeshel_tasks.compute import termination
+from zeshel_tasks.compute.termination import ToldToStop, removed_on_sigterm, stoppable, until_sigterm
+from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
 
 SCRIPT = """
 import os, signal, sys
@@ -76,7 +80,95 @@ def test_waiting_for_threads_of_boto3_is_ended(tmp_path: Path, fault: Fault) -> 
     fault("download: SIGTERM")
 
 
+def sigterm(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_unwinding_comes_first(tmp_path: Path) -> None:
     with pytest.raises(ToldToStop), stoppable(), removed_on_sigterm(tmp_path):
-        os.kill(os.getpid(), signal.SIGTERM)
+        sigterm()
     assert tmp_path.is_dir()
+
+
+def lost_in_a_callback() -> int:
+    thing = threading.Event()
+    _reference = weakref.ref(thing, sigterm)
+    del thing
+    threading.Event().wait()
+    return EXIT_OK
+
+
+def lost_in_an_import() -> int:
+    with contextlib.suppress(BaseException):  # as some modules in C do
+        sigterm()
+    threading.Event().wait()
+    return EXIT_OK
+
+
+def replaced_in_an_import() -> int:
+    try:
+        sigterm()
+    except BaseException:
+        raise ImportError("cannot import name") from None
+    return EXIT_OK
+
+
+def reported_as_a_wrong_setting() -> int:
+    with contextlib.suppress(BaseException):
+        sigterm()
+    return EXIT_CONFIG
+
+
+@pytest.mark.parametrize(
+    "command", [lost_in_a_callback, lost_in_an_import, replaced_in_an_import, reported_as_a_wrong_setting]
+)
+def test_lost_exception_still_ends_the_command(
+    command: Callable[[], int], monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    ignored = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda seen: ignored.append(seen.exc_type))
+    monkeypatch.setattr(termination, "REPETITIONS", 1000)
+    assert until_sigterm(command) == EXIT_TRY_AGAIN
+    assert ignored == ([ToldToStop] if command is lost_in_a_callback else [])
+    fault("SIGTERM: the exception is lost")
+
+
+def test_further_sigterm_does_not_interrupt_the_cleanup(fault: Fault) -> None:
+    cleaned = []
+
+    def command() -> int:
+        try:
+            sigterm()
+        finally:
+            with contextlib.suppress(ValueError):
+                try:
+                    raise ValueError
+                finally:
+                    sigterm()
+            sigterm()
+            cleaned.append("scratch")
+        return EXIT_OK
+
+    assert until_sigterm(command) == EXIT_TRY_AGAIN
+    assert cleaned == ["scratch"]
+    fault("SIGTERM: again during the cleanup", 2)
+
+
+def test_sigterm_after_the_end_changes_nothing() -> None:
+    assert until_sigterm(lambda: EXIT_CONFIG) == EXIT_CONFIG
+    sigterm()
+
+
+def test_sigterm_during_the_first_imports_asks_for_retry(fault: Fault) -> None:
+    script = """if True:
+        import os, signal, sys
+        import zeshel_tasks.__main__ as start
+        class Finder:
+            def find_spec(self, name, *_):
+                if name == "zeshel_tasks.cli":
+                    os.kill(os.getpid(), signal.SIGTERM)
+        sys.meta_path.insert(0, Finder())
+        sys.exit(start.main())
+    """
+    assert subprocess.run([sys.executable, "-c", script]).returncode == EXIT_TRY_AGAIN
+    fault("SIGTERM: during the first imports")

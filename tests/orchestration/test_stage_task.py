@@ -67,7 +67,7 @@ def test_cli_reads_hostile_string_unchanged() -> None:
         command = [
             sys.executable,
             "-m",
-            "zeshel_tasks.cli",
+            "zeshel_tasks",
             "download",
             "--run=/store/runs/r",
             argument.replace("source", "sha256", 1),

@@ -24,7 +24,7 @@ SETTINGS = {"max_context_length": 32, "max_cand_length": 32, "num_train_epochs":
 
 
 def zeshel(*arguments: str) -> str:
-    command = [sys.executable, "-m", "zeshel_tasks.cli", *arguments]
+    command = [sys.executable, "-m", "zeshel_tasks", *arguments]
     ended = subprocess.run(command, env=os.environ, stdout=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
     return ended.stdout

@@ -57,7 +57,7 @@ def test_sigterm_during_a_slow_download_from_the_hub(
     with running_hub(files | {"model.safetensors": bytes(10_000)}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         hub.answer_to = {"model.safetensors": stall}
-        command = [sys.executable, "-m", "zeshel_tasks.cli", "train-biencoder", f"--run={run}", f"--bert_model={NAME}"]
+        command = [sys.executable, "-m", "zeshel_tasks", "train-biencoder", f"--run={run}", f"--bert_model={NAME}"]
         with subprocess.Popen([*command, *SMALL], stdout=subprocess.PIPE, text=True) as process:
             assert is_waiting.wait(200)
             process.terminate()
@@ -117,7 +117,7 @@ def test_timeout_that_is_no_number_is_named(
         "make-small-bert": [f"--data={tmp_path}/x", f"--out={tmp_path}/bert"],
     }[command]
     ended = subprocess.run(
-        [sys.executable, "-m", "zeshel_tasks.cli", command, *flags],
+        [sys.executable, "-m", "zeshel_tasks", command, *flags],
         env={**os.environ, variable: "ten"},
         capture_output=True,
         text=True,

@@ -33,7 +33,7 @@ from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.text.safe_text import quoted
 
 DAG_ID = "zeshel"
-ZESHEL = [sys.executable, "-m", "zeshel_tasks.cli"]
+ZESHEL = [sys.executable, "-m", "zeshel_tasks"]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -61,12 +61,13 @@ def run_in_processes(function: Callable[[Any], None], argument: Any, processes: 
         return
     log.info("training with %d processes", processes)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
-    # As clean as "spawn", and tests let the server import torch once for all their processes.
-    context = start_processes(  # type: ignore[no-untyped-call]
-        _process, (function, argument, address, scratch), nprocs=processes, join=False, start_method="forkserver"
-    )
+    arguments = (function, argument, address, scratch)
     try:
-        with on_sigterm() as interrupt:
+        with on_sigterm() as interrupt:  # from before the start, or the processes would outlive this one
+            # As clean as "spawn", and tests let the server import torch once for all their processes.
+            context = start_processes(  # type: ignore[no-untyped-call]
+                _process, arguments, nprocs=processes, join=False, start_method="forkserver"
+            )
             handed_on = False
             while not context.join(timeout=1):
                 if interrupt.requested and not handed_on:

@@ -43,7 +43,7 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
 
     ui_color = "#dbe9f6"
     operator_extra_links = LINKS
-    program: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "zeshel_tasks.cli")
+    program: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "zeshel_tasks")
 
     def __init__(self, *, step: Step, store: str, grace_seconds: float, **kwargs: Any) -> None:
         super().__init__(task_id=step.name, outlets=[asset_of(step)], **kwargs)

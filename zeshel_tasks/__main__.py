@@ -1,0 +1,31 @@
+"""Starts the command line ``zeshel``.
+
+SIGTERM must not be lost during the second of the imports. Linux ignores it for the first process of a container until
+there is a handler.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+from zeshel_tasks.errors import EXIT_TRY_AGAIN
+
+
+def main() -> int:
+    """Run one subcommand and return its exit code."""
+    signal.signal(signal.SIGTERM, _end)
+    from zeshel_tasks.cli import main
+
+    return main()
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """End at once, since nothing has been done yet."""
+    os._exit(EXIT_TRY_AGAIN)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
