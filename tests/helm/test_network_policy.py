@@ -14,6 +14,7 @@ def egress(chart: Path, values: dict[str, Any]) -> list[Object]:
     spec = render(chart, values).one("NetworkPolicy", "zeshel-stage")["spec"]
     assert spec["podSelector"]["matchLabels"] == {
         "app.kubernetes.io/name": "zeshel",
+        "app.kubernetes.io/instance": "zeshel.ml" if "stages" in values else "zeshel",
         "app.kubernetes.io/component": "stage",
     }
     assert spec["policyTypes"] == ["Ingress", "Egress"]

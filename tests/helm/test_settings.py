@@ -14,7 +14,7 @@ from zeshel_tasks.orchestration.pod_settings import PodClass, PodSettings
 from zeshel_tasks.orchestration.settings import Deployment, read_deployment
 
 STORE = {"address": "s3://bucket/prefix"}
-COMPUTED = {"image", "imagePullPolicy", "imagePullSecrets", "namespace", "serviceAccountName"}
+COMPUTED = {"image", "imagePullPolicy", "imagePullSecrets", "namespace", "instance", "serviceAccountName"}
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 Read = Callable[[dict[str, Any]], Deployment]
 
@@ -105,7 +105,10 @@ def test_defaults_match_the_settings_except_cpu_and_memory(read: Read) -> None:
     deployment = read({"store": STORE})
     made = pods(deployment)
     expected = PodSettings(
-        image=f"localhost/zeshel-tasks:{__version__}", namespace=NAMESPACE, service_account_name="zeshel-stage"
+        image=f"localhost/zeshel-tasks:{__version__}",
+        namespace=NAMESPACE,
+        instance="zeshel",
+        service_account_name="zeshel-stage",
     )
     without_resources: dict[str, Any] = {"model": {"resources"}, "data": {"resources"}}
     assert made.model_dump(exclude=without_resources) == expected.model_dump(exclude=without_resources)
@@ -117,6 +120,20 @@ def test_defaults_match_the_settings_except_cpu_and_memory(read: Read) -> None:
 
 
 # -- values
+
+
+@pytest.mark.parametrize(
+    ("release", "namespace", "instance"),
+    [("prod", "", "prod"), ("prod", "gpu", f"prod.{NAMESPACE}")],
+)
+def test_release_names_the_instance_of_its_pods_and_its_policy_selects_them(
+    chart: Path, release: str, namespace: str, instance: str
+) -> None:
+    rendered = render(chart, {"store": STORE, "stages": {"namespace": namespace}}, release)
+    (policy,) = (item for item in rendered if item["kind"] == "NetworkPolicy")
+    (settings,) = (item for item in rendered if "ZESHEL_PODS" in item.get("data", {}))
+    selected = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/instance"]
+    assert selected == json.loads(settings["data"]["ZESHEL_PODS"])["instance"] == instance
 
 
 def test_every_dag_value_reaches_the_deployment(read: Read) -> None:

@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 QUANTITY = r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"  # a Kubernetes quantity without exponent
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 
 
@@ -46,6 +47,9 @@ class PodSettings(_Settings):
     )
     image_pull_secrets: list[Name] = Field([], description="Names of Secrets with registry credentials.")
     namespace: Name = Field(description="Namespace of the pods.")
+    instance: Label | None = Field(
+        None, description="Name that keeps this deployment's pods apart from another's. Empty: a hash of the store."
+    )
     service_account_name: Name = Field("default", description="Service account of the pods. Its token is not mounted.")
     in_cluster: bool = Field(True, description="True if Airflow runs in the same cluster.")
     connection_id: Name | None = Field(None, description="Airflow connection to another cluster.")

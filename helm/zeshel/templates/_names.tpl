@@ -14,6 +14,13 @@ where our values and our chart's name are not available.
 {{- .Values.stages.namespace | default .Release.Namespace -}}
 {{- end -}}
 
+{{/* Tells the stages' pods of this release from those of another one, perhaps of the same name in another namespace. */}}
+{{- define "zeshel.stagesInstance" -}}
+{{- $elsewhere := ne (include "zeshel.stagesNamespace" .) .Release.Namespace -}}
+{{- $name := ternary (printf "%s.%s" .Release.Name .Release.Namespace) .Release.Name $elsewhere -}}
+{{- ternary $name (printf "%s-%s" (trunc 54 $name | trimAll "-.") (sha256sum $name | trunc 8)) (le (len $name) 63) -}}
+{{- end -}}
+
 {{- define "zeshel.airflowAccount" -}}
 {{- $account := .Values.serviceAccounts.airflow -}}
 {{- $account.name | default (ternary (printf "%s-airflow" (include "zeshel.fullname" .)) "default" $account.create) -}}

@@ -6,6 +6,7 @@ priorityClassName if they are empty, because the DAG expects null for "not set".
 {{- $_ := set $pods "imagePullPolicy" .Values.images.pullPolicy -}}
 {{- $_ := set $pods "imagePullSecrets" .Values.images.pullSecrets -}}
 {{- $_ := set $pods "namespace" (include "zeshel.stagesNamespace" .) -}}
+{{- $_ := set $pods "instance" (include "zeshel.stagesInstance" .) -}}
 {{- $_ := set $pods "serviceAccountName" (include "zeshel.stagesAccount" .) -}}
 {{- with .Values.stages.connectionId }}{{ $_ := set $pods "connectionId" . }}{{ end -}}
 {{- $_ := set $pods "env" (include "zeshel.podEnv" . | fromYaml) -}}

@@ -128,12 +128,12 @@ def make_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeTask:
     monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
 
     def make(
-        step: Step, params: dict[str, Any] | None = None, **settings: Any
+        step: Step, params: dict[str, Any] | None = None, store: str = f"{tmp_path}/store", **settings: Any
     ) -> tuple[StagePodOperator, dict[str, Any]]:
         pods = PodSettings.model_validate(
             {"image": "zeshel-tasks:1", "namespace": "ml", "inCluster": False, "pollIntervalSeconds": 1, **settings}
         )
-        task = StagePodOperator(step=step, store=str(tmp_path / "store"), pods=pods)
+        task = StagePodOperator(step=step, store=store, pods=pods)
         context = {
             "ti": TaskInstance(step.name), "run_id": "r1", "params": {"preset": "smoke", **(params or {})},
             "outlet_events": OutletEventAccessors(), "dag": None, "task": task,

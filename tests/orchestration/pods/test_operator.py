@@ -8,6 +8,7 @@ import pytest
 import structlog
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
 
+from tests.faults import Fault
 from zeshel_tasks.orchestration.pods.operator import StagePodOperator
 from zeshel_tasks.orchestration.stage_task import asset_of
 from zeshel_tasks.pipeline.contract import run_stage
@@ -41,7 +42,7 @@ def commit(step: Step, store: Path) -> None:
 
 
 def test_pod_has_the_arguments_and_labels_of_its_stage(make_task: MakeTask, cluster: Any, tmp_path: Path) -> None:
-    start(*make_task(STEP, {"eval_biencoder.top_k": 8}, labels={"kueue.x-k8s.io/queue-name": "gpu"}))
+    start(*make_task(STEP, {"eval_biencoder.top_k": 8}, instance="prod", labels={"kueue.x-k8s.io/queue-name": "gpu"}))
     (container,) = cluster.pod["spec"]["containers"]
     assert container["image"] == "zeshel-tasks:1"
     assert container["args"] == [
@@ -49,9 +50,24 @@ def test_pod_has_the_arguments_and_labels_of_its_stage(make_task: MakeTask, clus
     ]  # fmt: skip
     assert cluster.pod["metadata"]["labels"].items() >= {
         "app.kubernetes.io/name": "zeshel", "app.kubernetes.io/component": "stage",
+        "app.kubernetes.io/instance": "prod",
         "zeshel/stage": "eval-biencoder", "zeshel/split": "test", "zeshel/run": "r1",
         "dag_id": "zeshel", "task_id": "eval-biencoder-test", "run_id": "r1", "kueue.x-k8s.io/queue-name": "gpu",
     }.items()  # fmt: skip
+
+
+@pytest.mark.parametrize("other", [{"instance": "other"}, {"store": "/other/store"}])
+def test_pod_of_another_deployment_is_left_alone(
+    make_task: MakeTask, cluster: Any, other: dict[str, Any], fault: Fault
+) -> None:
+    theirs = start(*make_task(STEP, **other))
+    cluster.set_status("Running", {"running": {}})
+    task, context = make_task(STEP)
+    context["ti"].try_number = 2
+    mine = start(task, context)
+    assert set(cluster.pods) == {theirs, mine}
+    assert mine != theirs
+    fault("pods: another deployment's pod of the same run")
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             env_vars=specification.environment(pods),
             # By reference, because values would appear in rendered templates and logs (apache/airflow#17604, #69021).
             secrets=[Secret("env", None, name) for name in pods.secrets],
-            labels=specification.labels(step, pods),
+            labels=specification.labels(step, pods, store),
             annotations=dict(pods.annotations),
             # -- where
             node_selector=dict(pod_class.node_selector),
@@ -112,7 +112,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         self.image = run.image or self.pods.image
         self.container_resources = specification.resources(self.step, self.pods, self.pod_class, run)
         run_label = {"zeshel/run": make_safe_label_value(path_safe(run_id))}
-        self.labels = specification.labels(self.step, self.pods) | run_label
+        self.labels = specification.labels(self.step, self.pods, self.store) | run_label
 
     def execute(self, context: Any) -> None:
         """Create the pod, or find the one of an earlier try, and hand it to the triggerer.

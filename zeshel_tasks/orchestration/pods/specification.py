@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from kubernetes.client import models as k8s
 
 from zeshel_tasks.orchestration.pod_settings import PodClass, PodSettings
@@ -11,10 +13,14 @@ from zeshel_tasks.pipeline.stage import Step
 SCRATCH = "/scratch"  # images/tasks sets HOME, TMPDIR and ZESHEL_SCRATCH to it
 
 
-def labels(step: Step, pods: PodSettings) -> dict[str, str]:
-    """Return the labels for ``kubectl get pods -l`` and NetworkPolicies. The operator adds the run."""
+def labels(step: Step, pods: PodSettings, store: str) -> dict[str, str]:
+    """Return the labels for ``kubectl get pods -l`` and NetworkPolicies. The operator adds the run.
+
+    The operator also finds a task's pod by them. Run ids are alike in all deployments, so the instance must differ.
+    """
     own = {
         "app.kubernetes.io/name": "zeshel",
+        "app.kubernetes.io/instance": pods.instance or f"store-{hashlib.sha256(store.encode()).hexdigest()[:10]}",
         "app.kubernetes.io/component": "stage",
         "zeshel/stage": step.stage.name,
     }
