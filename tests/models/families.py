@@ -8,7 +8,15 @@ from typing import Any
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoConfig, AutoModel, BertTokenizer, CamembertTokenizer, RobertaTokenizer, XLMRobertaTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    BertTokenizer,
+    CamembertTokenizer,
+    PhobertTokenizer,
+    RobertaTokenizer,
+    XLMRobertaTokenizer,
+)
 
 POSITIONS = 64  # tokens of the longest sequence
 _WORDS = ["The", "the", "Sword", "sword", "of", "Dawn", "dawn", "é", "e", "東", "京"]
@@ -95,6 +103,24 @@ def with_pieces(model_type: str, **config: Any) -> Build:
     return build
 
 
+def with_codes(model_type: str) -> Build:
+    """A model whose tokenizer is written in Python, which takes a line end for a letter."""
+
+    def build(directory: Path) -> None:
+        directory.mkdir()
+        merges = ["t h", "th e</w>", "o f</w>", "s w", "sw o", "swo r", "swor d</w>"]
+        joined = [merge.replace(" ", "") for merge in merges]
+        symbols = [*_CHARACTERS, *(f"{character}</w>" for character in _CHARACTERS), *joined]
+        tokens = [s.removesuffix("</w>") if s.endswith("</w>") else f"{s}@@" for s in symbols]
+        vocabulary, codes = directory / "vocab.txt", directory / "bpe.codes"
+        vocabulary.write_text("".join(f"{token} 1\n" for token in dict.fromkeys(tokens)))
+        codes.write_text("".join(f"{merge} 1\n" for merge in merges))
+        tokenizer = PhobertTokenizer(vocab_file=str(vocabulary), merges_file=str(codes))
+        save_model(directory, model_type, tokenizer, len(tokenizer.get_vocab()), **_after_padding({}))
+
+    return build
+
+
 def _after_padding(config: dict[str, Any]) -> dict[str, Any]:
     """Positions are counted from the number after that of padding."""
     return {"pad_token_id": 1, "max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1, **config}
@@ -109,6 +135,7 @@ ACCEPTED: dict[str, Build] = {
     "layoutlm": with_word_pieces("layoutlm", "[unused0]", "[unused1]", "[unused2]"),
     "roberta": with_bytes("roberta"),
     "roberta with two segments": with_bytes("roberta", type_vocab_size=2),
+    "roberta with a tokenizer in Python": with_codes("roberta"),
     "data2vec-text": with_bytes("data2vec-text"),
     "xlm-roberta": with_pieces("xlm-roberta"),
     "camembert": with_pieces("camembert"),

@@ -90,6 +90,15 @@ def test_blink_weights_round_trip_unchanged(golden: Path, tmp_path: Path) -> Non
     assert all(torch.equal(ours[name], blinks[name]) for name in ours)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_blink_weights_of_another_type_are_refused(golden: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    model, _ = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
+    weights = torch.load(golden / "bi" / "pytorch_model.bin", weights_only=True)
+    torch.save({name: weight.to(dtype) for name, weight in weights.items()}, tmp_path / "weights.bin")
+    with pytest.raises(DataError, match=f"weights of another type.*floating point.*{str(dtype)[6:]}"):
+        load_blink_weights(model, tmp_path / "weights.bin")
+
+
 def test_blink_weights_load_into_biencoder_with_temperature(golden: Path) -> None:
     config = build_recipe("smoke", {"similarity": "cosine", "temperature": 0.1}).train_biencoder
     model, _ = new_biencoder(golden / "bert", config)

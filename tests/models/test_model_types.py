@@ -1,6 +1,7 @@
 """Each model type that is accepted computes what its own forward pass in transformers computes; others are refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.models.families import ACCEPTED, POSITIONS
 from tests.models.reference import Reference
@@ -16,9 +17,11 @@ from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.tokens import MARKERS, Tokens
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.evaluation.encoding import encode_rows
+from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.bert import load_bert
 from zeshel_tasks.models.biencoder import load_biencoder, mention_tower, new_biencoder, save_biencoder
 from zeshel_tasks.models.crossencoder import load_crossencoder, new_crossencoder, pair_batch, save_crossencoder
+from zeshel_tasks.models.encoder import Encoder
 from zeshel_tasks.models.markers import with_markers
 from zeshel_tasks.models.model_types import MODEL_TYPES, model_shape
 from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens
@@ -44,6 +47,17 @@ def pretrained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def start(pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model with all markers."""
     return with_markers(pretrained, tmp_path_factory.mktemp("start") / "with_markers", lowercase=True, seed=3)
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    ACCEPTED["bert"](tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+def change_config(directory: Path, **changed: Any) -> None:
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
 
 
 def recipe(**settings: object) -> Recipe:
@@ -218,10 +232,74 @@ def test_model_that_computes_something_else_is_refused(
         model_shape(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("layer_norm_eps", -1e-12, "greater than 0; got -1e-12"),
+        ("layer_norm_eps", "1e-12", "a valid number; got '1e-12'"),
+        ("layer_norm_eps", math.nan, "got nan"),
+        ("hidden_dropout_prob", 1.0, "less than 1; got 1.0"),
+        ("hidden_dropout_prob", math.nan, "got nan"),
+        ("attention_probs_dropout_prob", 1, "less than 1; got 1"),
+        ("quantization_config", {"quant_method": "new"}, "None; got {'quant_method': 'new'}"),
+        ("dtype", "half a byte", "AttributeError"),
+        ("initializer_range", "x", "expected float, got str"),
+    ],
+)
+def test_value_that_cannot_be_trained_is_refused_by_name_of_its_file(
+    bert: Path, field: str, value: object, words: str
+) -> None:
+    change_config(bert, **{field: value})
+    for read in (load_bert, lambda directory: load_tokenizer(directory, lowercase=True)):
+        with pytest.raises(ConfigError) as error:
+            read(bert)
+        assert str(error.value).startswith(f"bert_model: {bert / 'config.json'}: ")
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"chunk_size_feed_forward": 5},
+        {"output_attentions": True, "output_hidden_states": True},
+        {"output_attentions": True, "_attn_implementation": "sdpa"},
+        {"_attn_implementation": "flash_attention_2", "dtype": "float16", "return_dict": False},
+    ],
+)
+def test_settings_saved_for_other_uses_change_nothing(bert: Path, saved: dict[str, Any]) -> None:
+    row = token_batch(np.array([[5, 6, 7, 8, 9, 10, 11]], dtype=np.int32), 0, torch.device("cpu"))
+    expected = Encoder(load_bert(bert), pooling="mean").eval()(row)
+    change_config(bert, **saved)
+    load_tokenizer(bert, lowercase=True)
+    assert torch.equal(Encoder(load_bert(bert), pooling="mean").eval()(row), expected)
+
+
+def test_quantized_weights_are_refused(bert: Path) -> None:
+    weights = load_file(bert / "model.safetensors")
+    save_file({name: weight.to(torch.int8) for name, weight in weights.items()}, bert / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"expected weights in floating point in .*, got only integers in embeddings"):
+        load_bert(bert)
+
+
+def test_half_precision_weights_are_read(bert: Path) -> None:
+    weights = {name: weight.half() for name, weight in load_file(bert / "model.safetensors").items()}
+    save_file(weights, bert / "model.safetensors")
+    read = load_bert(bert).state_dict()
+    assert all(torch.equal(read[name], weight.float()) for name, weight in weights.items())
+
+
+def test_names_of_renamed_weights_are_shown(bert: Path) -> None:
+    """Such as those that DataParallel writes."""
+    weights = {f"module.{name}": weight for name, weight in load_file(bert / "model.safetensors").items()}
+    save_file(weights, bert / "model.safetensors")
+    names = r"without embeddings\.LayerNorm\.bias .*, but with module\.embeddings\.LayerNorm\.bias$"
+    with pytest.raises(ConfigError, match=names):
+        load_bert(bert)
+
+
 def test_padding_token_of_another_number_is_refused(tmp_path: Path) -> None:
     ACCEPTED["roberta"](tmp_path / "roberta")
-    config = tmp_path / "roberta" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"pad_token_id": 0}))
+    change_config(tmp_path / "roberta", pad_token_id=0)
     with pytest.raises(ConfigError, match=r"pad_token_id: expected 1, the number of the tokenizer's <pad>, got 0"):
         load_tokenizer(tmp_path / "roberta", lowercase=True)
 

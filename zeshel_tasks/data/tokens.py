@@ -158,7 +158,7 @@ class Tokens:
         """Returns the text in the case and with the spaces that the tokenizer needs.
 
         If spaces belong to tokens (byte-level BPE), each word gets one before it. Parts are tokenized separately, and
-        a word is another token at the beginning of a text.
+        a word is another token at the beginning of a text. Some tokenizers in Python take a line end for a letter.
         """
         if self._lowercase:
             text = text.lower()
@@ -207,4 +207,4 @@ def _special_tokens(tokenizer: Any) -> tuple[str | None, str | None, str | None]
 def _spaces_count(tokenizer: Any) -> bool:
     """Returns False for BERT, for which white space only separates words. It has its own rules for what that is."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    return backend is not None and not isinstance(backend.normalizer, BertNormalizer)
+    return backend is None or not isinstance(backend.normalizer, BertNormalizer)

@@ -44,6 +44,10 @@ def load_blink_weights(model: nn.Module, path: Path) -> None:
         raise DataError("not a weight file", file=str(path), expected="tensors by name", got=type(weights).__name__)
     # Older versions of transformers saved this constant as a buffer.
     weights = {name: value for name, value in weights.items() if not name.endswith("embeddings.position_ids")}
+    for name, value in weights.items():
+        if not value.is_floating_point():  # torch would convert it
+            expected, got = "floating point", str(value.dtype).removeprefix("torch.")
+            raise DataError("weights of another type", file=str(path), field=name, expected=expected, got=got)
     # BLINK has no temperature, so a model that learns one keeps its initial value.
     weights = {name: value for name, value in model.state_dict().items() if name == "log_scale"} | weights
     try:

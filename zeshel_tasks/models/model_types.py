@@ -14,11 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import CONFIG_MAPPING
 
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.broken import BROKEN, described
 from zeshel_tasks.text.safe_text import quoted
 
 _FROM_ZERO = ("bert", "ernie", "layoutlm")
 _AFTER_PADDING = ("camembert", "data2vec-text", "roberta", "xlm-roberta")
 MODEL_TYPES = tuple(sorted(_FROM_ZERO + _AFTER_PADDING))
+
+# Settings for other uses, which may be saved with a model: what its forward pass returns, and how it saves memory.
+_PLAIN = {
+    "return_dict": True,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "chunk_size_feed_forward": 0,
+}
 
 
 class ModelShape(BaseModel):
@@ -34,10 +43,13 @@ class ModelShape(BaseModel):
     max_position_embeddings: int = Field(ge=1, le=10_000_000)
     type_vocab_size: int = Field(ge=1, le=1000)
     pad_token_id: int | None = Field(ge=0, le=10_000_000)
-    attention_probs_dropout_prob: float = Field(ge=0, le=1)
+    hidden_dropout_prob: float = Field(ge=0, lt=1)
+    attention_probs_dropout_prob: float = Field(ge=0, lt=1)
+    layer_norm_eps: float = Field(gt=0, lt=1)
     is_decoder: Literal[False] = False
     add_cross_attention: Literal[False] = False
     position_embedding_type: Literal["absolute", None] = None
+    quantization_config: None = None
 
     @property
     def positions(self) -> int:
@@ -66,6 +78,20 @@ def model_shape(directory: Path) -> ModelShape:
         raise ConfigError(f"bert_model: {path}: {where}: {problem['msg']}; got {quoted(problem['input'])}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"bert_model: {path}: expected a JSON object, got: {error}") from error
+
+
+def model_config(directory: Path) -> Any:
+    """The configuration of a model that is accepted, for ``transformers``.
+
+    Raises:
+        ConfigError: see :func:`model_shape`; or ``transformers`` refuses a value.
+    """
+    shape, path = model_shape(directory), directory / "config.json"
+    try:
+        return CONFIG_MAPPING[shape.model_type].from_dict(json.loads(path.read_bytes()) | _PLAIN)
+    except BROKEN as error:
+        problem = f"expected values that {shape.model_type} has, got: {described(error)}"
+        raise ConfigError(f"bert_model: {path}: {problem}") from error
 
 
 def check_length(shape: ModelShape, setting: str, tokens: int) -> None:

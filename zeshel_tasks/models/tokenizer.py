@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.models.bert import BROKEN, described
-from zeshel_tasks.models.model_types import ModelShape, counts_after_padding, model_shape
+from zeshel_tasks.models.broken import BROKEN, described
+from zeshel_tasks.models.model_types import ModelShape, counts_after_padding, model_config, model_shape
 
 
 def load_tokens(directory: Path, *, lowercase: bool) -> Tokens:
@@ -28,9 +28,11 @@ def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
     Raises:
         ConfigError: the tokenizer does not exist, does not fit the model, or lower-cases text although it should not.
     """
-    shape = model_shape(directory)
+    shape, config = model_shape(directory), model_config(directory)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(directory), do_lower_case=lowercase, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(directory), config=config, do_lower_case=lowercase, trust_remote_code=False
+        )
         vocabulary: dict[str, int] = tokenizer.get_vocab()
     except Exception as error:
         # `tokenizers` raises plain Exceptions
@@ -83,7 +85,8 @@ def _check_padding(directory: Path, shape: ModelShape, tokenizer: Any) -> None:
 
 def _check_case_is_kept(directory: Path, tokenizer: Any) -> None:
     """Some tokenizers lower-case text whatever ``do_lower_case`` says."""
-    normalizer = tokenizer.backend_tokenizer.normalizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # those in Python obey
+    normalizer = None if backend is None else backend.normalizer
     if normalizer is not None and normalizer.normalize_str("A") == "a":
         raise ConfigError(
             f"lowercase: expected true for the tokenizer in {directory}, which lower-cases all text, got false"
