@@ -92,16 +92,20 @@ class Setup:
         all sequences have full length. Real batches would compile once for each length.
         """
         if self.bf16_weights:
-            model.to(torch.bfloat16)
+            for encoder in _encoders(model):
+                encoder.bert_model.to(torch.bfloat16)  # the linear layer of the scores stays in fp32
         if self.compiled is not None:
             torch.compiler.reset()
             for layer in _layers(model):
                 layer.compile(backend=self.compiled, dynamic=False)
 
 
+def _encoders(model: nn.Module) -> Iterator[Encoder]:
+    return (module for module in model.modules() if isinstance(module, Encoder))
+
+
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
     """Yield all layers but the last of each tower."""
-    for module in model.modules():
-        if isinstance(module, Encoder):
-            bert: Any = module.bert_model
-            yield from bert.encoder.layer[:-1]
+    for encoder in _encoders(model):
+        bert: Any = encoder.bert_model
+        yield from bert.encoder.layer[:-1]

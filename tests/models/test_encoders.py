@@ -76,6 +76,18 @@ def test_pull_from_layer_encodes_that_layer_and_freezes_those_above(golden: Path
     assert frozen == {"1"}
 
 
+def test_scores_in_bf16_are_as_distinct_as_in_fp32(golden: Path) -> None:
+    """bf16 has 8 bits. A score in it would often equal that of another candidate."""
+    torch.manual_seed(0)
+    model, _ = new_crossencoder(golden / "bert", build_recipe("smoke").train_crossencoder)
+    rows = np.random.default_rng(0).integers(10, 2900, (64, 24)).astype(np.int32)
+    pairs = pair_batch(np.repeat(rows[:1], 64, axis=0), rows, 48, 0, CPU)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        scores = model.eval()(pairs)
+    assert scores.dtype == torch.float32
+    assert len(scores.unique()) == 64
+
+
 def test_missing_layer_is_refused(golden: Path) -> None:
     with pytest.raises(ConfigError, match="pull_from_layer: expected -3 to 2 for a model of 2 layers, got 3"):
         Encoder(load_bert(golden / "bert"), pull_from_layer=3)

@@ -87,7 +87,10 @@ class Encoder(nn.Module):
         vectors = torch.cat([self._pooled(self._known(part)) for part in batch.parts])[batch.places]
         if self.additional_linear is not None:
             pooler: Any = self.bert_model.pooler
-            vectors = self.additional_linear(self.dropout(pooler(vectors[:, None])))
+            pooled = self.dropout(pooler(vectors[:, None]))
+            # Always in fp32. In bf16, half of 64 scores equal another one, and the order of retrieval decides.
+            with torch.autocast(pooled.device.type, enabled=False):
+                vectors = self.additional_linear(pooled.float())
         return F.normalize(vectors, dim=-1) if self._normalized else vectors
 
     def _known(self, batch: TokenBatch) -> TokenBatch:
