@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -298,6 +299,11 @@ def test_rate_that_yaml_reads_as_text_becomes_number() -> None:
     assert build_recipe("blink", overrides).train_biencoder.learning_rate == 1e-4
 
 
+@pytest.mark.parametrize("given", ["0", "16", "1_6", "+16", "0x10", "0.5", "'010'", "'1:30'", "2:a"])
+def test_number_or_text_of_yaml_stays_what_it_is(given: str) -> None:
+    assert read_config_file("r.yaml", f"name: {given}")[1] == {"name": yaml.safe_load(given)}
+
+
 def test_empty_yaml_file_changes_nothing() -> None:
     assert read_config_file("r.yaml", "# nothing\n") == (None, {})
 
@@ -311,6 +317,15 @@ def test_empty_yaml_file_changes_nothing() -> None:
         ("1: 2", "r.yaml: expected a mapping of setting names"),
         ("preset: [blink]", "r.yaml: preset: expected one of blink, recommended, smoke, got ['blink']"),
         ("a: !!python/object/apply:os.system ['true']", "r.yaml: expected YAML, got "),
+        *(
+            (f"top_k: {given}", f"r.yaml: expected YAML, got in line 1, column 8: expected a decimal {words}")
+            for given, words in (
+                ("010", "number, got 010, which YAML reads in base 8"),
+                ("-0_17", "number, got -0_17, which YAML reads in base 8"),
+                ("1:30", "number, got 1:30, which YAML reads in base 60"),
+                ("1:30:00.5", "number, got 1:30:00.5, which YAML reads in base 60"),
+            )
+        ),
     ],
 )
 def test_invalid_config_file_is_refused_by_name(text: str, words: str) -> None:
