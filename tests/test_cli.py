@@ -129,6 +129,13 @@ def test_unreachable_store_exits_with_75() -> None:
     assert ended.stderr == ""
 
 
+def test_interpreter_without_docstrings_exits_with_2() -> None:
+    command = [sys.executable, "-OO", "-m", "zeshel_tasks", "champions", "--store=out"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "")
+    assert ended.stdout.startswith("ERROR: Python: expected docstrings")
+
+
 def test_crash_exits_with_1_and_traceback(run: str) -> None:
     crashes = (
         "import sys, zeshel_tasks.cli as cli\n"

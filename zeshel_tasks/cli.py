@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     try:
+        _check_interpreter()
         options = _parser().parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
         with refused_access_named(), full_disk_named():
             options.command(options)
@@ -72,6 +73,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:  # `zeshel show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_OK
+
+
+def _check_interpreter() -> None:
+    if sys.flags.optimize > 1:
+        raise ConfigError("Python: expected docstrings, which transformers reads, got -OO or PYTHONOPTIMIZE=2")
 
 
 def _parser() -> _MainParser:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
@@ -38,12 +38,15 @@ def refused_by_proxy(where: str, answer: str) -> str:
     return f"{where}: expected a proxy (*_PROXY) that lets this process connect, got its answer {answer}"
 
 
-def _is_proxy(address: str) -> bool:
-    if not address.isprintable() or " " in address:
-        return False
-    schemes = {"http", "https"} | ({"socks5", "socks5h"} if find_spec("socksio") else set())
+def is_server(address: str, schemes: Collection[str] = ("http", "https")) -> bool:
+    """Returns True if a client can connect to the address: it has a scheme, a host, and no port or a possible one."""
     try:
         parts = urlsplit(address)
-        return parts.scheme.lower() in schemes and bool(parts.hostname) and parts.port != 0
+        is_possible = parts.scheme.lower() in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port beyond 65535, half an IPv6 address
         return False
+    return is_possible and not parts.netloc.endswith(":") and address.isprintable() and " " not in address
+
+
+def _is_proxy(address: str) -> bool:
+    return is_server(address, {"http", "https"} | ({"socks5", "socks5h"} if find_spec("socksio") else set()))

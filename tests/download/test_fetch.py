@@ -65,6 +65,21 @@ class TestALocalFile:
         with pytest.raises(ConfigError, match="this machine"):
             get("file://elsewhere/data.tar", target)
 
+    @pytest.mark.parametrize("name", ["/proc/self/mem", "/proc/self/pagemap", "empty"])
+    def test_file_without_content_is_refused_at_once(self, tmp_path: Path, target: Path, name: str) -> None:
+        """Files of the system have no size, and reading one may fail or never end."""
+        (tmp_path / "empty").touch()
+        for use in (lambda: get(str(tmp_path / name), target), lambda: source_identity(str(tmp_path / name), CONFIG)):
+            with pytest.raises(DataError, match=f"{name}: not a tar archive.*: an empty file"):
+                use()
+
+    def test_file_that_cannot_be_read_is_a_config_error(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        of_a_file = Path(__file__).stat()
+        monkeypatch.setattr(Path, "stat", lambda path, **options: of_a_file)  # so that it seems to have a size
+        for use in (lambda: get("/proc/self/mem", target), lambda: source_identity("/proc/self/mem", CONFIG)):
+            with pytest.raises(ConfigError, match="source: expected a readable file, got '/proc/self/mem'"):
+                use()
+
     def test_with_expected_hash_is_accepted_in_either_case(self, local: Path, target: Path) -> None:
         config = DownloadConfig(sha256=FETCHED.sha256.upper())
         assert get(str(local), target, config) == FETCHED

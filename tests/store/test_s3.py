@@ -1,6 +1,7 @@
 """Behaviour that only occurs with an S3 server."""
 
 import logging
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Collection
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import certifi
 import pytest
 
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
@@ -229,7 +231,7 @@ max_attempts = 4
 retry_mode = adaptive
 request_checksum_calculation = WHEN_SUPPORTED
 response_checksum_validation = when_supported
-ca_bundle = /certificates.pem
+ca_bundle = {folder}/certificates.pem
 s3 =
     addressing_style = path
     payload_signing_enabled = false
@@ -248,7 +250,8 @@ def aws_profile(aws_environment: pytest.MonkeyPatch, tmp_path: Path) -> Callable
     """Selects a profile of PROFILE, with no other settings in the environment."""
 
     def select(name: str) -> pytest.MonkeyPatch:
-        (tmp_path / "config").write_text(PROFILE)
+        (tmp_path / "config").write_text(PROFILE.format(folder=tmp_path))
+        shutil.copy(certifi.where(), tmp_path / "certificates.pem")
         aws_environment.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
         aws_environment.setenv("AWS_PROFILE", name)
         for variable in ("ENDPOINT_URL", "DEFAULT_REGION", "REGION", "MAX_ATTEMPTS", "RETRY_MODE", "CA_BUNDLE"):
@@ -268,7 +271,9 @@ def client_settings() -> dict[str, object]:
     return {**found, "endpoint": client.meta.endpoint_url, "ca_bundle": client._endpoint.http_session._verify}
 
 
-def test_settings_of_the_aws_config_file_are_honoured(aws_profile: Callable[[str], pytest.MonkeyPatch]) -> None:
+def test_settings_of_the_aws_config_file_are_honoured(
+    aws_profile: Callable[[str], pytest.MonkeyPatch], tmp_path: Path
+) -> None:
     aws_profile("other")
     assert client_settings() == {
         "endpoint": "http://s3.example:2",
@@ -276,7 +281,7 @@ def test_settings_of_the_aws_config_file_are_honoured(aws_profile: Callable[[str
         "retries": {"mode": "adaptive", "total_max_attempts": 4},
         "request_checksum_calculation": "when_supported",
         "response_checksum_validation": "when_supported",
-        "ca_bundle": "/certificates.pem",
+        "ca_bundle": str(tmp_path / "certificates.pem"),
         "s3": {"addressing_style": "path", "payload_signing_enabled": True},  # documented as ours
     }
 
@@ -291,7 +296,7 @@ def test_environment_overrides_the_aws_config_file(aws_profile: Callable[[str], 
         "RETRY_MODE": "legacy",
         "REQUEST_CHECKSUM_CALCULATION": "when_required",
         "RESPONSE_CHECKSUM_VALIDATION": "WHEN_REQUIRED",
-        "CA_BUNDLE": "/others.pem",
+        "CA_BUNDLE": certifi.where(),
     }.items():
         environment.setenv(f"AWS_{name}", value)
     assert client_settings() == {
@@ -300,7 +305,7 @@ def test_environment_overrides_the_aws_config_file(aws_profile: Callable[[str], 
         "retries": {"mode": "legacy", "total_max_attempts": 3},
         "request_checksum_calculation": "when_required",
         "response_checksum_validation": "when_required",
-        "ca_bundle": "/others.pem",
+        "ca_bundle": certifi.where(),
         "s3": {"addressing_style": "path", "payload_signing_enabled": True},
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from zeshel_tasks.config import DownloadConfig
 from zeshel_tasks.download.deadline import Deadline
@@ -109,14 +110,30 @@ class LocalSource:
         if not is_file:
             problem = "a folder" if is_folder else "no such file"
             raise ConfigError(f"source: expected a file, got {quoted(self.name)}: {problem}")
+        if not self._path.stat().st_size:  # the system's files in /proc have no size, and some have no end
+            raise DataError("not a tar archive, or a damaged one: an empty file", file=self.name)
 
     @contextmanager
     def open(self, start: int) -> Iterator[Body]:
         """Read the file from byte ``start``."""
-        with self._path.open("rb") as file:
+        with self._readable():
+            file = self._path.open("rb")
+        with file:
             file.seek(start)
-            yield Body(start, self._path.stat().st_size, iter(lambda: file.read(_CHUNK), b""))
+            yield Body(start, self._path.stat().st_size, iter(lambda: self._read(file), b""))
 
     def identity(self) -> str:
         """``sha256:...``; reads the whole file."""
-        return content_identity(self._location)
+        with self._readable():
+            return content_identity(self._location)
+
+    def _read(self, file: IO[bytes]) -> bytes:
+        with self._readable():
+            return file.read(_CHUNK)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(f"source: expected a readable file, got {quoted(self.name)}: {error}") from error

@@ -16,6 +16,7 @@ from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.store.base import StoredObject, checked_key, checked_prefix
 
 _UNFINISHED = ".unfinished-"
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -172,10 +173,10 @@ def _locked(folder: Path) -> Iterator[None]:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except PermissionError as error:
-        raise ConfigError(f"{path}: expected a directory that this process may write, got: {error}") from error
-    except (FileExistsError, NotADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise ConfigError(f"{path}: expected a directory for the store, got: {error}") from error
     except OSError as error:
+        if error.errno in _REFUSED:
+            raise ConfigError(f"{path}: expected a directory that this process may write, got: {error}") from error
         full = "the store's disk is full: " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise StoreUnavailable(f"{path}: {full}{error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from botocore.exceptions import (
     ClientError,
     ConfigNotFound,
     ConfigParseError,
+    EndpointProviderError,
     InvalidChecksumConfigError,
     InvalidConfigError,
     InvalidDefaultsMode,
@@ -29,18 +31,23 @@ from botocore.exceptions import (
     InvalidRetryConfigurationError,
     InvalidS3AddressingStyleError,
     InvalidS3UsEast1RegionalEndpointConfigError,
+    InvalidSTSRegionalEndpointsConfigError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
     ProxyConnectionError,
+    SSLError,
+    SSOError,
 )
 from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.credentials import check_credentials
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.proxies import check_proxies, refused_by_proxy
+from zeshel_tasks.proxies import check_proxies, is_server, refused_by_proxy
+from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.text.safe_text import quoted
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -62,6 +69,7 @@ _CHECKSUMS_WHEN_REQUIRED = {
 _WRONG_SETTINGS = (
     ConfigNotFound,
     ConfigParseError,
+    EndpointProviderError,
     InvalidChecksumConfigError,
     InvalidConfigError,
     InvalidDefaultsMode,
@@ -69,15 +77,24 @@ _WRONG_SETTINGS = (
     InvalidRetryConfigurationError,
     InvalidS3AddressingStyleError,
     InvalidS3UsEast1RegionalEndpointConfigError,
+    InvalidSTSRegionalEndpointsConfigError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
 )
 _REFUSED = {
-    "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
-    "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "301",
+    "401", "403", "AccessDenied", "Forbidden", "Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch",
+    "NoSuchBucket", "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "301",
+    "AccountProblem", "AllAccessDisabled", "NotSignedUp", "MethodNotAllowed", "405",
+    # a token that has expired or is not accepted, of S3 or of STS, which gives credentials for a workload's identity
+    "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidIdentityToken",
+    "IDPRejectedClaim", "InvalidClientTokenId", "UnrecognizedClientException", "ValidationError",
+    "MalformedPolicyDocument", "PackedPolicyTooLarge", "RegionDisabledException",
 }  # fmt: skip
+# What OpenSSL says if the server's certificate, or the protocol of its port, is not the expected one.
+_WRONG_CERTIFICATE = re.compile("CERTIFICATE_VERIFY_FAILED|doesn't match|WRONG_VERSION_NUMBER|UNSUPPORTED_PROTOCOL")
 NO_CONDITIONAL_WRITES = {"NotImplemented", "501", "InvalidArgument", "400", "BadRequest", "InvalidRequest"}
 
 
@@ -91,8 +108,9 @@ def s3_client(*, patient: bool = True) -> S3Client:
     """
     check_proxies(("http", "https"))
     check_credentials(_CREDENTIALS)
-    with translated("s3"):
+    with translated("s3"), _unreadable_files_named():
         core = botocore.session.get_session()
+        _check_certificates(core.get_config_variable("ca_bundle"))
         session = boto3.session.Session(botocore_session=core)
         retries: Any = _unless_set(
             core, {"mode": ("retry_mode", "standard"), "total_max_attempts": ("max_attempts", 11)}
@@ -108,7 +126,14 @@ def s3_client(*, patient: bool = True) -> S3Client:
         if _has_an_endpoint(session):
             # Some S3-compatible stores reject the CRC32 trailers that boto3 sends by default.
             config = config.merge(Config(**_unless_set(core, _CHECKSUMS_WHEN_REQUIRED)))
-        return session.client("s3", config=config if patient else config.merge(_IMPATIENT))
+        client = session.client("s3", config=config if patient else config.merge(_IMPATIENT))
+        if not is_server(client.meta.endpoint_url):
+            shown = quoted(without_secrets(client.meta.endpoint_url))
+            raise ConfigError(f"s3: expected an endpoint like https://host:9000, got {shown}")
+        # Now, because later a missing file or program could not be told from one of the caller's.
+        if credentials := session.get_credentials():
+            credentials.get_frozen_credentials()
+        return client
 
 
 @contextmanager
@@ -132,6 +157,10 @@ def translated(where: str) -> Iterator[None]:
         if found := re.search(r"Tunnel connection failed: ((403|407)[\w ]*)", str(error.kwargs.get("error"))):
             raise ConfigError(refused_by_proxy(where, found[1])) from error
         raise StoreUnavailable(f"{where}: {error}") from error
+    except SSLError as error:
+        if _WRONG_CERTIFICATE.search(str(error)):
+            raise ConfigError(f"{where}: {error} (AWS_CA_BUNDLE names the file of the accepted authorities)") from error
+        raise StoreUnavailable(f"{where}: {error}") from error
     except (BotoCoreError, Boto3Error, HTTPError) as error:  # urllib3 raises its own if an error response breaks off
         raise StoreUnavailable(f"{where}: {error}") from error
     except (LookupError, RecursionError) as error:  # a web page, or a redirect to itself
@@ -150,6 +179,24 @@ def _answered(where: str, error: ClientError) -> ConfigError | StoreUnavailable:
 def error_code(error: ClientError) -> str:
     """Returns the code of a store's answer, such as ``NoSuchKey``."""
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _check_certificates(bundle: str | None) -> None:
+    try:
+        ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        expected = "AWS_CA_BUNDLE or ca_bundle: expected a file of certificates"
+        raise ConfigError(f"s3: {expected}, got {quoted(bundle)}: {error}") from error
+
+
+@contextmanager
+def _unreadable_files_named() -> Iterator[None]:
+    try:
+        yield
+    except BotoCoreError:  # some of them are also an OSError
+        raise
+    except OSError as error:
+        raise ConfigError(f"s3: expected credentials that can be read, got: {error}") from error
 
 
 def _unless_set(core: botocore.session.Session, values: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
