@@ -10,9 +10,10 @@ import tarfile
 import unicodedata
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 from zeshel_tasks.compute.progress import ByteProgress
+from zeshel_tasks.download.bounded_xz import BoundedXz
 from zeshel_tasks.download.members import EXPECTED_NAME, FOLDERS, can_be_kept, is_member
 from zeshel_tasks.errors import DataError
 
@@ -43,9 +44,9 @@ def unpack(archive: Path, destination: Path, max_bytes: int, name: str = "") -> 
             name that is too long or not printable.
     """
     name = name or archive.name
-    with archive.open("rb") as packed, _decompressed(packed) as unpacked:
+    with archive.open("rb") as packed:
         progress = ByteProgress("unpack", archive.stat().st_size)
-        stream = _ForwardReader(unpacked, name, max_bytes)
+        stream = _ForwardReader(_decompressed(packed, name), name, max_bytes)
         try:
             with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:") as tar:
                 selection = _Selection(name, max_bytes)
@@ -121,10 +122,15 @@ class _Selection:
         return DataError(f"{problem}: member {member.name!r}", file=self._archive, expected=expected, got=got)
 
 
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes:
+        """Returns the next bytes, at most ``size`` of them, and none at the end."""
+
+
 class _ForwardReader:
     """The methods of a file that ``tarfile`` needs, for a decompressed stream; limits each read and their total."""
 
-    def __init__(self, stream: IO[bytes], archive: str, max_bytes: int) -> None:
+    def __init__(self, stream: _Readable, archive: str, max_bytes: int) -> None:
         self._stream, self._archive = stream, archive
         # Headers and padding add up to 3 blocks to each member, and the end of the archive is rounded up.
         self._limit = max_bytes + 4 * _BLOCK * MAX_MEMBERS
@@ -163,15 +169,15 @@ class _ForwardReader:
             pass
 
 
-def _decompressed(packed: IO[bytes]) -> IO[bytes]:
+def _decompressed(packed: IO[bytes], name: str) -> _Readable:
     head = packed.read(8)
     packed.seek(0)
     if head.startswith(b"BZh"):
-        return cast("IO[bytes]", bz2.open(packed))
+        return bz2.open(packed)
     if head.startswith(b"\x1f\x8b"):
-        return cast("IO[bytes]", gzip.open(packed))
+        return gzip.open(packed)
     if head.startswith(b"\xfd7zXZ\x00"):
-        return cast("IO[bytes]", lzma.open(packed))
+        return BoundedXz(packed, name)
     return packed
 
 
