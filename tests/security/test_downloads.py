@@ -76,10 +76,49 @@ def server() -> Iterator[FileServer]:
         ("64:ff9b::a9fe:a9fe", "link-local"),
         ("64:ff9b::808:808", "public"),
         ("2002:7f00:1::", "loopback"),
+        ("::127.0.0.1", "loopback"),
+        ("::ffff:0:169.254.169.254", "link-local"),
+        ("64:ff9b:1::a9fe:a9fe", "link-local"),
+        ("64:ff9b:1:a9fe:a9:fe00::", "link-local"),  # as after a prefix of 48 bits
+        ("64:ff9b:1:7f:0:1::", "loopback"),  # of 56 bits
+        ("64:ff9b:1:0:a9:fea9:fe00:0", "link-local"),  # of 64 bits
+        ("64:ff9b:1::808:808", "private"),
+        ("2001:0:4136:e378:8000:63bf:5601:5601", "link-local"),  # Teredo, which inverts the address
+        ("2001:0:4136:e378:8000:63bf:f7f7:f7f7", "public"),
+        ("fd20:ce::254", "link-local"),
+        ("168.63.129.16", "link-local"),
     ],
 )
 def test_address_is_classified_by_network(address: str, network: str) -> None:
     assert network_of(address) == network
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses"),
+    [
+        ("2852039166", ["169.254.169.254"]),
+        ("0xa9fea9fe", ["169.254.169.254"]),
+        ("0XA9FEA9FE", ["169.254.169.254"]),
+        ("169.254.43518", ["169.254.169.254"]),
+        ("0251.0376.0251.0376", ["169.254.169.254"]),
+        ("127.1", ["127.0.0.1"]),
+        ("127.0.0.1.", ["127.0.0.1"]),
+        ("0127.0.0.1", ["87.0.0.1", "127.0.0.1"]),
+        ("0", ["0.0.0.0"]),
+        ("localhost.", ["127.0.0.1"]),
+        ("a.LOCALHOST", ["127.0.0.1"]),
+        ("metadata.google.internal.", ["169.254.169.254"]),
+        ("::1", ["::1"]),
+        ("fe80::1%25eth0", ["fe80::1%25eth0"]),
+        ("host", []),
+        ("1.2.3.4.5", []),
+        ("4294967296", []),
+        ("0x", []),
+        ("", []),
+    ],
+)
+def test_host_is_read_as_numbers(host: str, addresses: list[str]) -> None:
+    assert networks.numeric(host) == addresses
 
 
 @pytest.mark.parametrize("inner", INNER)
@@ -198,10 +237,15 @@ def test_numeric_addresses_are_checked_behind_a_proxy(
         monkeypatch.delenv(name, raising=False)
     assert get("http://public.test/x", tmp_path).size == len(CONTENT)
     assert proxy.requests[0].path == "http://public.test/x"
-    for address in ("127.0.0.2", "127.0.0.4"):
-        proxy.script = [redirect(f"http://{address}/latest/meta-data")]
-        with pytest.raises(ConfigError, match=PARTS[address]):
+    for host, network in {
+        "127.0.0.2": "private", "2130706434": "private", "127.2": "private", "127.0.2": "private",
+        "0x7f000004": "link-local", "127.0.0.4.": "link-local",
+    }.items():  # fmt: skip
+        proxy.script = [redirect(f"http://{host}/latest/meta-data")]
+        with pytest.raises(ConfigError, match=network):
             get("http://public.test/x", tmp_path)
+    with pytest.raises(ConfigError, match="link-local"):
+        get("http://2130706436/latest/meta-data", tmp_path)
 
 
 @pytest.mark.parametrize("proxy", ["socks5://user:canary@127.0.0.1:1", "gopher://user:canary@127.0.0.1:1"])

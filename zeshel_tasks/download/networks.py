@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 import httpx
 
@@ -22,11 +22,17 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.text.redaction import without_secrets
 
 Network = Literal["public", "private", "loopback", "link-local"]
+_BY_DANGER: tuple[Network, ...] = get_args(Network)
 
 SCHEMES = ("http", "https")
-_NAT64 = IPv6Network("64:ff9b::/96")
-# Metadata services outside of the link-local range: AWS over IPv6, and Alibaba Cloud.
-_METADATA = {"fd00:ec2::254", "100.100.100.200"}
+# IPv6 networks whose addresses end with an IPv4 address: IPv4-compatible, -mapped and -translated, and NAT64.
+_WRAPPERS = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")  # RFC 8215
+# Metadata services outside of the link-local range: AWS over IPv6, Google over IPv6, Alibaba, Azure and Oracle.
+_METADATA = {
+    "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192",
+}  # fmt: skip
+_METADATA_NAMES = {"metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 
 
 def network_of(address: str) -> Network:
@@ -35,7 +41,14 @@ def network_of(address: str) -> Network:
     Raises:
         ValueError: the text is not an IP address.
     """
-    ip = _unwrapped(ip_address(address.partition("%")[0]))
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address) and ip in _LOCAL_NAT64:
+        # A network chooses its own prefix in it, so the IPv4 address may have several places (RFC 6052).
+        return max(("private", *map(_network, _embedded(ip))), key=_BY_DANGER.index)
+    return _network(_unwrapped(ip))
+
+
+def _network(ip: IPv4Address | IPv6Address) -> Network:
     if ip.is_link_local or str(ip) in _METADATA:
         return "link-local"
     if ip.is_loopback or ip.is_unspecified:
@@ -80,7 +93,10 @@ class Hops:
     def _on_event(self, event: str, info: dict[str, Any]) -> None:
         if event == "connection.connect_tcp.started":
             self._by_proxy = info["host"] != self._url.raw_host.decode("ascii")
-            self._check_addresses(_numeric(self._url.host) if self._by_proxy else self._looked_up(info["host"]))
+            if self._by_proxy:
+                self._check_behind_proxy(self._url.host)
+            else:
+                self._check_addresses(self._looked_up(info["host"]))
         elif event == "connection.connect_tcp.complete":
             stream = info["return_value"]
             self.deadline.cut(stream.get_extra_info("socket"))
@@ -103,8 +119,15 @@ class Hops:
         networks = [network_of(address) for address in addresses]
         if networks and all(map(self._is_refused, networks)):
             self._refuse(addresses[0], networks[0])
-        if self._by_proxy and self._home is None:
-            self._home = networks[0] if networks else "public"
+
+    def _check_behind_proxy(self, host: str) -> None:
+        """Called before a proxy connects to a host. Each address that it may understand must be allowed."""
+        networks = {address: network_of(address) for address in numeric(host)}
+        for address, network in networks.items():
+            if self._is_refused(network):
+                self._refuse(address, network)
+        if self._home is None:
+            self._home = max(networks.values(), key=_BY_DANGER.index, default="public")
 
     def _check_connection(self, stream: Any) -> None:
         """Called before a byte is sent."""
@@ -133,19 +156,39 @@ class Hops:
         return f"where a server that is {self._home} may not lead"
 
 
-def _numeric(host: str) -> list[str]:
-    """The IP address if the host is numeric; none for a name, which the proxy resolves."""
+def numeric(host: str) -> list[str]:
+    """The IP addresses that a program may understand a host as; none for a name, which the proxy resolves.
+
+    A host can be one to four numbers, decimal, octal or hexadecimal (``0x7f.1``), as the C library reads it.
+    """
+    host = host.rstrip(".").lower()
     if host.rpartition(".")[2] == "localhost":
         return ["127.0.0.1"]
+    if host in _METADATA_NAMES:
+        return ["169.254.169.254"]
+    if ":" in host:
+        return [host]
+    decimal = ".".join(part.lstrip("0") or part[-1:] for part in host.split("."))  # some programs know no octal numbers
+    return list(dict.fromkeys(found for text in (host, decimal) if (found := _as_c_reads_it(text))))
+
+
+def _as_c_reads_it(host: str) -> str | None:
     try:
-        return [str(ip_address(host))]
-    except ValueError:
-        return []
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except OSError:
+        return None
 
 
 def _unwrapped(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    if isinstance(ip, IPv4Address):
+    if isinstance(ip, IPv4Address) or ip.is_loopback or ip.is_unspecified:
         return ip
-    if ip in _NAT64:
+    if any(ip in wrapper for wrapper in _WRAPPERS):
         return IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.teredo[1] if ip.teredo else ip.sixtofour or ip
+
+
+def _embedded(ip: IPv6Address) -> list[IPv4Address]:
+    """The IPv4 addresses that an address of a NAT64 may wrap, after a prefix of 48, 56, 64 or 96 bits."""
+    without_u = int(ip) >> 64 << 56 | int(ip) & (1 << 56) - 1  # bits 64 to 71 are reserved
+    found = [int(ip), *(without_u >> 120 - 32 - bits for bits in (48, 56, 64))]
+    return [IPv4Address(bits & 0xFFFFFFFF) for bits in found if bits & 0xFFFFFFFF]
