@@ -28,12 +28,19 @@ CONTAINER = {**NO_KEYS, "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:
 def refusing(code: str, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Runs a server that refuses every request with a code of S3 or STS, and yields its address."""
     body = f"<Error><Code>{code}</Code><Message>of the test</Message></Error>"
+    with answering(404 if code == "NoSuchKey" else 400, body, tls) as address:
+        yield address
 
+
+@contextmanager
+def answering(status: int, body: str, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(404 if code == "NoSuchKey" else 400)
+            self.send_response(status)
             self.end_headers()
-            self.wfile.write((f"<Errors>{body}</Errors>" if self.command == "POST" else body).encode())
+            self.wfile.write(
+                (f"<Errors>{body}</Errors>" if self.command == "POST" and status != 200 else body).encode()
+            )
 
         do_POST = do_GET  # noqa: N815
 
@@ -129,7 +136,19 @@ def test_refused_workload_identity_is_a_config_error(
             open_store("s3://bucket/store").get("key")
 
 
-@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken", "MethodNotAllowed"])
+def test_credentials_that_have_expired_on_arrival_are_a_config_error(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("token")
+    body = "<Result><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>x</AccessKeyId><SecretAccessKey>x"
+    body += (
+        "</SecretAccessKey><SessionToken>x</SessionToken><Expiration>2000-01-01T00:00:00Z</Expiration></Credentials>"
+    )
+    with answering(200, f"{body}</AssumeRoleWithWebIdentityResult></Result>") as address:
+        settings({**WORKLOAD, "AWS_WEB_IDENTITY_TOKEN_FILE": "FOLDER/token", "AWS_ENDPOINT_URL_STS": address})
+        with pytest.raises(ConfigError, match=r"clock.*still expired"):
+            open_store("s3://bucket/store").get("key")
+
+
+@pytest.mark.parametrize("code", ["InvalidToken", "MethodNotAllowed"])
 def test_lasting_refusal_of_the_store_is_a_config_error(settings: Settings, code: str) -> None:
     with refusing(code) as address:
         settings({"AWS_ENDPOINT_URL": address})

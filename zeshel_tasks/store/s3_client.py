@@ -88,10 +88,10 @@ _REFUSED = {
     "401", "403", "AccessDenied", "Forbidden", "Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch",
     "NoSuchBucket", "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "301",
     "AccountProblem", "AllAccessDisabled", "NotSignedUp", "MethodNotAllowed", "405",
-    # a token that has expired or is not accepted, of S3 or of STS, which gives credentials for a workload's identity
-    "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "InvalidIdentityToken",
-    "IDPRejectedClaim", "InvalidClientTokenId", "UnrecognizedClientException", "ValidationError",
-    "MalformedPolicyDocument", "PackedPolicyTooLarge", "RegionDisabledException",
+    # of STS, which exchanges the token of a workload's identity for credentials
+    "ExpiredTokenException", "InvalidToken", "InvalidIdentityToken", "IDPRejectedClaim", "InvalidClientTokenId",
+    "UnrecognizedClientException", "ValidationError", "MalformedPolicyDocument", "PackedPolicyTooLarge",
+    "RegionDisabledException",
 }  # fmt: skip
 # What OpenSSL says if the server's certificate, or the protocol of its port, is not the expected one.
 _WRONG_CERTIFICATE = re.compile("CERTIFICATE_VERIFY_FAILED|doesn't match|WRONG_VERSION_NUMBER|UNSUPPORTED_PROTOCOL")
@@ -166,6 +166,11 @@ def translated(where: str) -> Iterator[None]:
     except (LookupError, RecursionError) as error:  # a web page, or a redirect to itself
         problem = f"expected the answer of an S3 store, got another one ({type(error).__name__})"
         raise StoreUnavailable(f"{where}: {problem}") from error
+    except RuntimeError as error:
+        if "credentials are still expired" not in str(error):
+            raise
+        expected = "expected credentials that are valid by this machine's clock"
+        raise ConfigError(f"{where}: {expected}, got: {error}") from error
 
 
 def _answered(where: str, error: ClientError) -> ConfigError | StoreUnavailable:
