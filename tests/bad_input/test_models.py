@@ -90,6 +90,12 @@ class Owned:
         return (Path.touch, (Path("owned"),))
 
 
+def saved(content: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
 MODELS: dict[str, tuple[Break, str]] = {
     "no configuration": (without(CONFIG), "expected a directory with config.json"),
     "an empty configuration": (file(CONFIG, b""), "config.json: expected a JSON object"),
@@ -131,6 +137,7 @@ MODELS: dict[str, tuple[Break, str]] = {
     "a pickle of text": (pickled(b"hello"), "expected a BERT model"),
     "an empty pickle": (pickled(b""), "expected a BERT model"),
     "a pickle that runs a command": (pickled(pickle.dumps({"a": Owned()})), "expected a BERT model"),
+    "a whole module": (pickled(saved(torch.nn.Linear(1, 1))), "contains torch.nn.modules.linear.Linear, and not only"),
     "no vocabulary": (without(VOCABULARY), "bert_model: expected a vocabulary in"),
     "an empty vocabulary": (file(VOCABULARY, b""), "bert_model: expected a vocabulary in"),
     "a vocabulary that is not UTF-8": (file(VOCABULARY, b"\xff\xfe"), "expected a tokenizer"),
@@ -232,12 +239,6 @@ def test_missing_pooling_layer_is_initialized_and_logged(
     assert [line for line in ended.lines if line.endswith("has no pooling layer; it is initialized randomly")]
 
 
-def saved(content: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
 WEIGHT_FILES: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "not a readable weight file"),
     "text": (b"hello", "not a readable weight file"),
@@ -245,6 +246,7 @@ WEIGHT_FILES: dict[str, tuple[bytes, str]] = {
     "zeros": (bytes(1000), "not a readable weight file"),
     "a zip file that is cut off": (saved({"a": torch.zeros(99)})[:500], "not a readable weight file"),
     "a pickle that runs a command": (saved({"a": Owned()}), "not a readable weight file"),
+    "a whole module": (saved(torch.nn.Linear(1, 1)), "contains torch.nn.modules.linear.Linear, and not only tensors"),
     "an old pickle that runs a command": (pickle.dumps(Owned()), "not a readable weight file"),
     "a list": (saved([torch.zeros(1)]), "not a weight file"),
     "numbers for names": (saved({1: torch.zeros(1)}), "not a weight file"),

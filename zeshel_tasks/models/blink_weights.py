@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,22 +10,8 @@ from torch import nn
 
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.location import LocalPath, StoreLocation
+from zeshel_tasks.models.broken import BROKEN, described
 from zeshel_tasks.store.runs import store_at
-
-# What torch's unpickler raises for broken files.
-_BROKEN = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    OverflowError,
-    EOFError,
-    AssertionError,
-    struct.error,
-    pickle.UnpicklingError,
-)
 
 
 def load_blink_weights(model: nn.Module, path: Path) -> None:
@@ -38,8 +22,8 @@ def load_blink_weights(model: nn.Module, path: Path) -> None:
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except _BROKEN as error:
-        raise DataError("not a readable weight file", file=str(path), got=f"{type(error).__name__}: {error}") from error
+    except BROKEN as error:
+        raise DataError("not a readable weight file", file=str(path), got=described(error)) from error
     if not isinstance(weights, dict) or not all(map(_is_weight, weights.items())):
         raise DataError("not a weight file", file=str(path), expected="tensors by name", got=type(weights).__name__)
     # Older versions of transformers saved this constant as a buffer.
