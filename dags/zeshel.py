@@ -23,9 +23,10 @@ Open its log. The last lines are the stage's own error message; the exception be
 | bad input data | 3 | no | fix the named file or object, then clear the task |
 | asks for a retry | 75 | yes | nothing; if retries run out, restore the store or server, then clear the task |
 | out of memory, or ended by signal 9 | 137 | yes | use smaller batches, or trigger a new run with more `memory` |
-| the pod is gone, was evicted or preempted | - | yes | nothing: the next try resumes from the last checkpoint |
+| the pod is gone or lost, was evicted or preempted | - | yes | nothing: the next try resumes from the last checkpoint |
 | the image cannot be pulled | - | yes | correct `image`, or the Secret for its registry |
 | the pod did not start | - | yes | read the message below, which names what no node offers: GPUs, memory, a label |
+| Kubernetes refuses the pod | - | no | correct the value that the message names, or the cluster's policy |
 | crashed, or no manifest | other | yes | read the traceback, remove the cause, then clear the task |
 
 **Resume**: clear the failed task (*Clear task*, downstream included). A finished stage does not run again: it finds its

@@ -66,7 +66,7 @@ class PodSettings(_Settings):
     shm_size: Quantity = Field("8Gi", description="Maximum size of /dev/shm, which counts as memory.")
     termination_grace_period_seconds: Seconds = Field(120, description="Time from SIGTERM to SIGKILL.")
     active_deadline_seconds: Seconds = Field(604_800, description="Maximum run time of a pod.")
-    schedule_timeout_seconds: Seconds = Field(3600, description="Time to wait for a node with room.")
+    schedule_timeout_seconds: Seconds = Field(3600, description="Time to wait for a node with room, after any queue.")
     startup_timeout_seconds: Seconds = Field(900, description="Time from then until the container runs.")
     logging_interval_seconds: Seconds = Field(30, description="Time between two reads of a stage's log.")
     poll_interval_seconds: Seconds = Field(2, description="Time between two checks of the pod's state.")

@@ -1,6 +1,7 @@
 """A fake Kubernetes API with one namespace, in memory, behind a real socket. It has only the calls of the operator."""
 
 import json
+import runpy
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,12 +11,24 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 import yaml
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
+from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from zeshel_tasks.orchestration.pod_settings import PodSettings
+from zeshel_tasks.orchestration.pods import trigger
 from zeshel_tasks.orchestration.pods.operator import StagePodOperator
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
+from zeshel_tasks.recipe import build_recipe
+
+FAKE_STAGE = Path(__file__).parents[1] / "process" / "fake_stage.py"
+
+CONNECTION_LOST = (0, "")
+"""A refusal without an answer."""
 
 
 class FakeCluster:
@@ -25,6 +38,12 @@ class FakeCluster:
         self.pods: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, list[str]] = {}
         self.events: list[dict[str, Any]] = []
+        self.refusals: list[tuple[int, str]] = []
+        """Status codes and messages of the next answers."""
+        self.at_creation: list[tuple[int, str]] = []
+        """The same for the creation of a pod."""
+        self.at_reading: list[Callable[[], None]] = []
+        """What happens before each of the next readings of a pod."""
 
     @property
     def pod(self) -> dict[str, Any]:
@@ -44,6 +63,9 @@ class FakeCluster:
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         """Returns the status code, and an object or the lines of a log."""
+        if refusals := self.refusals or (self.at_creation if method == "POST" else []):
+            status, message = refusals.pop(0)
+            return status, {"kind": "Status", "message": message}
         _, _, kind, *rest = path.removeprefix("/api/v1/").split("/")
         if kind == "events":
             return 200, {"kind": "EventList", "metadata": {}, "items": self.events}
@@ -52,12 +74,20 @@ class FakeCluster:
             return 201, body
         if not rest:
             wanted = [part.split("=") for part in query["labelSelector"][0].split(",") if "!" not in part]
-            items = [p for p in self.pods.values() if all(p["metadata"]["labels"].get(k) == v for k, v in wanted)]
+            unwanted = [part.split("!=") for part in query["labelSelector"][0].split(",") if "!=" in part]
+            items = [
+                pod
+                for pod in self.pods.values()
+                if all(pod["metadata"]["labels"].get(name) == value for name, value in wanted)
+                and not any(pod["metadata"]["labels"].get(name) == value for name, value in unwanted)
+            ]
             return 200, {"kind": "PodList", "metadata": {}, "items": items}
         if rest[0] not in self.pods:
             return 404, {"kind": "Status", "message": f"pods {rest[0]} not found"}
         if rest[1:] == ["log"]:
             return 200, self.logs.get(rest[0], [])
+        if method == "GET" and self.at_reading:
+            self.at_reading.pop(0)()
         pod = self.pods[rest[0]]
         if method == "DELETE":
             del self.pods[rest[0]]
@@ -78,6 +108,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClu
             status, answer = fake.answer(
                 self.command, url.path, parse_qs(url.query), json.loads(body) if body else None
             )
+            if status == 0:
+                self.close_connection = True
+                return
             content = "".join(answer) if isinstance(answer, list) else json.dumps(answer)
             self.send_response(status)
             self.send_header("Content-Type", "text/plain" if isinstance(answer, list) else "application/json")
@@ -91,7 +124,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClu
             """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     config = {
         "apiVersion": "v1", "kind": "Config", "current-context": "fake",
         "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
@@ -122,6 +155,19 @@ class TaskInstance:
 MakeTask = Callable[..., tuple[StagePodOperator, dict[str, Any]]]
 
 
+@pytest.fixture(autouse=True)
+def _retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's clients retry without a pause."""
+
+    async def no_pause(_: float) -> None:
+        return
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(AsyncKubernetesHook.get_pod.retry, "sleep", no_pause)
+    monkeypatch.setattr(KubernetesPodTrigger._get_pod.retry, "sleep", no_pause)
+    monkeypatch.setattr(trigger, "PAUSE_SECONDS", 0)
+
+
 @pytest.fixture
 def make_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeTask:
     """``make_task(step, params, **pod_settings)``: an operator whose fields are rendered, and its context."""
@@ -142,3 +188,29 @@ def make_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeTask:
         return task, context
 
     return make
+
+
+@pytest.fixture
+def downloaded(tmp_path: Path, raw_archive: Path) -> dict[str, Any]:
+    """Params of a run whose download was done by an earlier run."""
+    params = {"download.source": str(raw_archive)}
+    run_stage(STAGES["download"], f"{tmp_path}/store/runs/before", build_recipe("smoke", params))
+    return params
+
+
+def start(task: StagePodOperator, context: dict[str, Any]) -> str:
+    """Runs the task until it waits for its pod, and returns the pod's name."""
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+    return str(context["ti"].xcom["pod_name"])
+
+
+def come_back(task: StagePodOperator, context: dict[str, Any], name: str, status: str, message: str = "") -> None:
+    """Resumes the task as the triggerer does when the pod has ended."""
+    task.trigger_reentry(context, {"name": name, "namespace": "ml", "status": status, "message": message})
+
+
+def commit(step: Step, store: Path) -> None:
+    """Commits an artifact and a record, as a stage does at its end."""
+    options = {"run": f"{store}/runs/r1"} | ({"split": step.split} if step.split else {})
+    runpy.run_path(str(FAKE_STAGE))["commit"](step.stage.name, options)

@@ -1,15 +1,12 @@
-import runpy
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from tests.faults import Fault
-from zeshel_tasks.orchestration.pods.operator import StagePodOperator
+from tests.orchestration.pods.conftest import MakeTask, come_back, commit, start
 from zeshel_tasks.orchestration.stage_task import asset_of
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
@@ -19,26 +16,6 @@ from zeshel_tasks.store import open_run
 
 STEP = Step(STAGES["eval-biencoder"], "test")
 TRAIN = Step(STAGES["train-biencoder"])
-FAKE_STAGE = Path(__file__).parents[1] / "process" / "fake_stage.py"
-MakeTask = Callable[..., tuple[StagePodOperator, dict[str, Any]]]
-
-
-def start(task: StagePodOperator, context: dict[str, Any]) -> str:
-    """Runs the task until it waits for its pod, and returns the pod's name."""
-    with pytest.raises(TaskDeferred):
-        task.execute(context)
-    return str(context["ti"].xcom["pod_name"])
-
-
-def come_back(task: StagePodOperator, context: dict[str, Any], name: str, status: str, message: str = "") -> None:
-    """Resumes the task as the triggerer does when the pod has ended."""
-    task.trigger_reentry(context, {"name": name, "namespace": "ml", "status": status, "message": message})
-
-
-def commit(step: Step, store: Path) -> None:
-    """Commits an artifact and a record, as a stage does at its end."""
-    options = {"run": f"{store}/runs/r1"} | ({"split": step.split} if step.split else {})
-    runpy.run_path(str(FAKE_STAGE))["commit"](step.stage.name, options)
 
 
 def test_pod_has_the_arguments_and_labels_of_its_stage(make_task: MakeTask, cluster: Any, tmp_path: Path) -> None:
@@ -56,28 +33,6 @@ def test_pod_has_the_arguments_and_labels_of_its_stage(make_task: MakeTask, clus
     }.items()  # fmt: skip
 
 
-@pytest.mark.parametrize("other", [{"instance": "other"}, {"store": "/other/store"}])
-def test_pod_of_another_deployment_is_left_alone(
-    make_task: MakeTask, cluster: Any, other: dict[str, Any], fault: Fault
-) -> None:
-    theirs = start(*make_task(STEP, **other))
-    cluster.set_status("Running", {"running": {}})
-    task, context = make_task(STEP)
-    context["ti"].try_number = 2
-    mine = start(task, context)
-    assert set(cluster.pods) == {theirs, mine}
-    assert mine != theirs
-    fault("pods: another deployment's pod of the same run")
-
-
-@pytest.fixture
-def downloaded(tmp_path: Path, raw_archive: Path) -> dict[str, Any]:
-    """Params of a run whose download was done by an earlier run."""
-    params = {"download.source": str(raw_archive)}
-    run_stage(STAGES["download"], f"{tmp_path}/store/runs/before", build_recipe("smoke", params))
-    return params
-
-
 def test_stored_result_is_reused_without_a_pod(
     make_task: MakeTask, cluster: Any, tmp_path: Path, downloaded: dict[str, Any]
 ) -> None:
@@ -91,13 +46,16 @@ def test_stored_result_is_reused_without_a_pod(
     assert context["outlet_events"][asset_of(task.step)].extra["metrics"]["worlds"] == 8
 
 
-def test_later_try_starts_a_pod_despite_a_stored_result(
-    make_task: MakeTask, cluster: Any, downloaded: dict[str, Any]
+def test_later_try_also_reuses_a_stored_result_and_deletes_the_pod_of_the_earlier_one(
+    make_task: MakeTask, cluster: Any, tmp_path: Path, downloaded: dict[str, Any]
 ) -> None:
+    name = start(*make_task(Step(STAGES["download"]), {"download.source": str(tmp_path / "elsewhere")}))
+    assert list(cluster.pods) == [name]
     task, context = make_task(Step(STAGES["download"]), downloaded)
     context["ti"].try_number = 2
-    start(task, context)
-    assert len(cluster.pods) == 1
+    task.execute(context)
+    assert cluster.pods == {}
+    assert context["ti"].xcom["return_value"]["worlds"] == 8
 
 
 @pytest.mark.parametrize("try_number", [1, 2])
@@ -200,6 +158,37 @@ def test_param_text_is_not_rendered_as_a_template(make_task: MakeTask) -> None:
     task, _ = make_task(Step(STAGES["download"]), {"download.source": "s3://b/{{ run_id }}", "image": "mine:2"})
     assert "--source=s3://b/{{ run_id }}" in task.arguments
     assert task.image == "mine:2"
+
+
+def test_values_of_the_deployment_are_not_rendered_as_templates(make_task: MakeTask, cluster: Any) -> None:
+    text = '{{- with secret "kv/zeshel" -}}{{ .Data.token }}{{ run_id }}'
+    values = {
+        "annotations": {"vault.hashicorp.com/t": text},
+        "labels": {"a": "{{ b }}"},
+        "env": {"A": text, "B": "b.yaml"},
+    }
+    task, context = make_task(STEP, **values)
+    start(task, context)
+    (container,) = cluster.pod["spec"]["containers"]
+    assert cluster.pod["metadata"]["annotations"]["vault.hashicorp.com/t"] == text
+    assert cluster.pod["metadata"]["labels"]["a"] == "{{ b }}"
+    assert {"name": "A", "value": text} in container["env"]
+    assert {"name": "B", "value": "b.yaml"} in container["env"]
+
+
+@pytest.mark.parametrize(
+    ("step", "annotations", "expected"),
+    [
+        (TRAIN, {}, "true"),
+        (TRAIN, {"karpenter.sh/do-not-disrupt": "false"}, "false"),
+        (STEP, {}, None),
+    ],
+)
+def test_karpenter_does_not_move_a_training(
+    make_task: MakeTask, cluster: Any, step: Step, annotations: dict[str, str], expected: str | None
+) -> None:
+    start(*make_task(step, annotations=annotations))
+    assert cluster.pod["metadata"].get("annotations", {}).get("karpenter.sh/do-not-disrupt") == expected
 
 
 def test_invalid_params_start_no_pod(make_task: MakeTask, cluster: Any) -> None:

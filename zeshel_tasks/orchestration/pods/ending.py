@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import models as k8s
 
+from zeshel_tasks.orchestration.pods.lost import why_lost
 from zeshel_tasks.orchestration.stage_task import NO_RETRY, failure, with_lines
 from zeshel_tasks.pipeline.stage import Step
 
@@ -72,6 +74,9 @@ def pod_failure(step: Step, pod: k8s.V1Pod | None, container: str, event: Mappin
         return failure(step, code, lines)
     if state is not None and state.waiting and state.waiting.reason:
         return _did_not_start(step, pod, container, state.waiting)
+    if (why := why_lost(pod, datetime.now(UTC))) is not None:
+        problem = f"{step.name}: the pod {pod.metadata.name} is lost, probably with its node: {why}"
+        return AirflowException(f"{problem}. The next try starts another one, which resumes from the last checkpoint")
     return AirflowException(with_lines(f"{step.name}: the pod did not start", _why_not_scheduled(pod, event)))
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
+import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.providers.cncf.kubernetes.secret import Secret
+from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
+from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.errors import EXIT_OK
 from zeshel_tasks.orchestration.params import run_config_of
 from zeshel_tasks.orchestration.pod_settings import PodSettings
 from zeshel_tasks.orchestration.pods import specification
 from zeshel_tasks.orchestration.pods.ending import container_state, exit_code, is_over, pod_failure
+from zeshel_tasks.orchestration.pods.lost import gone_by
+from zeshel_tasks.orchestration.pods.outage import OUTAGE_SECONDS, is_outage
+from zeshel_tasks.orchestration.pods.refusal import not_created
+from zeshel_tasks.orchestration.pods.trigger import UNREACHABLE_SINCE, StagePodTrigger
 from zeshel_tasks.orchestration.settings import path_safe, run_address
 from zeshel_tasks.orchestration.stage_task import (
     asset_of,
@@ -43,6 +50,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
 
     ui_color = "#dbe9f6"
     operator_extra_links = LINKS
+    template_ext: ClassVar[tuple[str, ...]] = ()  # a value that ends with .yaml is not a file
 
     def __init__(self, *, step: Step, store: str, pods: PodSettings, **kwargs: Any) -> None:
         pod_class = pods.model if step.stage.runs_a_model else pods.data
@@ -63,7 +71,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             # By reference, because values would appear in rendered templates and logs (apache/airflow#17604, #69021).
             secrets=[Secret("env", None, name) for name in pods.secrets],
             labels=specification.labels(step, pods, store),
-            annotations=dict(pods.annotations),
+            annotations=specification.annotations_of(step, pods),
             # -- where
             node_selector=dict(pod_class.node_selector),
             tolerations=list(pod_class.tolerations),
@@ -97,15 +105,15 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         )
         self.step, self.store, self.pods, self.pod_class = step, store, pods, pod_class
 
-    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:  # noqa: ARG002
         """Add the fields that depend on the run, so that the UI's *Rendered Templates* shows them.
 
-        This happens after the rendering, because a Param's text must never be rendered as a template.
+        Nothing is rendered: neither the text of a Param nor the deployment's values, such as the annotations with which
+        Vault's agent gets its own templates, are templates of Airflow.
 
         Raises:
             AirflowFailException: the Params are not a valid recipe.
         """
-        super().render_template_fields(context, jinja_env)
         run_id, params = context["run_id"], context["params"]
         self.arguments = command_line(self.step, run_address(self.store, run_id), params)
         run = run_config_of(params)
@@ -117,20 +125,21 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
     def execute(self, context: Any) -> None:
         """Create the pod, or find the one of an earlier try, and hand it to the triggerer.
 
-        If the stage's artifact is already in the store, no pod is created.
+        If the stage's artifact is already in the store, no pod is created, and that of an earlier try is deleted.
 
         Raises:
             TaskDeferred: the pod exists.
-            AirflowException: the task was stopped and the pod deleted.
+            AirflowException: the task was stopped and the pod deleted, or Kubernetes does not create the pod.
+            AirflowFailException: Kubernetes refuses the pod.
         """
         run = run_address(self.store, context["run_id"])
         skip_without_split(self.step, run)
-        # A later try must look for the pod of the previous one, to remove it.
-        if context["ti"].try_number == 1:
-            done = finish_if_done(self.step, run, context)
-            if done is not None:
-                self._push(context, done)
-                return
+        done = finish_if_done(self.step, run, context)
+        if done is not None:
+            if context["ti"].try_number > 1:
+                self._delete_pod_of_earlier_try(context)
+            self._push(context, done)
+            return
         try:
             super().execute(context)
         except TaskDeferred as deferred:
@@ -138,18 +147,59 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             if self._killed:
                 raise AirflowException(f"{self.step.name}: the task was stopped and its pod deleted") from deferred
             raise
+        except (ApiException, HTTPError) as error:
+            raise not_created(self.step, error) from None  # the cause would add headers and a traceback to the log
+
+    def find_pod(self, namespace: str, context: Any, *, exclude_checked: bool = True) -> k8s.V1Pod | None:
+        """Return the pod of an earlier try, which this one takes over; None if there is none or if it is deleted."""
+        pod = super().find_pod(namespace, context, exclude_checked=exclude_checked)
+        return self._unless_deleted(pod)
+
+    def _get_pod_from_task_state_store(self, context: Any) -> k8s.V1Pod | None:
+        return self._unless_deleted(super()._get_pod_from_task_state_store(context))
+
+    def _unless_deleted(self, pod: k8s.V1Pod | None) -> k8s.V1Pod | None:
+        """Return None instead of a pod that is being deleted, after it has saved its checkpoint, or is lost."""
+        if pod is None or (by := gone_by(pod)) is None:
+            return pod
+        self.log.info("waiting until pod %s, which is being deleted, is gone", pod.metadata.name)
+        while not is_over(pod):
+            if datetime.now(UTC) >= by:
+                self.log.warning("pod %s is not gone; its node is probably lost", pod.metadata.name)
+                self.patch_already_checked(pod, reraise=False)  # or further tries would find it, too
+                break
+            time.sleep(self.pods.poll_interval_seconds)
+            if self._killed:
+                raise AirflowException(f"{self.step.name}: the task was stopped before its pod was created")
+            try:
+                pod = self.hook.get_pod(pod.metadata.name, pod.metadata.namespace)
+            except ApiException as error:
+                if error.status != 404:
+                    raise
+                break
+        return None
+
+    def defer(self, *, trigger: KubernetesPodTrigger, **options: Any) -> None:
+        """Wait with our own trigger.
+
+        Raises:
+            TaskDeferred: always.
+        """
+        _, arguments = trigger.serialize()
+        super().defer(trigger=StagePodTrigger(**arguments), **options)
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
         """Decide whether the task succeeded, after the triggerer saw the pod end. The metrics become its XCom.
 
         Raises:
-            TaskDeferred: the pod is still running.
+            TaskDeferred: the pod is still running, or Kubernetes does not answer.
             AirflowFailException, AirflowException: see ``ending.pod_failure`` and ``stage_task.finish``.
         """
-        failure = None
+        failure, outage = None, None
         try:
             super().trigger_reentry(context, event)
-        except AirflowException:
+        except (AirflowException, ApiException, HTTPError) as error:
+            outage = error if self.pod is None and is_outage(error) else None
             failure = pod_failure(self.step, self.pod, self.base_container_name, event)
         if failure is not None and self.pod is not None and exit_code(self.pod, self.base_container_name) != EXIT_OK:
             self._delete_what_could_still_run(self.pod)
@@ -158,21 +208,54 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         try:
             metrics = finish(self.step, run_address(self.store, context["run_id"]), EXIT_OK, [], context)
         except AirflowException as error:
+            if outage is not None:
+                self._defer_until_the_outage_ends(context, event, outage)
             raise failure or error from None
         self._push(context, metrics)
+
+    def _defer_until_the_outage_ends(self, context: Any, event: dict[str, Any], outage: BaseException) -> None:
+        """Return to the triggerer. The pod may work on meanwhile.
+
+        Raises:
+            TaskDeferred: Kubernetes has answered within the last day.
+            AirflowException: it has not.
+        """
+        since = event.get(UNREACHABLE_SINCE, time.time())
+        if time.time() - since > OUTAGE_SECONDS:
+            raise AirflowException(f"{self.step.name}: Kubernetes has not answered for a day: {outage}") from None
+        self.log.warning("Kubernetes does not answer; waiting for pod %s again: %s", event["name"], outage)
+        self.pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=event["name"], namespace=event["namespace"]))
+        self.trigger_kwargs = {UNREACHABLE_SINCE: since}
+        self.invoke_defer_method(last_log_time=event.get("last_log_time"), context=context)
 
     def _push(self, context: Any, metrics: dict[str, Any]) -> None:
         # do_xcom_push=False disables the sidecar, but also the push of the task's return value.
         context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, metrics)
 
+    def is_istio_enabled(self, pod: k8s.V1Pod) -> bool:  # noqa: ARG002
+        """Return True: the stage's container decides, even if there is no sidecar that outlives it."""
+        return True
+
+    def _delete_pod_of_earlier_try(self, context: Any) -> None:
+        """Delete a pod that works on a result which is there. Its end was not seen, or it would have been handled."""
+        try:
+            pod = super().find_pod(self.namespace, context)
+            if pod is not None:
+                self.pod_manager.delete_pod(pod)
+        except (AirflowException, ApiException, HTTPError) as error:
+            self.log.warning("could not look for a pod of an earlier try and delete it: %s", error)
+
     def _delete_what_could_still_run(self, pod: k8s.V1Pod) -> None:
-        """Delete a pod that waits for its image or a node. It could run at the same time as the next try's pod."""
+        """Delete a pod that waits for its image or a node, or whose sidecar runs on.
+
+        It could run at the same time as the next try's pod, and it holds the resources of its node.
+        """
         if is_over(pod):
             return
         try:
             self.pod_manager.delete_pod(pod)
-        except ApiException as error:
-            self.log.warning("could not delete pod %s: %s", pod.metadata.name, error.reason)
+        except (ApiException, HTTPError) as error:
+            self.log.warning("could not delete pod %s: %s", pod.metadata.name, error)
 
     def _write_logs(self, pod: k8s.V1Pod, follow: bool = False, since_time: Any = None) -> None:  # noqa: ARG002
         """Log the lines that the triggerer has not logged, each at its own level. The provider logs all as INFO."""

@@ -27,6 +27,12 @@ def labels(step: Step, pods: PodSettings, store: str) -> dict[str, str]:
     return pods.labels | own | ({"zeshel/split": step.split} if step.split else {})
 
 
+def annotations_of(step: Step, pods: PodSettings) -> dict[str, str]:
+    """Return the deployment's annotations. By default, Karpenter does not move a training to a cheaper node."""
+    own = {"karpenter.sh/do-not-disrupt": "true"} if step.stage.trains else {}
+    return own | pods.annotations
+
+
 def volumes(pods: PodSettings) -> list[k8s.V1Volume]:
     """Return a scratch volume on the node's disk and a volume of shared memory."""
     return [
