@@ -73,6 +73,13 @@ class TestALocalFile:
             with pytest.raises(DataError, match=f"{name}: not a tar archive.*: an empty file"):
                 use()
 
+    def test_time_to_hash_it_is_limited(self, tmp_path: Path) -> None:
+        """Airflow asks for the identity, too, and gives up soon."""
+        (tmp_path / "data.tar").write_bytes(b"data")
+        config = CONFIG.model_copy(update={"max_download_minutes": 0.0})
+        with pytest.raises(StoreUnavailable, match="took longer than 0 minutes"):
+            source_identity(str(tmp_path / "data.tar"), config)
+
     def test_file_that_cannot_be_read_is_a_config_error(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         of_a_file = Path(__file__).stat()
         monkeypatch.setattr(Path, "stat", lambda path, **options: of_a_file)  # so that it seems to have a size

@@ -11,7 +11,7 @@ import pytest
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, StoreUnavailable
 from zeshel_tasks.store import Artifact, Attempt, LocalStore, Manifest, Store, artifact_folder, fingerprint
-from zeshel_tasks.store.artifacts import read_manifest
+from zeshel_tasks.store.artifacts import read_manifest, sha256_of
 from zeshel_tasks.store.s3 import S3Store
 
 FOLDER = artifact_folder("train-biencoder", "f" * 64)
@@ -304,6 +304,12 @@ IDENTITY: dict[str, Any] = {
 )
 def test_each_part_changes_the_fingerprint(change: dict[str, Any]) -> None:
     assert fingerprint(**IDENTITY) != fingerprint(**{**IDENTITY, **change})
+
+
+def test_hash_of_a_file_of_the_system_ends() -> None:
+    """It has no size, like /proc/self/pagemap, which has no end."""
+    assert Path("/proc/version").read_bytes()
+    assert sha256_of(Path("/proc/version")) == hashlib.sha256().hexdigest()
 
 
 def test_order_of_settings_and_inputs_does_not_change_the_fingerprint() -> None:

@@ -17,7 +17,7 @@ from zeshel_tasks.download.s3_source import S3Source
 from zeshel_tasks.download.transfer import Body, Fetched, Retry, Source, transfer
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.location import DriveFile, LocalPath, S3Address, SourceLocation, WebAddress, located, source_location
-from zeshel_tasks.store.identity import content_identity
+from zeshel_tasks.store.artifacts import sha256_of
 from zeshel_tasks.text.safe_text import quoted
 
 _CHUNK = 2**20
@@ -46,7 +46,7 @@ def fetch(
         StoreUnavailable: the server does not answer, breaks off repeatedly, or takes too long.
     """
     location = located("source", source, source_location)
-    with _deadline(config) as deadline, _opened(location, config, retry, drive_address, deadline) as opened:
+    with deadline_of(config) as deadline, _opened(location, config, retry, drive_address, deadline) as opened:
         fetched = transfer(opened, destination, int(config.max_download_gb * 1e9), retry, deadline)
     if config.sha256 and fetched.sha256 != config.sha256.lower():
         expected = f"SHA-256 {config.sha256.lower()}"
@@ -72,11 +72,12 @@ def source_identity(
     location = located("source", source, source_location)
     if isinstance(location, DriveFile) and not config.sha256:
         return f"address:{download_address(replace(location, resource_key=None))}"
-    with _deadline(config) as deadline, _opened(location, config, retry, DOWNLOAD_ADDRESS, deadline) as opened:
+    with deadline_of(config) as deadline, _opened(location, config, retry, DOWNLOAD_ADDRESS, deadline) as opened:
         return f"sha256:{config.sha256.lower()}" if config.sha256 else opened.identity()
 
 
-def _deadline(config: DownloadConfig) -> Deadline:
+def deadline_of(config: DownloadConfig) -> Deadline:
+    """Return the limit of ``max_download_minutes``, starting now."""
     return Deadline(config.max_download_minutes * 60, "max_download_minutes")
 
 
@@ -87,7 +88,7 @@ def _opened(
     if isinstance(location, S3Address):
         yield S3Source(location)
     elif isinstance(location, LocalPath):
-        yield LocalSource(location)
+        yield LocalSource(location, deadline)
     else:
         hops = Hops(config.private_addresses, deadline)
         with http_client(config.timeout_seconds) as client:
@@ -101,8 +102,8 @@ def _opened(
 class LocalSource:
     """A file on this machine."""
 
-    def __init__(self, location: LocalPath) -> None:
-        self.name, self._location, self._path = location.name, location, location.path
+    def __init__(self, location: LocalPath, deadline: Deadline) -> None:
+        self.name, self._path, self._deadline = location.name, location.path, deadline
         try:
             is_file, is_folder = self._path.is_file(), self._path.is_dir()
         except (OSError, ValueError) as error:  # no file can have this name
@@ -125,7 +126,7 @@ class LocalSource:
     def identity(self) -> str:
         """``sha256:...``; reads the whole file."""
         with self._readable():
-            return content_identity(self._location)
+            return f"sha256:{sha256_of(self._path, self._deadline.check)}"
 
     def _read(self, file: IO[bytes]) -> bytes:
         with self._readable():

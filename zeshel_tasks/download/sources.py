@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeGuard
 
 from zeshel_tasks.config import DownloadConfig
 from zeshel_tasks.download.archive import unpack
-from zeshel_tasks.download.fetch import fetch, source_identity
+from zeshel_tasks.download.fetch import deadline_of, fetch, source_identity
 from zeshel_tasks.download.members import EXPECTED_NAME, FOLDERS, can_be_kept, is_member
 from zeshel_tasks.download.transfer import Fetched
 from zeshel_tasks.errors import ConfigError, DataError
@@ -83,7 +83,9 @@ def _identity(source: str, config: DownloadConfig) -> str:
     found = _folder(location)
     if isinstance(location, LocalPath):
         local = Path(found.store.address)
-        return f"sha256:{digest_of({file.key: sha256_of(local / file.key) for file in found.files})}"
+        with deadline_of(config) as deadline:
+            hashes = {file.key: sha256_of(local / file.key, deadline.check) for file in found.files}
+        return f"sha256:{digest_of(hashes)}"
     return f"etag:{digest_of({file.key: file.version for file in found.files})}"
 
 

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from zeshel_tasks.store.checksummed import READS, checksummed, read_checksummed
 from zeshel_tasks.text.json_text import to_json
 
 log = logging.getLogger(__name__)
+
+_BLOCK = 2**20
 
 _DECISION_PAUSES = (1, 2, 4, 8, 15, *[30] * 9)  # seconds; after 5 minutes in total, the cleanup must be dead
 Metrics = dict[str, Any]
@@ -250,10 +252,18 @@ class Attempt:
         return winner
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal. Reads the file in blocks."""
+def sha256_of(path: Path, at_each_block: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 of a file in hexadecimal. Reads the file in blocks.
+
+    Reads no more bytes than the file's size, because files of the system in /proc have none, and some have no end.
+    """
+    digest, left = hashlib.sha256(), path.stat().st_size
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while left > 0 and (block := file.read(min(left, _BLOCK))):
+            at_each_block()
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
 
 
 def _matches(path: Path, entry: FileEntry) -> bool:

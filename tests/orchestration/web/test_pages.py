@@ -78,6 +78,27 @@ def test_unavailable_store_returns_502(client: TestClient, monkeypatch: pytest.M
     assert (answer.status_code, answer.json()["detail"]) == (502, "s3://bucket: does not answer")
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/runs/nobody/report", 404),
+        ("/elsewhere", 404),
+        ("/runs/nobody/stages/A", 422),
+        ("/runs/weekly/report.json", 500),
+    ],
+)
+def test_each_answer_forbids_scripts(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, status: int
+) -> None:
+    if status == 500:
+        monkeypatch.setattr(pages, "_published", lambda *_: 1 / 0)
+    client._transport.raise_server_exceptions = False  # type: ignore[attr-defined]
+    answer = client.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-security-policy"].startswith("sandbox")
+    assert (answer.headers["x-content-type-options"], answer.headers["cache-control"]) == ("nosniff", "no-store")
+
+
 def unavailable(_: str, **options: Any) -> Any:
     raise StoreUnavailable("s3://bucket: does not answer")
 

@@ -25,6 +25,8 @@ from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from starlette.datastructures import MutableHeaders
+from starlette.types import Message, Receive, Scope, Send
 
 from zeshel_tasks.errors import ZeshelError
 from zeshel_tasks.orchestration.settings import path_safe, read_deployment
@@ -44,7 +46,20 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 
-app = FastAPI(
+
+class _Pages(FastAPI):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the headers to every response, also to those of FastAPI about errors."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        await super().__call__(scope, receive, send_with_headers)
+
+
+app = _Pages(
     title="zeshel",
     dependencies=[Depends(requires_access_dag("GET", param_dag_id=DAG_ID))],
     docs_url=None,
@@ -62,21 +77,19 @@ _free = threading.BoundedSemaphore(AT_ONCE)
 @app.get("/runs/{run_id}/report")
 async def report_page(run_id: RunId) -> Response:
     """Return the run's report."""
-    return await _in_time(lambda: HTMLResponse(_published(run_id, "report/index.html"), headers=_HEADERS))
+    return await _in_time(lambda: HTMLResponse(_published(run_id, "report/index.html")))
 
 
 @app.get("/runs/{run_id}/report.json")
 async def report_numbers(run_id: RunId) -> Response:
     """Return the report's numbers."""
-    return await _in_time(
-        lambda: Response(_published(run_id, "report/metrics.json"), media_type="application/json", headers=_HEADERS)
-    )
+    return await _in_time(lambda: Response(_published(run_id, "report/metrics.json"), media_type="application/json"))
 
 
 @app.get("/runs/{run_id}/stages/{name}")
 async def stage_page(run_id: RunId, name: Annotated[str, Path(max_length=100, pattern="^[a-z_-]+$")]) -> Response:
     """Return a page about the artifact of a stage."""
-    return await _in_time(lambda: HTMLResponse(_stage(run_id, name), headers=_HEADERS))
+    return await _in_time(lambda: HTMLResponse(_stage(run_id, name)))
 
 
 async def _in_time(make: Callable[[], Response]) -> Response:
