@@ -21,7 +21,6 @@ REFUSALS = [
     (403, 'pods "x" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=4', True),
     (403, 'pods is forbidden: User "system:serviceaccount:a:b" cannot create resource "pods"', True),
     (404, 'namespaces "ml" not found', True),
-    (503, "etcd is away", True),
 ]
 
 
@@ -38,6 +37,32 @@ def test_pod_that_is_not_created_is_explained(
     assert isinstance(caught.value, AirflowFailException) is not retried
     assert caught.value.__cause__ is None
     fault("pods: Kubernetes does not create a pod")
+
+
+@pytest.mark.parametrize("refusal", [(503, "etcd is away"), CONNECTION_LOST])
+def test_task_waits_with_its_pod_until_kubernetes_answers(
+    make_task: MakeTask, cluster: Any, refusal: tuple[int, str], fault: Fault
+) -> None:
+    task, context = make_task(STEP)
+    cluster.refusals = [refusal] * 100
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    assert cluster.pods == {}
+    with pytest.raises(TaskDeferred) as again:
+        task.resume_execution(deferred.value.method_name, {**deferred.value.kwargs, "event": "now"}, context)
+    assert again.value.kwargs == deferred.value.kwargs
+    cluster.refusals = []
+    with pytest.raises(TaskDeferred):
+        task.resume_execution(again.value.method_name, {**again.value.kwargs, "event": "now"}, context)
+    assert list(cluster.pods) == [context["ti"].xcom["pod_name"]]
+    fault("pods: the Kubernetes API fails before a stage runs", 2)
+
+
+def test_pod_that_cannot_be_created_for_a_day_fails_the_task(make_task: MakeTask, cluster: Any) -> None:
+    task, context = make_task(STEP)
+    cluster.refusals = [(503, "etcd is away")] * 100
+    with pytest.raises(AirflowException, match="the pod was not created, because Kubernetes does not answer"):
+        task.execute_again(context, since=0.0)
 
 
 def is_being_deleted(cluster: Any, ago: timedelta) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from airflow.providers.cncf.kubernetes.secret import Secret
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from kubernetes.client import ApiException
@@ -25,7 +26,7 @@ from zeshel_tasks.orchestration.pods.ending import container_state, exit_code, i
 from zeshel_tasks.orchestration.pods.lost import gone_by
 from zeshel_tasks.orchestration.pods.outage import OUTAGE_SECONDS, is_outage
 from zeshel_tasks.orchestration.pods.refusal import not_created
-from zeshel_tasks.orchestration.pods.trigger import UNREACHABLE_SINCE, StagePodTrigger
+from zeshel_tasks.orchestration.pods.trigger import PAUSE_SECONDS, UNREACHABLE_SINCE, StagePodTrigger
 from zeshel_tasks.orchestration.settings import path_safe, run_address
 from zeshel_tasks.orchestration.stage_task import (
     asset_of,
@@ -128,9 +129,19 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         If the stage's artifact is already in the store, no pod is created, and that of an earlier try is deleted.
 
         Raises:
-            TaskDeferred: the pod exists.
+            TaskDeferred: the pod exists, or Kubernetes does not answer.
             AirflowException: the task was stopped and the pod deleted, or Kubernetes does not create the pod.
             AirflowFailException: Kubernetes refuses the pod.
+        """
+        self.execute_again(context, since=time.time())
+
+    def execute_again(self, context: Any, *, since: float, event: Any = None) -> None:  # noqa: ARG002
+        """Do the same after an outage of Kubernetes.
+
+        Args:
+            context: of the task instance.
+            since: Unix time of the first attempt.
+            event: says that it is time for another attempt.
         """
         run = run_address(self.store, context["run_id"])
         skip_without_split(self.step, run)
@@ -141,14 +152,18 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             self._push(context, done)
             return
         try:
-            super().execute(context)
+            self.execute_async(context)
         except TaskDeferred as deferred:
             # SIGTERM raises nothing here, so the task would wait for the pod that it has deleted.
             if self._killed:
                 raise AirflowException(f"{self.step.name}: the task was stopped and its pod deleted") from deferred
             raise
         except (ApiException, HTTPError) as error:
-            raise not_created(self.step, error) from None  # the cause would add headers and a traceback to the log
+            if not is_outage(error) or time.time() - since > OUTAGE_SECONDS or self._killed:
+                raise not_created(self.step, error) from None  # the cause would add headers and a traceback to the log
+            self.log.warning("Kubernetes does not answer, so no pod was created; waiting for it: %s", error)
+            pause = TimeDeltaTrigger(timedelta(seconds=PAUSE_SECONDS))
+            super().defer(trigger=pause, method_name="execute_again", kwargs={"since": since})
 
     def find_pod(self, namespace: str, context: Any, *, exclude_checked: bool = True) -> k8s.V1Pod | None:
         """Return the pod of an earlier try, which this one takes over; None if there is none or if it is deleted."""
