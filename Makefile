@@ -7,6 +7,7 @@ BENCH_INPUTS := build/bench
 NUMERIC_TESTS := tests/test_blink_parity.py tests/test_near_ties.py tests/evaluation tests/models \
 	$(addprefix tests/bench/test_,same_numbers.py plain_is_blink.py gpu_arithmetic.py) \
 	$(addprefix tests/training/test_,objectives.py gradient_cache.py optimizer.py)
+S3_TESTS := $(addprefix tests/store/test_,artifacts.py garbage.py runs.py s3.py stores.py unfinished_uploads.py)
 # Processes that run tests. Each takes up to 3 GB of memory.
 WORKERS ?= 2
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
@@ -35,8 +36,10 @@ demo: $(INSTALLED) ## Run the whole recipe on a real Airflow; DATA=archive MODEL
 test: $(INSTALLED) ## Run the tests that need no Airflow server, browser or cluster
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not airflow and not browser and not cluster'
 
-test-all: $(INSTALLED) ## Run all tests except those that need a cluster
+# The second run is skipped where radosgw is not installed: tests/radosgw.py.
+test-all: $(INSTALLED) ## Run all tests except those that need a cluster, and those of S3 also against Ceph's radosgw
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not cluster'
+	S3_SERVER=radosgw $(BIN)/python -m pytest -k s3 $(S3_TESTS)
 
 # The variables select the kernels of torch, of MKL (matrix products in fp32) and of oneDNN (in bf16), and the threads.
 test-isa: $(INSTALLED) ## Run the numeric tests with the kernels for SSE, AVX2 and, if the CPU has it, AVX-512

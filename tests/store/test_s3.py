@@ -12,6 +12,7 @@ import boto3
 import certifi
 import pytest
 
+from tests.radosgw import needs_moto
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.location import S3Address, store_location
@@ -67,7 +68,12 @@ def finds_conditions_false(request: Request, forward: Forward) -> Answer:
     return refusal(412, "PreconditionFailed") if CONDITIONS & request.headers.keys() else forward(request)
 
 
-WITHOUT_CONDITIONS = [forgets_conditions, refuses_conditions, calls_conditions_invalid, finds_conditions_false]
+WITHOUT_CONDITIONS = [
+    pytest.param(forgets_conditions, marks=needs_moto),
+    refuses_conditions,
+    calls_conditions_invalid,
+    finds_conditions_false,
+]
 
 
 def compares_with_quotes(request: Request, forward: Forward) -> Answer:
@@ -77,6 +83,7 @@ def compares_with_quotes(request: Request, forward: Forward) -> Answer:
     return forward(request)
 
 
+@needs_moto
 def test_put_if_unchanged_works_where_an_etag_in_quotes_is_refused(
     behind_proxy: Behind, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -126,6 +133,7 @@ def test_put_if_unchanged_works_without_conditional_writes_and_warns_once(
     ]
 
 
+@needs_moto
 def test_last_racing_writer_knows_it_won_without_conditional_writes(behind_proxy: Behind) -> None:
     store, won = behind_proxy(forgets_conditions), {}
     store.put_if_absent("probe", b"")
@@ -152,8 +160,9 @@ def test_conditional_writes_cause_no_warning(
     assert list(store.keys("")) == ["key"]
 
 
-def test_conditional_write_conflict_is_retried(behind_proxy: Behind) -> None:
-    conflicts = [refusal(409, "ConditionalRequestConflict")] * 2
+@pytest.mark.parametrize("conflict", [(409, "ConditionalRequestConflict"), (500, "UnknownError")])
+def test_conditional_write_conflict_is_retried(behind_proxy: Behind, conflict: tuple[int, str]) -> None:
+    conflicts = [refusal(*conflict)] * 2
 
     def server(request: Request, forward: Forward) -> Answer:
         conditional_write_of_key = "if-none-match" in request.headers and request.path.endswith("/key")

@@ -35,6 +35,7 @@ Condition = Literal["IfNoneMatch", "IfMatch"]
 _READS = 5  # the number of times that boto3 starts a download
 _BROKEN_OFF = (ResponseStreamingError, ReadTimeoutError, IncompleteReadError, HTTPError)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+_CONFLICTS = {"409", "ConditionalRequestConflict", "UnknownError"}  # the last one is a 500 of Ceph's radosgw
 
 
 def _as_received(version: str) -> str:
@@ -240,7 +241,7 @@ class S3Store:
                     # The answer to If-Match without an object is 404.
                     if error_code(error) in ("PreconditionFailed", "412", *_MISSING):
                         return False
-                    if error_code(error) not in ("ConditionalRequestConflict", "409"):
+                    if error_code(error) not in _CONFLICTS:
                         raise
         raise StoreUnavailable(f"{self._where(key)}: ten conflicting writes in a row")
 
