@@ -30,7 +30,7 @@ BROKEN = (
 )
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """The error with its type, because the text of a KeyError is only the key.
 
     For a pickle that contains more than tensors, torch advises to run its code. We name what it contains instead.

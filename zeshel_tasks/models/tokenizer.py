@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.broken import BROKEN, described
 from zeshel_tasks.models.model_types import ModelShape, counts_after_padding, model_config, model_shape
+from zeshel_tasks.text.safe_text import quoted
+
+_RARE = "\u16a0\U00013000 \U0001f9ff"  # a rune, a hieroglyph and a picture, which few vocabularies have
 
 
 def load_tokens(directory: Path, *, lowercase: bool) -> Tokens:
@@ -29,16 +34,11 @@ def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
         ConfigError: the tokenizer does not exist, does not fit the model, or lower-cases text although it should not.
     """
     shape, config = model_shape(directory), model_config(directory)
-    try:
+    with _errors_named(directory):
         tokenizer = AutoTokenizer.from_pretrained(
             str(directory), config=config, do_lower_case=lowercase, trust_remote_code=False
         )
         vocabulary: dict[str, int] = tokenizer.get_vocab()
-    except Exception as error:
-        # `tokenizers` raises plain Exceptions
-        if type(error) is not Exception and not isinstance(error, BROKEN):
-            raise
-        raise ConfigError(f"bert_model: expected a tokenizer in {directory}, got: {described(error)}") from error
     if vocabulary.keys() <= set(tokenizer.all_special_tokens):  # which transformers assumes without a file
         raise ConfigError(f"bert_model: expected a vocabulary in {directory}, got none")
     _check_special_tokens(directory, tokenizer)
@@ -51,6 +51,7 @@ def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:
             f"bert_model: expected a vocabulary of at most {shape.vocab_size} tokens, the vocab_size in "
             f"{directory}/config.json, got token number {highest}"
         )
+    _check_all_text_has_tokens(directory, tokenizer)
     return tokenizer
 
 
@@ -58,6 +59,32 @@ def is_cased(tokenizer: Any) -> bool:
     """True if a word in the vocabulary has a capital letter."""
     special = set(tokenizer.all_special_tokens)
     return any(token != token.lower() for token in tokenizer.get_vocab().keys() - special)
+
+
+@contextmanager
+def _errors_named(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        # `tokenizers` raises plain Exceptions, and Rust's PanicException is not even one of them.
+        of_tokenizers = type(error) is Exception or type(error).__name__ == "PanicException"
+        if not of_tokenizers and not isinstance(error, BROKEN):
+            raise
+        raise ConfigError(f"bert_model: expected a tokenizer in {directory}, got: {described(error)}") from error
+
+
+def _check_all_text_has_tokens(directory: Path, tokenizer: Any) -> None:
+    """Refuse tokenizers that fail at a later text: everywhere because of an empty token, or at an unknown word."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    normalizer: Any = None if backend is None else backend.normalizer
+    for token in () if normalizer is None else tokenizer.added_tokens_decoder.values():
+        if token.normalized and not normalizer.normalize_str(token.content):
+            raise ConfigError(
+                f"bert_model: expected added tokens that the tokenizer in {directory} finds in text, got "
+                f"{quoted(token.content)}, of which it leaves nothing"
+            )
+    with _errors_named(directory):
+        tokenizer(_RARE, add_special_tokens=False)
 
 
 def _check_special_tokens(directory: Path, tokenizer: Any) -> None:
