@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,7 @@ from tests.cluster import image_loading
 from tests.cluster.deployment import BUCKET, DagRun, Deployment, s3_client, secret_value, stopwatch
 from tests.cluster.kubectl import Namespace, eventually, helm
 from tests.cluster.pod_watch import PodWatch
+from tests.data_set_files import write_wiki
 from tests.helm.chart import CHART, installable_copy
 from zeshel_tasks import __version__
 from zeshel_tasks.demo.local_airflow.client import AirflowClient
@@ -173,10 +175,18 @@ def values(s3_pod_ip: str, storage_class: str) -> dict[str, Any]:
             "existingSecret": "store",
         },
         "dag": {
+            # Runs wait more than they compute, so the tests start several at once.
+            "maxActiveRuns": 8,
+            "pool": {"slots": 8},
             "retries": 2,
             "retryDelaySeconds": 3,
             "maxRetryDelaySeconds": 10,
-            "defaults": {"print_interval": 2},
+            "defaults": {
+                "print_interval": 2,
+                # Less to train than with the preset `smoke`, but enough to pass the tests of quality by a wide margin.
+                "convert.max_mentions_per_world": 60,
+                "train_crossencoder.train_candidates": 6,
+            },
         },
         "sampleInputs": {"enabled": True},
         "stages": {
@@ -214,9 +224,6 @@ def deployment(
         stack.callback(airflow.close)
         eventually(lambda: airflow.has_dag("zeshel"), "the DAG zeshel", 300)
         print(f"\nAirflow up, with the DAG, {seconds():.0f} s after `helm install`")
-        job = "--selector=app.kubernetes.io/component=sample-inputs"
-        namespace.run("wait", "job", job, "--for=condition=complete", "--timeout=900s")
-        print(f"sample inputs in the store after {seconds():.0f} s")
         yield Deployment(namespace, airflow, s3, RELEASE)
     helm("uninstall", RELEASE, f"--namespace={namespace.name}")
 
@@ -229,12 +236,61 @@ def pods(namespace: Namespace) -> Iterator[PodWatch]:
 
 
 @pytest.fixture(scope="session")
-def first_run(deployment: Deployment, pods: PodWatch) -> DagRun:
-    """A run of the whole recipe without disturbance."""
+def sample_inputs(deployment: Deployment) -> None:
+    """The sample worlds and the small BERT, which a Job of the chart has written to the store."""
     seconds = stopwatch()
-    run = deployment.trigger("first").succeed()
-    print(f"\nthe whole recipe: {seconds():.0f} s")
+    job = "--selector=app.kubernetes.io/component=sample-inputs"
+    deployment.namespace.run("wait", "job", job, "--for=condition=complete", "--timeout=900s")
+    print(f"\nwaited {seconds():.0f} s for the sample inputs")
+
+
+@pytest.fixture(scope="session")
+def started_run(deployment: Deployment, sample_inputs: None, pods: PodWatch) -> DagRun:
+    """The first run, which is training its bi-encoder."""
+    run = deployment.trigger("first")
+    run.running_pod("train-biencoder", says="step ")
     return run
+
+
+@pytest.fixture(scope="session")
+def failing_runs(started_run: DagRun, deployment: Deployment) -> dict[str, DagRun]:
+    """Runs that cannot work. They reuse the first run's data; another seed makes them train models of their own."""
+    deployment.s3.upload_fileobj(BytesIO(b"this is no archive"), BUCKET, "test/inputs/broken.tar.bz2")
+    return {
+        run_id: deployment.trigger(run_id, **conf)
+        for run_id, conf in {
+            "no-such-gpu": {"device": "cuda:3", "seed": 1},
+            "broken-archive": {"download__source": f"s3://{BUCKET}/test/inputs/broken.tar.bz2"},
+            "too-little-memory": {"memory": "96Mi", "seed": 2},
+            "no-such-image": {"image": "localhost/no-such-image:1", "seed": 3},
+        }.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def first_run(started_run: DagRun, failing_runs: dict[str, DagRun]) -> DagRun:
+    """A run of the whole recipe without disturbance, beside runs that fail."""
+    started_run.succeed()
+    tasks = started_run.tasks().values()
+    started, ended = min(t.started for t in tasks if t.started), max(t.ended for t in tasks if t.ended)
+    print(f"\nthe whole recipe: {(ended - started).total_seconds():.0f} s")
+    return started_run
+
+
+@pytest.fixture(scope="session")
+def merged_run(first_run: DagRun, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> DagRun:
+    """A run on a part of the sample worlds and a team's own data, with settings that always keep the champion."""
+    wiki = write_wiki(tmp_path_factory.mktemp("wiki"))
+    for file in wiki.rglob("*.json"):
+        key = f"inputs/wiki/{file.relative_to(wiki).as_posix()}"
+        deployment.s3.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
+    return deployment.trigger(
+        "merged",
+        download__more_sources=[f"s3://{BUCKET}/inputs/wiki/"],
+        download__worlds_to_splits=["quill=test"],
+        convert__max_mentions_per_world=20,
+        promote__margin=1,
+    )
 
 
 def _root_pod(name: str, command: str, volume: dict[str, Any]) -> dict[str, Any]:

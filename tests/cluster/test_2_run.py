@@ -3,53 +3,24 @@
 import json
 import re
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.cluster.deployment import BUCKET, DagRun, Deployment, stopwatch
+from tests.cluster.deployment import BUCKET, HELDOUT, DagRun, Deployment, stopwatch
 from tests.cluster.pod_watch import PodWatch
-from tests.data_set_files import write_wiki
-from zeshel_tasks.config import HELDOUT_SPLITS
 
 STAGES = (
     "download", "convert", "train-biencoder",
     "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
     "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test", "compare", "report", "promote",
 )  # fmt: skip
-# The sample worlds have no mentions held out of train.
-HELDOUT = [f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS]
 # Stages that run one after the other. The others run at the same time as one of these.
 CHAIN = (
     "download", "convert", "train-biencoder", "eval-biencoder-train", "train-crossencoder", "eval-crossencoder-test",
     "compare", "report", "promote",
 )  # fmt: skip
-LOOK_FROM_INSIDE = """
-import json, os, pathlib
-def writable(path):
-    try:
-        (pathlib.Path(path) / "probe").write_text("x")
-        (pathlib.Path(path) / "probe").unlink()
-        return True
-    except OSError:
-        return False
-status = dict(line.split(":\\t", 1) for line in open("/proc/1/status").read().splitlines() if ":\\t" in line)
-print(json.dumps({
-    "user": os.getuid(),
-    "writable": [path for path in "/ /tmp /opt/zeshel /home /etc /var/tmp /scratch /dev/shm".split() if writable(path)],
-    "token": os.path.exists("/var/run/secrets/kubernetes.io/serviceaccount/token"),
-    "capabilities": int(status["CapEff"], 16) | int(status["CapPrm"], 16) | int(status["CapBnd"], 16),
-    "no_new_privileges": status["NoNewPrivs"].strip(),
-    "seccomp": status["Seccomp"].strip(),
-}))
-"""
-
-SHOW_CHAMPION = """
-from mlflow import MlflowClient
-print(MlflowClient().get_model_version_by_alias("zeshel", "champion").tags["zeshel.run"])
-"""
 
 
 def test_every_stage_is_a_pod_and_succeeds(first_run: DagRun, pods: PodWatch) -> None:
@@ -100,6 +71,7 @@ def test_log_shows_progress_during_training(first_run: DagRun, stage: str) -> No
     assert len(steps) > 1, first_run.log_text(stage)
 
 
+@pytest.mark.usefixtures("merged_run")  # starts beside it
 def test_unchanged_run_reuses_everything_without_pods(
     first_run: DagRun, deployment: Deployment, pods: PodWatch
 ) -> None:
@@ -126,56 +98,3 @@ def show_overhead(run: DagRun, took: float) -> None:
         table.add_row(stage, f"{gap:.1f}", f"{task.seconds:.1f}")
     Console(width=120).print(table)
     print(f"rerun: {took:.0f} s for {len(CHAIN)} stages one after the other: {took / len(CHAIN):.1f} s a stage")
-
-
-@pytest.fixture(scope="module")
-def merged_run(first_run: DagRun, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> DagRun:
-    """A run on the sample worlds and a team's own data, with settings that always keep the champion."""
-    wiki = write_wiki(tmp_path_factory.mktemp("wiki"))
-    for file in wiki.rglob("*.json"):
-        key = f"inputs/wiki/{file.relative_to(wiki).as_posix()}"
-        deployment.s3.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
-    return deployment.trigger(
-        "merged",
-        download__more_sources=[f"s3://{BUCKET}/inputs/wiki/"],
-        download__worlds_to_splits=["quill=test"],
-        promote__margin=1,
-    )
-
-
-@pytest.fixture(scope="module")
-def training_pod(merged_run: DagRun) -> str:
-    """Name of a training pod."""
-    return str(merged_run.running_pod("train-biencoder", says="step ")["metadata"]["name"])
-
-
-def test_pods_are_not_root_and_have_no_writable_root_or_token(deployment: Deployment, training_pod: str) -> None:
-    assert look_from_inside(deployment, training_pod) == {
-        "user": 50000, "writable": ["/scratch", "/dev/shm"], "token": False, "capabilities": 0,
-        "no_new_privileges": "1", "seccomp": "2",
-    }  # fmt: skip
-
-
-def test_mlflow_client_works_in_a_pod(first_run: DagRun, deployment: Deployment, training_pod: str) -> None:
-    """Uses a folder for MLflow, in scratch, the only writable place. A server would have an address instead."""
-    mlflow = ("MLFLOW_TRACKING_URI=file:///scratch/mlruns", "MLFLOW_ALLOW_FILE_STORE=true")
-    command = ("zeshel", "track", f"--run=s3://{BUCKET}/test/runs/{first_run.name}")
-    deployment.namespace.run("exec", training_pod, "--", "env", *mlflow, *command)
-    told = deployment.namespace.run("exec", training_pod, "--", "env", *mlflow, "python", "-c", SHOW_CHAMPION)
-    assert told.strip().endswith(first_run.name)
-
-
-def test_additional_worlds_are_trained_and_evaluated(merged_run: DagRun, first_run: DagRun) -> None:
-    tasks = merged_run.succeed().tasks()
-    assert {name: task.state for name, task in tasks.items()} == dict.fromkeys(tasks, "success")
-    assert "quill" in merged_run.metrics("eval-crossencoder-test")["worlds"]
-    assert [merged_run.metrics(name)["mentions"] for name in HELDOUT] == [1, 6, 1, 6]
-    compared = merged_run.metrics("compare")
-    assert compared["champion"]["run"] == first_run.name
-    assert "quill" in compared["worlds"], "the champion has been evaluated on the new mentions"
-    assert merged_run.metrics("promote")["promoted"] is False
-
-
-def look_from_inside(deployment: Deployment, pod: str) -> dict[str, Any]:
-    """Returns what a process of the pod can do."""
-    return dict(json.loads(deployment.namespace.run("exec", pod, "--", "python", "-c", LOOK_FROM_INSIDE)))

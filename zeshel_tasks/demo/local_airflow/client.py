@@ -103,9 +103,12 @@ class AirflowClient:
         query = {"state": ["queued", "running"], "limit": 100}
         runs = self._call("GET", "/api/v2/dags/~/dagRuns", params=query)["dag_runs"]
         for run in runs:
-            address = f"/api/v2/dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}"
-            self._call("PATCH", address, json={"state": "failed"})
+            self.fail_run(run["dag_id"], run["dag_run_id"])
         return [run["dag_run_id"] for run in runs]
+
+    def fail_run(self, dag_id: str, run_id: str) -> None:
+        """Mark a run as failed, which stops its tasks."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
     def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
         """The tasks of a run, in the order in which they started."""
