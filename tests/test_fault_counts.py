@@ -30,6 +30,10 @@ def test_not_survived(fault):
 """
 
 
+def test_fault_of_a_second_run_is_not_counted_again() -> None:
+    assert table([*PRINTED.splitlines(), "     3 of      3  store: 503 burst"]) == table(PRINTED.splitlines())
+
+
 @pytest.mark.parametrize("parallel", [[], ["-p", "xdist", "--numprocesses=2", "--dist=loadgroup"]])
 def test_faults_of_all_workers_are_counted_together(parallel: list[str], tmp_path: Path) -> None:
     (tmp_path / "test_faulty.py").write_text(FAULTY_TESTS)

@@ -15,13 +15,13 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from zeshel_tasks.compute.temporary import temporary_folder
 from zeshel_tasks.errors import EXIT_OK, EXIT_TRY_AGAIN
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def stoppable() -> Iterator[None]:
 @contextmanager
 def scratch_folder(prefix: str = "zeshel-", parent: Path | None = None) -> Iterator[Path]:
     """A temporary folder, by default in the system's folder for such. SIGTERM removes it in any case."""
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name, removed_on_sigterm(Path(name)) as folder:
+    with temporary_folder(prefix, parent) as folder, removed_on_sigterm(folder):
         yield folder
 
 
