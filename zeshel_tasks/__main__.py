@@ -1,7 +1,7 @@
 """Starts the command line ``zeshel``.
 
-SIGTERM must not be lost during the second of the imports. Linux ignores it for the first process of a container until
-there is a handler.
+SIGTERM must not be lost during the second of the imports: Linux ignores it for the first process of a container until
+there is a handler. Nor may it change the exit code while Python ends, which resets all handlers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)
     from zeshel_tasks.cli import main
 
-    return main()
+    try:
+        return main()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

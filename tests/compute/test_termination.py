@@ -159,6 +159,21 @@ def test_sigterm_after_the_end_changes_nothing() -> None:
     sigterm()
 
 
+def test_sigterm_while_python_ends_keeps_the_exit_code(fault: Fault) -> None:
+    script = """if True:
+        import os, signal, sys, types
+        import zeshel_tasks.__main__ as start
+        sys.modules["zeshel_tasks.cli"] = types.SimpleNamespace(main=lambda: 2)
+        class Late:
+            def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGTERM):
+                kill(process, number)
+        late = Late()
+        sys.exit(start.main())
+    """
+    assert subprocess.run([sys.executable, "-c", script]).returncode == EXIT_CONFIG
+    fault("SIGTERM: while Python ends")
+
+
 def test_sigterm_during_the_first_imports_asks_for_retry(fault: Fault) -> None:
     script = """if True:
         import os, signal, sys
