@@ -110,7 +110,8 @@ def s3_client(*, patient: bool = True) -> S3Client:
     check_credentials(_CREDENTIALS)
     with translated("s3"), _unreadable_files_named():
         core = botocore.session.get_session()
-        _check_certificates(core.get_config_variable("ca_bundle"))
+        if bundle := core.get_config_variable("ca_bundle"):
+            _check_certificates(bundle)
         session = boto3.session.Session(botocore_session=core)
         retries: Any = _unless_set(
             core, {"mode": ("retry_mode", "standard"), "total_max_attempts": ("max_attempts", 11)}
@@ -186,7 +187,7 @@ def error_code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def _check_certificates(bundle: str | None) -> None:
+def _check_certificates(bundle: str) -> None:
     try:
         ssl.create_default_context(cafile=bundle)
     except OSError as error:
