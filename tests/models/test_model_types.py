@@ -277,8 +277,19 @@ def test_settings_saved_for_other_uses_change_nothing(bert: Path, saved: dict[st
 def test_quantized_weights_are_refused(bert: Path) -> None:
     weights = load_file(bert / "model.safetensors")
     save_file({name: weight.to(torch.int8) for name, weight in weights.items()}, bert / "model.safetensors")
-    with pytest.raises(ConfigError, match=r"expected weights in floating point in .*, got only integers in embeddings"):
+    with pytest.raises(ConfigError, match=r"weights in floating point in .*, got only integers in embeddings\.word_"):
         load_bert(bert)
+
+
+@pytest.mark.parametrize("part", ["embeddings.word_embeddings.weight", "encoder.layer.1.output.dense.weight"])
+def test_file_that_ends_in_zeros_is_refused(bert: Path, part: str) -> None:
+    weights = load_file(bert / "model.safetensors")
+    save_file({**weights, part: torch.zeros_like(weights[part])}, bert / "model.safetensors")
+    with pytest.raises(ConfigError, match=f"weights in floating point in .*, got only zeros in {part}"):
+        load_bert(bert)
+    segments = "embeddings.token_type_embeddings.weight"
+    save_file({**weights, segments: torch.zeros_like(weights[segments])}, bert / "model.safetensors")
+    load_bert(bert)
 
 
 def test_half_precision_weights_are_read(bert: Path) -> None:

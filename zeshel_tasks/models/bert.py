@@ -24,8 +24,8 @@ def load_bert(directory: Path, attention_dropout: float | None = None) -> torch.
         attention_dropout: replaces ``attention_probs_dropout_prob`` of ``config.json`` in this process.
 
     Raises:
-        ConfigError: the model's type is not accepted, or its weights are unreadable, incomplete, not finite or
-            quantized.
+        ConfigError: the model's type is not accepted, or its weights are unreadable, incomplete, not finite,
+            quantized or zeros.
     """
     config = model_config(directory)
     models_own = config.attention_probs_dropout_prob
@@ -47,7 +47,7 @@ def load_bert(directory: Path, attention_dropout: float | None = None) -> torch.
         raise ConfigError(f"bert_model: expected a BERT model in {directory}, got: {described(error)}") from error
     _check_all_weights_are_used(directory, report)
     check_finite(model, f"bert_model: {directory}")
-    _check_not_quantized(directory, model)
+    _check_trained(directory, model)
     # A model that is saved must not pass on the setting as its own value.
     model.config.attention_probs_dropout_prob = models_own
     encoder: torch.nn.Module = model
@@ -65,12 +65,18 @@ def check_finite(model: torch.nn.Module, where: str) -> None:
             raise ConfigError(f"{where}: expected weights that are finite numbers, got others in {name}")
 
 
-def _check_not_quantized(directory: Path, model: torch.nn.Module) -> None:
-    """Refuse weights of int8 and the like, which transformers converts to fp32 without their scales."""
+def _check_trained(directory: Path, model: torch.nn.Module) -> None:
+    """Refuse matrices of int8 and the like, which transformers converts to fp32 without their scales, and of zeros.
+
+    Zeros come from files whose download was preallocated and never finished. RoBERTa's segments are zeros.
+    """
     for name, weight in model.named_parameters():
-        if weight.dim() == 2 and weight.any() and torch.equal(weight, weight.round()):
+        if weight.dim() != 2 or not ("encoder.layer." in name or "word_embeddings" in name):
+            continue
+        if torch.equal(weight, weight.round()):
+            got = "only integers" if weight.any() else "only zeros"
             raise ConfigError(
-                f"bert_model: expected weights in floating point in {directory}, got only integers in {name}"
+                f"bert_model: expected trained weights in floating point in {directory}, got {got} in {name}"
             )
 
 
