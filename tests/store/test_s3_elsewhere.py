@@ -10,6 +10,9 @@ import pytest
 
 from tests.download.file_server import FileServer, garbage, hang_up, page, redirect, running, status
 from tests.faults import Fault
+from tests.store import s3_proxy
+from tests.store.s3_proxy import Forward, Request
+from tests.store.test_s3 import Behind
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
 from zeshel_tasks.location import S3Address
 from zeshel_tasks.store import open_store
@@ -86,3 +89,19 @@ def test_answer_of_a_proxy_instead_of_the_store_is_named(
     server.script = [status(code)] * 100
     read_with_every_operation(kind, r"^s3://bucket/store.* prox", tmp_path)
     fault("store: another server answers", 4)
+
+
+@pytest.mark.parametrize("megabytes", [0, 17])
+def test_answer_without_an_etag_is_no_proof_that_an_object_is_stored(
+    behind_proxy: Behind, tmp_path: Path, megabytes: int, fault: Fault
+) -> None:
+    def server(request: Request, forward: Forward) -> s3_proxy.Answer:
+        return s3_proxy.Answer(200 if request.method in ("PUT", "POST") else 404, {}, b"")
+
+    path = tmp_path / "file"
+    path.write_bytes(bytes(megabytes << 20))
+    store = behind_proxy(server)
+    for write in (lambda: store.upload(path, "key"), lambda: store.put("key", b"x")):
+        with pytest.raises(StoreUnavailable, match="expected the answer of an S3 store, got another one"):
+            write()
+        fault("store: another server answers")

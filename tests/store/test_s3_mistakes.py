@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from botocore.credentials import Credentials
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -148,7 +149,7 @@ def test_credentials_that_have_expired_on_arrival_are_a_config_error(settings: S
             open_store("s3://bucket/store").get("key")
 
 
-@pytest.mark.parametrize("code", ["InvalidToken", "MethodNotAllowed"])
+@pytest.mark.parametrize("code", ["InvalidToken", "MethodNotAllowed", "InvalidObjectState", "KeyTooLongError"])
 def test_lasting_refusal_of_the_store_is_a_config_error(settings: Settings, code: str) -> None:
     with refusing(code) as address:
         settings({"AWS_ENDPOINT_URL": address})
@@ -194,3 +195,13 @@ def test_https_to_a_port_without_it_is_a_config_error(settings: Settings) -> Non
         settings({"AWS_ENDPOINT_URL": address.replace("http:", "https:")})
         with pytest.raises(ConfigError, match="wrong version number"):
             open_store("s3://bucket/store").get("key")
+
+
+def test_role_that_asks_for_a_code_is_a_config_error(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_terminal(_: object) -> None:
+        raise EOFError  # as getpass does
+
+    settings({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+    monkeypatch.setattr(Credentials, "get_frozen_credentials", no_terminal)
+    with pytest.raises(ConfigError, match=r"^s3: expected a role without MFA \(mfa_serial\)"):
+        open_store("s3://bucket/store").get("key")

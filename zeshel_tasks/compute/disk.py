@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 from zeshel_tasks.errors import ConfigError, TryAgain, ZeshelError
 
-_FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = tuple(os.strerror(number) for number in DISK_FULL)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 

@@ -21,6 +21,17 @@ MAX_MEMBERS = 100_000
 # tarfile reads an extended header (long names) in one piece; a real one has a few hundred bytes.
 _MAX_READ = 2**20
 _BLOCK = tarfile.BLOCKSIZE
+# What arrives instead of a tar archive, by its first bytes.
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"\x28\xb5\x2f\xfd": "a file compressed with Zstandard",
+    b"\x1f\x9d": "a file compressed with compress",
+    b"version https://git-lfs": "a pointer of Git LFS instead of the file",
+    b"<": "a page of HTML or XML",
+    b"{": "JSON",
+}
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, RecursionError, ValueError)
 
 log = logging.getLogger(__name__)
@@ -59,7 +70,9 @@ def unpack(archive: Path, destination: Path, max_bytes: int, name: str = "") -> 
         except _BROKEN as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # an error of the disk; gzip and bz2 raise errors without a number
-            raise DataError(f"not a tar archive, or a damaged one: {error}", file=name) from error
+            got = next((kind for head, kind in _OTHERS.items() if stream.head.startswith(head)), None)
+            problem = f"not a tar archive, but {got}" if got else f"not a tar archive, or a damaged one: {error}"
+            raise DataError(problem, file=name) from error
     selection.check_complete()
 
 
@@ -135,7 +148,7 @@ class _ForwardReader:
         # Headers and padding add up to 3 blocks to each member, and the end of the archive is rounded up.
         self._limit = max_bytes + 4 * _BLOCK * MAX_MEMBERS
         self._position = 0
-        self._last = b""
+        self._last = self.head = b""
 
     def tell(self) -> int:
         return self._position
@@ -144,6 +157,7 @@ class _ForwardReader:
         if not 0 <= size <= _MAX_READ:
             raise DataError("damaged header", file=self._archive, expected=f"at most {_MAX_READ:,} bytes", got=size)
         self._last = self._stream.read(size)
+        self.head = self.head or self._last
         self._position += len(self._last)
         if self._position > self._limit:
             raise DataError(

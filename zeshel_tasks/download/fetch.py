@@ -11,7 +11,8 @@ from typing import IO
 from zeshel_tasks.config import DownloadConfig
 from zeshel_tasks.download.deadline import Deadline
 from zeshel_tasks.download.google_drive import DOWNLOAD_ADDRESS, address_behind, download_address
-from zeshel_tasks.download.http_source import HttpSource, http_client
+from zeshel_tasks.download.http_client import http_client
+from zeshel_tasks.download.http_source import HttpSource
 from zeshel_tasks.download.networks import Hops
 from zeshel_tasks.download.s3_source import S3Source
 from zeshel_tasks.download.transfer import Body, Fetched, Retry, Source, transfer

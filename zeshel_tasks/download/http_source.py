@@ -6,21 +6,21 @@ import hashlib
 import itertools
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 import httpx
 
-from zeshel_tasks import __version__
+from zeshel_tasks.download.http_client import unquoted
 from zeshel_tasks.download.networks import Hops
 from zeshel_tasks.download.transfer import Body, Interrupted, Retry, retrying
 from zeshel_tasks.errors import ConfigError, DataError
-from zeshel_tasks.proxies import check_proxies, refused_by_proxy
-from zeshel_tasks.text.redaction import HIDDEN, without_secrets
+from zeshel_tasks.proxies import refused_by_proxy
+from zeshel_tasks.text.redaction import without_secrets
+from zeshel_tasks.text.safe_text import safe_text
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,6 @@ _MAX_PAGES = 3
 _HEAD_BYTES = 512
 _PASSING = {408, 425, 429}
 _LASTING = {501}  # the server does not know the method
-# Ask for the stored bytes, because a server that compresses them cannot resume.
-_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"zeshel-tasks/{__version__}"}
 
 
 def _never(_: httpx.Headers) -> bool:
@@ -67,22 +65,6 @@ def described(page: Page) -> str:
     """What the server sent, for messages."""
     title = _title(page.text)
     return f"an HTML page{f' titled {title!r}' if title else ''} from {urlsplit(page.address).hostname}"
-
-
-def http_client(timeout_seconds: float, headers: Mapping[str, str] = MappingProxyType({})) -> httpx.Client:
-    """A client with this timeout, these headers and the environment's proxies.
-
-    Raises:
-        ConfigError: the environment's settings for proxies or certificates are wrong.
-    """
-    check_proxies()
-    try:
-        # HttpSource follows redirects, because httpx would read the whole body of each one.
-        return httpx.Client(timeout=timeout_seconds, follow_redirects=False, headers={**_HEADERS, **headers})
-    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
-        raise ConfigError(
-            f"the environment's NO_PROXY or SSL_CERT_* variables cannot be used: {_unquoted(error)}"
-        ) from error
 
 
 class HttpSource:
@@ -221,7 +203,9 @@ class HttpSource:
         head, chunks = _peek(response)
         if _is_html(response, head):
             self._on_page(self._page(response, head, chunks))
-        _refuse_status(self._where, self._expected, response.status_code)
+        # The hub's reason: that a model is private, or that its terms must be accepted first.
+        reason = safe_text(response.headers.get("x-error-message", ""), 300)
+        _refuse_status(self._where, self._expected, response.status_code, reason)
 
     def _rest(self, response: httpx.Response, start: int) -> Body:
         found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})", response.headers.get("content-range", ""))
@@ -234,6 +218,8 @@ class HttpSource:
         length = response.headers.get("content-length", "")
         self._total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
         self.states_its_end = self._total is not None or "transfer-encoding" in response.headers
+        if _is_encoded(response):
+            self._total, self._resumable = None, False  # both count encoded bytes
         etag, changed = response.headers.get("etag", ""), response.headers.get("last-modified", "")
         validator = etag if etag.startswith('"') else changed
         self._validator = validator if validator.isascii() else None  # it is sent back in a header, which must be ASCII
@@ -255,19 +241,16 @@ class HttpSource:
         try:
             yield
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise ConfigError(f"{self._where}: {_unquoted(error)}") from error
+            raise ConfigError(f"{self._where}: {unquoted(error)}") from error
         except httpx.ProxyError as error:
             # The proxy's answer to CONNECT: the host is forbidden, or the user unknown.
             if str(error).startswith(("403", "407")):
                 raise ConfigError(refused_by_proxy(self._where, str(error))) from error
             raise Interrupted(f"the proxy's answer {error}") from error
-        except httpx.TransportError as error:
-            raise Interrupted(f"{type(error).__name__}: {_unquoted(error)}".rstrip(": ")) from error
-
-
-def _unquoted(error: Exception) -> str:
-    """A library's message without the quoted part of an address: a wrong port may be half a password."""
-    return re.sub(r"'[^']*'", f"'{HIDDEN}'", str(error))
+        except UnicodeError as error:  # an international name of a host
+            raise ConfigError(f"{self._where}: expected {self._expected}, got a malformed name of a host") from error
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise Interrupted(f"{type(error).__name__}: {unquoted(error)}".rstrip(": ")) from error
 
 
 def _title(text: str) -> str:
@@ -295,10 +278,11 @@ def _check_passing(response: httpx.Response) -> None:
         )
 
 
-def _refuse_status(where: str, expected: str, status: int) -> NoReturn:
+def _refuse_status(where: str, expected: str, status: int, reason: str = "") -> NoReturn:
     if status == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
         raise ConfigError(refused_by_proxy(where, _answer(status)))
-    raise ConfigError(f"{where}: expected {expected}, got the server's answer {_answer(status)}")
+    answer = f"{_answer(status)}: {reason}".rstrip(": ")
+    raise ConfigError(f"{where}: expected {expected}, got the server's answer {answer}")
 
 
 def _answer(status: int) -> str:
@@ -307,10 +291,19 @@ def _answer(status: int) -> str:
 
 def _peek(response: httpx.Response) -> tuple[bytes, Iterator[bytes]]:
     """The first bytes, which distinguish a page from a file, and an iterator over the rest."""
-    head, chunks = b"", response.iter_raw()
+    head, chunks = b"", response.iter_bytes() if _is_encoded(response) else response.iter_raw()
     while len(head) < _HEAD_BYTES and (chunk := next(chunks, b"")):
         head += chunk
     return head, chunks
+
+
+def _is_encoded(response: httpx.Response) -> bool:
+    """True if the bytes were compressed for the transfer, although nobody asked for it.
+
+    Some servers also call the compression of an archive its encoding. As wget does, keep what its name promises.
+    """
+    encoding = response.headers.get("content-encoding", "").lower()
+    return encoding in ("gzip", "deflate") and not response.url.path.lower().endswith((".gz", ".tgz"))
 
 
 def _is_html(response: httpx.Response, head: bytes) -> bool:

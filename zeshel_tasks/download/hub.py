@@ -38,7 +38,7 @@ def snapshot_of(model: HubModel, store: Store) -> Snapshot:
     noted = parsed(store.get(key))
     if noted is not None and noted.commit == model.revision:
         return noted  # the files of a commit never change
-    found = _known(model, noted, _missing_offline(model)) if hub_settings.is_offline() else _asked(model, noted)
+    found = _offline(model, noted) if hub_settings.is_offline() else _asked(model, noted)
     if found != noted:
         store.put(key, found.model_dump_json().encode())
     return found
@@ -55,7 +55,7 @@ def cached(model: HubModel, snapshot: Snapshot) -> Path:
     cache = HubCache(model.repository)
     missing = [name for name, of in snapshot.files.items() if not cache.holds(snapshot.commit, name, of)]
     if missing and hub_settings.is_offline():
-        raise _refusal_offline(model, ", ".join(missing))
+        raise _refusal_offline(model, missing, "none, or damaged ones")
     if missing:
         log.info("bert_model: downloading %s at commit %s", model.repository, snapshot.commit)
         with hub_for_files(model) as hub:
@@ -93,37 +93,46 @@ def _identified(model: HubModel, noted: Snapshot | None, hub: Hub, listing: List
 def _hashed(model: HubModel, commit: str, files: Mapping[str, StatedFile]) -> dict[str, str]:
     """The hashes of files that the hub identifies by nothing, computed from what is cached or arrives."""
     cache = HubCache(model.repository)
-    absent = {name: file for name, file in files.items() if not cache.holds(commit, name)}
+    absent = [name for name in files if cache.hash_of(commit, name) is None]
     if absent:
         log.warning("bert_model: %s: the hub states no hashes; downloading %s", model.repository, ", ".join(absent))
         with hub_for_files(model) as hub:
-            for name, file in absent.items():
+            for name in absent:
                 with cache.adding(commit, name) as part:
-                    hub.download(commit, name, file, part)
-    return {name: cache.hash_of(commit, name) for name in files}
+                    hub.download(commit, name, files[name], part)
+    hashes = {name: cache.hash_of(commit, name) for name in files}
+    return {name: of for name, of in hashes.items() if of is not None}
 
 
 def _known(model: HubModel, noted: Snapshot | None, problem: ZeshelError) -> Snapshot:
     """The files without an answer of the hub; raises the problem if they are not known either."""
-    known = HubCache(model.repository).snapshot(_revision(model))
-    if known is None or (noted is not None and noted.commit == known.commit):
-        known = noted
+    known = _remembered(model, noted)
     if known is None:
         raise problem
     log.warning("%s; assuming commit %s, which %s was before", problem, known.commit, model.name)
     return known
 
 
-def _missing_offline(model: HubModel) -> ConfigError:
-    cache = HubCache(model.repository)
-    missing = missing_files(cache.snapshot_folder(cache.commit(_revision(model))))
-    return _refusal_offline(model, ", ".join(missing))
+def _offline(model: HubModel, noted: Snapshot | None) -> Snapshot:
+    known = _remembered(model, noted)
+    if known is None:
+        cache = HubCache(model.repository)
+        missing = missing_files(cache.snapshot_folder(cache.commit(_revision(model))))
+        raise _refusal_offline(model, missing, "none")
+    log.info("bert_model: %s at commit %s, because HF_HUB_OFFLINE is set", model.name, known.commit)
+    return known
 
 
-def _refusal_offline(model: HubModel, missing: str) -> ConfigError:
-    folder = HubCache(model.repository).folder
+def _remembered(model: HubModel, noted: Snapshot | None) -> Snapshot | None:
+    """The files in the local cache or, without it, those that the store noted."""
+    known = HubCache(model.repository).snapshot(_revision(model))
+    return noted if known is None or (noted is not None and noted.commit == known.commit) else known
+
+
+def _refusal_offline(model: HubModel, missing: list[str], got: str) -> ConfigError:
+    folder, names = HubCache(model.repository).folder, ", ".join(missing)
     return ConfigError(
-        f"bert_model: {model.name!r}: expected {missing} in the cache {folder}, because HF_HUB_OFFLINE is set, got none"
+        f"bert_model: {model.name!r}: expected {names} in the cache {folder}, because HF_HUB_OFFLINE is set, got {got}"
     )
 
 

@@ -15,7 +15,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from zeshel_tasks.download import hub_settings
 from zeshel_tasks.download.deadline import Deadline
-from zeshel_tasks.download.http_source import HttpSource, Page, described, http_client, refuse_status
+from zeshel_tasks.download.http_client import http_client
+from zeshel_tasks.download.http_source import HttpSource, Page, described, refuse_status
 from zeshel_tasks.download.hub_snapshot import COMMIT, HASH, has_hash
 from zeshel_tasks.download.model_file_names import CONFIG, WEIGHTS, files_read
 from zeshel_tasks.download.networks import Hops

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.proxies import is_server
 from zeshel_tasks.text.redaction import without_secrets
 from zeshel_tasks.text.safe_text import quoted
 
@@ -49,21 +49,15 @@ def endpoint() -> str:
         ConfigError: it is not the address of a web server.
     """
     address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    try:
-        parts = urlsplit(address)
-        is_server = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port beyond 65535, half an IPv6 address
-        is_server = False
-    if not is_server or not address.isprintable() or " " in address:
+    if not is_server(address) or not {"?", "#"}.isdisjoint(address):
         shown = quoted(without_secrets(address))
-        raise ConfigError(f"HF_ENDPOINT: expected an address like https://host, got {shown}")
+        raise ConfigError(f"HF_ENDPOINT: expected an address like https://host, without spaces or '?', got {shown}")
     return address.rstrip("/")
 
 
 def is_offline() -> bool:
     """True if the hub must not be asked."""
-    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return value.upper() in ("1", "ON", "YES", "TRUE")
+    return _is_true("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def token_header() -> dict[str, str]:
@@ -72,7 +66,9 @@ def token_header() -> dict[str, str]:
     Raises:
         ConfigError: the token cannot be sent in a header.
     """
-    token = os.environ.get("HF_TOKEN", "").strip() or _read(Path(os.environ.get("HF_TOKEN_PATH") or _home() / "token"))
+    if _is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN"):
+        return {}
+    token = _first("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") or _read(_path("HF_TOKEN_PATH") or _home() / "token")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError("HF_TOKEN: expected a token of ASCII characters without spaces, got another text")
     return {"Authorization": f"Bearer {token}"} if token else {}
@@ -80,12 +76,25 @@ def token_header() -> dict[str, str]:
 
 def cache_folder() -> Path:
     """The folder of the cached models."""
-    return Path(os.environ.get("HF_HUB_CACHE") or _home() / "hub").expanduser()
+    return _path("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE") or _home() / "hub"
 
 
 def _home() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return Path(os.environ.get("HF_HOME") or cache / "huggingface").expanduser()
+    return _path("HF_HOME") or (_path("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "huggingface"
+
+
+def _path(*names: str) -> Path | None:
+    """The path in the first variable that is set, with its variables and ``~`` replaced, as huggingface_hub does."""
+    text = next(filter(None, map(os.environ.get, names)), None)
+    return None if text is None else Path(os.path.expandvars(os.path.expanduser(text)))  # noqa: PTH111  # never raises
+
+
+def _first(*names: str) -> str:
+    return next(filter(None, (os.environ.get(name, "").strip() for name in names)), "")
+
+
+def _is_true(*names: str) -> bool:
+    return _first(*names).upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _seconds(name: str) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from zeshel_tasks.compute.disk import DISK_FULL
 from zeshel_tasks.compute.termination import removed_on_sigterm
 from zeshel_tasks.download.hub_settings import cache_folder
 from zeshel_tasks.download.model_file_names import files_read, missing_files
@@ -91,16 +92,24 @@ class HubCache:
         """The folder with the files of a commit."""
         return self.folder / "snapshots" / commit
 
-    def hash_of(self, commit: str, name: str) -> str:
-        """The hash of a cached file."""
-        return _hash_of(self.snapshot_folder(commit) / name)
-
-    def holds(self, commit: str, name: str, content_hash: str | None = None) -> bool:
-        """True if a file of a commit is cached. If only another commit had its content, it is now linked to that."""
+    def hash_of(self, commit: str, name: str) -> str | None:
+        """The hash of a cached file; None if it is not cached."""
         path = self.snapshot_folder(commit) / name
-        if content_hash is not None and not path.is_file() and self._blob(content_hash).is_file():
-            _replace_link(path, self._blob(content_hash))
-        return path.is_file()
+        return _hash_of(path) if path.is_file() else None
+
+    def holds(self, commit: str, name: str, content_hash: str) -> bool:
+        """True if a file of a commit is cached and undamaged.
+
+        If only another commit had its content, it is now linked to that.
+
+        Raises:
+            ConfigError: the cache is not writable.
+        """
+        path, blob = self.snapshot_folder(commit) / name, self._blob(content_hash)
+        if not path.is_file() and blob.is_file():
+            with _cache_named():
+                _replace_link(path, blob)
+        return path.is_file() and has_hash(path, content_hash)
 
     @contextmanager
     def adding(self, commit: str, name: str, content_hash: str | None = None) -> Iterator[Path]:
@@ -115,29 +124,43 @@ class HubCache:
             ConfigError: the cache is not writable.
         """
         part = self._blob(f"{content_hash or name}.{uuid.uuid4().hex}.incomplete")
-        try:
+        with _cache_named():
             part.parent.mkdir(parents=True, exist_ok=True)
             part.touch()
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
-            raise ConfigError(f"HF_HUB_CACHE or HF_HOME: expected a writable folder, got: {error}") from error
         try:
             with removed_on_sigterm(part):
                 yield part
             blob = self._blob(content_hash or _computed_hash(part, name))
-            part.replace(blob)
+            with _cache_named():
+                part.replace(blob)
+                _replace_link(self.snapshot_folder(commit) / name, blob)
         finally:
             part.unlink(missing_ok=True)
-        _replace_link(self.snapshot_folder(commit) / name, blob)
 
     def point(self, revision: str, commit: str) -> None:
-        """Records that a branch or a tag was this commit, for processes that cannot ask the hub."""
+        """Records that a branch or a tag was this commit, for processes that cannot ask the hub.
+
+        Raises:
+            ConfigError: the cache is not writable.
+        """
         if not COMMIT.fullmatch(revision) and self.commit(revision) != commit:
             reference = self.folder / "refs" / revision
-            reference.parent.mkdir(parents=True, exist_ok=True)
-            reference.write_text(commit)
+            with _cache_named():
+                reference.parent.mkdir(parents=True, exist_ok=True)
+                reference.write_text(commit)
 
     def _blob(self, content_hash: str) -> Path:
         return self.folder / "blobs" / content_hash
+
+
+@contextmanager
+def _cache_named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise ConfigError(f"HF_HUB_CACHE or HF_HOME: expected a writable folder, got: {error}") from error
 
 
 def _replace_link(path: Path, target: Path) -> None:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -40,12 +41,13 @@ from botocore.exceptions import (
     ProxyConnectionError,
     SSLError,
     SSOError,
+    TokenRetrievalError,
 )
 from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.credentials import check_credentials
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.proxies import check_proxies, is_server, refused_by_proxy
+from zeshel_tasks.proxies import check_proxies, is_server, proxy_for, refused_by_proxy
 from zeshel_tasks.text.redaction import without_secrets
 from zeshel_tasks.text.safe_text import quoted
 
@@ -83,11 +85,13 @@ _WRONG_SETTINGS = (
     PartialCredentialsError,
     ProfileNotFound,
     SSOError,
+    TokenRetrievalError,
 )
 _REFUSED = {
     "401", "403", "AccessDenied", "Forbidden", "Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch",
     "NoSuchBucket", "InvalidBucketName", "AuthorizationHeaderMalformed", "PermanentRedirect", "301",
     "AccountProblem", "AllAccessDisabled", "NotSignedUp", "MethodNotAllowed", "405",
+    "InvalidObjectState", "KeyTooLongError", "EntityTooLarge", "InvalidStorageClass",  # InvalidObjectState: archived
     # of STS, which exchanges the token of a workload's identity for credentials
     "ExpiredTokenException", "InvalidToken", "InvalidIdentityToken", "IDPRejectedClaim", "InvalidClientTokenId",
     "UnrecognizedClientException", "ValidationError", "MalformedPolicyDocument", "PackedPolicyTooLarge",
@@ -124,6 +128,8 @@ def s3_client(*, patient: bool = True) -> S3Client:
             # Send a SHA-256 that the server checks; boto3 omits it by default over TLS.
             s3={"payload_signing_enabled": True},
         )
+        if _is_direct(session):
+            config = config.merge(Config(proxies={}))  # botocore does not know networks in NO_PROXY
         if _has_an_endpoint(session):
             # Some S3-compatible stores reject the CRC32 trailers that boto3 sends by default.
             config = config.merge(Config(**_unless_set(core, _CHECKSUMS_WHEN_REQUIRED)))
@@ -131,6 +137,7 @@ def s3_client(*, patient: bool = True) -> S3Client:
         if not is_server(client.meta.endpoint_url):
             shown = quoted(without_secrets(client.meta.endpoint_url))
             raise ConfigError(f"s3: expected an endpoint like https://host:9000, got {shown}")
+        client.meta.events.register("after-call.s3.PutObject", _check_stored)
         # Now, because later a missing file or program could not be told from one of the caller's.
         if credentials := session.get_credentials():
             credentials.get_frozen_credentials()
@@ -203,6 +210,20 @@ def _unreadable_files_named() -> Iterator[None]:
         raise
     except OSError as error:
         raise ConfigError(f"s3: expected credentials that can be read, got: {error}") from error
+    except EOFError as error:  # boto3 asks for the code of a device
+        raise ConfigError("s3: expected a role without MFA (mfa_serial), since nobody can type its code") from error
+
+
+def _check_stored(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
+    """A proxy or a web server may answer 200 to everything. A store answers with the ETag of the new object."""
+    if http_response.status_code < 300 and "ETag" not in parsed:
+        raise KeyError("ETag")
+
+
+def _is_direct(session: boto3.session.Session) -> bool:
+    address = session.client("s3").meta.endpoint_url
+    endpoint = urlsplit(address)
+    return is_server(address) and proxy_for(endpoint.scheme, endpoint.hostname or "", endpoint.port) is None
 
 
 def _unless_set(core: botocore.session.Session, values: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
