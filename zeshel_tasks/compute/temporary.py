@@ -53,7 +53,7 @@ def _is_old(folder: Path) -> bool:
 def _lock(folder: Path) -> int | None:
     """Locks a folder. Returns None if another process has, may not be asked, or the file system knows no locks."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return None
     try:
