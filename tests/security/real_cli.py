@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-# Every library logs everything, and retries do not wait.
+# Every library logs everything, and retries hardly wait.
 _TALKATIVE = """
 import logging, sys, time
 from zeshel_tasks import cli
@@ -17,7 +17,8 @@ def set_up_logs():
     for name in logs._NOISY:
         logging.getLogger(name).setLevel(logging.DEBUG)
 cli.set_up_logs = set_up_logs
-time.sleep = lambda seconds: None
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(min(seconds, 0.01))
 sys.exit(cli.main(sys.argv[1:]))
 """
 
