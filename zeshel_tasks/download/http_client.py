@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -26,7 +25,7 @@ def http_client(timeout_seconds: float, headers: Mapping[str, str] = MappingProx
     """
     check_proxies()
     try:
-        transport = _ByProxy(httpx.create_ssl_context())
+        transport = _ByProxy()
     except (ValueError, OSError) as error:
         raise ConfigError(
             f"SSL_CERT_FILE, SSL_CERT_DIR or SSLKEYLOGFILE: expected files that can be used, got: {unquoted(error)}"
@@ -38,16 +37,19 @@ def http_client(timeout_seconds: float, headers: Mapping[str, str] = MappingProx
 
 
 class _ByProxy(httpx.BaseTransport):
-    """Sends each request through the proxy that the environment names for it."""
+    """Sends each request through the proxy that the environment names for it.
 
-    def __init__(self, certificates: ssl.SSLContext) -> None:
-        self._certificates = certificates
-        self._transports: dict[str | None, httpx.HTTPTransport] = {}
+    Raises:
+        ValueError, OSError: the environment's certificates cannot be used.
+    """
+
+    def __init__(self) -> None:
+        self._transports: dict[str | None, httpx.HTTPTransport] = {None: httpx.HTTPTransport()}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         proxy = proxy_for(request.url.scheme, request.url.host, request.url.port)
         if proxy not in self._transports:
-            self._transports[proxy] = httpx.HTTPTransport(verify=self._certificates, proxy=proxy)
+            self._transports[proxy] = httpx.HTTPTransport(proxy=proxy)
         return self._transports[proxy].handle_request(request)
 
     def close(self) -> None:
