@@ -1,3 +1,4 @@
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,13 @@ from zeshel_tasks.config import STAGE_CONFIGS
 COMMITTED = Path(__file__).parents[1] / "docs" / "hyperparameters.md"
 
 
+@cache
+def page() -> str:
+    return hyperparameters_page()
+
+
 def row(stage: str, setting: str) -> list[str]:
-    section = hyperparameters_page().split(f"## {stage}\n")[1].split("\n## ")[0]
+    section = page().split(f"## {stage}\n")[1].split("\n## ")[0]
     line = next(line for line in section.splitlines() if line.startswith(f"| `{setting}` |"))
     return [cell.strip() for cell in line.strip("|").split(" | ")]
 

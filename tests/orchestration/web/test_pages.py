@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from botocore.config import Config
 from fastapi.testclient import TestClient
 
 from tests.finished import NAMES
@@ -20,6 +21,7 @@ from zeshel_tasks.errors import StoreUnavailable
 from zeshel_tasks.orchestration.web import pages
 from zeshel_tasks.orchestration.web.pages import app
 from zeshel_tasks.store import Run
+from zeshel_tasks.store import s3_client as clients
 from zeshel_tasks.store.artifacts import manifest_key, removed_manifest_key
 from zeshel_tasks.store.s3_client import s3_client
 
@@ -107,6 +109,7 @@ def unavailable(_: str, **options: Any) -> Any:
 def silent_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """A server that takes every connection and never answers."""
     monkeypatch.setattr(pages, "SECONDS", 120)  # the store's client must give up first, even on a slow machine
+    monkeypatch.setattr(clients, "_IMPATIENT", clients._IMPATIENT.merge(Config(read_timeout=0.5)))
     with socket.create_server(("127.0.0.1", 0)) as silent:  # the system accepts the connections
         for name, value in {
             "ZESHEL_STORE": "s3://bucket/prefix",
