@@ -21,7 +21,21 @@
 {{- if and $values.resourceQuota.enabled (not $values.resourceQuota.hard) -}}
 {{- fail "resourceQuota.hard: expected limits, got none" -}}
 {{- end -}}
+{{- if $values.networkPolicy.enabled }}{{ include "zeshel.networkPolicyChecks" . }}{{ end -}}
 {{- if $values.airflow.enabled }}{{ include "zeshel.officialChartChecks" . }}{{ end -}}
+{{- end -}}
+
+{{/* Who limits the hub expects that nothing else is open. A store that only a name identifies would open all addresses. */}}
+{{- define "zeshel.networkPolicyChecks" -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- if and $policy.store.cidrs $policy.store.pods -}}
+{{- fail "networkPolicy.store: expected cidrs or pods, got both" -}}
+{{- end -}}
+{{- $known := or .Values.devStore.enabled $policy.store.pods (include "zeshel.storeCidrs" . | fromYamlArray) -}}
+{{- if not (or $known (has "0.0.0.0/0" $policy.hub.cidrs)) -}}
+{{- $endpoint := include "zeshel.storeEndpoint" . | default "AWS" -}}
+{{- fail (printf "networkPolicy.store.cidrs: expected the store's addresses, because networkPolicy.hub.cidrs limits the network and the name of the store (%s) would open all addresses; got nothing" $endpoint) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Our templates cannot set the official chart's values, so check that they agree with ours. */}}

@@ -7,6 +7,21 @@
 {{- .Values.store.endpoint | default (ternary (printf "http://%s-store.%s.svc:8333" (include "zeshel.fullname" .) .Release.Namespace) "" .Values.devStore.enabled) -}}
 {{- end -}}
 
+{{/* Addresses of the store, as a YAML list. Empty if the endpoint is a name, which a NetworkPolicy cannot match. */}}
+{{- define "zeshel.storeCidrs" -}}
+{{- $host := regexReplaceAll ":\\d+$" (urlParse (include "zeshel.storeEndpoint" .)).host "" -}}
+{{- $cidrs := .Values.networkPolicy.store.cidrs -}}
+{{- if $cidrs -}}
+{{- $cidrs | toYaml -}}
+{{- else if regexMatch "^\\d+\\.\\d+\\.\\d+\\.\\d+$" $host -}}
+{{- list (printf "%s/32" $host) | toYaml -}}
+{{- else if hasPrefix "[" $host -}}
+{{- list (printf "%s/128" (trimAll "[]" $host)) | toYaml -}}
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
+
 {{/* Environment variables with which boto3 finds the store, as a YAML mapping. */}}
 {{- define "zeshel.storeEnv" -}}
 {{- $region := .Values.store.region | default (ternary "us-east-1" "" .Values.devStore.enabled) -}}
