@@ -1,10 +1,12 @@
 """The DAG reads the chart's values correctly: chart and code must stay in step."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from pydantic import BaseModel
 
@@ -251,7 +253,7 @@ def test_airflow_and_stages_get_the_same_store_settings(
         "stages": {"secrets": ["hub"], "env": {"AWS_REGION": "eu-central-1"}},
     }
     expected = {
-        "AWS_ENDPOINT_URL": "http://192.0.2.1:9000",
+        "AWS_ENDPOINT_URL_S3": "http://192.0.2.1:9000",
         "AWS_REGION": "eu-west-1",
         "AWS_DEFAULT_REGION": "eu-west-1",
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
@@ -261,6 +263,16 @@ def test_airflow_and_stages_get_the_same_store_settings(
     made = pods(read(values))
     assert made.env == {**expected, "AWS_REGION": "eu-central-1"}  # the stages' own values take precedence
     assert made.secrets == ["keys", "hub"]
+
+
+def test_endpoint_of_the_store_is_that_of_no_other_service(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    read({"store": {**STORE, "endpoint": "http://192.0.2.1:9000", "region": "eu-west-1"}})  # sets the variables
+    session = boto3.Session()
+    assert session.client("s3").meta.endpoint_url == "http://192.0.2.1:9000"
+    assert session.client("sts").meta.endpoint_url == "https://sts.eu-west-1.amazonaws.com"
 
 
 def test_store_defaults_to_aws_with_workload_identity(
@@ -275,6 +287,6 @@ def test_development_store_needs_no_settings(read: Read) -> None:
     deployment = read({"devStore": {"enabled": True}})
     made = pods(deployment)
     assert deployment.store == "s3://zeshel"
-    assert made.env["AWS_ENDPOINT_URL"] == "http://zeshel-store.ml.svc:8333"
+    assert made.env["AWS_ENDPOINT_URL_S3"] == "http://zeshel-store.ml.svc:8333"
     assert made.env["AWS_REGION"] == "us-east-1"
     assert made.secrets == ["zeshel-store"]

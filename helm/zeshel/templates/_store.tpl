@@ -26,7 +26,8 @@
 {{- define "zeshel.storeEnv" -}}
 {{- $region := .Values.store.region | default (ternary "us-east-1" "" .Values.devStore.enabled) -}}
 {{- $env := dict -}}
-{{- with include "zeshel.storeEndpoint" . }}{{ $_ := set $env "AWS_ENDPOINT_URL" . }}{{ end -}}
+{{- /* Not AWS_ENDPOINT_URL, which every service would use: STS for workload identity, KMS, Secrets Manager. */ -}}
+{{- with include "zeshel.storeEndpoint" . }}{{ $_ := set $env "AWS_ENDPOINT_URL_S3" . }}{{ end -}}
 {{- with $region -}}
 {{- /* boto3 reads the second name; the other AWS SDKs read the first. */ -}}
 {{- $_ := set $env "AWS_REGION" . -}}
