@@ -51,10 +51,10 @@ data:
 }
 
 
-def installable_copy(target: Path) -> Path:
-    """Copy the chart to ``target``, with a stand-in for the dependency in its ``charts`` folder."""
-    shutil.copytree(CHART, target, ignore=shutil.ignore_patterns("charts", "Chart.lock"))
-    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["dependencies"][0]["version"]
+def installable_copy(target: Path, source: Path = CHART) -> Path:
+    """Copy the chart in ``source`` to ``target``, with a stand-in for the dependency in its ``charts`` folder."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("charts", "Chart.lock"))
+    version = yaml.safe_load((source / "Chart.yaml").read_text())["dependencies"][0]["version"]
     for name, text in STAND_IN.items():
         path = target / "charts" / "airflow" / name
         path.parent.mkdir(parents=True, exist_ok=True)

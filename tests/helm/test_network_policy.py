@@ -96,7 +96,9 @@ def test_hub_can_be_blocked_and_other_rules_added(chart: Path) -> None:
 @pytest.mark.parametrize("hub", [[], ["198.51.100.0/24"], ["::/0"]], ids=str)
 @pytest.mark.parametrize("endpoint", ["", "https://s3.example.com"])
 def test_limited_hub_needs_the_addresses_of_the_store(chart: Path, endpoint: str, hub: list[str]) -> None:
-    with pytest.raises(helm_python.HelmRenderError, match=r"networkPolicy\.store\.cidrs: expected the store's addresses"):
+    with pytest.raises(
+        helm_python.HelmRenderError, match=r"networkPolicy\.store\.cidrs: expected the store's addresses"
+    ):
         egress(chart, {**store(endpoint=endpoint), "networkPolicy": {"hub": {"cidrs": hub}}})
 
 

@@ -65,6 +65,18 @@ def test_user_defaults_override_sample_inputs(chart: Path) -> None:
     assert defaults["bert_model"].endswith("/small_bert")
 
 
-def test_new_image_creates_a_new_job(chart: Path) -> None:
-    names = {job(chart, {**STANDALONE, "images": {"tasks": {"tag": tag}}})["metadata"]["name"] for tag in ("1", "2")}
-    assert len(names) == 2
+def test_job_is_placed_as_a_stage_of_class_data(chart: Path) -> None:
+    placement: Object = {
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+        "priorityClassName": "batch",
+    }
+    pod = job(chart, {**STANDALONE, "stages": {"data": placement}})["spec"]["template"]["spec"]
+    assert {key: pod[key] for key in placement} == placement
+
+
+def test_variables_of_the_user_replace_those_of_the_job(chart: Path) -> None:
+    own = {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "ACTIVE"}
+    (container,) = job(chart, {**STANDALONE, "stages": {"env": own}})["spec"]["template"]["spec"]["containers"]
+    assert container["env"] == [{"name": name, "value": value} for name, value in own.items()]

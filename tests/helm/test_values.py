@@ -92,7 +92,7 @@ def test_schema_rejects(chart: Path, path: str, value: Any, expected: str) -> No
         ),
         (
             merged(nested("devStore.enabled", True), nested("store.endpoint", "http://s3")),
-            "devStore.enabled: expected store.endpoint and store.existingSecret to be empty",
+            'store.endpoint: expected nothing, because devStore.enabled sets it; got "http://s3"',
         ),
         (
             merged(STORE, nested("stages.inCluster", False)),
@@ -140,7 +140,7 @@ def test_impossible_combinations_are_rejected(chart: Path, values: dict[str, Any
         nested("store.address", "s3://my.bucket-1"),
         nested("store.endpoint", "https://[2001:db8::1]:9000"),
         nested("images.tasks.repository", "registry.example.com:5000/Team/tasks"),
-        nested("networkPolicy.hub.cidrs", ["::/0", "2001:db8::/32", "192.0.2.0/24"]),
+        nested("networkPolicy.hub.cidrs", ["0.0.0.0/0", "::/0", "2001:db8::/32", "192.0.2.0/24"]),
         nested("resourceQuota.hard", {"requests.nvidia.com/gpu": "4", "limits.memory": "1.5Ti"}),
         nested("global", {"anything": 1}),
     ],

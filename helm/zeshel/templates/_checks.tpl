@@ -6,8 +6,8 @@
 {{- end -}}
 {{- /* `required`, not `fail`, so that `helm lint` passes without values. */ -}}
 {{- $address := include "zeshel.storeAddress" . | required "store.address: expected s3://bucket/prefix, got nothing; for a trial, set devStore.enabled=true instead" -}}
-{{- if and $values.devStore.enabled (or $values.store.endpoint $values.store.existingSecret) -}}
-{{- fail "devStore.enabled: expected store.endpoint and store.existingSecret to be empty, because devStore sets both" -}}
+{{- if and $values.devStore.enabled $values.store.endpoint -}}
+{{- fail (printf "store.endpoint: expected nothing, because devStore.enabled sets it; got %q" $values.store.endpoint) -}}
 {{- end -}}
 {{- if and (not $values.stages.inCluster) (not $values.stages.connectionId) -}}
 {{- fail "stages.connectionId: expected an Airflow connection to the stages' cluster, because stages.inCluster is false; got nothing" -}}

@@ -8,6 +8,9 @@ kind: PersistentVolumeClaim
 metadata:
   name: {{ include "zeshel.fullname" $root }}-{{ $component }}
   labels: {{- include "zeshel.labels" (list $root $component) | nindent 4 }}
+  annotations:
+    # The data outlives the release and the value that created the claim. Helm adopts the claim if they come back.
+    helm.sh/resource-policy: keep
 spec:
   accessModes: [ReadWriteOnce]
   {{- with $persistence.storageClass }}

@@ -1,0 +1,63 @@
+{{/* Pod of the Job that writes the sample inputs: placed and restricted like a stage of class "data". */}}
+{{- define "zeshel.sampleInputsPod" -}}
+{{- $env := include "zeshel.podEnv" . | fromYaml -}}
+metadata:
+  labels: {{- include "zeshel.labels" (list . "sample-inputs") | nindent 4 }}
+spec:
+  restartPolicy: Never
+  serviceAccountName: {{ include "zeshel.stagesAccount" . }}
+  automountServiceAccountToken: false
+  {{- with .Values.images.pullSecrets }}
+  imagePullSecrets:
+    {{- range . }}
+    - name: {{ . }}
+    {{- end }}
+  {{- end }}
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: {{ .Values.stages.runAsUser }}
+    runAsGroup: {{ .Values.stages.runAsUser }}
+    fsGroup: {{ .Values.stages.runAsUser }}
+    seccompProfile: {type: RuntimeDefault}
+  containers:
+    - name: sample-inputs
+      image: {{ include "zeshel.tasksImage" . }}
+      imagePullPolicy: {{ .Values.images.pullPolicy }}
+      args: [make-sample-inputs, --out={{ include "zeshel.sampleInputs" . }}]
+      securityContext: {{- include "zeshel.containerSecurity" . | nindent 8 }}
+      env:
+        {{- if not (hasKey $env "OMP_WAIT_POLICY") }}
+        # Idle threads sleep, because Airflow may be starting on the same small machine.
+        - {name: OMP_WAIT_POLICY, value: PASSIVE}
+        {{- end }}
+        {{- if not (hasKey $env "OMP_NUM_THREADS") }}
+        - {name: OMP_NUM_THREADS, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}
+        {{- end }}
+        {{- range $name, $value := $env }}
+        - {name: {{ $name }}, value: {{ $value | quote }}}
+        {{- end }}
+      envFrom:
+        {{- range include "zeshel.podSecrets" . | fromYamlArray }}
+        - secretRef: {name: {{ . }}}
+        {{- end }}
+      resources: {{- toYaml .Values.stages.data.resources | nindent 8 }}
+      volumeMounts:
+        - {name: scratch, mountPath: /scratch}
+  volumes:
+    - name: scratch
+      emptyDir: {sizeLimit: {{ .Values.stages.scratchSize }}}
+  {{- with .Values.stages.data }}
+  {{- with .nodeSelector }}
+  nodeSelector: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .tolerations }}
+  tolerations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .affinity }}
+  affinity: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- end }}
+{{- end -}}
