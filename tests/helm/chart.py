@@ -99,5 +99,22 @@ def render(chart: Path, values: Mapping[str, Any], release: str = "zeshel") -> R
         return Rendered(loaded.render(dict(values), name=release, namespace=NAMESPACE))
 
 
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """``{"a": {"b": value}}`` for the path ``a.b``."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return dict(value)
+
+
+def merged(*parts: dict[str, Any]) -> dict[str, Any]:
+    """Merge values as Helm does: maps by key, later parts over earlier ones."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            old = result.get(key)
+            result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
 if __name__ == "__main__":
     print(installable_copy(Path(sys.argv[1])))

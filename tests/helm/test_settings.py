@@ -184,7 +184,7 @@ def test_pool_slots_are_available_to_the_command_that_creates_the_pool(
 
 def test_every_stages_value_reaches_the_deployment(read: Read) -> None:
     pod_class = {
-        "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "1.5Gi"}},
+        "resources": {"requests": {"cpu": "250m"}, "limits": {"memory": "1.5Ti"}},
         "nodeSelector": {"gpu": "a100"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
         "affinity": {"podAntiAffinity": {}},
@@ -221,7 +221,7 @@ def test_every_stages_value_reaches_the_deployment(read: Read) -> None:
     # Helm merges maps, so other keys keep their values.
     for name in ("model", "data"):
         assert made[name]["resources"]["requests"]["cpu"] == "250m"
-        assert made[name]["resources"]["limits"]["memory"] == "1.5Gi"
+        assert made[name]["resources"]["limits"]["memory"] == "1.5Ti"
         made[name]["resources"] = pod_class["resources"]
     assert {name: made[name] for name in stages} == stages
     assert made["image"] == f"{images['tasks']['repository']}:{images['tasks']['tag']}"  # type: ignore[index]

@@ -6,25 +6,8 @@ from typing import Any
 import helm_python
 import pytest
 
-from tests.helm.chart import render
+from tests.helm.chart import merged, nested, render
 from zeshel_tasks import __version__
-
-
-def nested(path: str, value: Any) -> dict[str, Any]:
-    """``{"a": {"b": value}}`` for the path ``a.b``."""
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return dict(value)
-
-
-def merged(*parts: dict[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            old = result.get(key)
-            result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
-
 
 STORE = nested("store.address", "s3://bucket/prefix")
 
@@ -106,6 +89,18 @@ def test_schema_rejects(chart: Path, path: str, value: Any, expected: str) -> No
             merged(STORE, nested("dag.deadlineMinutes", 60)),
             "dag.notifier: expected a notifier, because dag.deadlineMinutes is set",
         ),
+        (
+            merged(STORE, nested("stages.model.resources", {"requests": {"cpu": "8"}, "limits": {"cpu": "7500m"}})),
+            "stages.model.resources: expected a request of cpu of at most its limit, 7500m; got 8",
+        ),
+        (
+            merged(STORE, nested("stages.data.resources.requests", {"example.org/fpga": "1"})),
+            "stages.data.resources: expected a limit of example.org/fpga equal to its request, 1; got nothing",
+        ),
+        (
+            merged(nested("devStore.enabled", True), nested("store.address", "s3://other/x")),
+            'store.address: expected the bucket of devStore.bucket, "zeshel"; got "s3://other/x"',
+        ),
         (merged(STORE, nested("resourceQuota.enabled", True)), "resourceQuota.hard: expected limits, got none"),
         (
             merged(STORE, nested("airflow.enabled", True), nested("images.airflow.repository", "registry/x")),
@@ -139,7 +134,7 @@ def test_impossible_combinations_are_rejected(chart: Path, values: dict[str, Any
         nested("dag.schedule", "*/5 0-6 * * 1,3"),
         nested("store.address", "s3://my.bucket-1"),
         nested("store.endpoint", "https://[2001:db8::1]:9000"),
-        nested("images.tasks.repository", "registry.example.com:5000/Team/tasks"),
+        nested("images.tasks.repository", "registry.example.com:5000/team/tasks"),
         nested("networkPolicy.hub.cidrs", ["0.0.0.0/0", "::/0", "2001:db8::/32", "192.0.2.0/24"]),
         nested("resourceQuota.hard", {"requests.nvidia.com/gpu": "4", "limits.memory": "1.5Ti"}),
         nested("global", {"anything": 1}),

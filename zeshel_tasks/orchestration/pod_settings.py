@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 QUANTITY = r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"  # a Kubernetes quantity without exponent
+SIZE = r"^([1-9]\d*(\.\d+)?|0\.\d*[1-9]\d*)(k|M|G|T|Ki|Mi|Gi|Ti)?$"  # more than zero bytes
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY)]
+Size = Annotated[str, StringConstraints(pattern=SIZE)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
@@ -62,8 +64,8 @@ class PodSettings(_Settings):
     run_as_user: int = Field(50000, ge=1, le=2**31 - 1, description="User and group ID of the pods. Root is rejected.")
     model: PodClass = Field(PodClass(), description="Pods of the stages that run a model (train-*, eval-*).")
     data: PodClass = Field(PodClass(), description="Pods of the other stages (download, convert, report).")
-    scratch_size: Quantity = Field("50Gi", description="Maximum scratch space. A pod that uses more is evicted.")
-    shm_size: Quantity = Field("8Gi", description="Maximum size of /dev/shm, which counts as memory.")
+    scratch_size: Size = Field("50Gi", description="Maximum scratch space. A pod that uses more is evicted.")
+    shm_size: Size = Field("8Gi", description="Maximum size of /dev/shm, which counts as memory.")
     termination_grace_period_seconds: Seconds = Field(120, description="Time from SIGTERM to SIGKILL.")
     active_deadline_seconds: Seconds = Field(604_800, description="Maximum run time of a pod.")
     schedule_timeout_seconds: Seconds = Field(3600, description="Time to wait for a node with room, after any queue.")

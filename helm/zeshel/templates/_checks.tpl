@@ -18,11 +18,55 @@
 {{- if and $values.dag.deadlineMinutes (not $values.dag.notifier) -}}
 {{- fail "dag.notifier: expected a notifier, because dag.deadlineMinutes is set; got nothing" -}}
 {{- end -}}
+{{- $accounts := $values.serviceAccounts -}}
+{{- if and $values.standalone.enabled $accounts.airflow.create $accounts.stages.create -}}
+{{- if and (eq (include "zeshel.airflowAccount" .) (include "zeshel.stagesAccount" .)) (eq (include "zeshel.stagesNamespace" .) .Release.Namespace) -}}
+{{- fail (printf "serviceAccounts.stages.name: expected another name than serviceAccounts.airflow.name, because both are created; got %q" $accounts.stages.name) -}}
+{{- end -}}
+{{- end -}}
+{{- $name := include "zeshel.fullname" . -}}
+{{- if and (or $values.standalone.enabled $values.devStore.enabled) (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) -}}
+{{- fail (printf "name of the release: expected a letter first, then letters, digits and -, because a Service is named after it; got %q" .Release.Name) -}}
+{{- end -}}
+{{- if and $values.devStore.enabled $values.store.address (ne (urlParse $values.store.address).host $values.devStore.bucket) -}}
+{{- fail (printf "store.address: expected the bucket of devStore.bucket, %q; got %q" $values.devStore.bucket $values.store.address) -}}
+{{- end -}}
+{{- include "zeshel.resourceChecks" (list "stages.model.resources" $values.stages.model.resources) -}}
+{{- include "zeshel.resourceChecks" (list "stages.data.resources" $values.stages.data.resources) -}}
+{{- include "zeshel.resourceChecks" (list "devStore.resources" $values.devStore.resources) -}}
+{{- range $component, $resources := $values.standalone.resources -}}
+{{- include "zeshel.resourceChecks" (list (printf "standalone.resources.%s" $component) $resources) -}}
+{{- end -}}
 {{- if and $values.resourceQuota.enabled (not $values.resourceQuota.hard) -}}
 {{- fail "resourceQuota.hard: expected limits, got none" -}}
 {{- end -}}
 {{- if $values.networkPolicy.enabled }}{{ include "zeshel.networkPolicyChecks" . }}{{ end -}}
 {{- if $values.airflow.enabled }}{{ include "zeshel.officialChartChecks" . }}{{ end -}}
+{{- end -}}
+
+{{/* Kubernetes refuses a request above its limit, and for GPUs and huge pages any request but the limit. Takes (list path
+resources). */}}
+{{- define "zeshel.resourceChecks" -}}
+{{- $path := index . 0 -}}
+{{- $limits := (index . 1).limits | default dict -}}
+{{- range $name, $request := (index . 1).requests | default dict -}}
+{{- $limit := get $limits $name -}}
+{{- $requested := include "zeshel.amount" $request | float64 -}}
+{{- $limited := include "zeshel.amount" ($limit | default $request) | float64 -}}
+{{- if gt $requested $limited -}}
+{{- fail (printf "%s: expected a request of %s of at most its limit, %s; got %s" $path $name $limit $request) -}}
+{{- end -}}
+{{- if and (or (contains "/" $name) (hasPrefix "hugepages-" $name)) (or (not $limit) (ne $requested $limited)) -}}
+{{- fail (printf "%s: expected a limit of %s equal to its request, %s; got %s" $path $name $request ($limit | default "nothing")) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The number that a quantity of Kubernetes stands for. */}}
+{{- define "zeshel.amount" -}}
+{{- $number := regexFind "^[0-9.]+" . -}}
+{{- $powers := dict "" 1.0 "m" 1e-3 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 -}}
+{{- mulf (float64 $number) (get $powers (trimPrefix $number .)) -}}
 {{- end -}}
 
 {{/* Who limits the hub expects that nothing else is open. A store that only a name identifies would open all addresses. */}}
@@ -31,6 +75,11 @@
 {{- if and $policy.store.cidrs $policy.store.pods -}}
 {{- fail "networkPolicy.store: expected cidrs or pods, got both" -}}
 {{- end -}}
+{{- range $policy.extraEgress }}{{ range .ports -}}
+{{- if and .endPort (lt (int .endPort) (int .port)) -}}
+{{- fail (printf "networkPolicy.extraEgress: expected an endPort of at least its port, %d; got %d" (int .port) (int .endPort)) -}}
+{{- end -}}
+{{- end }}{{ end -}}
 {{- $known := or .Values.devStore.enabled $policy.store.pods (include "zeshel.storeCidrs" . | fromYamlArray) -}}
 {{- if not (or $known (has "0.0.0.0/0" $policy.hub.cidrs)) -}}
 {{- $endpoint := include "zeshel.storeEndpoint" . | default "AWS" -}}

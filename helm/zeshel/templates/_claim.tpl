@@ -14,8 +14,8 @@ metadata:
 spec:
   accessModes: [ReadWriteOnce]
   {{- with $persistence.storageClass }}
-  storageClassName: {{ . }}
+  storageClassName: {{ . | quote }}
   {{- end }}
   resources:
-    requests: {storage: {{ $persistence.size }}}
+    requests: {storage: {{ $persistence.size | quote }}}
 {{- end -}}

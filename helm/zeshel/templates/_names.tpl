@@ -4,9 +4,9 @@ where our values and our chart's name are not available.
 */}}
 {{- define "zeshel.fullname" -}}
 {{- if contains "zeshel" .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 40 | trimAll "-." -}}
 {{- else -}}
-{{- printf "%s-zeshel" .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-zeshel" .Release.Name | trunc 40 | trimAll "-." -}}
 {{- end -}}
 {{- end -}}
 

@@ -5,25 +5,25 @@ metadata:
   labels: {{- include "zeshel.labels" (list . "sample-inputs") | nindent 4 }}
 spec:
   restartPolicy: Never
-  serviceAccountName: {{ include "zeshel.stagesAccount" . }}
+  serviceAccountName: {{ include "zeshel.stagesAccount" . | quote }}
   automountServiceAccountToken: false
   {{- with .Values.images.pullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   securityContext:
     runAsNonRoot: true
-    runAsUser: {{ .Values.stages.runAsUser }}
-    runAsGroup: {{ .Values.stages.runAsUser }}
-    fsGroup: {{ .Values.stages.runAsUser }}
+    runAsUser: {{ .Values.stages.runAsUser | toJson }}
+    runAsGroup: {{ .Values.stages.runAsUser | toJson }}
+    fsGroup: {{ .Values.stages.runAsUser | toJson }}
     seccompProfile: {type: RuntimeDefault}
   containers:
     - name: sample-inputs
       image: {{ include "zeshel.tasksImage" . }}
       imagePullPolicy: {{ .Values.images.pullPolicy }}
-      args: [make-sample-inputs, --out={{ include "zeshel.sampleInputs" . }}]
+      args: [make-sample-inputs, {{ printf "--out=%s" (include "zeshel.sampleInputs" .) | quote }}]
       securityContext: {{- include "zeshel.containerSecurity" . | nindent 8 }}
       env:
         {{- if not (hasKey $env "OMP_WAIT_POLICY") }}
@@ -34,18 +34,18 @@ spec:
         - {name: OMP_NUM_THREADS, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}
         {{- end }}
         {{- range $name, $value := $env }}
-        - {name: {{ $name }}, value: {{ $value | quote }}}
+        - {name: {{ $name | quote }}, value: {{ $value | quote }}}
         {{- end }}
       envFrom:
         {{- range include "zeshel.podSecrets" . | fromYamlArray }}
-        - secretRef: {name: {{ . }}}
+        - secretRef: {name: {{ . | quote }}}
         {{- end }}
       resources: {{- toYaml .Values.stages.data.resources | nindent 8 }}
       volumeMounts:
         - {name: scratch, mountPath: /scratch}
   volumes:
     - name: scratch
-      emptyDir: {sizeLimit: {{ .Values.stages.scratchSize }}}
+      emptyDir: {sizeLimit: {{ .Values.stages.scratchSize | quote }}}
   {{- with .Values.stages.data }}
   {{- with .nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}
@@ -57,7 +57,7 @@ spec:
   affinity: {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- end }}
 {{- end -}}
