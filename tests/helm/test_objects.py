@@ -8,7 +8,18 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from tests.helm.chart import NEXT_TO_AIRFLOW, OFFICIAL, SHAPES, STANDALONE, STORE, TRYING_OUT, Object, Rendered, render
+from tests.helm.chart import (
+    NEXT_TO_AIRFLOW,
+    OFFICIAL,
+    SHAPES,
+    STANDALONE,
+    STORE,
+    TRYING_OUT,
+    Object,
+    Rendered,
+    merged,
+    render,
+)
 from zeshel_tasks import __version__
 
 KUBERNETES = ("1.25", "1.37")  # the oldest and newest schemas in the package; a test cluster runs 1.20
@@ -128,6 +139,42 @@ def test_pods_meet_the_restricted_standard(chart: Path, shape: str) -> None:
             }
             assert container["resources"]["limits"]["memory"]
             assert container["resources"]["requests"]["cpu"]
+
+
+USER_FIELDS = ("runAsUser", "runAsGroup", "fsGroup")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, {"zeshel-airflow": [50000, 0, 0], "zeshel-store": [1000] * 3, "job": [50000] * 3}),
+        (
+            {"standalone": {"runAsUser": 1001}, "devStore": {"runAsUser": 1002}, "stages": {"runAsUser": 1003}},
+            {"zeshel-airflow": [1001, 0, 0], "zeshel-store": [1002] * 3, "job": [1003] * 3},
+        ),
+        (
+            {"standalone": {"runAsUser": ""}, "devStore": {"runAsUser": ""}, "stages": {"runAsUser": ""}},
+            dict.fromkeys(("zeshel-airflow", "zeshel-store", "job"), [None] * 3),
+        ),
+    ],
+    ids=["usual", "set", "left to the cluster"],
+)
+def test_users_can_be_set_or_left_to_the_cluster(chart: Path, values: Object, expected: dict[str, list[int]]) -> None:
+    rendered = render(chart, merged(TRYING_OUT, {"sampleInputs": {"enabled": True}}, values))
+    found = {
+        "job" if item["kind"] == "Job" else item["metadata"]["name"]: item["spec"]["template"]["spec"][
+            "securityContext"
+        ]
+        for item in rendered
+        if item["kind"] in {"Deployment", "Job"}
+    }
+    assert {name: [context.get(field) for field in USER_FIELDS] for name, context in found.items()} == expected
+    assert all(context["runAsNonRoot"] for context in found.values())
+
+
+def test_airflow_has_a_name_for_a_user_that_the_cluster_chose(chart: Path) -> None:
+    # Airflow stops if getpass.getuser() finds none, neither here nor in /etc/passwd.
+    assert render(chart, STANDALONE).one("ConfigMap", "zeshel-airflow")["data"]["USER"] == "airflow"
 
 
 def test_only_airflow_gets_an_api_server_token(chart: Path) -> None:

@@ -55,12 +55,12 @@ def aliases(model: type[BaseModel]) -> set[str]:
 
 
 def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """Returns ``schema`` with its reference resolved and without null, which the chart writes as an empty string."""
-    for choice in schema.get("anyOf", []):
-        if choice.get("type") != "null":
-            schema = choice
+    """Returns ``schema`` with its reference resolved and without null, which is an empty string in the chart."""
     if reference := schema.get("$ref"):
-        return dict(root[reference.split("/")[1]][reference.split("/")[2]])
+        schema = dict(root[reference.split("/")[1]][reference.split("/")[2]])
+    for choice in schema.get("anyOf", []):
+        if choice.get("type") != "null" and choice.get("maxLength") != 0:
+            return resolved(choice, root)
     return schema
 
 
@@ -168,6 +168,11 @@ def test_every_dag_value_reaches_the_deployment(read: Read) -> None:
     assert (deployment.owner, deployment.pool) == ("ml team", "GPU pool")
     assert (deployment.max_active_runs, deployment.retries) == (2, 0)
     assert (deployment.retry_delay_seconds, deployment.max_retry_delay_seconds) == (0.5, 86400)
+
+
+def test_empty_user_is_left_to_the_cluster(read: Read) -> None:
+    assert pods(read({"store": STORE, "stages": {"runAsUser": ""}})).run_as_user is None
+    assert pods(read({"store": STORE, "stages": {"runAsUser": 1000680000}})).run_as_user == 1000680000
 
 
 def test_empty_schedule_and_notifier_are_unset(read: Read) -> None:

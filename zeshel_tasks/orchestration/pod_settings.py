@@ -61,7 +61,12 @@ class PodSettings(_Settings):
     annotations: dict[str, str] = Field({}, description="Annotations of the pods.")
     gpus: int = Field(1, ge=0, le=64, description="GPUs per training pod. An evaluation pod gets one.")
     gpu_resource: Name = Field("nvidia.com/gpu", description="Resource name of a GPU in the cluster.")
-    run_as_user: int = Field(50000, ge=1, le=2**31 - 1, description="User and group ID of the pods. Root is rejected.")
+    run_as_user: int | None = Field(
+        50000,
+        ge=1,
+        le=2**31 - 1,
+        description="User and group ID of the pods. Root is rejected. Null: the cluster chooses, as OpenShift does.",
+    )
     model: PodClass = Field(PodClass(), description="Pods of the stages that run a model (train-*, eval-*).")
     data: PodClass = Field(PodClass(), description="Pods of the other stages (download, convert, report).")
     scratch_size: Size = Field("50Gi", description="Maximum scratch space. A pod that uses more is evicted.")

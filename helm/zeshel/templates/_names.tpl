@@ -70,3 +70,16 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end -}}
+
+{{/* Security context of a pod. Takes (list user group). Without a user, the cluster chooses user and groups, as OpenShift
+does; it refuses pods that name others. */}}
+{{- define "zeshel.podSecurity" -}}
+runAsNonRoot: true
+{{- if index . 0 }}
+runAsUser: {{ index . 0 | toJson }}
+runAsGroup: {{ index . 1 | toJson }}
+fsGroup: {{ index . 1 | toJson }}
+{{- end }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}

@@ -1,5 +1,5 @@
 {{/* ZESHEL_PODS: `stages` and the values that the chart computes, as JSON. Omits connectionId and
-priorityClassName if they are empty, because the DAG expects null for "not set". */}}
+priorityClassName if they are empty and sets runAsUser to null, because the DAG expects null for "not set". */}}
 {{- define "zeshel.pods" -}}
 {{- $pods := omit (deepCopy .Values.stages) "connectionId" -}}
 {{- $_ := set $pods "image" (include "zeshel.tasksImage" .) -}}
@@ -8,6 +8,7 @@ priorityClassName if they are empty, because the DAG expects null for "not set".
 {{- $_ := set $pods "namespace" (include "zeshel.stagesNamespace" .) -}}
 {{- $_ := set $pods "instance" (include "zeshel.stagesInstance" .) -}}
 {{- $_ := set $pods "serviceAccountName" (include "zeshel.stagesAccount" .) -}}
+{{- if not .Values.stages.runAsUser }}{{ $_ := set $pods "runAsUser" nil }}{{ end -}}
 {{- with .Values.stages.connectionId }}{{ $_ := set $pods "connectionId" . }}{{ end -}}
 {{- $_ := set $pods "env" (include "zeshel.podEnv" . | fromYaml) -}}
 {{- $_ := set $pods "secrets" (include "zeshel.podSecrets" . | fromYamlArray) -}}

@@ -13,12 +13,7 @@ spec:
     - name: {{ . | quote }}
     {{- end }}
   {{- end }}
-  securityContext:
-    runAsNonRoot: true
-    runAsUser: {{ .Values.stages.runAsUser | toJson }}
-    runAsGroup: {{ .Values.stages.runAsUser | toJson }}
-    fsGroup: {{ .Values.stages.runAsUser | toJson }}
-    seccompProfile: {type: RuntimeDefault}
+  securityContext: {{- include "zeshel.podSecurity" (list .Values.stages.runAsUser .Values.stages.runAsUser) | nindent 4 }}
   containers:
     - name: sample-inputs
       image: {{ include "zeshel.tasksImage" . }}

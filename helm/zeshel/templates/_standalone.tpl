@@ -41,6 +41,8 @@ livenessProbe:
 
 {{/* Settings of the standalone Airflow, as a YAML mapping. `standalone.env` overrides them. */}}
 {{- define "zeshel.standaloneSettings" -}}
+# Airflow needs a name for its user, and one that the cluster chose has none in /etc/passwd.
+USER: airflow
 AIRFLOW__CORE__EXECUTOR: LocalExecutor
 AIRFLOW__CORE__PARALLELISM: {{ .Values.standalone.parallelism | quote }}
 AIRFLOW__CORE__LOAD_EXAMPLES: "False"

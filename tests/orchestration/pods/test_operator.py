@@ -116,6 +116,13 @@ def test_pod_is_unprivileged_and_has_no_token(make_task: MakeTask, cluster: Any)
     assert spec["restartPolicy"] == "Never"
 
 
+def test_users_are_left_to_a_cluster_that_chooses_them(make_task: MakeTask, cluster: Any) -> None:
+    start(*make_task(STEP, run_as_user=None))
+    assert cluster.pod["spec"]["securityContext"] == {
+        "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"},
+    }  # fmt: skip
+
+
 def test_pod_refers_to_secrets_by_name(make_task: MakeTask, cluster: Any) -> None:
     start(*make_task(STEP, secrets=["store"], env={"AWS_ENDPOINT_URL": "http://s3"}))
     (container,) = cluster.pod["spec"]["containers"]

@@ -52,7 +52,10 @@ def volume_mounts() -> list[k8s.V1VolumeMount]:
 
 
 def pod_security(pods: PodSettings) -> k8s.V1PodSecurityContext:
-    """Meet the Pod Security Standard "restricted". fsGroup lets the user write to the volumes."""
+    """Meet the Pod Security Standard "restricted". fsGroup lets the user write to the volumes.
+
+    OpenShift refuses users and groups that it has not chosen itself, so without a user all three are left out.
+    """
     user = pods.run_as_user
     return k8s.V1PodSecurityContext(
         run_as_non_root=True,
