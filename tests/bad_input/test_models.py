@@ -215,7 +215,10 @@ def test_other_start_of_crossencoder_is_checked_before_training(
         ended, EXIT_CONFIG, "train_crossencoder.bert_model: expected a directory with config.json", "missing"
     )
     ended = train("biencoder", finished_run, capsys, *bert, "--train_crossencoder.crossencoder_weights", missing)
-    assert_refused(ended, EXIT_DATA, "missing: nothing at this address")
+    assert_refused(ended, EXIT_DATA, "missing: no file at this address")
+    folder = golden / "cross"  # of the weights, which are in a file
+    ended = train("biencoder", finished_run, capsys, *bert, "--train_crossencoder.crossencoder_weights", folder)
+    assert_refused(ended, EXIT_DATA, "cross: no file at this address")
 
 
 def test_lost_case_is_logged(finished_run: Run, model: Path, capsys: Capture, fault: Fault) -> None:

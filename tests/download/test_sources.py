@@ -1,5 +1,6 @@
 """Archives, folders and S3 prefixes give the same data set."""
 
+import os
 import tarfile
 import unicodedata
 from pathlib import Path
@@ -131,8 +132,23 @@ class TestLinks:
 
     def test_broken_links_are_refused(self, linked: Path, data_set: Path, tmp_path: Path) -> None:
         (data_set / "mentions" / "test.json").unlink()
-        with pytest.raises(DataError, match=r"linked: a link to a file that is not there.*got mentions/test\.json"):
+        with pytest.raises(DataError, match=r"linked: not a file, or a link to .* not there.*got mentions/test\.json"):
             obtained(str(linked), tmp_path)
+
+
+def test_pipe_or_device_is_not_opened(data_set: Path, tmp_path: Path) -> None:
+    """Opening a pipe would wait for ever, in Airflow, too, which asks for the identity."""
+    (data_set / "documents" / "folder.json").mkdir()  # ignored, like all other folders
+    for file in ("documents/a.json", "mentions/train.json"):
+        (data_set / file).unlink(missing_ok=True)
+    os.mkfifo(data_set / "documents" / "a.json")
+    (data_set / "mentions" / "train.json").symlink_to("/dev/zero")
+    for use in (lambda: obtained(str(data_set), tmp_path), lambda: identities(DownloadConfig(source=str(data_set)))):
+        with pytest.raises(DataError, match=r"kb: not a file, .* expected a file; got documents/a\.json"):
+            use()
+    (data_set / "documents" / "a.json").unlink()
+    with pytest.raises(DataError, match=r"kb: not a file, .* expected a file; got mentions/train\.json"):
+        identities(DownloadConfig(source=str(data_set)))
 
 
 @pytest.mark.parametrize("form", ["file://localhost{}", "file://{}"])

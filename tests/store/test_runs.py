@@ -1,5 +1,6 @@
 """Run addresses, run records, and identities of content outside the store."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError
 from zeshel_tasks.location import store_location
 from zeshel_tasks.store import Attempt, Manifest, Run, Store, open_run, open_store
 from zeshel_tasks.store.artifacts import artifact_folder
-from zeshel_tasks.store.identity import content_identity
+from zeshel_tasks.store.identity import file_identity, folder_identity
 
 
 @pytest.fixture
@@ -188,59 +189,81 @@ def content(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Callab
 Content = tuple[str, Callable[[str, bytes], None]]
 
 
-def identity_of(address: str) -> str:
-    return content_identity(store_location(address))
+def folder(address: str) -> str:
+    return folder_identity(store_location(address), list)
+
+
+def file(address: str) -> str:
+    return file_identity(store_location(address))
 
 
 def test_equal_content_has_the_same_identity_at_any_address(content: Content) -> None:
     address, write = content
-    for folder in ("one", "two/deep"):
-        write(f"{folder}/config.json", b"{}")
-        write(f"{folder}/sub/weights", b"w")
-    assert identity_of(f"{address}/one") == identity_of(f"{address}/two/deep")
-    assert identity_of(f"{address}/one/config.json") == identity_of(f"{address}/two/deep/config.json")
-    assert identity_of(f"{address}/one/") == identity_of(f"{address}/one")
+    for name in ("one", "two/deep"):
+        write(f"{name}/config.json", b"{}")
+        write(f"{name}/weights", b"w")
+    assert folder(f"{address}/one") == folder(f"{address}/two/deep")
+    assert file(f"{address}/one/config.json") == file(f"{address}/two/deep/config.json")
+    assert folder(f"{address}/one/") == folder(f"{address}/one")
 
 
-@pytest.mark.parametrize(
-    ("name", "data"), [("m/config.json", b"[]"), ("m/new", b""), ("m/sub/weights", b"v")], ids=["bytes", "file", "deep"]
-)
+@pytest.mark.parametrize(("name", "data"), [("m/config.json", b"[]"), ("m/new", b"")], ids=["bytes", "file"])
 def test_changed_content_has_another_identity(content: Content, name: str, data: bytes) -> None:
     address, write = content
     write("m/config.json", b"{}")
-    write("m/sub/weights", b"w")
-    before = identity_of(f"{address}/m")
+    before = folder(f"{address}/m")
     write(name, data)
-    assert identity_of(f"{address}/m") != before
+    assert folder(f"{address}/m") != before
 
 
 def test_swapped_files_have_another_identity(content: Content) -> None:
     address, write = content
-    for folder, (first, second) in {"one": (b"a", b"b"), "two": (b"b", b"a")}.items():
-        write(f"{folder}/context", first)
-        write(f"{folder}/candidate", second)
-    assert identity_of(f"{address}/one") != identity_of(f"{address}/two")
+    for name, (first, second) in {"one": (b"a", b"b"), "two": (b"b", b"a")}.items():
+        write(f"{name}/context", first)
+        write(f"{name}/candidate", second)
+    assert folder(f"{address}/one") != folder(f"{address}/two")
 
 
 def test_identity_ignores_neighbours_with_the_same_prefix(content: Content) -> None:
     address, write = content
     write("model/config.json", b"{}")
-    before = identity_of(f"{address}/model")
+    before = folder(f"{address}/model")
     write("model-large/config.json", b"[]")
-    assert identity_of(f"{address}/model") == before
+    assert folder(f"{address}/model") == before
 
 
 def test_root_of_a_store_has_an_identity(content: Content) -> None:
     address, write = content
     write("config.json", b"{}")
-    assert identity_of(address) != identity_of(f"{address}/config.json")
+    assert folder(address) != file(f"{address}/config.json")
 
 
 def test_identity_of_a_missing_address_raises_data_error(content: Content) -> None:
-    address, _ = content
-    with pytest.raises(DataError, match="nothing at this address") as raised:
-        identity_of(f"{address}/nothing")
-    assert f"{address}/nothing" in str(raised.value)
+    address, write = content
+    write("folder/file", b"x")
+    for identity_of, name, words in (
+        (folder, "nothing", "nothing at this address"),
+        (file, "nothing", "no file at this address"),
+        (file, "folder", "no file at this address"),
+    ):
+        with pytest.raises(DataError, match=words) as raised:
+            identity_of(f"{address}/{name}")
+        assert f"{address}/{name}" in str(raised.value)
+
+
+def test_identity_takes_no_time_for_what_has_no_end(tmp_path: Path) -> None:
+    """Airflow asks for identities. A whole disk, a device, a pipe or memory of the system would keep it busy."""
+    os.mkfifo(tmp_path / "pipe")
+    for address in ("/", "/dev/zero", str(tmp_path / "pipe")):
+        with pytest.raises(DataError, match="no file at this address"):
+            file(address)
+    with (tmp_path / "sparse").open("wb") as sparse:
+        sparse.truncate(10**12)
+    with pytest.raises(DataError, match="too large; expected at most 100,000,000,000 bytes; got 1,000,000,000,000"):
+        file(str(tmp_path / "sparse"))
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="nothing at this address"):
+        folder_identity(store_location(str(tmp_path)), lambda names: [name for name in names if name != "sparse"])
 
 
 def test_open_store_accepts_every_form_of_address(tmp_path: Path) -> None:

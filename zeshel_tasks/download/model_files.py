@@ -9,7 +9,7 @@ from zeshel_tasks.download.model_file_names import CONFIG, files_read
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import HubModel, LocalPath, ModelLocation, S3Address
 from zeshel_tasks.store import Store
-from zeshel_tasks.store.identity import content_identity
+from zeshel_tasks.store.identity import folder_identity
 from zeshel_tasks.store.runs import store_at
 
 
@@ -29,7 +29,7 @@ def model_identity(location: ModelLocation, store: Store) -> str:
         return snapshot_of(location, store).identity
     if isinstance(location, LocalPath) and not location.path.is_dir():
         raise ConfigError(f"bert_model: expected a model on the hub or an existing directory, got {location.name!r}")
-    return content_identity(location, files_read)
+    return folder_identity(location, files_read)
 
 
 def bert_directory(location: ModelLocation, scratch: Path, store: Store) -> Path:

@@ -112,7 +112,7 @@ def _folder(location: StoreLocation) -> _Folder:
         if is_member(folder, file.key.removeprefix(f"{folder}/")) and file.key.count("/") == 1
     ]
     if isinstance(location, LocalPath):
-        _check_links(location.path, name)
+        _check_regular(location.path, name)
     for folder in FOLDERS:
         if not any(file.key.startswith(f"{folder}/") for file in files):
             raise DataError("not a data set in ZESHEL's format", file=name, expected=f"{folder}/*.json")
@@ -122,14 +122,13 @@ def _folder(location: StoreLocation) -> _Folder:
     return _Folder(name, store, files)
 
 
-def _check_links(root: Path, name: str) -> None:
-    """Refuse broken links, which a listing leaves out."""
+def _check_regular(root: Path, name: str) -> None:
+    """Refuse broken links, which a listing leaves out, and pipes and devices, at which reading would wait for ever."""
     for folder in FOLDERS:
         for path in sorted((root / folder).glob("*")):
-            if is_member(folder, path.name) and not path.exists():
-                raise DataError(
-                    "a link to a file that is not there", file=name, expected="a file", got=f"{folder}/{path.name}"
-                )
+            if is_member(folder, path.name) and not (path.is_file() or path.is_dir()):
+                problem = "not a file, or a link to a file that is not there"
+                raise DataError(problem, file=name, expected="a file", got=f"{folder}/{path.name}")
 
 
 def _copy(source: _Folder, target: Path, max_bytes: int) -> Fetched:

@@ -12,7 +12,7 @@ from zeshel_tasks.config import (
 )
 from zeshel_tasks.location import located, model_location, store_location
 from zeshel_tasks.store import Run
-from zeshel_tasks.store.identity import content_identity
+from zeshel_tasks.store.identity import file_identity
 
 
 def data_sets(config: DownloadConfig, _: Run) -> dict[str, str]:
@@ -54,7 +54,7 @@ def _bert_identity(bert_model: str, run: Run) -> str:
 
 def _start(bert_model: str | None, weights: str | None, run: Run) -> dict[str, str]:
     identities = {} if bert_model is None else {"bert_model": _bert_identity(bert_model, run)}
-    return identities if weights is None else identities | {"weights": content_identity(store_location(weights))}
+    return identities if weights is None else identities | {"weights": file_identity(store_location(weights))}
 
 
 def _crossencoder(run: Run) -> str:

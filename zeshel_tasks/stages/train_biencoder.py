@@ -22,7 +22,7 @@ from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, tokenize_worlds
 from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_to_start, start_tokens, train
 from zeshel_tasks.store import Metrics
-from zeshel_tasks.store.identity import content_identity
+from zeshel_tasks.store.identity import file_identity
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import Fit
 from zeshel_tasks.training.hard_negatives import HardNegatives
@@ -65,7 +65,7 @@ def _check_both_encoders(job: Job, bert: Path) -> None:
     except ConfigError as error:
         raise ConfigError(f"train_crossencoder.{error}") from error
     if config.crossencoder_weights is not None:
-        content_identity(store_location(config.crossencoder_weights))
+        file_identity(store_location(config.crossencoder_weights))
 
 
 def _known_start_of_crossencoder(job: Job, bert: Path) -> Path | None:
