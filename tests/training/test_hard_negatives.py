@@ -38,8 +38,8 @@ def model(golden: Path) -> Biencoder:
     return new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)[0].eval()
 
 
-def negatives(pairs: GoldPairs, entity_tables: dict[str, TokenTable], count: int = 3, rounds: int = 1) -> HardNegatives:
-    return HardNegatives(pairs.mentions, entity_tables, count, rounds, epochs=4, seed=1)
+def negatives(pairs: GoldPairs, entity_tables: dict[str, TokenTable], scratch: Path, count: int = 3) -> HardNegatives:
+    return HardNegatives(pairs.mentions, entity_tables, count, rounds=1, epochs=4, seed=1, scratch=scratch)
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,19 @@ def negatives(pairs: GoldPairs, entity_tables: dict[str, TokenTable], count: int
 def test_hard_negative_rounds_are_evenly_spaced(
     pairs: GoldPairs, entity_tables: dict[str, TokenTable], rounds: int, epochs: int, expected: set[int]
 ) -> None:
-    hard = HardNegatives(pairs.mentions, entity_tables, 2, rounds, epochs, 1)
+    hard = HardNegatives(pairs.mentions, entity_tables, 2, rounds, epochs, 1, Path())
     assert {epoch for epoch in range(epochs) if hard.due(epoch)} == expected
 
 
 def test_hard_negatives_rank_high_in_their_world_and_exclude_gold(
-    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder
+    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, tmp_path: Path
 ) -> None:
-    hard, again = negatives(pairs, entity_tables), negatives(pairs, entity_tables)
+    hard, again = negatives(pairs, entity_tables, tmp_path), negatives(pairs, entity_tables, tmp_path)
     accelerator, beats = Accelerator(cpu=True), []
     for found in (hard, again):
         found.find(model, 0, 2, accelerator, lambda: beats.append(None))
     assert beats
+    assert list(tmp_path.iterdir()) == [], "the vectors of a world"
     np.testing.assert_array_equal(hard.table, again.table)
     assert (hard.table != NO_NEGATIVE).all()
     assert not (hard.table == pairs.mentions.label[:, None]).any()
@@ -74,22 +75,28 @@ def test_hard_negatives_rank_high_in_their_world_and_exclude_gold(
     ("tower", "problem"), [("context_encoder", "scores of retrieval"), ("cand_encoder", "vectors that are not numbers")]
 )
 def test_mining_refuses_vectors_that_are_not_numbers(
-    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, tower: str, problem: str, fault: Fault
+    pairs: GoldPairs,
+    entity_tables: dict[str, TokenTable],
+    model: Biencoder,
+    tower: str,
+    problem: str,
+    tmp_path: Path,
+    fault: Fault,
 ) -> None:
     fault("training: scores that are not numbers")
     for parameter in getattr(model, tower).parameters():
         parameter.data.fill_(float("nan"))
     with pytest.raises(DataError, match=problem):
-        negatives(pairs, entity_tables).find(model, 0, 2, Accelerator(cpu=True), lambda: None)
+        negatives(pairs, entity_tables, tmp_path).find(model, 0, 2, Accelerator(cpu=True), lambda: None)
 
 
 def test_missing_hard_negatives_are_left_out_of_loss(
-    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, golden: Path
+    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, golden: Path, tmp_path: Path
 ) -> None:
     """With one entity besides the gold, there is only one negative."""
-    few = negatives(pairs, entity_tables)
+    few = negatives(pairs, entity_tables, tmp_path)
     few.table[:, 0] = (pairs.mentions.label + 1) % 80
-    one = negatives(pairs, entity_tables, count=1)
+    one = negatives(pairs, entity_tables, tmp_path, count=1)
     one.table[:] = few.table[:, :1]
     losses = [objective(pairs, golden, found).loss(model, np.arange(6)).item() for found in (few, one)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
@@ -103,9 +110,9 @@ def objective(pairs: GoldPairs, golden: Path, found: HardNegatives | None) -> Bi
 
 
 def test_loss_covers_golds_and_hard_negatives(
-    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, golden: Path
+    pairs: GoldPairs, entity_tables: dict[str, TokenTable], model: Biencoder, golden: Path, tmp_path: Path
 ) -> None:
-    hard, rows = negatives(pairs, entity_tables, count=2), np.arange(5)
+    hard, rows = negatives(pairs, entity_tables, tmp_path, count=2), np.arange(5)
     plain = objective(pairs, golden, None).loss(model, rows).item()
     assert objective(pairs, golden, hard).loss(model, rows).item() == pytest.approx(plain), "none are found yet"
     hard.find(model, 0, 2, Accelerator(cpu=True), lambda: None)

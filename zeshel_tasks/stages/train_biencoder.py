@@ -100,5 +100,6 @@ def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Obj
             config.hard_negative_rounds,
             config.num_train_epochs,
             config.seed,
+            task.out,
         )
     return model, BiencoderObjective(train_pairs, valid_pairs, settings, tokenizer, accelerator, config, negatives)

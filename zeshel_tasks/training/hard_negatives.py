@@ -6,7 +6,6 @@ Source: Gillick et al., 2019 (arXiv:1909.10506); Wu et al., 2020 (arXiv:1911.038
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -40,6 +39,7 @@ class HardNegatives:
         rounds: number of times that they are searched for in a training.
         epochs: epochs of the training.
         seed: seed of the random choice.
+        scratch: a directory for the vectors of one world at a time.
 
     Attributes:
         table: int32 [mentions, count], positions in the mention's world; :data:`NO_NEGATIVE` for a missing one.
@@ -53,8 +53,10 @@ class HardNegatives:
         rounds: int,
         epochs: int,
         seed: int,
+        scratch: Path,
     ) -> None:
         self._mentions, self._entities, self._count, self._seed = mentions, entities, count, seed
+        self._scratch = scratch
         self._epochs = {round_ * epochs // (rounds + 1) for round_ in range(1, rounds + 1)}
         self.table = np.full((len(mentions), count), NO_NEGATIVE, dtype=np.int32)
 
@@ -99,23 +101,21 @@ class HardNegatives:
         after_batch: Callable[[], None],
     ) -> npt.NDArray[np.int32]:
         random = np.random.default_rng([self._seed, epoch, *world.encode()])
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "vectors.npy"
-            encode_table(
-                model.cand_encoder, self._entities[world], _BATCH, pad, accelerator, path, lambda _: after_batch()
-            )
-            best = retrieve(
-                model.context_encoder,
-                self._mentions.contexts,
-                rows,
-                VectorFile(path),
-                _POOL_FACTOR * self._count + 1,
-                _BATCH,
-                pad,
-                accelerator,
-                lambda _: after_batch(),
-            )
-            drawn = [self._draw(candidates.positions, candidates.rows, random) for candidates in best]
+        path = self._scratch / f"hard_negatives-{accelerator.process_index}.npy"
+        encode_table(model.cand_encoder, self._entities[world], _BATCH, pad, accelerator, path, lambda _: after_batch())
+        best = retrieve(
+            model.context_encoder,
+            self._mentions.contexts,
+            rows,
+            VectorFile(path),
+            _POOL_FACTOR * self._count + 1,
+            _BATCH,
+            pad,
+            accelerator,
+            lambda _: after_batch(),
+        )
+        drawn = [self._draw(candidates.positions, candidates.rows, random) for candidates in best]
+        path.unlink()
         return np.concatenate(drawn)
 
     def _draw(self, positions: Rows, rows: Rows, random: np.random.Generator) -> npt.NDArray[np.int32]:
