@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from botocore.config import Config
+from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
 from tests.finished import NAMES
@@ -86,16 +87,27 @@ def test_unavailable_store_returns_502(client: TestClient, monkeypatch: pytest.M
         ("/runs/nobody/report", 404),
         ("/elsewhere", 404),
         ("/runs/nobody/stages/A", 422),
+        ("/runs/weekly/report", 401),
+        ("/runs/weekly/report", 403),
+        ("/runs/weekly/report", 405),
         ("/runs/weekly/report.json", 500),
+        ("/runs/weekly/report.json", 503),
     ],
 )
 def test_each_answer_forbids_scripts(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, status: int
 ) -> None:
-    if status == 500:
-        monkeypatch.setattr(pages, "_published", lambda *_: 1 / 0)
+    """Those of Airflow's guard, of FastAPI and of the server around it, too."""
+
+    def refuse() -> None:
+        raise HTTPException(status, "no")
+
+    if status in (401, 403):
+        (guard,) = app.dependency_overrides
+        monkeypatch.setitem(app.dependency_overrides, guard, refuse)
+    monkeypatch.setattr(pages, "_published", lambda *_: 1 / 0 if status == 500 else refuse())
     client._transport.raise_server_exceptions = False  # type: ignore[attr-defined]
-    answer = client.get(path)
+    answer = client.request("POST" if status == 405 else "GET", path)
     assert answer.status_code == status
     assert answer.headers["content-security-policy"].startswith("sandbox")
     assert (answer.headers["x-content-type-options"], answer.headers["cache-control"]) == ("nosniff", "no-store")
