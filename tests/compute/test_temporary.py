@@ -1,4 +1,4 @@
-"""Temporary folders of processes that were killed."""
+"""Temporary folders and files of processes that were killed."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zeshel_tasks.compute.temporary import temporary_folder
+from zeshel_tasks.compute.temporary import temporary_file, temporary_folder
 
 IS_KILLED = """
 import os, signal, sys
@@ -43,6 +43,49 @@ def test_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
     killed_within_its_folder(tmp_path, "zeshel-other-")
     with temporary_folder("zeshel-", tmp_path) as folder:
         assert list(tmp_path.iterdir()) == [folder]
+
+
+IS_KILLED_LATER = """
+import signal, sys
+from pathlib import Path
+from zeshel_tasks.compute.temporary import temporary_file, temporary_folder
+
+with temporary_folder("zeshel-", Path(sys.argv[1])), temporary_file(Path(sys.argv[1]) / "weights"):
+    print("made", flush=True)
+    signal.pause()
+"""
+
+
+def test_each_process_removes_only_what_killed_ones_left(tmp_path: Path) -> None:
+    """Several stages on one machine: the next one to start cleans up after the killed ones."""
+    started = []
+    for _ in range(3):
+        command = [sys.executable, "-c", IS_KILLED_LATER, str(tmp_path)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout is not None
+        assert started[-1].stdout.readline() == "made\n"
+        for path in tmp_path.iterdir():
+            os.utime(path, (0, 0))
+    assert len(list(tmp_path.iterdir())) == 6
+    for process, expected in zip(started, (4, 2, 0), strict=True):
+        process.kill()
+        process.communicate()
+        with temporary_folder("zeshel-", tmp_path), temporary_file(tmp_path / "weights"):
+            assert len(list(tmp_path.iterdir())) == expected + 2
+        assert len(list(tmp_path.iterdir())) == expected
+
+
+def test_temporary_file_becomes_the_final_one(tmp_path: Path) -> None:
+    others = [tmp_path / "weights.1.scratch", tmp_path / "weights.incomplete", tmp_path / "other.1.scratch"]
+    for path in others:
+        path.touch()
+    for path in others[1:]:
+        os.utime(path, (0, 0))
+    with temporary_file(tmp_path / "weights") as path:
+        path.write_bytes(b"w")
+        path.replace(tmp_path / "weights")
+    assert (tmp_path / "weights").read_bytes() == b"w"
+    assert {*tmp_path.iterdir()} == {tmp_path / "weights", *others}
 
 
 def test_other_folders_stay(tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_hub_that_misbehaves_is_named_in_one_line(
     with pytest.raises(kind, match=r"^bert_model: .*\Z") as error:
         snapshot_of(model(), store) if path == "question" else cached(model(), found)
     assert type(error.value) is kind
-    assert list(cache.rglob("*.incomplete")) == []
+    assert list(cache.rglob("*.scratch")) == []
     hub.script = []
     assert (cached(model(), found) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     fault("download: the hub misbehaves")

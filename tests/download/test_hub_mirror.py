@@ -135,7 +135,7 @@ def test_file_without_any_hash_is_identified_by_its_content(
     folder = cached(model(), found)
     assert {name: (folder / name).read_bytes() for name in READ} == {name: FILES[name] for name in READ}
     assert (folder / WEIGHTS).readlink().name == hash_of(WEIGHTS, FILES[WEIGHTS])
-    assert list(cache.rglob("*.incomplete")) == []
+    assert list(cache.rglob("*.scratch")) == []
     assert len(mirror.requests) == requests
     fault("download: a mirror lists no hashes")
 
@@ -232,7 +232,7 @@ def test_file_that_cannot_be_trusted_is_refused(
     mirror.answer_to["vocab.txt"] = answer
     with pytest.raises(kind, match=f"^bert_model: '{NAME}': .*{expected}$"):
         snapshot_of(model(), store)
-    assert list(cache.rglob("*.incomplete")) == []
+    assert list(cache.rglob("*.scratch")) == []
     fault("download: a mirror lists no hashes")
 
 

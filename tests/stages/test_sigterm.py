@@ -66,7 +66,7 @@ def test_sigterm_during_a_slow_download_from_the_hub(
     assert process.returncode == EXIT_TRY_AGAIN
     assert printed.splitlines()[-1] == STOPPED
     assert list(scratch.iterdir()) == []
-    assert list((tmp_path / "huggingface").rglob("*.incomplete")) == []
+    assert list((tmp_path / "huggingface").rglob("*.scratch")) == []
     fault("download: SIGTERM")
 
 

@@ -12,12 +12,13 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zeshel_tasks.compute.disk import DISK_FULL
+from zeshel_tasks.compute.temporary import temporary_file
 from zeshel_tasks.compute.termination import removed_on_sigterm
 from zeshel_tasks.download.hub_settings import cache_folder
 from zeshel_tasks.download.model_file_names import files_read, missing_files
@@ -123,19 +124,17 @@ class HubCache:
         Raises:
             ConfigError: the cache is not writable.
         """
-        part = self._blob(f"{content_hash or name}.{uuid.uuid4().hex}.incomplete")
-        with _cache_named():
-            part.parent.mkdir(parents=True, exist_ok=True)
-            part.touch()
-        try:
+        final = self._blob(content_hash or name)
+        with ExitStack() as stack:
+            with _cache_named():
+                final.parent.mkdir(parents=True, exist_ok=True)
+                part = stack.enter_context(temporary_file(final))
             with removed_on_sigterm(part):
                 yield part
             blob = self._blob(content_hash or _computed_hash(part, name))
             with _cache_named():
                 part.replace(blob)
                 _replace_link(self.snapshot_folder(commit) / name, blob)
-        finally:
-            part.unlink(missing_ok=True)
 
     def point(self, revision: str, commit: str) -> None:
         """Records that a branch or a tag was this commit, for processes that cannot ask the hub.
