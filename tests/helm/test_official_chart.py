@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
+import pytest
 import yaml
 
 import zeshel_tasks
@@ -98,6 +99,21 @@ def test_migration_job_creates_the_pool(chart: Path) -> None:
     assert "The pool is not created" not in rendered.notes
     own = {"enabled": True, "migrateDatabaseJob": {"args": ["airflow", "db", "migrate"]}}
     assert "The pool is not created" in render(chart, {**VALUES, "airflow": own}).notes
+
+
+def test_migration_job_without_our_variables_names_the_pool_itself(chart: Path) -> None:
+    job: Object = {"applyCustomEnv": False, "useHelmHooks": False}
+    values = {**VALUES, "dag": {"pool": {"name": "gpus", "slots": 5}}, "airflow": {"enabled": True}}
+    values["airflow"]["migrateDatabaseJob"] = job
+    command = 'airflow pools set "gpus" 5 "Pods of zeshel\'s stages" --include-deferred'
+    with pytest.raises(helm_python.HelmRenderError) as caught:
+        render(chart, values)
+    assert "airflow.migrateDatabaseJob.args: expected the pool itself" in str(caught.value)
+    assert command in str(caught.value)
+    job["args"] = ["bash", "-c", f"airflow db migrate && {command}"]
+    rendered = render(chart, values)
+    assert "The pool is not created" not in rendered.notes
+    assert yaml.safe_load(given(rendered)["args"]) == job["args"]
 
 
 def test_task_logs_go_to_the_store(chart: Path) -> None:

@@ -102,6 +102,12 @@ resources). */}}
 {{- fail (printf "airflow.extraEnvFrom: expected a reference to %s, which Airflow's containers need; got\n%s" $name $sources) -}}
 {{- end -}}
 {{- end -}}
+{{- /* The official chart gives the job `extraEnvFrom` only with applyCustomEnv, which it advises Argo CD to set to false. */ -}}
+{{- $job := $airflow.migrateDatabaseJob -}}
+{{- if and (eq (toString $job.applyCustomEnv) "false") (contains "$ZESHEL_POOL" (toString $job.args)) -}}
+{{- $pool := .Values.dag.pool -}}
+{{- fail (printf "airflow.migrateDatabaseJob.args: expected the pool itself, because with applyCustomEnv false the job has no variable ZESHEL_POOL: airflow pools set %s %s \"Pods of zeshel's stages\" --include-deferred; got $ZESHEL_POOL" ($pool.name | quote) ($pool.slots | toJson)) -}}
+{{- end -}}
 {{- if and (contains "KubernetesExecutor" $airflow.executor) (not $airflow.allowPodLaunching) -}}
 {{- fail (printf "airflow.allowPodLaunching: expected true with airflow.executor %s, which creates a pod for each task; got false" $airflow.executor) -}}
 {{- end -}}
