@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +19,10 @@ import yaml
 
 HELM = Path(__file__).parents[2] / "helm"
 CHART = HELM / "zeshel"
+PROGRAM = shutil.which(os.environ.get("HELM", "helm"))
+"""The program ``helm`` of any version, if there is one."""
+KUBERNETES = ("1.25", "1.31", "1.37")
+"""Of the schemas in kubernetes-validate the oldest, one in the middle and the newest; a test cluster runs 1.20."""
 NAMESPACE = "ml"
 Object = dict[str, Any]
 
@@ -97,6 +104,20 @@ def render(chart: Path, values: Mapping[str, Any], release: str = "zeshel") -> R
     """
     with helm_python.Chart.load(chart) as loaded:
         return Rendered(loaded.render(dict(values), name=release, namespace=NAMESPACE))
+
+
+def rendered_by_program(chart: Path, values: Mapping[str, Any], folder: Path) -> list[Object]:
+    """Render the chart with :data:`PROGRAM`, whose values are written into ``folder``.
+
+    Raises:
+        subprocess.CalledProcessError: a value is rejected.
+    """
+    assert PROGRAM is not None
+    file = folder / "values.json"
+    file.write_text(json.dumps(values))
+    command = [PROGRAM, "template", "zeshel", str(chart), f"--values={file}", f"--namespace={NAMESPACE}"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The objects that each kind of installation creates."""
 
+import json
 from base64 import b64decode, urlsafe_b64decode
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ import kubernetes_validate
 import pytest
 
 from tests.helm.chart import (
+    KUBERNETES,
     NEXT_TO_AIRFLOW,
     OFFICIAL,
+    PROGRAM,
     SHAPES,
     STANDALONE,
     STORE,
@@ -19,10 +22,9 @@ from tests.helm.chart import (
     Rendered,
     merged,
     render,
+    rendered_by_program,
 )
 from zeshel_tasks import __version__
-
-KUBERNETES = ("1.25", "1.37")  # the oldest and newest schemas in the package; a test cluster runs 1.20
 
 ALWAYS = {
     "ConfigMap zeshel-settings",
@@ -65,12 +67,34 @@ def test_installation_creates_exactly_these_objects(chart: Path, values: dict[st
     assert render(chart, values).names() == names
 
 
+MORE: Object = {"resourceQuota": {"enabled": True, "hard": {"pods": "20"}}, "sampleInputs": {"enabled": True}}
+
+
+@pytest.fixture(scope="module")
+def objects(chart: Path) -> list[Object]:
+    """The objects of all kinds of installation, each once."""
+    rendered = [item for values in SHAPES.values() for item in render(chart, {**values, **MORE})]
+    return [item for number, item in enumerate(rendered) if item not in rendered[:number]]
+
+
 @pytest.mark.parametrize("version", KUBERNETES)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_every_object_is_valid_for_kubernetes(chart: Path, shape: str, version: str) -> None:
-    values = {**SHAPES[shape], "resourceQuota": {"enabled": True, "hard": {"pods": "20"}}}
-    for item in render(chart, values):
+def test_every_object_is_valid_for_kubernetes(objects: list[Object], version: str) -> None:
+    for item in objects:
         kubernetes_validate.validate(item, version, strict=True)
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no program helm")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_program_helm_makes_the_same_objects(chart: Path, tmp_path: Path, shape: str) -> None:
+    """Of any version from 3.6 on. Only Helm 4 is at hand everywhere."""
+    values = {**SHAPES[shape], **MORE}
+    found = rendered_by_program(chart, values, tmp_path)
+    assert sorted(map(without_keys, found)) == sorted(map(without_keys, render(chart, values)))
+
+
+def without_keys(item: Object) -> str:
+    """An object as JSON, without generated keys."""
+    return json.dumps({name: value for name, value in item.items() if (item["kind"], name) != ("Secret", "data")})
 
 
 def test_every_port_names_its_protocol(chart: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from tests.helm.chart import STANDALONE, TRYING_OUT, Object, render
+from tests.helm.chart import KUBERNETES, STANDALONE, TRYING_OUT, Object, render
 from zeshel_tasks.cli import main
 from zeshel_tasks.demo import sample_inputs
 
@@ -24,7 +24,7 @@ def settings(chart: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_job_is_valid_for_kubernetes(chart: Path) -> None:
-    kubernetes_validate.validate(job(chart, TRYING_OUT), "1.25", strict=True)
+    kubernetes_validate.validate(job(chart, TRYING_OUT), KUBERNETES[0], strict=True)
 
 
 def test_job_accesses_the_store_as_a_stage_does(chart: Path) -> None:
