@@ -1,12 +1,16 @@
 """Wrong values are rejected with a message that names the value, the expected form and the actual one."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import helm_python
+import kubernetes_validate
 import pytest
+import yaml
 
-from tests.helm.chart import merged, nested, render
+from tests.helm.chart import CHART, KUBERNETES, SHAPES, TRYING_OUT, merged, nested, render
 from zeshel_tasks import __version__
 
 STORE = nested("store.address", "s3://bucket/prefix")
@@ -149,3 +153,53 @@ def test_lint_finds_no_problem(chart: Path, values: dict[str, Any]) -> None:
     report = helm_python.lint(chart, values, strict=True)
     assert report["errors"] == []
     assert [message for message in report["messages"] if message["severity"] > 1] == []
+
+
+# Their default is not empty, but they may be: the cluster then decides.
+MAY_BE_EMPTY = {"stages.runAsUser", "devStore.runAsUser", "standalone.runAsUser"}
+
+
+def settings(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The path and the default of each value and section, except those of the official chart and of resources."""
+    for name, value in values.items():
+        inner = f"{path}.{name}".lstrip(".")
+        yield inner, value
+        if isinstance(value, dict) and inner != "airflow" and name != "resources":
+            yield from settings(value, inner)
+
+
+SETTINGS = dict(settings(yaml.safe_load((CHART / "values.yaml").read_text())))
+EMPTY = {path for path, value in SETTINGS.items() if value in ("", [], {}) or path.endswith(".resources")}
+NULLS = EMPTY - {"store.address", "standalone.resources"} | MAY_BE_EMPTY
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_value_that_may_not_be_empty_may_not_be_null(chart: Path, depth: int) -> None:
+    """Helm leaves it out, so a template would end with a nil pointer, or make another object without a word."""
+    required = {path for path in SETTINGS.keys() - NULLS - {"airflow"} if path.count(".") == depth}
+    nulls = merged(*(nested(path, None) for path in sorted(required)))
+    with pytest.raises(helm_python.HelmValuesError) as caught:
+        render(chart, merged(TRYING_OUT, nulls))
+    missing = {
+        f"{section.replace('/', '.')}.{name}".lstrip(".")
+        for section, names in re.findall(r"at '(.*)': missing propert(?:y|ies) (.*)", str(caught.value))
+        for name in re.findall(r"'(\w+)'", names)
+    }
+    assert missing == required - {"store.address"}
+
+
+@pytest.mark.parametrize("section", [path for path in SETTINGS if "." not in path])
+def test_section_may_not_be_null(chart: Path, section: str) -> None:
+    with pytest.raises(helm_python.HelmValuesError, match=rf"missing property '{section}'|/{section}': missing prop"):
+        render(chart, merged(TRYING_OUT, {section: None}))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_null_is_an_empty_value(chart: Path, shape: str) -> None:
+    nulls = merged(*(nested(path, None) for path in sorted(NULLS)))
+    rendered = render(chart, merged(nulls, SHAPES[shape]))
+    for item in rendered:
+        kubernetes_validate.validate(item, KUBERNETES[0], strict=True)
+    data = rendered.one("ConfigMap", "zeshel-settings")["data"]
+    usual = render(chart, SHAPES[shape]).one("ConfigMap", "zeshel-settings")["data"]
+    assert {name for name in data if data[name] != usual[name]} == {"ZESHEL_PODS"}, "without resources and a user"

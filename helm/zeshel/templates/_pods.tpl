@@ -4,7 +4,7 @@ priorityClassName if they are empty and sets runAsUser to null, because the DAG 
 {{- $pods := omit (deepCopy .Values.stages) "connectionId" -}}
 {{- $_ := set $pods "image" (include "zeshel.tasksImage" .) -}}
 {{- $_ := set $pods "imagePullPolicy" .Values.images.pullPolicy -}}
-{{- $_ := set $pods "imagePullSecrets" .Values.images.pullSecrets -}}
+{{- $_ := set $pods "imagePullSecrets" (.Values.images.pullSecrets | default list) -}}
 {{- $_ := set $pods "namespace" (include "zeshel.stagesNamespace" .) -}}
 {{- $_ := set $pods "instance" (include "zeshel.stagesInstance" .) -}}
 {{- $_ := set $pods "serviceAccountName" (include "zeshel.stagesAccount" .) -}}
@@ -27,7 +27,7 @@ priorityClassName if they are empty and sets runAsUser to null, because the DAG 
 
 {{/* Names of the Secrets that become environment variables of the stages' pods, as a YAML list. */}}
 {{- define "zeshel.podSecrets" -}}
-{{- $secrets := .Values.stages.secrets -}}
+{{- $secrets := .Values.stages.secrets | default list -}}
 {{- with include "zeshel.storeSecret" . }}{{ $secrets = prepend $secrets . }}{{ end -}}
 {{- $secrets | toYaml -}}
 {{- end -}}
@@ -38,7 +38,7 @@ priorityClassName if they are empty and sets runAsUser to null, because the DAG 
 
 {{/* ZESHEL_DEFAULTS: the defaults of the trigger form, as JSON. */}}
 {{- define "zeshel.defaults" -}}
-{{- $defaults := deepCopy .Values.dag.defaults -}}
+{{- $defaults := deepCopy (.Values.dag.defaults | default dict) -}}
 {{- if .Values.sampleInputs.enabled -}}
 {{- $inputs := include "zeshel.sampleInputs" . -}}
 {{- $sample := dict "preset" "smoke" "download.source" (printf "%s/sample_worlds.tar.bz2" $inputs) "bert_model" (printf "%s/small_bert" $inputs) -}}
