@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -150,6 +150,16 @@ def located(setting: str, text: str, parse: Callable[[str], T]) -> T:
         raise ConfigError(f"{setting}: {error}, got {quoted(without_secrets(text))}") from error
 
 
+def is_server(address: str, schemes: Collection[str] = ("http", "https")) -> bool:
+    """Returns True if a client can connect to the address: it has a scheme, a host, and no port or a possible one."""
+    try:
+        parts = urlsplit(address)
+        is_possible = parts.scheme.lower() in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond 65535, half an IPv6 address
+        return False
+    return is_possible and not parts.netloc.endswith(":") and address.isprintable() and " " not in address
+
+
 def _check_text(text: str) -> None:
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"expected at most {MAX_CHARACTERS:,} characters")
@@ -197,20 +207,18 @@ def _s3(address: str, rest: str) -> S3Address:
         raise ValueError("expected an address like s3://bucket/prefix")
     if not {".", ".."}.isdisjoint(key.split("/")):
         raise ValueError("expected an address without '.' and '..' parts, which S3 does not resolve")
+    if "//" in f"/{key}":
+        raise ValueError("expected an address without empty parts ('//'), which S3 takes for parts of the key")
     if len(key.encode()) > _MAX_KEY_BYTES:
         raise ValueError(f"expected a key of at most {_MAX_KEY_BYTES:,} bytes")
     return S3Address(address, bucket, key.strip("/"))
 
 
-def _web(address: str, _: str) -> WebAddress | DriveFile:
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port
-    except ValueError:  # [::1, or a port beyond 65535; its words quote the port, which may be half a password
-        host, port = None, None
-    if not host or port == 0 or any(character.isspace() for character in host):
+def _web(address: str, rest: str) -> WebAddress | DriveFile:
+    server = address.removesuffix(rest) + re.split("[/?#]", rest)[0]  # the file's name may have spaces
+    if not is_server(server):
         raise ValueError("expected an address like https://host/path")
-    return _drive_file(address) if host in DRIVE_HOSTS else WebAddress(address)
+    return _drive_file(address) if urlsplit(server).hostname in DRIVE_HOSTS else WebAddress(address)
 
 
 def _drive_file(address: str) -> DriveFile:

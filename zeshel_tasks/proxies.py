@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
-from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.location import is_server
 from zeshel_tasks.text.redaction import without_secrets
 from zeshel_tasks.text.safe_text import quoted
 
@@ -74,16 +74,6 @@ def _covers(exception: str, host: str, port: int | None) -> bool:
 def refused_by_proxy(where: str, answer: str) -> str:
     """The message about a proxy that does not connect this process, because of its user or of the host."""
     return f"{where}: expected a proxy (*_PROXY) that lets this process connect, got its answer {answer}"
-
-
-def is_server(address: str, schemes: Collection[str] = ("http", "https")) -> bool:
-    """Returns True if a client can connect to the address: it has a scheme, a host, and no port or a possible one."""
-    try:
-        parts = urlsplit(address)
-        is_possible = parts.scheme.lower() in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port beyond 65535, half an IPv6 address
-        return False
-    return is_possible and not parts.netloc.endswith(":") and address.isprintable() and " " not in address
 
 
 def _is_proxy(address: str) -> bool:

@@ -15,6 +15,11 @@ from zeshel_tasks.errors import ConfigError
     [
         ("MLFLOW_TRACKING_URI", "http://u:canary@[::1", "the address of an MLflow server, got 'http://***'"),
         ("MLFLOW_TRACKING_URI", "http://host:99999", "the address of an MLflow server, got 'http://host:99999'"),
+        ("MLFLOW_TRACKING_URI", "http://host:", "the address of an MLflow server, got 'http://host:'"),
+        ("MLFLOW_TRACKING_URI", "http:/host", "the address of an MLflow server, got 'http:/host'"),
+        ("MLFLOW_TRACKING_URI", "https://", "the address of an MLflow server, got 'https://'"),
+        ("MLFLOW_TRACKING_URI", "HTTP://a b", "the address of an MLflow server, got 'HTTP://a b'"),
+        ("MLFLOW_TRACKING_URI", "http://host\n", "the address of an MLflow server, got 'http://host\\n'"),
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", "ten", "another value, got 'ten'"),
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1.5", "another value, got '1.5'"),
         ("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "x", "another value, got 'x'"),

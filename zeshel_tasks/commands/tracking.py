@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from zeshel_tasks.commands.tracking_writer import Tracking
 from zeshel_tasks.credentials import check_credentials
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
+from zeshel_tasks.location import is_server
 from zeshel_tasks.proxies import check_proxies
 from zeshel_tasks.store import open_run, open_store
 from zeshel_tasks.text.redaction import HIDDEN, redacted, secrets_of, without_secrets
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ADDRESS = "MLFLOW_TRACKING_URI"
+_WEB = re.compile(r"\s*https?:", re.IGNORECASE)
 _CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 # A stage holds a GPU while it updates MLflow. By default, MLflow waits many minutes for a silent server. With these
 # settings, the first unanswered request fails after 16 seconds and ends the update.
@@ -71,11 +73,10 @@ def _client() -> MlflowClient:
     os.environ.update(_PRINTS_NO_ADDRESS)
     check_proxies()
     check_credentials(_CREDENTIALS)
-    try:
-        urlsplit(os.environ[ADDRESS]).port  # noqa: B018  # it checks the port
-    except ValueError:
-        shown = quoted(without_secrets(os.environ[ADDRESS]))
-        raise ConfigError(f"{ADDRESS}: expected the address of an MLflow server, got {shown}") from None
+    address = os.environ[ADDRESS]
+    if _WEB.match(address) and not is_server(address):  # MLflow also takes files, databases and its plugins' addresses
+        shown = quoted(without_secrets(address))
+        raise ConfigError(f"{ADDRESS}: expected the address of an MLflow server, got {shown}")
     try:
         from mlflow import MlflowClient, environment_variables
     except ImportError as error:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.proxies import is_server
+from zeshel_tasks.location import is_server
 from zeshel_tasks.text.redaction import without_secrets
 from zeshel_tasks.text.safe_text import quoted
 

@@ -47,7 +47,8 @@ from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.credentials import check_credentials
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.proxies import check_proxies, is_server, proxy_for, refused_by_proxy
+from zeshel_tasks.location import is_server
+from zeshel_tasks.proxies import check_proxies, proxy_for, refused_by_proxy
 from zeshel_tasks.text.redaction import without_secrets
 from zeshel_tasks.text.safe_text import quoted
 
