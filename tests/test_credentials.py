@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from zeshel_tasks.commands.tracking import track_run
-from zeshel_tasks.credentials import check_credentials
+from zeshel_tasks.credentials import check_credentials, check_files
 from zeshel_tasks.download.hub_settings import token_header
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store import open_store
@@ -51,3 +53,38 @@ def test_every_client_refuses_a_credential_with_a_line_end(
     with pytest.raises(ConfigError, match=f"^{name}: expected") as error:
         use()
     assert "canary" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["", "file", "~/file", "$PLACE/file", "missing", "file/x", "/dev/null"])
+def test_file_that_a_client_can_read_or_lacks_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    monkeypatch.setenv("FILE", path)
+    check_files(["FILE", "NOT_SET"])
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [("AWS_CONFIG_FILE", reads_s3), ("AWS_SHARED_CREDENTIALS_FILE", reads_s3), ("HF_TOKEN_PATH", token_header)],
+)
+@pytest.mark.parametrize("path", ["folder", "pipe", "loop", "x" * 300, "hidden"])
+def test_every_client_refuses_a_file_that_it_cannot_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, use: Callable[[], object], path: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "hidden").touch()
+
+    def hide(opened: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(opened))  # the tests may run as root
+
+    monkeypatch.setattr(Path, "open", hide)
+    monkeypatch.setenv(name, str(tmp_path / path))
+    with pytest.raises(ConfigError, match=f"^{name}: expected a file that can be read, got '") as error:
+        use()
+    assert len(str(error.value).splitlines()) == 1

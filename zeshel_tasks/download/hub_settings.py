@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from zeshel_tasks.credentials import check_files
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import is_server
 from zeshel_tasks.text.redaction import without_secrets
@@ -64,10 +65,11 @@ def token_header() -> dict[str, str]:
     """The header that identifies the user, if there is a token.
 
     Raises:
-        ConfigError: the token cannot be sent in a header.
+        ConfigError: the token cannot be sent in a header, or its file cannot be read.
     """
     if _is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN"):
         return {}
+    check_files(["HF_TOKEN_PATH"])
     token = _first("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") or _read(_path("HF_TOKEN_PATH") or _home() / "token")
     if not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError("HF_TOKEN: expected a token of ASCII characters without spaces, got another text")

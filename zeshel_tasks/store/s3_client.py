@@ -45,7 +45,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from zeshel_tasks.credentials import check_credentials
+from zeshel_tasks.credentials import check_credentials, check_files
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.location import is_server
 from zeshel_tasks.proxies import check_proxies, proxy_for, refused_by_proxy
@@ -113,6 +113,7 @@ def s3_client(*, patient: bool = True) -> S3Client:
     """
     check_proxies(("http", "https"))
     check_credentials(_CREDENTIALS)
+    check_files(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"))
     with translated("s3"), _unreadable_files_named():
         core = botocore.session.get_session()
         if bundle := core.get_config_variable("ca_bundle"):
