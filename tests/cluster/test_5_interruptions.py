@@ -1,8 +1,10 @@
 """Airflow is killed during the first training of a run, and a pod is deleted during the second.
 
-The run succeeds with the same metrics, and no stage ran twice at once. No other run is active.
+The run succeeds with the same metrics, and no stage ran twice at once. No other run is active, except one whose pod
+waits for memory until the run is marked as failed while the triggerer is down.
 """
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -21,8 +23,23 @@ def run(first_run: DagRun, deployment: Deployment) -> DagRun:
     return deployment.trigger("interrupted")
 
 
-def test_killed_airflow_resumes_the_run(run: DagRun, first_run: DagRun, deployment: Deployment, pods: PodWatch) -> None:
+@pytest.fixture(scope="module")
+def unwatched_run(run: DagRun, deployment: Deployment) -> DagRun:  # starts beside it
+    """A run that is marked as failed while its task waits for a pod and no triggerer runs."""
+    unwatched = deployment.trigger("unwatched", seed=5, memory="999Gi")
+    train = "train-biencoder"
+    eventually(lambda: unwatched.tasks()[train].state == "deferred", "a task that waits for its pod", 120)
+    assert [pod["status"]["phase"] for pod in deployment.namespace.pods(run=unwatched.name)] == ["Pending"]
+    stop_triggerer(deployment)
+    unwatched.give_up()
+    return unwatched
+
+
+def test_killed_airflow_resumes_the_run(
+    run: DagRun, unwatched_run: DagRun, first_run: DagRun, deployment: Deployment, pods: PodWatch
+) -> None:
     run.running_pod("train-biencoder", says="step ")
+    assert unwatched_run.state() == "failed"
     seconds = stopwatch()
     kill_airflow(deployment)
     eventually(lambda: deployment.airflow.health()["scheduler"]["status"] == "healthy", "Airflow's return", 600)
@@ -46,6 +63,25 @@ def test_deleted_pod_is_retried_with_the_same_results(
     second = run.log("train-crossencoder", 2)
     resumed = [line.text for line in second if "resum" in line.text or "checkpoint" in line.text]
     print("\nsecond try:", *resumed, sep="\n  ")
+
+
+def test_pod_of_a_run_that_failed_without_a_triggerer_is_deleted(unwatched_run: DagRun, deployment: Deployment) -> None:
+    namespace = deployment.namespace
+    eventually(lambda: namespace.pods(run=unwatched_run.name) == [], "the end of the run's pods", 300)
+    said = namespace.run("logs", deployment.airflow_pod()["metadata"]["name"], "--container=triggerer")
+    assert re.search(r"deleting pod zeshel-train-biencoder-\w+, because no task waits for it", said), said
+
+
+def stop_triggerer(deployment: Deployment) -> None:
+    """Stops the triggerer. Kubernetes will start it again, and Airflow will be killed before."""
+    pod = deployment.airflow_pod()["metadata"]["name"]
+    deployment.namespace.run("exec", pod, "--container=triggerer", "--", "sh", "-c", "kill 1")
+
+    def has_stopped() -> bool:
+        (status,) = [s for s in deployment.airflow_pod()["status"]["containerStatuses"] if s["name"] == "triggerer"]
+        return "terminated" in status["state"] or status["restartCount"] > 0
+
+    eventually(has_stopped, "the end of the triggerer", 60)
 
 
 def kill_airflow(deployment: Deployment) -> None:

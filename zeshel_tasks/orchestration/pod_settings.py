@@ -50,7 +50,9 @@ class PodSettings(_Settings):
     image_pull_secrets: list[Name] = Field([], description="Names of Secrets with registry credentials.")
     namespace: Name = Field(description="Namespace of the pods.")
     instance: Label | None = Field(
-        None, description="Name that keeps this deployment's pods apart from another's. Empty: a hash of the store."
+        None,
+        description="Name that no other Airflow uses for its pods in the namespace. Empty: a hash of the store, and a "
+        "pod that no task waits for any more may run to its end.",
     )
     service_account_name: Name = Field("default", description="Service account of the pods. Its token is not mounted.")
     in_cluster: bool = Field(True, description="True if Airflow runs in the same cluster.")

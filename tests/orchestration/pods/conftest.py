@@ -43,6 +43,8 @@ class FakeCluster:
         """Status codes and messages of the next answers."""
         self.at_creation: list[tuple[int, str]] = []
         """The same for the creation of a pod."""
+        self.at_deletion: list[tuple[int, str]] = []
+        """The same for its deletion."""
         self.at_reading: list[Callable[[], None]] = []
         """What happens before each of the next readings of a pod."""
 
@@ -64,7 +66,8 @@ class FakeCluster:
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         """Returns the status code, and an object or the lines of a log."""
-        if refusals := self.refusals or (self.at_creation if method == "POST" else []):
+        at_once = {"POST": self.at_creation, "DELETE": self.at_deletion}
+        if refusals := self.refusals or at_once.get(method):
             status, message = refusals.pop(0)
             return status, {"kind": "Status", "message": message}
         _, _, kind, *rest = path.removeprefix("/api/v1/").split("/")

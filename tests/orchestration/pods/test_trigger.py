@@ -1,11 +1,13 @@
 """What the triggerer sees of a pod, behind a fake Kubernetes API."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.jobs.triggerer_job_runner import TriggerRunner
 from airflow.sdk.exceptions import AirflowRuntimeError, TaskDeferred
 from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -31,7 +33,9 @@ def waiting(make_task: MakeTask, cluster: FakeCluster) -> StagePodTrigger:
     assert path == "zeshel_tasks.orchestration.pods.trigger.StagePodTrigger"
     trigger = StagePodTrigger(**{**arguments, "poll_interval": 0.01, "startup_check_interval": 0.01})
     trigger.log_events_on_startup = False
-    trigger._task_instance = SimpleNamespace(dag_id="zeshel", task_id=STEP.name, run_id="r1", map_index=-1)
+    trigger._task_instance = SimpleNamespace(
+        id=1, dag_id="zeshel", task_id=STEP.name, run_id="r1", map_index=-1, try_number=1, context_carrier=None
+    )
     return trigger
 
 
@@ -161,3 +165,37 @@ def test_pod_is_deleted_only_if_a_person_ended_its_task(
     asyncio.run(waiting.on_kill())
     assert bool(cluster.pods) is kept
     fault("pods: a triggerer loses its triggers to another one")
+
+
+def test_deletion_survives_that_airflow_cancels_the_trigger_again(
+    waiting: StagePodTrigger, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """Each second, Airflow cancels triggers that have not ended. On a busy machine, the answer takes longer."""
+    watched, asked, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def get_task_states(**_: Any) -> dict[str, Any]:
+        asked.set()
+        assert answered.wait(30)
+        return {"r1": {STEP.name: "failed"}}
+
+    async def cancel_twice() -> None:
+        runner = TriggerRunner()
+        task = asyncio.create_task(runner.run_trigger(7, waiting))
+        runner.triggers[7] = {"task": task, "is_watcher": False, "name": "a stage", "events": 0}
+        await asyncio.to_thread(watched.wait, 30)
+        runner.to_cancel.append(7)
+        await runner.cancel_triggers()
+        await asyncio.to_thread(asked.wait, 30)
+        runner.to_cancel.append(7)
+        await runner.cancel_triggers()
+        await asyncio.wait([task])
+        answered.set()
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", get_task_states)
+    cluster.set_status("Running", RUNNING)
+    cluster.at_reading = [lambda: None, lambda: None, watched.set]
+    asyncio.run(cancel_twice())
+    assert asked.is_set()
+    assert cluster.pods == {}
+    fault("pods: a triggerer ends the deletion of a pod")

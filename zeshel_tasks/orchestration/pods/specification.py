@@ -18,13 +18,18 @@ def labels(step: Step, pods: PodSettings, store: str) -> dict[str, str]:
 
     The operator also finds a task's pod by them. Run ids are alike in all deployments, so the instance must differ.
     """
-    own = {
+    own = instance_labels(pods.instance or f"store-{hashlib.sha256(store.encode()).hexdigest()[:10]}")
+    stage = {"zeshel/stage": step.stage.name} | ({"zeshel/split": step.split} if step.split else {})
+    return pods.labels | own | stage
+
+
+def instance_labels(instance: str) -> dict[str, str]:
+    """Return the labels that all pods of a deployment have, and no others."""
+    return {
         "app.kubernetes.io/name": "zeshel",
-        "app.kubernetes.io/instance": pods.instance or f"store-{hashlib.sha256(store.encode()).hexdigest()[:10]}",
+        "app.kubernetes.io/instance": instance,
         "app.kubernetes.io/component": "stage",
-        "zeshel/stage": step.stage.name,
     }
-    return pods.labels | own | ({"zeshel/split": step.split} if step.split else {})
 
 
 def annotations_of(step: Step, pods: PodSettings) -> dict[str, str]:

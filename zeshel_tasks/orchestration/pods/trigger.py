@@ -20,6 +20,8 @@ from zeshel_tasks.orchestration.pods.outage import OUTAGE_SECONDS, is_outage
 UNREACHABLE_SINCE = "unreachable_since"
 """Key of ``trigger_kwargs``: Unix time of the first request that an outage of the Kubernetes API left unanswered."""
 PAUSE_SECONDS = 30.0
+_DELETIONS: set[asyncio.Task[None]] = set()
+"""Work that nobody waits for. The event loop holds only weak references to its tasks."""
 IN_USE = ("deferred", "running")
 """States of a task that waits for its pod, or that a further try or another triggerer has just woken up."""
 
@@ -42,8 +44,19 @@ class StagePodTrigger(KubernetesPodTrigger):  # type: ignore[misc]  # mypy does 
     async def on_kill(self) -> None:
         """Delete the pod if a person ended its task.
 
-        A triggerer also calls this after it stood still for so long that another one took its triggers over, and the
-        task still waits (apache/airflow#73454). If the state is unknown, the pod is kept: it ends by itself.
+        Airflow cancels this call about a second after it has made it, because it cancels a trigger again and again
+        until it has ended. So a task of its own does the work.
+        """
+        deletion = asyncio.create_task(self._delete_unless_in_use())
+        _DELETIONS.add(deletion)
+        deletion.add_done_callback(_DELETIONS.discard)
+        await asyncio.shield(deletion)
+
+    async def _delete_unless_in_use(self) -> None:
+        """Delete the pod unless its task still waits for it.
+
+        A triggerer also kills its triggers after it stood still for so long that another one took them over
+        (apache/airflow#73454). If the state is unknown, the pod is kept: ``abandoned`` asks again.
         """
         try:
             state = await self.get_task_state()
@@ -55,7 +68,7 @@ class StagePodTrigger(KubernetesPodTrigger):  # type: ignore[misc]  # mypy does 
         if state in IN_USE:
             self.log.info("pod %s is kept, because its task is %s: another triggerer watches it", self.pod_name, state)
             return
-        await super().on_kill()
+        await super().on_kill()  # retries, and logs what it cannot do
 
     @cached_property
     def pod_manager(self) -> AsyncPodManager:

@@ -1,7 +1,8 @@
 """The Airflow plugin, which Airflow finds by its entry point.
 
-Every component of Airflow loads it, including task processes, but only the API server serves pages. So the pages,
-FastAPI and boto3 are imported at the first request.
+Every component of Airflow loads it, including task processes, but only the API server serves pages, and only the
+triggerer looks for abandoned pods. So the pages, FastAPI and boto3 are imported at the first request, and the clients
+of Kubernetes and of the database for the first search.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 
+from zeshel_tasks.orchestration.pods import listener
 from zeshel_tasks.orchestration.web.links import PREFIX
 
 
@@ -30,7 +32,8 @@ def _pages() -> Any:
 
 
 class ZeshelPlugin(AirflowPlugin):  # type: ignore[misc]  # mypy does not follow imports into Airflow
-    """Adds our pages to Airflow's web server."""
+    """Adds our pages to Airflow's web server, and the search for abandoned pods to its triggerer."""
 
     name = "zeshel"
     fastapi_apps: ClassVar[list[Any]] = [{"app": app, "url_prefix": PREFIX, "name": "zeshel"}]
+    listeners: ClassVar[list[Any]] = [listener]
