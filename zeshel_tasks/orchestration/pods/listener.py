@@ -21,7 +21,7 @@ def on_starting(component: Any) -> None:
     Args:
         component: the ``Job`` of a component of Airflow, or something else in a task's process.
     """
-    if hasattr(component, "heartrate"):
+    if hasattr(type(component), "heartrate"):  # not of the object, whose rate depends on the type that is yet to come
         threading.Thread(target=_search, args=(component,), name="abandoned-pods", daemon=True).start()
 
 
