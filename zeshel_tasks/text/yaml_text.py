@@ -10,7 +10,13 @@ import yaml
 MAX_CHARACTERS = 2**16
 """A file with all settings of all stages has 4,000. PyYAML reads a file of this size in less than a second."""
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_NOT_DECIMAL = re.compile(r"[-+]?(0[0-7_]+|[0-9_]+(:[0-9]+)+(\.[0-9_]*)?)")  # 010 would be 8, and 1:30 would be 90
+# 010 would be 8, and 1:30 would be 90. No flag and no form takes 0x10 for 16.
+_OTHER_BASES = {
+    2: re.compile(r"[-+]?0b[01_]+"),
+    8: re.compile(r"[-+]?0[0-7_]+"),
+    16: re.compile(r"[-+]?0x[0-9a-fA-F_]+"),
+    60: re.compile(r"[-+]?[0-9_]+(:[0-9]+)+(\.[0-9_]*)?"),
+}
 _MAX_PAIRS = 256  # per mapping; a few lines of merged mappings can describe 10^9
 
 
@@ -18,8 +24,8 @@ def read_yaml(text: str) -> Any:
     """Read the text's only document; None if the text is empty.
 
     Raises:
-        ValueError: the text is not YAML, contains a name twice or a number in base 8 or 60, is too long or nested too
-            deeply. The message is one line.
+        ValueError: the text is not YAML, contains a name twice or a number that is not decimal, is too long or is
+            nested too deeply. The message is one line.
     """
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"{len(text):,} characters, at most {MAX_CHARACTERS:,} are read")
@@ -38,10 +44,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         """Raise one kind of error, with a line; PyYAML raises many kinds for ``2026-99-99`` or ``!!int x``."""
-        if node.tag in _NUMBERS and _NOT_DECIMAL.fullmatch(node.value):
-            problem = f"expected a decimal number, got {node.value[:20]}, which YAML reads in base"
-            problem += " 60" if ":" in node.value else " 8"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        if node.tag in _NUMBERS:
+            for base, form in _OTHER_BASES.items():
+                if form.fullmatch(node.value):
+                    problem = f"expected a decimal number, got {node.value[:20]}, which YAML reads in base {base}"
+                    raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         try:
             return super().construct_object(node, deep)
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
