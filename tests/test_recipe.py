@@ -165,7 +165,7 @@ def test_stage_value_must_be_a_mapping() -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ({"train_biencoder.learning_rate": 0}, ["train_biencoder.learning_rate", "greater than 0", "got 0"]),
+        ({"train_biencoder.learning_rate": 0}, ["train_biencoder.learning_rate", "greater than or equal to", "got 0"]),
         ({"train_biencoder.learning_rate": "nan"}, ["train_biencoder.learning_rate", "finite", "got 'nan'"]),
         ({"max_grad_norm": "inf"}, ["train_biencoder.max_grad_norm", "train_crossencoder.max_grad_norm", "finite"]),
         ({"top_k": 1}, ["eval_biencoder.top_k", "greater than or equal to 2", "got 1"]),
@@ -185,6 +185,36 @@ def test_stage_value_must_be_a_mapping() -> None:
 def test_invalid_value_error_names_setting_expected_and_got(override: dict[str, Any], words: list[str]) -> None:
     message = refused(override)
     assert [word for word in words if word not in message] == []
+
+
+FLOATS = [
+    (stage, name)
+    for stage, model in STAGE_CONFIGS.items()
+    for name, field in model.model_fields.items()
+    if field.annotation in (float, float | None)
+]
+
+
+@pytest.mark.parametrize(("stage", "name"), FLOATS)
+def test_absurd_number_is_refused(stage: str, name: str) -> None:
+    """Such as a number without its exponent's last digit, or one that overflows where it divides."""
+    assert build_recipe("smoke", {f"{stage}.{name}": 0.5})
+    for absurd in ("nan", "inf", "-inf", "1e300", "-1e300", "1e-300", "-1e-300", "5e-324", "1e-10", 1e-300, 10**400):
+        message = refused({f"{stage}.{name}": absurd})
+        assert message.startswith(f"{stage}.{name}: "), absurd
+        assert "; got " in message
+
+
+@pytest.mark.parametrize("given", ["0x10", "0o10", "0b11", "010.x", "1 000", "1,000", "1e1", "१६", "16.5", "inf", ""])
+def test_text_that_is_no_whole_number_is_refused_in_a_file_and_elsewhere(given: str) -> None:
+    for value in (given, read_config_file("r.yaml", f"a: '{given}'")[1]["a"]):
+        assert refused({"top_k": value}).startswith("eval_biencoder.top_k: Input should be a valid integer")
+
+
+@pytest.mark.parametrize("given", ["1_000", "+1000", "1000.0"])
+def test_number_is_understood_alike_in_a_file_and_elsewhere(given: str) -> None:
+    for value in (given, read_config_file("r.yaml", f"a: {given}")[1]["a"]):
+        assert build_recipe("smoke", {"top_k": value}).eval_biencoder.top_k == 1000
 
 
 def test_all_problems_are_reported_at_once() -> None:
@@ -299,7 +329,7 @@ def test_rate_that_yaml_reads_as_text_becomes_number() -> None:
     assert build_recipe("blink", overrides).train_biencoder.learning_rate == 1e-4
 
 
-@pytest.mark.parametrize("given", ["0", "16", "1_6", "+16", "0x10", "0.5", "'010'", "'1:30'", "2:a"])
+@pytest.mark.parametrize("given", ["0", "16", "1_6", "+16", "0.5", "'010'", "'0x10'", "'1:30'", "2:a", "0o10"])
 def test_number_or_text_of_yaml_stays_what_it_is(given: str) -> None:
     assert read_config_file("r.yaml", f"name: {given}")[1] == {"name": yaml.safe_load(given)}
 
@@ -322,6 +352,8 @@ def test_empty_yaml_file_changes_nothing() -> None:
             for given, words in (
                 ("010", "number, got 010, which YAML reads in base 8"),
                 ("-0_17", "number, got -0_17, which YAML reads in base 8"),
+                ("0x10", "number, got 0x10, which YAML reads in base 16"),
+                ("-0b1_1", "number, got -0b1_1, which YAML reads in base 2"),
                 ("1:30", "number, got 1:30, which YAML reads in base 60"),
                 ("1:30:00.5", "number, got 1:30:00.5, which YAML reads in base 60"),
             )

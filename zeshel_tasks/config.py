@@ -67,18 +67,20 @@ class DownloadConfig(StageConfig):
         affects_result=False,
         pattern=r"^[0-9a-fA-F]{64}$",
     )
-    max_download_gb: float = setting(8.0, "Maximum size of an archive, in GB.", affects_result=False, gt=0, le=10_000)
+    max_download_gb: float = setting(
+        8.0, "Maximum size of an archive, in GB.", affects_result=False, ge=1e-6, le=10_000
+    )
     max_unpacked_gb: float = setting(
-        32.0, "Maximum size of an unpacked archive, in GB.", affects_result=False, gt=0, le=10_000
+        32.0, "Maximum size of an unpacked archive, in GB.", affects_result=False, ge=1e-6, le=10_000
     )
     timeout_seconds: float = setting(
-        60.0, "Give up when a server sends nothing for this many seconds.", affects_result=False, gt=0, le=3600
+        60.0, "Give up when a server sends nothing for this many seconds.", affects_result=False, ge=0.01, le=3600
     )
     max_download_minutes: float = setting(
         360.0,
         "Time limit of a whole download in minutes, including retries and the waits between them.",
         affects_result=False,
-        gt=0,
+        ge=0.001,
         le=10_080,
     )
     private_addresses: PrivateAddresses = setting(
@@ -151,7 +153,7 @@ class ComputeConfig(StageConfig):
         pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
     )
     print_interval: float = setting(
-        15.0, "Seconds between progress lines.", shared=True, affects_result=False, gt=0, le=3600
+        15.0, "Seconds between progress lines.", shared=True, affects_result=False, ge=0.001, le=3600
     )
     stall_minutes: float = setting(
         30.0,
@@ -159,7 +161,7 @@ class ComputeConfig(StageConfig):
         "process hangs.",
         shared=True,
         affects_result=False,
-        gt=0,
+        ge=0.001,
         le=1440,
     )
 
@@ -175,7 +177,7 @@ class EncoderConfig(ComputeConfig):
         shared=True,
         affects_result=False,  # as for `source`
     )
-    learning_rate: float = setting(1e-5, "Peak learning rate.", gt=0, le=1)
+    learning_rate: float = setting(1e-5, "Peak learning rate.", ge=1e-9, le=1)
     num_train_epochs: int = setting(
         5, "Epochs, each one pass over the training mentions; 0 keeps the initial weights.", ge=0, le=1000
     )
@@ -194,7 +196,7 @@ class EncoderConfig(ComputeConfig):
     warmup_proportion: float = setting(
         0.1, "Fraction of the training steps during which the learning rate warms up.", ge=0, le=1
     )
-    max_grad_norm: float = setting(1.0, "Norm to which gradients are clipped.", gt=0, le=10**6)
+    max_grad_norm: float = setting(1.0, "Norm to which gradients are clipped.", ge=1e-6, le=10**6)
     attention_dropout: float | None = setting(
         None,
         "Dropout on attention probabilities; none uses the model's own value. 0 allows a fused attention kernel.",
@@ -224,7 +226,7 @@ class EncoderConfig(ComputeConfig):
         affects_result=False, ge=0, le=10**9,
     )  # fmt: skip
     checkpoint_minutes: float = setting(
-        10.0, "Minutes between checkpoints within an epoch.", affects_result=False, gt=0, le=1440
+        10.0, "Minutes between checkpoints within an epoch.", affects_result=False, ge=1e-6, le=1440
     )
 
     @model_validator(mode="after")
@@ -341,7 +343,7 @@ class TrainCrossencoderConfig(EncoderConfig):
     """Train the cross-encoder that re-ranks the retrieved candidates."""
 
     learning_rate: float = setting(
-        2e-5, "Peak learning rate. docs/recipe.md explains why it is not BLINK's 1e-03.", gt=0, le=1
+        2e-5, "Peak learning rate. docs/recipe.md explains why it is not BLINK's 1e-03.", ge=1e-9, le=1
     )
     train_batch_size: int = setting(2, "Mentions per training step, each with all its candidates.", ge=1, le=10_000)
     eval_batch_size: int = setting(2, "Mentions per validation batch, each with all its candidates.", ge=1, le=10_000)
@@ -392,7 +394,7 @@ class CompareConfig(StageConfig):
 
     runs_a_model = True
 
-    confidence: float = setting(0.95, "Confidence level of the bootstrap intervals.", gt=0, lt=1)
+    confidence: float = setting(0.95, "Confidence level of the bootstrap intervals.", ge=0.01, lt=1)
     bootstrap_samples: int = setting(10_000, "Resamples of the mentions in the paired bootstrap.", ge=100, le=1_000_000)
     bootstrap_seed: int = setting(52313, "Seed of the bootstrap.", ge=0, le=2**32 - 1)
 

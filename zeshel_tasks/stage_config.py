@@ -52,8 +52,12 @@ def setting(
     )
 
 
+_SMALLEST = 1e-9
+"""A number between this and 0 is a mistake in its exponent. It would act like 0 or, as a divisor, overflow."""
+
+
 class StageConfig(BaseModel):
-    """Base class of the stages' settings. Frozen; rejects unknown names, infinities and NaN."""
+    """Base class of the stages' settings. Frozen; rejects unknown names, infinities, NaN and numbers next to 0."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -66,6 +70,13 @@ class StageConfig(BaseModel):
         # pydantic would convert true to 1.
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError("expected a value that is not true or false")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _reject_numbers_next_to_zero(cls, value: Any) -> Any:
+        if isinstance(value, float) and 0 < abs(value) < _SMALLEST:
+            raise ValueError(f"expected 0 or a number of at least {_SMALLEST:g}")
         return value
 
     @field_validator("*", mode="before")

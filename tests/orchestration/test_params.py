@@ -57,7 +57,7 @@ def test_descriptions_show_the_value_in_each_preset() -> None:
 
 
 def test_descriptions_show_the_accepted_range() -> None:
-    assert param_schemas()["train_biencoder.learning_rate"]["description_md"].endswith(" Takes > 0, ≤ 1.")
+    assert param_schemas()["train_biencoder.learning_rate"]["description_md"].endswith(" Takes ≥ 1e-09, ≤ 1.")
     assert param_schemas()["gpus"]["description_md"].endswith(" Takes ≥ 0, ≤ 64.")
     assert "Takes" not in param_schemas()["image"]["description_md"]
 

@@ -299,8 +299,9 @@ def test_byte_by_byte_server_is_cut_off_at_deadline(
 
 
 def test_expired_deadline_ends_download(server: FileServer, tmp_path: Path) -> None:
+    config = DownloadConfig().model_copy(update={"max_download_minutes": 0.0})
     with pytest.raises(StoreUnavailable, match="max_download_minutes"):
-        get(server.address, tmp_path, max_download_minutes=1e-9)
+        fetch(server.address, tmp_path / "archive", config, retry=AT_ONCE)
 
 
 def test_deadline_leaves_no_thread(server: FileServer, tmp_path: Path) -> None:
