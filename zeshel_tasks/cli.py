@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import re
 import signal
 import sys
@@ -29,7 +28,7 @@ from zeshel_tasks.errors import EXIT_OK, ConfigError, ZeshelError
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Stage
-from zeshel_tasks.text.logs import set_up_logs
+from zeshel_tasks.text.logs import discard_output, flush_output, output_has_reader, set_up_logs
 
 log = logging.getLogger("zeshel_tasks.cli")
 
@@ -54,7 +53,10 @@ Exit codes: 0 done or reused, 2 wrong setting, 3 invalid data, 75 try again.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
     set_up_logs()
-    return until_sigterm(lambda: _main(arguments))
+    try:
+        return until_sigterm(lambda: _main(arguments))
+    finally:
+        flush_output()
 
 
 def _main(arguments: Sequence[str] | None) -> int:
@@ -63,6 +65,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         options = _parser().parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
         with refused_access_named(), full_disk_named():
             options.command(options)
+            sys.stdout.flush()
     except ZeshelError as error:
         for line in str(error).splitlines():
             log.error("%s", line)
@@ -71,7 +74,9 @@ def _main(arguments: Sequence[str] | None) -> int:
         log.error("interrupted")
         return 128 + signal.SIGINT
     except BrokenPipeError:  # `zeshel show ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if output_has_reader():
+            raise
+        discard_output()
     return EXIT_OK
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
+import os
+import select
 import sys
 import traceback
+from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 from zeshel_tasks.text.redaction import redacted
 from zeshel_tasks.text.safe_text import one_line
@@ -15,13 +20,15 @@ _NOISY = ("botocore", "boto3", "urllib3", "httpx", "httpcore", "accelerate")
 
 
 def set_up_logs(level: int = logging.INFO) -> None:
-    """Log to stdout without secrets, and only warnings from chatty libraries.
+    """Log to stdout without secrets, and only warnings from chatty libraries. If stdout is closed, log to stderr.
 
     Characters that stdout cannot encode are escaped, also in what ``print`` writes.
     """
+    output = sys.stdout or sys.stderr  # Python has None for one that is closed
+    sys.stdout, sys.stderr = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(output)
     handler.setFormatter(_LevelFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _NOISY:
@@ -31,9 +38,42 @@ def set_up_logs(level: int = logging.INFO) -> None:
     sys.excepthook = _print_crash
 
 
+def flush_output() -> None:
+    """Write out what was printed, unless nobody reads it any more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_output()
+
+
+def output_has_reader() -> bool:
+    """False if stdout is a pipe whose other end is closed."""
+    pipe = select.poll()
+    pipe.register(sys.stdout, select.POLLOUT)
+    return not any(event & (select.POLLERR | select.POLLHUP) for _, event in pipe.poll(0))
+
+
+def discard_output() -> None:
+    """Let stdout lead nowhere, so that what it still holds raises no error when Python ends."""
+    with contextlib.suppress(OSError):  # a stream without a number, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _print_crash(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
     """Print an uncaught exception as Python does, but without secrets: libraries quote addresses."""
     print(redacted("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Let the work go on if nobody reads its log any more. Another error of stdout is a line on stderr."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        discard_output()
+        if not isinstance(error, BrokenPipeError):
+            print(self.format(record), file=sys.stderr)
 
 
 class _LevelFormatter(logging.Formatter):
