@@ -7,7 +7,8 @@ BENCH_INPUTS := build/bench
 NUMERIC_TESTS := tests/test_blink_parity.py tests/test_near_ties.py tests/evaluation tests/models \
 	$(addprefix tests/bench/test_,same_numbers.py plain_is_blink.py gpu_arithmetic.py) \
 	$(addprefix tests/training/test_,objectives.py gradient_cache.py optimizer.py)
-S3_TESTS := $(addprefix tests/store/test_,artifacts.py garbage.py runs.py s3.py stores.py unfinished_uploads.py)
+S3_TESTS := $(addprefix tests/store/test_,artifacts.py garbage.py runs.py s3.py s3_commands.py \
+	stores.py unfinished_uploads.py)
 # Processes that run tests. Each takes up to 3 GB of memory.
 WORKERS ?= 2
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
@@ -36,7 +37,7 @@ demo: $(INSTALLED) ## Run the whole recipe on a real Airflow; DATA=archive MODEL
 test: $(INSTALLED) ## Run the tests that need no Airflow server, browser or cluster
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not airflow and not browser and not cluster'
 
-# The second run is skipped where radosgw is not installed: tests/radosgw.py.
+# The second run is skipped where radosgw is not installed: tests/s3_servers.
 test-all: $(INSTALLED) ## Run all tests except those that need a cluster, and those of S3 also against Ceph's radosgw
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not cluster'
 	S3_SERVER=radosgw $(BIN)/python -m pytest -k s3 $(S3_TESTS)
@@ -52,8 +53,10 @@ test-isa: $(INSTALLED) ## Run the numeric tests with the kernels for SSE, AVX2 a
 		else echo 'not tested: this CPU has no AVX-512'; fi
 
 # HYPOTHESIS_PROFILE is the one switch; tests/rounds.py reads it, too.
-test-nightly: $(INSTALLED) ## As test-all, with new random examples, more kills, and each edge of a setting by itself
+test-nightly: $(INSTALLED) ## As test-all, also S3 on Swift, with new random examples, more kills, each edge of a setting by itself
 	HYPOTHESIS_PROFILE=hunt $(BIN)/python -m pytest $(PARALLEL) -m 'not cluster' --timeout 3600
+	for server in radosgw swift; do HYPOTHESIS_PROFILE=hunt S3_SERVER=$$server \
+		$(BIN)/python -m pytest -k s3 $(S3_TESTS) --timeout 3600 || exit; done
 
 # Reads KUBECONFIG, HELM, IMAGE_LOAD, IMAGES_LOADED and KEEP: tests/cluster/conftest.py, tests/cluster/image_loading.py.
 test-cluster: $(INSTALLED) ## Test the images and the chart on the cluster of kubectl's context

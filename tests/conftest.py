@@ -8,9 +8,7 @@ import signal
 import sys
 import tarfile
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,9 +17,9 @@ import pytest
 from hypothesis import settings
 from psutil import disk_usage, virtual_memory
 
-from tests import radosgw
-from tests.cluster.s3.server import s3_server
 from tests.data_set_files import DataSetFiles
+from tests.s3_servers import chosen
+from tests.s3_servers.processes import ACCESS_KEY, SECRET_KEY
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.recipe import build_recipe
@@ -132,13 +130,9 @@ def chromium() -> str:
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an S3 server on a free local port; ``boto3.client("s3")`` without arguments talks to it.
 
-    The server is moto, or Ceph's radosgw if ``S3_SERVER=radosgw``. Without it, the tests are skipped on a developer's
-    machine and fail in continuous integration.
+    The server is moto, or the one that ``S3_SERVER`` names.
     """
-    if radosgw.IS_CHOSEN and (missing := radosgw.missing_programs()):
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"not installed: {', '.join(missing)}")
-    running = radosgw.running(tmp_path_factory.mktemp("radosgw")) if radosgw.IS_CHOSEN else _moto()
-    with running as address, pytest.MonkeyPatch.context() as environment:
+    with chosen.running(tmp_path_factory.mktemp("s3")) as address, pytest.MonkeyPatch.context() as environment:
         for name, value in _aws_environment(address).items():
             environment.setenv(name, value)
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
@@ -149,17 +143,6 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
     boto3.DEFAULT_SESSION = None
     s3_client.cache_clear()
-
-
-@contextmanager
-def _moto() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = s3_server("127.0.0.1", 0)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
 
 
 @pytest.fixture
@@ -173,8 +156,8 @@ def bucket(s3_endpoint: str) -> str:
 def _aws_environment(address: str) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": radosgw.ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": radosgw.SECRET_KEY,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,

@@ -5,17 +5,20 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Collection
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import certifi
 import pytest
 
-from tests.radosgw import needs_moto
+from tests.s3_servers.chosen import needs_conditional_writes, needs_moto
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.location import S3Address, store_location
+from zeshel_tasks.store import s3
 from zeshel_tasks.store.s3 import S3Store, object_tags
 from zeshel_tasks.store.s3_client import s3_client
 
@@ -134,12 +137,37 @@ def test_put_if_unchanged_works_without_conditional_writes_and_warns_once(
 
 
 @needs_moto
-def test_last_racing_writer_knows_it_won_without_conditional_writes(behind_proxy: Behind) -> None:
-    store, won = behind_proxy(forgets_conditions), {}
-    store.put_if_absent("probe", b"")
+@pytest.mark.parametrize("is_there", [False, True])
+def test_one_of_two_racing_writers_wins_without_conditional_writes(
+    behind_proxy: Behind, s3_endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """The second one is late: it writes when the first one has written and waits for it."""
+    first_waits, second_wrote, together, writes = threading.Event(), threading.Event(), threading.Barrier(2), count()
+    won: dict[bytes, bool] = {}
+
+    def server(request: Request, forward: Forward) -> Answer:
+        if not (request.method == "PUT" and request.path.endswith("/key")):
+            return forgets_conditions(request, forward)
+        together.wait(20)
+        if next(writes) == 0:
+            return forward(request)
+        first_waits.wait(5)
+        answer = forward(request)
+        second_wrote.set()
+        return answer
+
+    def sleep(_: float) -> None:
+        first_waits.set()
+        second_wrote.wait(20)
+
+    monkeypatch.setattr(s3, "time", SimpleNamespace(sleep=sleep))
+    store = behind_proxy(server)
+    if is_there:
+        boto3.client("s3", endpoint_url=s3_endpoint).put_object(Bucket=bucket, Key="some/prefix/key", Body=b"before")
+    found = store.get_version("key")
 
     def attempt(name: bytes) -> None:
-        won[name] = store.put_if_absent("key", name)
+        won[name] = store.put_if_unchanged("key", name, found[1]) if found else store.put_if_absent("key", name)
 
     threads = [threading.Thread(target=attempt, args=(name,)) for name in (b"one", b"two")]
     for thread in threads:
@@ -148,9 +176,10 @@ def test_last_racing_writer_knows_it_won_without_conditional_writes(behind_proxy
         thread.join()
     stored = store.get("key")
     assert stored is not None
-    assert won[stored] is True
+    assert won == {b"one": stored == b"one", b"two": stored == b"two"}
 
 
+@needs_conditional_writes
 def test_conditional_writes_cause_no_warning(
     bucket: str, aws_environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,6 +189,7 @@ def test_conditional_writes_cause_no_warning(
     assert list(store.keys("")) == ["key"]
 
 
+@needs_conditional_writes
 @pytest.mark.parametrize("conflict", [(409, "ConditionalRequestConflict"), (500, "UnknownError")])
 def test_conditional_write_conflict_is_retried(behind_proxy: Behind, conflict: tuple[int, str]) -> None:
     conflicts = [refusal(*conflict)] * 2

@@ -105,3 +105,19 @@ def test_answer_without_an_etag_is_no_proof_that_an_object_is_stored(
         with pytest.raises(StoreUnavailable, match="expected the answer of an S3 store, got another one"):
             write()
         fault("store: another server answers")
+
+
+def test_write_that_a_later_one_has_overtaken_is_repeated(behind_proxy: Behind, fault: Fault) -> None:
+    """Swift stores the later of two writes that meet, and answers the other one with 202, which s3api makes a 200."""
+    overtaken = [s3_proxy.Answer(200, {}, b"")] * 2
+
+    def server(request: Request, forward: Forward) -> s3_proxy.Answer:
+        if request.method == "PUT" and overtaken:
+            fault("store: a write is overtaken")
+            return overtaken.pop()
+        return forward(request)
+
+    store = behind_proxy(server)
+    store.put("key", b"x")
+    assert store.get("key") == b"x"
+    assert not overtaken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=8)
 Condition = Literal["IfNoneMatch", "IfMatch"]
 
+_SECONDS_TO_WRITE = 2.0  # between finding a condition true and the end of the write, on a server that does not check it
+_WRITES = 3
 _READS = 5  # the number of times that boto3 starts a download
 _BROKEN_OFF = (ResponseStreamingError, ReadTimeoutError, IncompleteReadError, HTTPError)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
@@ -101,15 +104,20 @@ class S3Store:
 
     def put(self, key: str, data: bytes) -> None:
         with translated(self._where(key)):
-            self._client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
+            for left in reversed(range(_WRITES)):
+                try:
+                    self._client().put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
+                    return
+                except KeyError:  # no ETag: Swift's answer to a write that a later one has overtaken
+                    if not left:
+                        raise
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         if self._form("IfNoneMatch"):
             return self._put_conditionally(key, data, "IfNoneMatch", "*")
         if self.get(key) is not None:
             return False
-        self.put(key, data)
-        return self.get(key) == data
+        return self._put_and_stays(key, data)
 
     def put_if_unchanged(self, key: str, data: bytes, version: str) -> bool:
         if form := self._form("IfMatch"):
@@ -117,8 +125,7 @@ class S3Store:
         found = self.get_version(key)
         if found is None or found[1] != version:
             return False
-        self.put(key, data)
-        return self.get(key) == data
+        return self._put_and_stays(key, data)
 
     def upload(self, path: Path, key: str) -> None:
         with translated(self._where(key)):
@@ -244,6 +251,12 @@ class S3Store:
                     if error_code(error) not in _CONFLICTS:
                         raise
         raise StoreUnavailable(f"{self._where(key)}: ten conflicting writes in a row")
+
+    def _put_and_stays(self, key: str, data: bytes) -> bool:
+        """Writes an object without a condition. Returns False if another writer, who also found it true, was later."""
+        self.put(key, data)
+        time.sleep(_SECONDS_TO_WRITE)
+        return self.get(key) == data
 
     def _key(self, key: str) -> str:
         return self._prefixed(checked_key(key))

@@ -5,27 +5,16 @@ It needs the Debian packages ceph-common, ceph-mon, ceph-osd and radosgw, and st
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
-import pytest
+from tests.s3_servers.processes import ACCESS_KEY, SECONDS_TO_START, SECRET_KEY, free_ports, wait_for
 
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin")
-IS_CHOSEN = os.environ.get("S3_SERVER", "moto") == "radosgw"
-"""True if the tests of S3 run against this server instead of moto."""
-needs_moto = pytest.mark.skipif(IS_CHOSEN, reason="radosgw checks the signature of the headers that this test changes")
-
-ACCESS_KEY, SECRET_KEY = "test", "test"
-_SECONDS_TO_START = 120
 _CONF = """
 [global]
 fsid = {fsid}
@@ -68,8 +57,8 @@ def missing_programs() -> list[str]:
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """Runs a server with its files in a folder and yields its address. The keys are those of this module."""
-    port, mon, fsid = _free_port(), _free_port(), str(uuid.uuid4())
+    """Runs a server with its files in a folder and yields its address. The keys are those of ``processes.py``."""
+    (port, mon), fsid = free_ports(2), str(uuid.uuid4())
     for name in ("mon", "osd", "rgw"):
         (folder / name).mkdir(parents=True)
     conf, keyring = folder / "ceph.conf", str(folder / "keyring")
@@ -78,7 +67,7 @@ def running(folder: Path) -> Iterator[str]:
 
         def run(program: str, *arguments: str) -> None:
             command = [program, "--conf", str(conf), *arguments]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_TO_START, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_START, check=False)
             assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
 
         def start(program: str, *arguments: str) -> None:
@@ -102,24 +91,7 @@ def running(folder: Path) -> Iterator[str]:
         start("ceph-osd", "--id", "0")
         run("ceph", "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=here")
         start("radosgw", "--name", "client.rgw.a")
-        _wait_for(f"http://127.0.0.1:{port}")
+        wait_for(f"http://127.0.0.1:{port}")
         keys = ["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]
         run("radosgw-admin", "user", "create", "--uid", "test", "--display-name", "test", *keys)
         yield f"http://127.0.0.1:{port}"
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def _wait_for(address: str) -> None:
-    deadline = time.monotonic() + _SECONDS_TO_START
-    while True:
-        try:
-            urlopen(address).close()
-            return
-        except URLError:
-            assert time.monotonic() < deadline, f"{address} does not answer"
-            time.sleep(0.2)
