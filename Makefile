@@ -7,7 +7,7 @@ BENCH_INPUTS := build/bench
 NUMERIC_TESTS := tests/test_blink_parity.py tests/test_near_ties.py tests/evaluation tests/models \
 	$(addprefix tests/bench/test_,same_numbers.py plain_is_blink.py gpu_arithmetic.py) \
 	$(addprefix tests/training/test_,objectives.py gradient_cache.py optimizer.py)
-S3_TESTS := $(addprefix tests/store/test_,artifacts.py garbage.py runs.py s3.py s3_commands.py \
+S3_TESTS := $(addprefix tests/store/test_,artifacts.py garbage.py runs.py s3.py s3_commands.py s3_deletions.py \
 	stores.py unfinished_uploads.py)
 # Processes that run tests. Each takes up to 3 GB of memory.
 WORKERS ?= 2

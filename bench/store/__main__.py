@@ -28,7 +28,7 @@ from zeshel_tasks.store.s3 import S3Store
 
 LIMIT_MB = 256 * 2**20 / 1e6
 _FOLDER = "artifacts/bench/large"
-_FACTS: dict[str, Any] = {
+FACTS: dict[str, Any] = {
     "stage": "bench",
     "split": None,
     "fingerprint": "large",
@@ -79,7 +79,7 @@ def memory_above_baseline(size: int, folder: Path) -> dict[str, float]:
 def _commit(store: S3Store, path: Path, folder: str) -> Manifest:
     attempt = Attempt(store, folder)
     attempt.add("file", path)
-    return attempt.commit(_FACTS)
+    return attempt.commit(FACTS)
 
 
 def _written(path: Path, size: int) -> Path:

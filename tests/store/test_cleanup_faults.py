@@ -90,6 +90,33 @@ def test_next_cleanup_finishes_an_interrupted_one(
     assert seen == {True, False}
 
 
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+@pytest.mark.parametrize("key", ["/00007/manifest.json", "/00007/manifest.removed.json"])
+def test_error_before_the_decision_about_many_artifacts_restores_them(
+    aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path, key: str, fault: Fault
+) -> None:
+    manifests = [make_artifact(aged, f"{number:05}") for number in range(40)]
+    aged.grow_old()
+
+    def fails(operation: str, of: str) -> None:
+        if operation == "delete" and of.endswith(key):
+            aged.before = lambda operation, key: None
+            raise StoreUnavailable("the store does not answer")
+
+    aged.before = fails
+    fault("cleanup: a store that fails once")
+    with pytest.raises(StoreUnavailable):
+        clean_up(aged, BEFORE, roots=champion_folders)
+    for manifest in manifests:
+        folder = folder_of(manifest)
+        forgotten = key.endswith(".removed.json") and manifest.fingerprint < "00007"
+        assert (read_manifest_now(aged, folder) is None) is forgotten
+        assert forgotten or is_whole(aged, manifest, tmp_path / "cache")
+    aged.grow_old()
+    clean_up(aged, BEFORE, roots=champion_folders)
+    assert list(aged.keys("")) == []
+
+
 @pytest.mark.parametrize("store", ["local"], indirect=True)
 def test_reuse_during_cleanup_keeps_the_artifact_or_finds_it_gone(
     aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path

@@ -206,6 +206,14 @@ def test_delete_of_a_missing_object_is_no_error(store: Store) -> None:
     store.delete("never/was")
 
 
+def test_delete_all_removes_only_its_objects(store: Store) -> None:
+    for key in ("a/one", "a/two", "a/three"):
+        store.put(key, b"x")
+    store.delete_all(["a/one", "a/missing", "a/two"])
+    store.delete_all([])
+    assert list(store.keys("")) == ["a/three"]
+
+
 def test_empty_store_has_no_objects(store: Store) -> None:
     assert list(store.keys("")) == []
     assert store.get("a") is None

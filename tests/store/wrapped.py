@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from zeshel_tasks.store import Store
@@ -62,6 +62,10 @@ class WrappedStore:
     def delete(self, key: str) -> None:
         self.before("delete", key)
         self.inner.delete(key)
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.delete(key)
 
     def unfinished(self, prefix: str) -> Iterator[StoredObject]:
         self.before("unfinished", prefix)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from unittest.mock import patch
 
@@ -46,13 +46,13 @@ def without_a_second_look_by_the_cleanup() -> AbstractContextManager[object]:
 def without_putting_manifests_aside() -> AbstractContextManager[object]:
     """The cleanup looks for records twice, but removes the manifest only afterwards."""
 
-    def remove(self: garbage._Cleaner, folder: garbage._Folder) -> None:
-        for found in folder.objects:
-            self._store.delete(found.key)
+    def forget(self: garbage._Cleaner, folders: Sequence[garbage._Folder], hold: Callable[[], None]) -> None:
+        for folder in folders:
+            self._store.delete(manifest_key(folder.name))
 
     changed = ExitStack()
     changed.enter_context(patch.object(garbage._Cleaner, "_put_aside", lambda self, folder: None))
-    changed.enter_context(patch.object(garbage._Cleaner, "_remove", remove))
+    changed.enter_context(patch.object(garbage._Cleaner, "_forget", forget))
     return changed
 
 

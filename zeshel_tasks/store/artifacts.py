@@ -247,8 +247,7 @@ class Attempt:
         if winner.files == entries:  # our write succeeded, but its answer was lost and the client's retry was refused
             return winner
         log.info("another attempt committed %s first, using its result", self._folder)
-        for entry in entries.values():
-            self._store.delete(f"{self._folder}/{entry.key}")
+        self._store.delete_all([f"{self._folder}/{entry.key}" for entry in entries.values()])
         return winner
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -72,6 +72,9 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Deletes the object if it exists."""
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Deletes the objects that exist, in any order. After an error, some of them are deleted."""
 
     def unfinished(self, prefix: str) -> Iterator[StoredObject]:
         """Yields unfinished uploads under ``prefix``, which take up space although they are not objects yet.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +28,8 @@ from zeshel_tasks.store.runs import listed_records, read_record
 
 log = logging.getLogger(__name__)
 
-_READERS = 16  # threads, for as many connections as the S3 client keeps
+_THREADS = 16  # for as many connections as the S3 client keeps
+_AT_ONCE = 1000  # objects
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
@@ -122,14 +123,14 @@ class _References:
     def look(self, young: Iterable[str]) -> set[str]:
         """Returns the folders in ``young`` and those that a record, a root or one of these refers to."""
         new = [listed for listed in listed_records(self._store) if listed not in self._named_by]
-        records = _read_each(lambda listed: read_record(self._store, listed.key), new)
+        records = _each(lambda listed: read_record(self._store, listed.key), new)
         self._named_by.update({listed: record.artifact for listed, record in zip(new, records, strict=True) if record})
         # Records that were deleted since the first call still count: keeping too much does no harm.
         waiting = {*self._named_by.values(), *self._roots(self._store), *young}
         referred = set[str]()
         while waiting:
             referred |= waiting
-            manifests = _read_each(self.manifest, sorted(waiting))
+            manifests = _each(self.manifest, sorted(waiting))
             waiting = {folder for manifest in manifests if manifest for folder in manifest.uses} - referred
         return referred
 
@@ -175,32 +176,38 @@ class _Cleaner:
 
     def remove(self, hold: Callable[[], None]) -> None:
         """Removes the selected objects, unless a run refers to them by now. Calls ``hold`` often."""
-        for found in self._leftovers:
-            hold()
-            self._store.delete(found.key)
+        self._delete([found.key for found in self._leftovers], hold)
         for upload in self._uploads:
             hold()
             self._store.discard(upload)
         undecided = list(self._doomed)
         try:
-            for folder in undecided:
+            for some in _batches(undecided):
                 hold()
-                self._put_aside(folder)
+                _each(self._put_aside, some)
             referred = self._references.look(self._young) if undecided else set()
-            while undecided:
+            for folder in [folder for folder in undecided if folder.name in referred]:
                 hold()
-                folder = undecided[-1]
-                if folder.name in referred:
-                    self._put_back(folder)
-                    self._keep(folder)
-                    self.done.removed = [garbage for garbage in self.done.removed if garbage.place != folder.name]
-                else:
-                    self._remove(folder)
-                undecided.pop()
+                self._put_back(folder)
+                self._keep(folder)
+                self.done.removed = [garbage for garbage in self.done.removed if garbage.place != folder.name]
+                undecided.remove(folder)
+            self._forget(undecided, hold)
         except BaseException:
             for folder in undecided:
                 self._put_back(folder)
             raise
+        # Delete only the listed files, and no manifest: a run that has made the artifact again needs the others.
+        self._delete([found.key for folder in undecided for found in folder.files], hold)
+
+    def _forget(self, folders: Sequence[_Folder], hold: Callable[[], None]) -> None:
+        """Deletes the manifests that were set aside. After this, the artifacts cannot be restored."""
+        self._delete([removed_manifest_key(folder.name) for folder in folders], hold)
+
+    def _delete(self, keys: Sequence[str], hold: Callable[[], None]) -> None:
+        for some in _batches(keys):
+            hold()
+            self._store.delete_all(some)
 
     def _sort(self, folder: _Folder, is_referred: bool) -> None:
         if folder.is_undecided or (folder.manifest and not is_referred):
@@ -249,12 +256,6 @@ class _Cleaner:
             self._store.delete(removed_manifest_key(folder.name))
             log.info("kept %s: a run may have started to use it", folder.name)
 
-    def _remove(self, folder: _Folder) -> None:
-        self._store.delete(removed_manifest_key(folder.name))  # after this, the artifact cannot be restored
-        # Delete only the listed files, and no manifest: a run that has made the artifact again needs the others.
-        for found in folder.files:
-            self._store.delete(found.key)
-
 
 def _folders(store: Store) -> list[_Folder]:
     """Returns the folders of all artifacts. Ignores other objects below ``artifacts/``."""
@@ -266,12 +267,17 @@ def _folders(store: Store) -> list[_Folder]:
     return [_Folder(name, tuple(found[name])) for name in sorted(found)]
 
 
-def _read_each(read: Callable[[Key], Result], keys: Collection[Key]) -> list[Result]:
-    """Reads objects, several at once if there are many: a store answers each request only after milliseconds."""
-    if len(keys) < _READERS:
-        return [read(key) for key in keys]
-    pool = ThreadPoolExecutor(_READERS, thread_name_prefix="gc")
+def _batches(found: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    """Yields parts that take less time than the lock may stay without a sign of life."""
+    return (found[start : start + _AT_ONCE] for start in range(0, len(found), _AT_ONCE))
+
+
+def _each(act: Callable[[Key], Result], keys: Collection[Key]) -> list[Result]:
+    """Calls a function for each key, several at once if there are many: a store answers only after milliseconds."""
+    if len(keys) < _THREADS:
+        return [act(key) for key in keys]
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="gc")
     try:
-        return list(pool.map(read, keys))
+        return list(pool.map(act, keys))
     finally:
         pool.shutdown(cancel_futures=True)

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,6 +96,10 @@ class LocalStore:
         path = self._path(key)
         with _translated(path):
             path.unlink(missing_ok=True)  # keep an empty folder, because another process may be about to write there
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.delete(key)
 
     def unfinished(self, prefix: str) -> Iterator[StoredObject]:
         return self._listed(prefix, lambda path: path.name.startswith(_UNFINISHED))

@@ -6,7 +6,9 @@ values we choose if the user does not, and which few we always choose.
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import os
 import re
 import ssl
@@ -100,7 +102,7 @@ _REFUSED = {
 }  # fmt: skip
 # What OpenSSL says if the server's certificate, or the protocol of its port, is not the expected one.
 _WRONG_CERTIFICATE = re.compile("CERTIFICATE_VERIFY_FAILED|doesn't match|WRONG_VERSION_NUMBER|UNSUPPORTED_PROTOCOL")
-NO_CONDITIONAL_WRITES = {"NotImplemented", "501", "InvalidArgument", "400", "BadRequest", "InvalidRequest"}
+NOT_SUPPORTED = {"NotImplemented", "501", "InvalidArgument", "400", "BadRequest", "InvalidRequest"}
 
 
 @functools.cache
@@ -136,6 +138,8 @@ def s3_client(*, patient: bool = True) -> S3Client:
             # Some S3-compatible stores reject the CRC32 trailers that boto3 sends by default.
             config = config.merge(Config(**_unless_set(core, _CHECKSUMS_WHEN_REQUIRED)))
         client = session.client("s3", config=config if patient else config.merge(_IMPATIENT))
+        if _has_an_endpoint(session):
+            client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
         if not is_server(client.meta.endpoint_url):
             shown = quoted(without_secrets(client.meta.endpoint_url))
             raise ConfigError(f"s3: expected an endpoint like https://host:9000, got {shown}")
@@ -187,7 +191,7 @@ def _answered(where: str, error: ClientError) -> ConfigError | StoreUnavailable:
     if error_code(error) == "407":
         return ConfigError(refused_by_proxy(where, "407 Proxy Authentication Required"))
     message = f"{where}: the store answered {error_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
-    refused = error_code(error) in _REFUSED | NO_CONDITIONAL_WRITES
+    refused = error_code(error) in _REFUSED | NOT_SUPPORTED
     return ConfigError(message) if refused else StoreUnavailable(message)
 
 
@@ -220,6 +224,12 @@ def _check_stored(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
     """A proxy or a web server may answer 200 to everything. A store answers with the ETag of the new object."""
     if http_response.status_code < 300 and "ETag" not in parsed:
         raise KeyError("ETag")
+
+
+def _add_md5(request: Any, **_: Any) -> None:
+    """DeleteObjects requires a checksum. boto3 sends CRC32, but servers that do not know it require MD5 (Swift)."""
+    digest = hashlib.md5(request.data, usedforsecurity=False).digest()
+    request.headers["Content-MD5"] = base64.b64encode(digest).decode()
 
 
 def _is_direct(session: boto3.session.Session) -> bool:
