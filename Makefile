@@ -56,7 +56,7 @@ test-isa: $(INSTALLED) ## Run the numeric tests with the kernels for SSE, AVX2 a
 test-nightly: $(INSTALLED) ## As test-all, also S3 on Swift, with new random examples, more kills, each edge of a setting by itself
 	HYPOTHESIS_PROFILE=hunt $(BIN)/python -m pytest $(PARALLEL) -m 'not cluster' --timeout 3600
 	for server in radosgw swift; do HYPOTHESIS_PROFILE=hunt S3_SERVER=$$server \
-		$(BIN)/python -m pytest -k s3 $(S3_TESTS) --timeout 3600 || exit; done
+		$(BIN)/python -m pytest -k s3 $(S3_TESTS) tests/test_s3_kills.py --timeout 3600 || exit; done
 
 # Reads KUBECONFIG, HELM, IMAGE_LOAD, IMAGES_LOADED and KEEP: tests/cluster/conftest.py, tests/cluster/image_loading.py.
 test-cluster: $(INSTALLED) ## Test the images and the chart on the cluster of kubectl's context

@@ -6,8 +6,8 @@ the Debian package python3-swift, run with the system's Python, and start in abo
 
 from __future__ import annotations
 
-import pwd
 import os
+import pwd
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -91,7 +91,7 @@ def missing_programs() -> list[str]:
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """Runs the servers with their files in a folder and yields the proxy's address. The keys are in ``processes.py``."""
+    """Runs the servers with their files in a folder and yields the address. The keys are those of ``processes.py``."""
     *ports, proxy, cache = free_ports(len(STORED) + 2)
     (folder / "devices" / "disk").mkdir(parents=True)
     (folder / "swift.conf").write_text(_SWIFT_CONF)
