@@ -34,6 +34,7 @@ from zeshel_tasks.store.lock import LOCK
 __all__ = ["flags"]  # a fixture
 pytestmark = [
     chosen.needs_processes,
+    chosen.needs_conditional_writes,
     pytest.mark.skipif(not NIGHTLY, reason="takes minutes"),
     pytest.mark.timeout(3600),
 ]
