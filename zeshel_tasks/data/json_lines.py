@@ -67,26 +67,28 @@ class Record:
         return value
 
     def optional_name(self, field: str) -> str | None:
-        """A non-empty string, or None if the field is missing or null.
+        """A non-empty string, or None if the field is missing, null or empty.
 
         Raises:
-            DataError: the field is empty or not a string.
+            DataError: the field is not a string.
         """
-        return None if self.values.get(field) is None else self.name(field)
+        return None if self.values.get(field) is None else self.text(field) or None
 
     def names(self, field: str) -> tuple[str, ...]:
-        """A list of non-empty strings; an empty list if the field is missing or null.
+        """Non-empty strings: those of a list, or a single one; none if the field is missing or null.
 
         Raises:
-            DataError: the field is not a list, or an item is not a non-empty string.
+            DataError: the field is neither a string nor a list, or an item is not a string.
         """
         values = self.values.get(field)
         if values is None:
             return ()
+        if isinstance(values, str):
+            return tuple(filter(None, [self.text(field)]))
         if not isinstance(values, list):
             raise self.error("wrong type", field=field, expected="a list of strings", got=values)
         items = Record({f"{field}[{number}]": value for number, value in enumerate(values)}, self.file, self.line)
-        return tuple(map(items.name, items.values))
+        return tuple(filter(None, map(items.text, items.values)))
 
     def index(self, field: str) -> int:
         """A non-negative integer.
