@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -219,6 +220,17 @@ def test_other_start_of_crossencoder_is_checked_before_training(
     folder = golden / "cross"  # of the weights, which are in a file
     ended = train("biencoder", finished_run, capsys, *bert, "--train_crossencoder.crossencoder_weights", folder)
     assert_refused(ended, EXIT_DATA, "cross: no file at this address")
+
+
+def test_other_start_of_crossencoder_in_a_bucket_is_checked_before_training(
+    finished_run: Run, model: Path, golden: Path, bucket: str, capsys: Capture
+) -> None:
+    shape(model_type="mpnet")(model)
+    for path in model.iterdir():
+        boto3.client("s3").upload_file(str(path), bucket, f"models/other/{path.name}")
+    flags = ["--bert_model", golden / "bert", "--train_crossencoder.bert_model", f"s3://{bucket}/models/other"]
+    ended = train("biencoder", finished_run, capsys, *flags)
+    assert_refused(ended, EXIT_CONFIG, "train_crossencoder.bert_model: ", "model_type: expected one of bert, ")
 
 
 def test_lost_case_is_logged(finished_run: Run, model: Path, capsys: Capture, fault: Fault) -> None:

@@ -17,6 +17,7 @@ from tests.download.hub_server import FILES, NAME, READ, HubServer, fill, hash_o
 from tests.faults import Fault
 from zeshel_tasks.download.hub import cached, snapshot_of
 from zeshel_tasks.download.hub_snapshot import Snapshot
+from zeshel_tasks.download.model_files import bert_description, bert_directory
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
 from zeshel_tasks.store import LocalStore
 
@@ -204,6 +205,21 @@ def test_repository_without_a_model_is_a_config_error(hub: HubServer, store: Loc
         ConfigError, match=r"expected a model with config\.json and model\.safetensors or .*, got .*vocab"
     ):
         snapshot_of(model(), store)
+
+
+def test_repository_with_an_adapter_is_a_config_error(hub: HubServer, store: LocalStore) -> None:
+    hub.files["adapter_config.json"] = b"{}"
+    with pytest.raises(ConfigError, match=f"{NAME}.*: expected a model whose adapter is merged into its weights"):
+        snapshot_of(model(), store)
+
+
+def test_description_of_a_model_is_downloaded_without_weights(
+    hub: HubServer, store: LocalStore, tmp_path: Path
+) -> None:
+    folder = bert_description(model(), tmp_path, store)
+    assert {path.name for path in folder.iterdir()} == {*READ} - {"model.safetensors"}
+    assert bert_directory(model(), tmp_path, store) == folder
+    assert {path.name for path in folder.iterdir()} == {*READ}
 
 
 @pytest.mark.parametrize("place", ["environment", "file"])

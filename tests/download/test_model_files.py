@@ -11,11 +11,11 @@ from pathlib import Path
 import boto3
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertModel
 
 from zeshel_tasks.download.model_file_names import files_read
-from zeshel_tasks.download.model_files import bert_directory, model_identity
+from zeshel_tasks.download.model_files import bert_description, bert_directory, model_identity
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import model_location
 from zeshel_tasks.models.bert import load_bert
@@ -142,6 +142,81 @@ def test_sharded_model_loads_from_files_that_are_read(tmp_path: Path) -> None:
         shutil.copy(bert / name, tmp_path / "read" / name)
     loaded = AutoModel.from_pretrained(tmp_path / "read").state_dict()
     assert all(torch.equal(loaded[name], weights[name]) for name in names)
+
+
+def test_description_is_got_without_weights(place: tuple[str, Write], store: LocalStore, tmp_path: Path) -> None:
+    address, _ = place
+    directory = bert_description(model_location(address), tmp_path / "scratch", store)
+    if address.startswith("s3:"):
+        assert sorted(path.name for path in directory.iterdir()) == ["config.json", "vocab.txt"]
+    else:
+        assert directory == Path(address)
+
+
+@pytest.mark.parametrize("get", [bert_directory, bert_description])
+def test_adapter_is_refused(
+    place: tuple[str, Write], store: LocalStore, tmp_path: Path, get: Callable[..., Path]
+) -> None:
+    """With the package peft, transformers would read the base model that the adapter names, else ignore the adapter."""
+    address, write = place
+    write("checkpoint-1/adapter_config.json", b"{}")
+    assert get(model_location(address), tmp_path / "one", store)
+    write("adapter_config.json", b"{}")
+    with pytest.raises(
+        ConfigError, match=r"bert'?: expected a model whose adapter is merged into its weights, got ada"
+    ):
+        get(model_location(address), tmp_path / "two", store)
+
+
+def test_adapter_alone_is_refused(tmp_path: Path, store: LocalStore) -> None:
+    for name in ("adapter_config.json", "adapter_model.safetensors", "vocab.txt"):
+        (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(ConfigError, match="expected a model whose adapter is merged into its weights"):
+        bert_directory(model_location(str(tmp_path)), tmp_path / "scratch", store)
+
+
+DUPLICATES = {
+    "the prefix of a whole model": ("encoder.layer.0.output.dense.weight", "bert.encoder.layer.0.output.dense.weight"),
+    "the name of TensorFlow": ("embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma"),
+    "both": ("embeddings.LayerNorm.bias", "bert.embeddings.LayerNorm.beta"),
+}
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("kind", DUPLICATES)
+def test_weight_under_two_names_is_refused(golden: Path, tmp_path: Path, kind: str, pickled: bool) -> None:
+    name, other = DUPLICATES[kind]
+    bert = tmp_path / "bert"
+    shutil.copytree(golden / "bert", bert)
+    tensors = load_file(bert / "model.safetensors")
+    tensors[other] = tensors[name] + 1
+    if pickled:
+        (bert / "model.safetensors").unlink()
+        torch.save(tensors, bert / "pytorch_model.bin")
+    else:
+        save_file(tensors, bert / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"bert_model: expected each weight once in .*, got ") as refused:
+        load_bert(bert)
+    assert name in str(refused.value)
+    assert other in str(refused.value)
+
+
+def test_weight_in_two_shards_is_refused(golden: Path, tmp_path: Path) -> None:
+    bert = tmp_path / "bert"
+    shutil.copytree(golden / "bert", bert)
+    tensors = load_file(bert / "model.safetensors")
+    (bert / "model.safetensors").unlink()
+    name = "embeddings.LayerNorm.bias"
+    save_file(tensors, bert / "1.safetensors", metadata={"format": "pt"})
+    save_file({name: tensors[name] + 1}, bert / "2.safetensors", metadata={"format": "pt"})
+    save_file({name: tensors[name] + 2}, bert / "unused.safetensors", metadata={"format": "pt"})
+    weight_map = dict.fromkeys(tensors, "1.safetensors")
+    index = bert / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    assert load_bert(bert)
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map | {name: "2.safetensors"}}))
+    with pytest.raises(ConfigError, match=f"expected each weight once in .*, got {name} and {name} in 2.safetensors"):
+        load_bert(bert)
 
 
 def test_directory_without_a_model_is_a_config_error(tmp_path: Path, store: LocalStore) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from zeshel_tasks.download.deadline import Deadline
 from zeshel_tasks.download.http_client import http_client
 from zeshel_tasks.download.http_source import HttpSource, Page, described, refuse_status
 from zeshel_tasks.download.hub_snapshot import COMMIT, HASH, has_hash
-from zeshel_tasks.download.model_file_names import CONFIG, WEIGHTS, files_read
+from zeshel_tasks.download.model_file_names import CONFIG, WEIGHTS, check_no_adapter, files_read
 from zeshel_tasks.download.networks import Hops
 from zeshel_tasks.download.transfer import Retry, retrying, transfer
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
@@ -164,8 +164,9 @@ class Hub:
             raise StoreUnavailable(f"{self._name}: expected the commit of {revision} from the hub, got {found!r}")
         return found
 
-    def _checked(self, names: Iterable[str]) -> list[str]:
+    def _checked(self, names: Collection[str]) -> list[str]:
         """The names of the files that are read."""
+        check_no_adapter(names, self._name)
         read = files_read(names)
         if CONFIG not in read or set(read).isdisjoint(WEIGHTS):
             expected = f"{CONFIG} and {' or '.join(WEIGHTS)}"

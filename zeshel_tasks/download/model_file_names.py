@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from zeshel_tasks.errors import ConfigError
+
 CONFIG = "config.json"
+_ADAPTER = "adapter_config.json"
 _TOKENIZER = {
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.txt", "vocab.json", "merges.txt", "bpe.codes", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
@@ -35,6 +38,32 @@ def files_read(names: Iterable[str]) -> list[str]:
         for name in found
         if name == CONFIG or name in _TOKENIZER or any(fnmatchcase(name, pattern) for pattern in patterns)
     )
+
+
+def without_weights(names: Iterable[str]) -> list[str]:
+    """Those of the names that are of the configuration or of the tokenizer."""
+    return [name for name in names if name == CONFIG or name in _TOKENIZER]
+
+
+def check_no_adapter(names: Iterable[str], where: str) -> None:
+    """Refuse a model with an adapter (LoRA). Depending on what is installed, transformers would apply or ignore it.
+
+    Args:
+        names: of the files beside each other.
+        where: start of the message.
+
+    Raises:
+        ConfigError: there is an adapter.
+    """
+    if _ADAPTER in names:
+        raise ConfigError(f"{where}: expected a model whose adapter is merged into its weights, got {_ADAPTER}")
+
+
+def weights_in(folder: Path) -> list[Path]:
+    """The files from which transformers reads the weights of the model in a folder."""
+    found = {path.name for path in folder.iterdir()}
+    first = next((name for name in WEIGHTS if name in found), None)
+    return [folder / name for name in _shards(folder, found) or ([] if first is None else [first])]
 
 
 def missing_files(folder: Path) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from zeshel_tasks.download.hub import cached, snapshot_of
-from zeshel_tasks.download.model_file_names import CONFIG, files_read
+from zeshel_tasks.download.model_file_names import CONFIG, check_no_adapter, files_read, without_weights
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import HubModel, LocalPath, ModelLocation, S3Address
 from zeshel_tasks.store import Store
@@ -50,16 +51,47 @@ def bert_directory(location: ModelLocation, scratch: Path, store: Store) -> Path
         directory = location.path
     else:
         directory = cached(location, snapshot_of(location, store))
-    if not (directory / CONFIG).is_file():
+    return _checked(directory, location)
+
+
+def bert_description(location: ModelLocation, scratch: Path, store: Store) -> Path:
+    """A local directory with the model's configuration and vocabulary. No weights are downloaded.
+
+    Args:
+        location: of the model.
+        scratch: where files in a bucket are downloaded to.
+        store: as for :func:`model_identity`.
+
+    Raises:
+        ConfigError: there is no such model.
+        StoreUnavailable: the hub or the store does not answer.
+    """
+    if isinstance(location, S3Address):
+        directory = _downloaded(location, scratch / "bert_description", without_weights)
+    elif isinstance(location, LocalPath):
+        directory = location.path
+    else:
+        snapshot = snapshot_of(location, store)
+        files = {name: snapshot.files[name] for name in without_weights(snapshot.files)}
+        directory = cached(location, snapshot.model_copy(update={"files": files}))
+    return _checked(directory, location)
+
+
+def _checked(directory: Path, location: ModelLocation) -> Path:
+    names = [path.name for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
+    check_no_adapter(names, f"bert_model: {location.name!r}")
+    if CONFIG not in names:
         raise ConfigError(f"bert_model: expected a directory with {CONFIG}, got none in {location.name}")
     return directory
 
 
-def _downloaded(location: S3Address, folder: Path) -> Path:
+def _downloaded(location: S3Address, folder: Path, wanted: Callable[[Iterable[str]], list[str]] = files_read) -> Path:
     store = store_at(location)
-    names = files_read(store.keys(""))
+    found = list(store.keys(""))
+    check_no_adapter(found, f"bert_model: {location.name!r}")
+    names = files_read(found)
     if CONFIG not in names:
         raise ConfigError(f"bert_model: expected {CONFIG} at {location.name}, got {', '.join(names) or 'nothing'}")
-    for name in names:
+    for name in wanted(names):
         store.local_copy(name, folder / name)
     return folder

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import AutoModel
 
+from zeshel_tasks.download.model_file_names import weights_in
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.broken import BROKEN, described
 from zeshel_tasks.models.model_types import model_config
 
 log = logging.getLogger(__name__)
+
+# Of models that were converted from TensorFlow.
+_NEW_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+_OLD_NAME = re.compile(r"LayerNorm\.(gamma|beta)$")
 
 
 def load_bert(directory: Path, attention_dropout: float | None = None) -> torch.nn.Module:
@@ -46,6 +53,7 @@ def load_bert(directory: Path, attention_dropout: float | None = None) -> torch.
     except BROKEN as error:
         raise ConfigError(f"bert_model: expected a BERT model in {directory}, got: {described(error)}") from error
     _check_all_weights_are_used(directory, report)
+    _check_each_weight_is_given_once(directory, model.base_model_prefix)
     check_finite(model, f"bert_model: {directory}")
     _check_trained(directory, model)
     # A model that is saved must not pass on the setting as its own value.
@@ -78,6 +86,26 @@ def _check_trained(directory: Path, model: torch.nn.Module) -> None:
             raise ConfigError(
                 f"bert_model: expected trained weights in floating point in {directory}, got {got} in {name}"
             )
+
+
+def _check_each_weight_is_given_once(directory: Path, prefix: str) -> None:
+    """Refuse a weight under two names, such as with the prefix of a whole model and without. transformers takes any."""
+    seen: dict[str, str] = {}
+    for path in weights_in(directory):
+        for name in _names_in(path):
+            plain = _OLD_NAME.sub(lambda found: _NEW_NAMES[found[0]], name.removeprefix(f"{prefix}."))
+            if plain in seen:
+                raise ConfigError(
+                    f"bert_model: expected each weight once in {directory}, got {seen[plain]} and {name} in {path.name}"
+                )
+            seen[plain] = name
+
+
+def _names_in(path: Path) -> list[str]:
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as tensors:
+            return list(tensors.keys())
+    return list(torch.load(path, map_location="meta", weights_only=True))
 
 
 def _check_all_weights_are_used(directory: Path, report: dict[str, Any]) -> None:

@@ -11,9 +11,9 @@ from torch import nn
 from zeshel_tasks.config import TrainBiencoderConfig
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
-from zeshel_tasks.download.model_files import bert_directory
+from zeshel_tasks.download.model_files import bert_description
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.location import LocalPath, model_location, store_location
+from zeshel_tasks.location import model_location, store_location
 from zeshel_tasks.models.biencoder import check_biencoder, new_biencoder
 from zeshel_tasks.models.crossencoder import check_crossencoder
 from zeshel_tasks.models.model_types import model_shape
@@ -58,7 +58,7 @@ def _check_both_encoders(job: Job, bert: Path) -> None:
     check_biencoder(model_shape(bert), job.recipe.train_biencoder)
     config = job.recipe.train_crossencoder
     try:
-        start = _known_start_of_crossencoder(job, bert)
+        start = _start_of_crossencoder(job, bert)
         if start is not None:
             check_crossencoder(model_shape(start), config)
             load_tokenizer(start, lowercase=config.lowercase)
@@ -68,13 +68,17 @@ def _check_both_encoders(job: Job, bert: Path) -> None:
         file_identity(store_location(config.crossencoder_weights))
 
 
-def _known_start_of_crossencoder(job: Job, bert: Path) -> Path | None:
-    """Returns the model from which the cross-encoder will start, or None if it must be fetched first."""
+def _start_of_crossencoder(job: Job, bert: Path) -> Path | None:
+    """Returns the model from which the cross-encoder will start, perhaps without its weights.
+
+    Returns None for the default, on which this stage does not insist: the settings of the other stage may be unknown.
+    """
     config = job.recipe.train_crossencoder
     if config.from_biencoder or config.bert_model == job.recipe.train_biencoder.bert_model:
         return bert
-    location = model_location(config.bert_model)
-    return bert_directory(location, job.scratch, job.run.store) if isinstance(location, LocalPath) else None
+    if config.bert_model == type(config).model_fields["bert_model"].default:
+        return None
+    return bert_description(model_location(config.bert_model), job.scratch, job.run.store)
 
 
 def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Objective]:
