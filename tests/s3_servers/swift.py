@@ -1,7 +1,7 @@
 """Starts OpenStack Swift with its S3 interface (s3api): a proxy and one server each for accounts, containers, objects.
 
 All of them listen on 127.0.0.1 and keep one replica in a folder, whose file system needs extended attributes. They need
-the Debian package python3-swift, run with the system's Python, and start in about 3 seconds.
+the Debian package python3-swift, run with the system's Python, and start in seconds.
 """
 
 from __future__ import annotations
@@ -85,8 +85,11 @@ sys.exit(run_wsgi(f"{folder}/{name}.conf", name))
 
 def missing_programs() -> list[str]:
     """Returns the packages that are not installed."""
-    found = subprocess.run([PYTHON, "-c", "import swift.common.wsgi"], capture_output=True, check=False)
-    return ["python3-swift"] if found.returncode else []
+    if Path(PYTHON).exists():
+        found = subprocess.run([PYTHON, "-c", "import swift.common.wsgi"], capture_output=True, check=False)
+        if found.returncode == 0:
+            return []
+    return ["python3-swift"]
 
 
 @contextmanager
