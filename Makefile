@@ -58,7 +58,8 @@ test-nightly: $(INSTALLED) ## As test-all, also S3 on Swift, with new random exa
 	for server in radosgw swift; do HYPOTHESIS_PROFILE=hunt S3_SERVER=$$server \
 		$(BIN)/python -m pytest -k s3 $(S3_TESTS) tests/test_s3_kills.py --timeout 3600 || exit; done
 
-# Reads KUBECONFIG, HELM, IMAGE_LOAD, IMAGES_LOADED and KEEP: tests/cluster/conftest.py, tests/cluster/image_loading.py.
+# Reads KUBECONFIG, HELM, IMAGE_LOAD, IMAGES_LOADED, KEEP, API_STOP and API_START: see conftest.py and image_loading.py
+# in tests/cluster.
 test-cluster: $(INSTALLED) ## Test the images and the chart on the cluster of kubectl's context
 	$(BIN)/python -m pytest -m cluster --verbose --capture=no tests/cluster
 

@@ -1,7 +1,8 @@
 """Creates a deployment on a real cluster, which $KUBECONFIG names. Needs kubectl and helm on PATH.
 
 Images are built and loaded into the cluster (see image_loading.py). ``IMAGES_LOADED=1`` uses images that are already
-there. ``KEEP=1`` keeps the namespace for inspection.
+there. ``KEEP=1`` keeps the namespace for inspection. If ``API_STOP`` and ``API_START`` are commands that stop and start
+the cluster's API server, an outage is tested, too.
 """
 
 import os
@@ -32,6 +33,9 @@ CLUSTER_TESTS = Path(__file__).parent
 RELEASE = "zeshel"
 ACCESS_KEY, SECRET_KEY = "test-key", "test-secret-key"
 SMALL = {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "3Gi"}}
+# Templates of other programs, such as Vault's agent. Airflow must not render them.
+UNRENDERED = {"example.com/template": '{{ with secret "a/b" }}{{ .Data.x }}{{ end }}'}
+UNRENDERED_VARIABLES = {"EXAMPLE_TEMPLATE": "{{ ds }} {% raw %} ${HOME}"}
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -191,6 +195,8 @@ def values(s3_pod_ip: str, storage_class: str) -> dict[str, Any]:
         "sampleInputs": {"enabled": True},
         "stages": {
             "gpus": 0,
+            "annotations": UNRENDERED,
+            "env": UNRENDERED_VARIABLES,
             "model": {"resources": SMALL},
             "data": {"resources": SMALL},
             "scratchSize": "5Gi",

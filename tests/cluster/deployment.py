@@ -84,6 +84,15 @@ class DagRun:
         """Returns the tasks by id."""
         return {task.task_id: task for task in self.deployment.airflow.task_states(DAG_ID, self.run_id)}
 
+    def wait_for_deferred(self, task_id: str, try_number: int = 1) -> TaskState:
+        """Waits until a try of a task waits for its pod."""
+
+        def look() -> TaskState | None:
+            task = self.tasks().get(task_id)
+            return task if task and (task.state, task.try_number) == ("deferred", try_number) else None
+
+        return eventually(look, f"try {try_number} of {task_id} in state deferred", 300)
+
     def metrics(self, task_id: str) -> dict[str, Any]:
         """Returns the task's XCom without values that depend on the machine."""
         xcom = self.deployment.airflow.xcom(DAG_ID, self.run_id, task_id)

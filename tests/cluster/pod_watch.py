@@ -1,19 +1,20 @@
 """Records the stages' pods while they run, because successful pods are deleted."""
 
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from kubernetes import client, config, watch
 from kubernetes.client import models as k8s
-from urllib3.exceptions import ProtocolError
+from urllib3.exceptions import HTTPError
+
+from tests.cluster.kubectl import POLL_SECONDS
 
 
 @dataclass
 class SeenPod:
-    """A pod. The times are those of its container, or None before they happen."""
+    """A pod. The times are those of its stage's container, or None before they happen."""
 
     name: str
     labels: dict[str, str]
@@ -61,11 +62,11 @@ class PodWatch:
                 label_selector="app.kubernetes.io/name=zeshel,app.kubernetes.io/component=stage",
                 timeout_seconds=20,
             )
-            with suppress(
-                ProtocolError
-            ):  # the server ended the watch early; the next one starts with the existing pods
+            try:
                 for event in stream:
                     self._note(event["type"], event["object"])
+            except (HTTPError, client.ApiException):  # the server ended the watch early, or is away
+                self._closed.wait(POLL_SECONDS)  # the next watch starts with the existing pods
 
     def _note(self, event: str, pod: k8s.V1Pod) -> None:
         seen = self._pods.setdefault(pod.metadata.uid, SeenPod(pod.metadata.name, dict(pod.metadata.labels)))
@@ -78,5 +79,4 @@ class PodWatch:
 
 
 def _container_state(pod: k8s.V1Pod) -> Any:
-    statuses = pod.status.container_statuses or []
-    return statuses[0].state if statuses else None
+    return next((status.state for status in pod.status.container_statuses or [] if status.name == "base"), None)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cluster.deployment import Deployment
-from tests.cluster.kubectl import KubectlFailed
+from tests.cluster.kubectl import KubectlFailed, eventually
 
 NEEDED = [
     *((verb, "pods") for verb in ("create", "get", "list", "watch", "patch", "delete")),
@@ -40,10 +40,13 @@ def airflow_account(deployment: Deployment) -> str:
 
 
 def test_airflow_is_healthy(deployment: Deployment) -> None:
-    health = deployment.airflow.health()
-    assert {name: part["status"] for name, part in health.items() if part.get("status")} == {
-        "metadatabase": "healthy", "scheduler": "healthy", "triggerer": "healthy", "dag_processor": "healthy",
-    }  # fmt: skip
+    parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+
+    def all_are_healthy() -> bool:
+        health = deployment.airflow.health()
+        return all(health[part]["status"] == "healthy" for part in parts)
+
+    eventually(all_are_healthy, "a heartbeat of each part of Airflow", 120)
 
 
 def test_airflow_runs_under_its_own_account(deployment: Deployment) -> None:

@@ -1,10 +1,18 @@
-"""Runs beside the second one: one with a team's own data, and one that is given up after a look into its pod."""
+"""Runs beside the second one.
+
+One has a team's own data. One is given up after a look into its pod and an outage of Kubernetes. The pod of one waits
+for memory, is deleted and stays in state Terminating, as if its node were lost.
+"""
 
 import json
+import os
+import subprocess
+import time
 from typing import Any
 
 import pytest
 
+from tests.cluster.conftest import UNRENDERED, UNRENDERED_VARIABLES
 from tests.cluster.deployment import BUCKET, HELDOUT, DagRun, Deployment
 from tests.cluster.kubectl import eventually
 
@@ -34,6 +42,10 @@ print(MlflowClient().get_model_version_by_alias("zeshel", "champion").tags["zesh
 """
 
 
+TRAIN = "train-biencoder"
+OUTAGE_SECONDS = 60  # Airflow repeats requests for 48 s.
+
+
 @pytest.fixture(scope="module")
 def endless_run(merged_run: DagRun, deployment: Deployment) -> DagRun:
     """A run whose first training takes longer than all tests. It starts beside the merged run."""
@@ -41,9 +53,27 @@ def endless_run(merged_run: DagRun, deployment: Deployment) -> DagRun:
 
 
 @pytest.fixture(scope="module")
+def stuck_run(merged_run: DagRun, deployment: Deployment) -> DagRun:
+    """A run whose first training needs more memory than any node has. It starts beside the merged run."""
+    return deployment.trigger("stuck", seed=6, memory="999Gi")
+
+
+@pytest.fixture(scope="module")
+def stuck_pod(stuck_run: DagRun) -> str:
+    """Name of a pod that is being deleted, which a finalizer prevents."""
+    namespace = stuck_run.deployment.namespace
+    stuck_run.wait_for_deferred(TRAIN)
+    (pod,) = namespace.pods(run=stuck_run.name, stage=TRAIN)
+    name = str(pod["metadata"]["name"])
+    namespace.run("patch", "pod", name, "--patch", '{"metadata": {"finalizers": ["example.com/lost-node"]}}')
+    namespace.run("delete", "pod", name, "--wait=false")
+    return name
+
+
+@pytest.fixture(scope="module")
 def training_pod(endless_run: DagRun) -> str:
     """Name of a training pod."""
-    return str(endless_run.running_pod("train-biencoder", says="step ")["metadata"]["name"])
+    return str(endless_run.running_pod(TRAIN, says="step ")["metadata"]["name"])
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +83,20 @@ def given_up_run(endless_run: DagRun, training_pod: str) -> DagRun:
     return endless_run
 
 
+@pytest.mark.usefixtures("stuck_run")  # starts early
 def test_pods_are_not_root_and_have_no_writable_root_or_token(deployment: Deployment, training_pod: str) -> None:
     assert look_from_inside(deployment, training_pod) == {
         "user": 50000, "writable": ["/scratch", "/dev/shm"], "token": False, "capabilities": 0,
         "no_new_privileges": "1", "seccomp": "2",
     }  # fmt: skip
+
+
+def test_templates_of_other_programs_arrive_unrendered(deployment: Deployment, training_pod: str) -> None:
+    pod = deployment.namespace.get("pod", training_pod)
+    (container,) = pod["spec"]["containers"]
+    env = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert {**pod["metadata"]["annotations"], **UNRENDERED} == pod["metadata"]["annotations"]
+    assert {**env, **UNRENDERED_VARIABLES} == env
 
 
 def test_mlflow_client_works_in_a_pod(first_run: DagRun, deployment: Deployment, training_pod: str) -> None:
@@ -67,6 +106,23 @@ def test_mlflow_client_works_in_a_pod(first_run: DagRun, deployment: Deployment,
     deployment.namespace.run("exec", training_pod, "--", "env", *mlflow, *command)
     told = deployment.namespace.run("exec", training_pod, "--", "env", *mlflow, "python", "-c", SHOW_CHAMPION)
     assert told.strip().endswith(first_run.name)
+
+
+@pytest.mark.skipif("API_STOP" not in os.environ, reason="needs API_STOP and API_START")
+@pytest.mark.usefixtures("stuck_pod")  # is lost meanwhile
+def test_outage_of_kubernetes_fails_no_task(endless_run: DagRun, deployment: Deployment, training_pod: str) -> None:
+    before = endless_run.tasks()[TRAIN]
+    subprocess.run(os.environ["API_STOP"], shell=True, check=True)
+    time.sleep(OUTAGE_SECONDS)
+    subprocess.run(os.environ["API_START"], shell=True, check=True)
+    eventually(lambda: deployment.airflow.health()["triggerer"]["status"] == "healthy", "access to Airflow", 120)
+    steps = deployment.namespace.run("logs", training_pod).count("step ")
+    assert endless_run.tasks()[TRAIN] == before
+    waited = "Kubernetes does not answer, so pod"
+    eventually(lambda: waited in endless_run.log_text(TRAIN), "a warning in the task's log", 120)
+    eventually(
+        lambda: endless_run.log_text(TRAIN).count("step ") > steps, "news of the training in the task's log", 120
+    )
 
 
 @pytest.mark.usefixtures("given_up_run")  # leaves the CPU to this run
@@ -84,6 +140,16 @@ def test_additional_worlds_are_trained_and_evaluated(merged_run: DagRun, first_r
 def test_run_marked_as_failed_leaves_no_pod(given_up_run: DagRun) -> None:
     namespace = given_up_run.deployment.namespace
     eventually(lambda: namespace.pods(run=given_up_run.name) == [], "the end of the run's pods", 120)
+
+
+def test_pod_that_stays_terminating_is_replaced(stuck_run: DagRun, stuck_pod: str) -> None:
+    namespace = stuck_run.deployment.namespace
+    stuck_run.wait_for_deferred(TRAIN, try_number=2)
+    assert f"the pod {stuck_pod} is lost, probably with its node: it should have been" in stuck_run.log_text(TRAIN, 1)
+    assert len(namespace.pods(run=stuck_run.name, stage=TRAIN)) == 2
+    stuck_run.give_up()
+    namespace.run("patch", "pod", stuck_pod, "--patch", '{"metadata": {"finalizers": null}}')
+    eventually(lambda: namespace.pods(run=stuck_run.name) == [], "the end of both pods", 120)
 
 
 def look_from_inside(deployment: Deployment, pod: str) -> dict[str, Any]:

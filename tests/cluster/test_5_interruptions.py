@@ -6,10 +6,11 @@ waits for memory until the run is marked as failed while the triggerer is down.
 
 import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from tests.cluster.deployment import DagRun, Deployment, stopwatch
+from tests.cluster.deployment import DAG_ID, DagRun, Deployment, stopwatch
 from tests.cluster.kubectl import eventually
 from tests.cluster.pod_watch import PodWatch
 
@@ -26,10 +27,10 @@ def run(first_run: DagRun, deployment: Deployment) -> DagRun:
 @pytest.fixture(scope="module")
 def unwatched_run(run: DagRun, deployment: Deployment) -> DagRun:  # starts beside it
     """A run that is marked as failed while its task waits for a pod and no triggerer runs."""
+    deployment.namespace.apply(pod_of_another_deployment("unwatched", "train-biencoder"))
     unwatched = deployment.trigger("unwatched", seed=5, memory="999Gi")
-    train = "train-biencoder"
-    eventually(lambda: unwatched.tasks()[train].state == "deferred", "a task that waits for its pod", 120)
-    assert [pod["status"]["phase"] for pod in deployment.namespace.pods(run=unwatched.name)] == ["Pending"]
+    unwatched.wait_for_deferred("train-biencoder")
+    assert len(deployment.namespace.pods(run=unwatched.name)) == 2, "one of each deployment"
     stop_triggerer(deployment)
     unwatched.give_up()
     return unwatched
@@ -67,9 +68,28 @@ def test_deleted_pod_is_retried_with_the_same_results(
 
 def test_pod_of_a_run_that_failed_without_a_triggerer_is_deleted(unwatched_run: DagRun, deployment: Deployment) -> None:
     namespace = deployment.namespace
-    eventually(lambda: namespace.pods(run=unwatched_run.name) == [], "the end of the run's pods", 300)
+    eventually(lambda: len(namespace.pods(run=unwatched_run.name)) == 1, "the end of the run's own pod", 300)
     said = namespace.run("logs", deployment.airflow_pod()["metadata"]["name"], "--container=triggerer")
     assert re.search(r"deleting pod zeshel-train-biencoder-\w+, because no task waits for it", said), said
+
+
+@pytest.mark.usefixtures("unwatched_run")
+def test_pod_of_another_deployment_is_left_alone(deployment: Deployment) -> None:
+    """It was neither taken over, nor deleted with its namesake."""
+    metadata = deployment.namespace.get("pod", "of-another")["metadata"]
+    assert "deletionTimestamp" not in metadata
+    assert metadata["labels"] == pod_of_another_deployment("unwatched", "train-biencoder")["metadata"]["labels"]
+
+
+def pod_of_another_deployment(run_id: str, task_id: str) -> dict[str, Any]:
+    """Returns a pod with the labels that another deployment's pod of a run of the same name has. No node takes it."""
+    labels = {
+        "dag_id": DAG_ID, "run_id": run_id, "task_id": task_id, "try_number": "1", "kubernetes_pod_operator": "True",
+        "zeshel/run": run_id, "zeshel/stage": task_id, "app.kubernetes.io/name": "zeshel",
+        "app.kubernetes.io/component": "stage", "app.kubernetes.io/instance": "another",
+    }  # fmt: skip
+    spec = {"nodeSelector": {"example.com/no-such": "node"}, "containers": [{"name": "base", "image": "none"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "of-another", "labels": labels}, "spec": spec}
 
 
 def stop_triggerer(deployment: Deployment) -> None:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,26 @@ def installable_copy(target: Path, source: Path = CHART) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace("{version}", version))
     return target
+
+
+def earlier_copy(folder: Path, number: int) -> Path:
+    """Make an installable copy of the chart as the last commit that changed it left it, or the one before (1).
+
+    Raises:
+        LookupError: there is no Git history.
+    """
+    try:
+        log = _git("log", "-2", "--format=%H", "--", str(CHART)).decode().split()
+        archive = _git("archive", log[number], "--", "helm/zeshel")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LookupError("no Git history") from error
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(folder, filter="data")
+    return installable_copy(folder / "installable", folder / "helm" / "zeshel")
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=CHART.parents[1], capture_output=True, timeout=60, check=True).stdout
 
 
 class Rendered:
