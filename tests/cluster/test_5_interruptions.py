@@ -4,7 +4,6 @@ The run succeeds with the same metrics, and no stage ran twice at once. No other
 waits for memory until the run is marked as failed while the triggerer is down.
 """
 
-import re
 from itertools import pairwise
 from typing import Any
 
@@ -66,11 +65,10 @@ def test_deleted_pod_is_retried_with_the_same_results(
     print("\nsecond try:", *resumed, sep="\n  ")
 
 
-def test_pod_of_a_run_that_failed_without_a_triggerer_is_deleted(unwatched_run: DagRun, deployment: Deployment) -> None:
-    namespace = deployment.namespace
+def test_pod_of_a_run_that_failed_without_a_triggerer_is_deleted(unwatched_run: DagRun) -> None:
+    """By its trigger, if a new triggerer still got it, or else by the search for abandoned pods."""
+    namespace = unwatched_run.deployment.namespace
     eventually(lambda: len(namespace.pods(run=unwatched_run.name)) == 1, "the end of the run's own pod", 300)
-    said = namespace.run("logs", deployment.airflow_pod()["metadata"]["name"], "--container=triggerer")
-    assert re.search(r"deleting pod zeshel-train-biencoder-\w+, because no task waits for it", said), said
 
 
 @pytest.mark.usefixtures("unwatched_run")
