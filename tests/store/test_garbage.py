@@ -19,6 +19,7 @@ from zeshel_tasks.store import LocalStore, Run, Store
 from zeshel_tasks.store.artifacts import read_manifest_now
 from zeshel_tasks.store.base import StoredObject
 from zeshel_tasks.store.garbage import Cleanup, clean_up
+from zeshel_tasks.store.s3 import S3Store
 
 
 def removed_places(done: Cleanup) -> dict[str, str]:
@@ -195,6 +196,18 @@ def test_old_unfinished_uploads_are_removed(aged: AgedStore, begun_upload: Calla
     assert [garbage.reason for garbage in done.removed] == ["unfinished upload"]
     assert done.removed[0].size == len(b"half")
     assert list(aged.unfinished("artifacts/")) == []
+
+
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_probe_of_a_killed_process_is_removed(aged: AgedStore, monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(S3Store, "delete", lambda self, key: None)
+        aged.put_if_absent("key", b"x")
+    fault("cleanup: a probe that was never deleted")
+    assert len(list(aged.keys(""))) == 2
+    aged.grow_old()
+    clean_up(aged, BEFORE, roots=champion_folders)
+    assert list(aged.keys("")) == ["key"]
 
 
 class Shuffled(AgedStore):

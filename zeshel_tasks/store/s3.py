@@ -240,7 +240,7 @@ class S3Store:
 
     def _honours(self, condition: Condition, form: Form) -> bool:
         """Returns True if the server writes an object where the condition is true, and only there."""
-        probe = f".conditional-write-probe-{uuid.uuid4().hex}"
+        probe = f"artifacts/probe/{uuid.uuid4().hex}/object"  # where a cleanup removes it if this process is killed
         true = false = "*"
         try:
             with translated(self._where(probe)):
