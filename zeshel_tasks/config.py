@@ -142,7 +142,7 @@ class ComputeConfig(StageConfig):
 
     precision: Precision = setting(
         "fp32",
-        "fp32, bf16 autocast (weights stay fp32), or auto: bf16 if the hardware supports it, else fp32.",
+        "fp32, bf16 (training keeps fp32 weights), or auto: bf16 if the hardware supports it, else fp32.",
         shared=True,
     )
     device: str = setting(

@@ -94,12 +94,8 @@ def _measurements(setup: Setup, backend: str | None) -> Iterator[tuple[rows.Row,
     dropout = setup.with_settings(attention_dropout=None)
     yield from ((row, "attention dropout", dropout) for row in rows.TRAINING_ROWS)
     yield rows.SEARCH_ON_DEVICE, "vectors on the device", setup
-    computing = replace(setup, bf16_weights=True)
-    yield from ((row, "bf16 weights", computing) for row in rows.COMPUTING_ROWS)
     if backend is not None:
         yield from ((row, "compiled", replace(setup, compiled=backend)) for row in rows.MODEL_ROWS)
-        both = replace(computing, compiled=backend)
-        yield from ((row, "bf16 weights, compiled", both) for row in rows.COMPUTING_ROWS)
 
 
 def _cells(row: rows.Row, option: str, found: rows.Result, ceilings: dict[str, Ceiling]) -> tuple[str, ...]:

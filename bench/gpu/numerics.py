@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.biencoder import Biencoder, new_biencoder
 from zeshel_tasks.models.crossencoder import Crossencoder, new_crossencoder
 from zeshel_tasks.models.encoder import Encoder
+from zeshel_tasks.models.inference import ready_for_inference
 
 _SEQUENCES, _MENTIONS, _CANDIDATES = 8, 2, 4
 _CPU = torch.device("cpu")
@@ -71,9 +72,8 @@ def _vectors(setup: Setup, model: Biencoder) -> Iterator[Check]:
     fp32 = _fp32_vectors(encoder, rows, setup.device)
     bf16 = encode_rows(encoder, rows, PAD, ours.accelerator_of(setup.recipe)).cpu()
     theirs = _transformers_vectors(encoder.bert_model, rows, setup.device)
-    in_bf16 = replace(setup, bf16_weights=True)
-    in_bf16.ready(encoder)
-    all_bf16 = encode_rows(encoder, rows, PAD, ours.accelerator_of(in_bf16.recipe)).cpu()
+    accelerator = ours.accelerator_of(setup.recipe)
+    all_bf16 = encode_rows(ready_for_inference(encoder, accelerator), rows, PAD, accelerator).cpu()
     device = setup.device.type
     yield Check(f"vectors, {device} bf16 and fp32, 1 - lowest cosine", _angle(bf16, fp32), _BF16_COSINE)
     yield Check(f"vectors, {device} bf16 and fp32, apart", apart(bf16, fp32), _BF16_VECTORS)

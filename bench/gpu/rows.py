@@ -20,6 +20,7 @@ from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.retrieval import search_size, top_k
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.crossencoder import new_crossencoder
+from zeshel_tasks.models.inference import ready_for_inference
 
 _TRAINING_GOAL, _ENCODING_GOAL = 0.55, 0.65
 _BATCHES = 8  # batches of one call, if a stage does not wait for the results of a batch
@@ -113,7 +114,7 @@ def _encode(setup: Setup) -> Work:
     evaluation = ours.Evaluation(recipe, PAD, ours.accelerator_of(recipe))
     model, _ = new_biencoder(setup.model, recipe.train_biencoder)
     setup.ready(model)
-    model.to(setup.device).eval()
+    ready_for_inference(model, evaluation.accelerator)
     table, path = setup.tables().tokens(entities), setup.scratch / "vectors.npy"
     flop = tower_flop(setup.shape, entities, setup.length)
     return Work(lambda: evaluation.encode(model, table, path), entities, flop)
@@ -124,7 +125,7 @@ def _score(setup: Setup) -> Work:
     evaluation = ours.Evaluation(recipe, PAD, ours.accelerator_of(recipe))
     model, _ = new_crossencoder(setup.model, recipe.train_crossencoder)
     setup.ready(model)
-    model.to(setup.device).eval()
+    ready_for_inference(model, evaluation.accelerator)
     sets = setup.tables().sets(mentions, setup.candidates)
     flop = pairs_flop(setup.shape, mentions * setup.candidates, setup.pair_length)
     return Work(lambda: evaluation.scores(model, sets, mentions), mentions, flop)
@@ -164,6 +165,5 @@ SEARCH = Row("retrieval search", "mentions", _search, ceiling="fp32")
 SEARCH_ON_DEVICE = Row("retrieval search", "mentions", _search_on_device, ceiling="fp32")
 
 TRAINING_ROWS = (TRAIN_BIENCODER, TRAIN_CROSSENCODER)
-COMPUTING_ROWS = (ENCODE, SCORE)
-MODEL_ROWS = (*TRAINING_ROWS, *COMPUTING_ROWS)
+MODEL_ROWS = (*TRAINING_ROWS, ENCODE, SCORE)
 ROWS = (*MODEL_ROWS, SEARCH)

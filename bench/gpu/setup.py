@@ -35,8 +35,6 @@ class Setup:
         entities: entities to search for each mention.
         settings: settings that override the preset ``recommended``.
         compiled: backend of torch.compile for the layers; None leaves them uncompiled.
-        bf16_weights: True to compute with bf16 weights instead of autocast over fp32 weights, for rows that do not
-            train.
     """
 
     shape: Shape
@@ -50,13 +48,12 @@ class Setup:
     entities: int = 100_000
     settings: Mapping[str, Any] = field(default_factory=dict)
     compiled: str | None = None
-    bf16_weights: bool = False
 
     @property
     def recipe(self) -> Recipe:
-        """Settings of all stages, in bf16 autocast."""
+        """Settings of all stages, in bf16."""
         sizes = {
-            "precision": "fp32" if self.bf16_weights else "bf16",
+            "precision": "bf16",
             "device": str(self.device),
             "max_context_length": self.length,
             "max_cand_length": self.length,
@@ -86,14 +83,11 @@ class Setup:
         return replace(self, settings={**self.settings, **settings})
 
     def ready(self, model: nn.Module) -> None:
-        """Compile the layers of the model and convert its weights to bf16, as configured.
+        """Compile the layers of the model, if configured.
 
         The last layer is not compiled, because its parts are called one by one for [CLS]. Shapes are static, because
         all sequences have full length. Real batches would compile once for each length.
         """
-        if self.bf16_weights:
-            for encoder in _encoders(model):
-                encoder.bert_model.to(torch.bfloat16)  # the linear layer of the scores stays in fp32
         if self.compiled is not None:
             torch.compiler.reset()
             for layer in _layers(model):

@@ -19,6 +19,7 @@ from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.candidates import retrieve
 from zeshel_tasks.evaluation.encoding import encode_table
 from zeshel_tasks.models.biencoder import load_biencoder
+from zeshel_tasks.models.inference import ready_for_inference
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.train_biencoder import build_objective
 from zeshel_tasks.training.fit import Fit
@@ -72,7 +73,7 @@ def retrieved(model: Path, pairs: GoldPairs, sample: Sample) -> Retrieved:
     config = build_recipe("blink").eval_biencoder
     accelerator = build_accelerator(config)
     biencoder, _, _ = load_biencoder(model)
-    biencoder.to(accelerator.device).eval()
+    ready_for_inference(biencoder, accelerator)
     mentions, pad = pairs.mentions, sample.tokens.pad
     candidates = np.full((len(mentions), _RETRIEVED), -1, dtype=np.int32)
     for world, rows in mentions.rows_of_world().items():

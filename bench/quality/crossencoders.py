@@ -16,6 +16,7 @@ from zeshel_tasks.config import Split, TrainCrossencoderConfig
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.models.biencoder import mention_tower
 from zeshel_tasks.models.crossencoder import load_crossencoder
+from zeshel_tasks.models.inference import ready_for_inference
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages.train_crossencoder import build_objective
 from zeshel_tasks.training.fit import Fit
@@ -106,7 +107,8 @@ def unnormalized_accuracy(model: Path, sets: CandidateSets, pad: int) -> float:
     lengths = {name: getattr(settings, name) for name in ("max_context_length", "max_cand_length", "max_seq_length")}
     recipe = build_recipe("blink", lengths)
     evaluation = ours.Evaluation(recipe, pad, ours.accelerator_of(recipe))
-    best = evaluation.scores(crossencoder.to(evaluation.accelerator.device).eval(), sets, len(sets.mentions)).argmax(1)
+    ready_for_inference(crossencoder, evaluation.accelerator)
+    best = evaluation.scores(crossencoder, sets, len(sets.mentions)).argmax(1)
     return float(np.mean(best.numpy() == sets.gold_rank))
 
 

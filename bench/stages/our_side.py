@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench import ours
 from bench.stages.inputs import MIXED_MENTIONS, RETRIEVED_MENTIONS, Inputs, Run
 from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.models.inference import ready_for_inference
 
 
 def train_biencoder(inputs: Inputs) -> Run:
@@ -20,7 +21,7 @@ def encode(inputs: Inputs) -> Run:
     """Encode the first of the drawn entities."""
     evaluation, table = _evaluation(inputs), inputs.encoded()
     model, _ = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
-    model.to(evaluation.accelerator.device).eval()
+    ready_for_inference(model, evaluation.accelerator)
     return lambda count: evaluation.encode(model, table[:count], inputs.scratch / "our_vectors.npy")
 
 
@@ -28,7 +29,7 @@ def retrieve(inputs: Inputs) -> Run:
     """Retrieve the candidates of the first mentions of ``world``."""
     evaluation, mentions = _evaluation(inputs), inputs.pairs("world", RETRIEVED_MENTIONS).mentions
     model, _ = ours.start_biencoder(inputs.model, inputs.recipe, inputs.start_weights("biencoder"))
-    model.to(evaluation.accelerator.device).eval()
+    ready_for_inference(model, evaluation.accelerator)
     vectors = VectorFile(inputs.vectors())
     return lambda count: evaluation.retrieve(model, mentions.contexts[:count], vectors, inputs.scratch)
 
@@ -46,7 +47,7 @@ def score(inputs: Inputs) -> Run:
     """Score the candidates of the first mentions of ``mixed``."""
     evaluation, sets = _evaluation(inputs), inputs.sets()
     model, _ = ours.start_crossencoder(inputs.model, inputs.recipe, inputs.start_weights("crossencoder"))
-    model.to(evaluation.accelerator.device).eval()
+    ready_for_inference(model, evaluation.accelerator)
     return lambda count: evaluation.scores(model, sets, count)
 
 

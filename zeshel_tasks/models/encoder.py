@@ -83,7 +83,17 @@ class Encoder(nn.Module):
         return int(self.additional_linear.out_features if self.additional_linear else self._config.hidden_size)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Encodes sequences of any lengths: float [sequences, dimension], in their order."""
+        """Encodes sequences of any lengths: float [sequences, dimension], in their order.
+
+        Autocast is for fp32 weights. With bf16 weights, it would only convert every LayerNorm's output to fp32.
+        """
+        weight = next(self.bert_model.parameters())
+        if weight.dtype is not torch.bfloat16:
+            return self._encoded(batch)
+        with torch.autocast(weight.device.type, enabled=False):
+            return self._encoded(batch)
+
+    def _encoded(self, batch: Batch) -> torch.Tensor:
         vectors = torch.cat([self._pooled(self._known(part)) for part in batch.parts])[batch.places]
         if self.additional_linear is not None:
             pooler: Any = self.bert_model.pooler

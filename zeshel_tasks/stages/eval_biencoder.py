@@ -16,6 +16,7 @@ from zeshel_tasks.evaluation.candidates import retrieve
 from zeshel_tasks.evaluation.encoding import encode_table
 from zeshel_tasks.evaluation.measures import recall_metrics
 from zeshel_tasks.models.biencoder import load_biencoder
+from zeshel_tasks.models.inference import ready_for_inference
 from zeshel_tasks.pipeline.contract import derived_artifact
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, world_documents, world_size
@@ -33,7 +34,7 @@ class _Retriever:
         self._accelerator = build_accelerator(self._config)
         job.device = device_name(self._accelerator)
         model, self._settings, self._tokens = load_biencoder(job.inputs["train-biencoder"].directory("model"))
-        self._model = model.to(self._accelerator.device).eval()
+        self._model = ready_for_inference(model, self._accelerator)
 
     def mentions(self) -> MentionTable:
         assert self._job.split is not None

@@ -21,6 +21,7 @@ from zeshel_tasks.data.json_lines import write_json_lines
 from zeshel_tasks.evaluation.measures import accuracy_metrics
 from zeshel_tasks.evaluation.rerank import best_candidates, candidate_scores, checked_scores
 from zeshel_tasks.models.crossencoder import load_crossencoder
+from zeshel_tasks.models.inference import ready_for_inference
 from zeshel_tasks.pipeline.contract import derived_artifact
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import candidate_sets, split_file
@@ -39,7 +40,7 @@ class _Scorer:
         self._max_seq_length, self._pad = max_seq_length, pad
         self._accelerator = build_accelerator(self._config)
         job.device = device_name(self._accelerator)
-        self._model = model.to(self._accelerator.device).eval()
+        self._model = ready_for_inference(model, self._accelerator)
 
     def scored(self, world: str, rows: Rows) -> Artifact:
         """Scores of the candidates of the mentions ``rows`` of a world; reuses those of an earlier attempt."""
