@@ -40,7 +40,7 @@ test: $(INSTALLED) ## Run the tests that need no Airflow server, browser or clus
 # The second run is skipped where radosgw is not installed: tests/s3_servers.
 test-all: $(INSTALLED) ## Run all tests except those that need a cluster, and those of S3 also against Ceph's radosgw
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not cluster'
-	S3_SERVER=radosgw $(BIN)/python -m pytest -k s3 $(S3_TESTS)
+	S3_SERVER=radosgw $(BIN)/python -m pytest $(PARALLEL) -k s3 $(S3_TESTS)
 
 # The variables select the kernels of torch, of MKL (matrix products in fp32) and of oneDNN (in bf16), and the threads.
 test-isa: $(INSTALLED) ## Run the numeric tests with the kernels for SSE, AVX2 and, if the CPU has it, AVX-512

@@ -35,6 +35,8 @@ ACCESS_KEY, SECRET_KEY = "test-key", "test-secret-key"
 SMALL = {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "3Gi"}}
 # Templates of other programs, such as Vault's agent. Airflow must not render them.
 UNRENDERED = {"example.com/template": '{{ with secret "a/b" }}{{ .Data.x }}{{ end }}'}
+# A folder of the volume, in which a test can put settings in Python that Airflow reads at its next start.
+PYTHON_FOLDER = "/opt/airflow/state/python"
 UNRENDERED_VARIABLES = {"EXAMPLE_TEMPLATE": "{{ ds }} {% raw %} ${HOME}"}
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
@@ -207,6 +209,7 @@ def values(s3_pod_ip: str, storage_class: str) -> dict[str, Any]:
         },
         "standalone": {
             "enabled": True,
+            "env": {"PYTHONPATH": PYTHON_FOLDER},
             "persistence": {"enabled": True, "size": "5Gi", "storageClass": storage_class},
         },
     }

@@ -131,7 +131,10 @@ class DagRun:
 
         def look() -> dict[str, Any] | None:
             pods = [pod for pod in namespace.pods(run=self.name, stage=stage) if pod["status"]["phase"] == "Running"]
-            return next((pod for pod in pods if says in namespace.run("logs", pod["metadata"]["name"])), None)
+            return next(
+                (pod for pod in pods if says in namespace.run("logs", pod["metadata"]["name"], "--container=base")),
+                None,
+            )
 
         return eventually(look, f"a running pod of {stage} that says {says!r}", 600)
 

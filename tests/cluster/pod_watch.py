@@ -18,6 +18,7 @@ class SeenPod:
 
     name: str
     labels: dict[str, str]
+    containers: list[str]
     started: datetime | None = None
     ended: datetime | None = None
     deleted: bool = False
@@ -69,7 +70,8 @@ class PodWatch:
                 self._closed.wait(POLL_SECONDS)  # the next watch starts with the existing pods
 
     def _note(self, event: str, pod: k8s.V1Pod) -> None:
-        seen = self._pods.setdefault(pod.metadata.uid, SeenPod(pod.metadata.name, dict(pod.metadata.labels)))
+        names = [container.name for container in pod.spec.containers]
+        seen = self._pods.setdefault(pod.metadata.uid, SeenPod(pod.metadata.name, dict(pod.metadata.labels), names))
         seen.deleted = event == "DELETED"
         state = _container_state(pod)
         if state is not None and state.running:

@@ -1,7 +1,8 @@
 """Airflow is killed during the first training of a run, and a pod is deleted during the second.
 
-The run succeeds with the same metrics, and no stage ran twice at once. No other run is active, except one whose pod
-waits for memory until the run is marked as failed while the triggerer is down.
+The run succeeds with the same metrics, and no stage ran twice at once. The pods of the second training have a sidecar
+that never ends. No other run is active, except one whose pod waits for memory until the run is marked as failed while
+the triggerer is down.
 """
 
 from itertools import pairwise
@@ -9,10 +10,24 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.conftest import PYTHON_FOLDER
 from tests.cluster.deployment import DAG_ID, DagRun, Deployment, stopwatch
 from tests.cluster.kubectl import eventually
 from tests.cluster.pod_watch import PodWatch
 
+WITH_SIDECAR = "train-crossencoder"
+SIDECAR = f"""
+from kubernetes.client import V1Container
+
+LIVE = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit()); signal.pause()"
+
+def pod_mutation_hook(pod):
+    base = pod.spec.containers[0]
+    if (pod.metadata.labels or {{}}).get("zeshel/stage") == {WITH_SIDECAR!r}:
+        sidecar = V1Container(name="sidecar", image=base.image, command=["python", "-c", LIVE])
+        sidecar.image_pull_policy, sidecar.security_context = base.image_pull_policy, base.security_context
+        pod.spec.containers.append(sidecar)
+"""
 MODELS = ("train-biencoder", "eval-biencoder-test", "train-crossencoder", "eval-crossencoder-test")
 
 
@@ -40,6 +55,7 @@ def test_killed_airflow_resumes_the_run(
 ) -> None:
     run.running_pod("train-biencoder", says="step ")
     assert unwatched_run.state() == "failed"
+    add_sidecar(deployment)
     seconds = stopwatch()
     kill_airflow(deployment)
     eventually(lambda: deployment.airflow.health()["scheduler"]["status"] == "healthy", "Airflow's return", 600)
@@ -59,10 +75,17 @@ def test_deleted_pod_is_retried_with_the_same_results(
     assert "train-crossencoder: " in run.log_text("train-crossencoder", 1)
     assert {stage: run.metrics(stage) for stage in MODELS} == {stage: first_run.metrics(stage) for stage in MODELS}
     assert_no_stage_ran_twice_at_once(run, pods)
-    assert deployment.namespace.pods(run=run.name) == [], "no pod is left behind"
+    eventually(lambda: deployment.namespace.pods(run=run.name) == [], "the end of the run's pods", 60)
     second = run.log("train-crossencoder", 2)
     resumed = [line.text for line in second if "resum" in line.text or "checkpoint" in line.text]
     print("\nsecond try:", *resumed, sep="\n  ")
+
+
+def test_sidecar_that_never_ends_does_not_hold_the_run(run: DagRun, pods: PodWatch) -> None:
+    assert run.state() == "success"
+    of_both_tries = [pod for pod in pods.of_run(run.name) if pod.stage == WITH_SIDECAR]
+    assert [pod.containers for pod in of_both_tries] == [["base", "sidecar"]] * 2
+    eventually(lambda: all(pod.deleted for pod in of_both_tries), "the end of the pods and their sidecars", 60)
 
 
 def test_pod_of_a_run_that_failed_without_a_triggerer_is_deleted(unwatched_run: DagRun) -> None:
@@ -88,6 +111,13 @@ def pod_of_another_deployment(run_id: str, task_id: str) -> dict[str, Any]:
     }  # fmt: skip
     spec = {"nodeSelector": {"example.com/no-such": "node"}, "containers": [{"name": "base", "image": "none"}]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "of-another", "labels": labels}, "spec": spec}
+
+
+def add_sidecar(deployment: Deployment) -> None:
+    """Lets Airflow add a sidecar to pods from its next start on."""
+    pod = deployment.airflow_pod()["metadata"]["name"]
+    write = f"mkdir -p {PYTHON_FOLDER} && cat > {PYTHON_FOLDER}/airflow_local_settings.py"
+    deployment.namespace.run("exec", "-i", pod, "--container=scheduler", "--", "sh", "-c", write, stdin=SIDECAR)
 
 
 def stop_triggerer(deployment: Deployment) -> None:
