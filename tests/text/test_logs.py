@@ -8,8 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO
 
 import pytest
 
@@ -18,6 +19,11 @@ from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
 from zeshel_tasks.text.logs import set_up_logs
 
 WRONG_STORE = "ERROR: --store: expected a store with runs/ or artifacts/, got"
+
+
+def full_disk() -> TextIO:
+    """Returns a stream that keeps nothing that it cannot write."""
+    return TextIOWrapper(Path("/dev/full").open("wb", buffering=0), write_through=True)
 
 
 @contextmanager
@@ -57,11 +63,21 @@ def test_work_goes_on_without_a_reader_of_its_log(
 
 
 def test_log_without_room_goes_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    with Path("/dev/full").open("w") as full:
+    with full_disk() as full:
         monkeypatch.setattr("sys.stdout", full)
         set_up_logs()
         logging.getLogger("zeshel_tasks").error("a line")
+        with pytest.raises(OSError, match="No space left"):  # what the command prints later is not lost silently
+            print("a result", flush=True)
     assert capsys.readouterr().err == "ERROR: a line\n"
+
+
+def test_work_goes_on_without_room_for_any_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    with full_disk() as output, full_disk() as errors:
+        monkeypatch.setattr("sys.stdout", output)
+        monkeypatch.setattr("sys.stderr", errors)
+        set_up_logs()
+        logging.getLogger("zeshel_tasks").error("a line")
 
 
 def test_full_disk_under_the_output_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,16 +186,16 @@ class _Cleaner:
                 hold()
                 _each(self._put_aside, some)
             referred = self._references.look(self._young) if undecided else set()
-            for folder in [folder for folder in undecided if folder.name in referred]:
+            for some in _batches([folder for folder in undecided if folder.name in referred]):
                 hold()
-                self._put_back(folder)
-                self._keep(folder)
-                self.done.removed = [garbage for garbage in self.done.removed if garbage.place != folder.name]
-                undecided.remove(folder)
+                _each(self._put_back, some)
+                for folder in some:
+                    self._keep(folder)
+                    self.done.removed = [garbage for garbage in self.done.removed if garbage.place != folder.name]
+                    undecided.remove(folder)
             self._forget(undecided, hold)
         except BaseException:
-            for folder in undecided:
-                self._put_back(folder)
+            _each(self._put_back, undecided)
             raise
         # Delete only the listed files, and no manifest: a run that has made the artifact again needs the others.
         self._delete([found.key for folder in undecided for found in folder.files], hold)

@@ -71,9 +71,11 @@ class _Handler(logging.StreamHandler[TextIO]):
         if not isinstance(error, OSError):
             super().handleError(record)
             return
-        discard_output()
-        if not isinstance(error, BrokenPipeError):
-            print(self.format(record), file=sys.stderr)
+        if isinstance(error, BrokenPipeError):
+            discard_output()
+            return
+        with contextlib.suppress(OSError):  # both may lead to the same full disk
+            print(self.format(record), file=sys.stderr, flush=True)
 
 
 class _LevelFormatter(logging.Formatter):

@@ -15,6 +15,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import State
 from kubernetes.client import ApiException
 from sqlalchemy import or_, select
+from urllib3.exceptions import HTTPError
 
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.pod_settings import PodSettings
@@ -62,8 +63,8 @@ def delete_abandoned(pods: PodSettings, suspects: set[str]) -> set[str]:
             log.warning("deleting pod %s, because no task waits for it", pod.name)
             try:
                 client.delete_namespaced_pod(pod.name, pod.namespace, _request_timeout=ANSWER_SECONDS)
-            except ApiException as error:
-                log.warning("could not delete pod %s: %s %s", pod.name, error.status, error.reason)
+            except (ApiException, HTTPError) as error:
+                log.warning("could not delete pod %s: %s", pod.name, getattr(error, "reason", error))
     return {pod.uid for pod in abandoned}
 
 
@@ -74,7 +75,8 @@ def _task(labels: dict[str, str]) -> tuple[str | None, ...]:
 
 def _awaited() -> set[tuple[str | None, ...]]:
     """Return the unfinished tasks of this Airflow as labels name them. Each may wait for a pod or take one over."""
-    unfinished = or_(TaskInstance.state.is_(None), TaskInstance.state.not_in(State.finished))
+    # Named one by one, the states are found by their index. The history of all DAGs may be long.
+    unfinished = or_(TaskInstance.state.is_(None), TaskInstance.state.in_([*filter(None, State.unfinished)]))
     names = select(TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id).where(unfinished)
     with create_session() as session:
         return {tuple(make_safe_label_value(name) for name in row) for row in session.execute(names)}

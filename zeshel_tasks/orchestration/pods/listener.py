@@ -36,5 +36,6 @@ def _search(job: Any) -> None:
         try:
             suspects = delete_abandoned(pods, suspects)
         except Exception as error:  # of the database, or of the cluster
+            suspects = set()  # two searches in a row must find a pod
             log.warning("could not look for abandoned pods: %s", error)
         time.sleep(PAUSE_SECONDS)
