@@ -143,14 +143,20 @@ def test_search_goes_on_after_an_outage_of_kubernetes(
     fault("pods: the Kubernetes API fails during the search for abandoned pods")
 
 
-def test_pod_whose_deletion_is_refused_is_deleted_later(
-    set_state: Callable[[str | None], None], look: Callable[[], None], cluster: FakeCluster, fault: Fault
+@pytest.mark.parametrize("refusals", [[(500, "a webhook is away")], [CONNECTION_LOST] * 4])
+def test_pod_whose_deletion_fails_is_deleted_later(
+    refusals: list[tuple[int, str]],
+    set_state: Callable[[str | None], None],
+    look: Callable[[], None],
+    cluster: FakeCluster,
+    fault: Fault,
 ) -> None:
     set_state("failed")
     look()
-    cluster.at_deletion = [(500, "a webhook is away")]
+    cluster.at_deletion = refusals
     look()
     assert cluster.pods
+    cluster.at_deletion = []
     look()
     assert cluster.pods == {}
     fault("pods: the Kubernetes API fails during the search for abandoned pods")
