@@ -1,0 +1,1 @@
+"""Links mentions: what turns the scores of several methods into one."""
