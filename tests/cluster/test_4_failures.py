@@ -50,8 +50,8 @@ def assert_red(run: DagRun, task_id: str, tries: int) -> None:
 
 
 def assert_says(run: DagRun, task_id: str, *words: str) -> None:
-    """Checks that the log of the task's first try contains these words."""
-    text = run.log_text(task_id, 1)
+    """Checks that the log of the task's last try contains these words."""
+    text = run.log_text(task_id, run.tasks()[task_id].try_number)
     print(f"\n{task_id} says:\n" + "\n".join(text.splitlines()[-12:]))
     for part in words:
         assert part in text, text

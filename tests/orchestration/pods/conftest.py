@@ -170,6 +170,7 @@ def _retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AsyncKubernetesHook.get_pod.retry, "sleep", no_pause)
     monkeypatch.setattr(KubernetesPodTrigger._get_pod.retry, "stop", stop_after_attempt(1))
     monkeypatch.setattr(trigger, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(trigger, "SETTLE_SECONDS", 0)
 
 
 @pytest.fixture

@@ -58,6 +58,23 @@ def test_end_of_the_container_is_seen_whatever_its_sidecar_does(waiting: StagePo
     assert event_of(waiting)["status"] == "success"
 
 
+def test_event_waits_until_the_executor_knows_that_the_task_has_deferred(
+    waiting: StagePodTrigger, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("zeshel_tasks.orchestration.pods.trigger.SETTLE_SECONDS", 3600)
+    monkeypatch.setattr("zeshel_tasks.orchestration.pods.trigger.asyncio.sleep", note)
+    cluster.end(0)
+    assert event_of(waiting)["status"] == "success"
+    assert max(slept) == pytest.approx(3600, abs=60)
+
+
 @pytest.mark.parametrize("refusal", [(503, "etcd is away"), CONNECTION_LOST])
 def test_outage_is_waited_for(
     waiting: StagePodTrigger, cluster: FakeCluster, fault: Fault, refusal: tuple[int, str]

@@ -20,6 +20,13 @@ from zeshel_tasks.orchestration.pods.outage import OUTAGE_SECONDS, is_outage
 UNREACHABLE_SINCE = "unreachable_since"
 """Key of ``trigger_kwargs``: Unix time of the first request that an outage of the Kubernetes API left unanswered."""
 PAUSE_SECONDS = 30.0
+SETTLE_SECONDS = 10.0
+"""Least time between the start of a trigger and its event.
+
+The task's process ends after it has deferred, and its executor hears of that a scheduler's round later. If the event
+has queued the task again by then, Airflow takes the news for the end of the new process, and fails a task that is fine.
+Its try has no log, because Airflow records only tries that were running.
+"""
 _DELETIONS: set[asyncio.Task[None]] = set()
 """Work that nobody waits for. The event loop holds only weak references to its tasks."""
 IN_USE = ("deferred", "running")
@@ -36,9 +43,11 @@ class StagePodTrigger(KubernetesPodTrigger):  # type: ignore[misc]  # mypy does 
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event when the stage has ended, its pod is lost or did not start."""
+        began = time.monotonic()
         if UNREACHABLE_SINCE in self.trigger_kwargs:  # the task has just tried in vain
             await asyncio.sleep(PAUSE_SECONDS)
         async for event in super().run():
+            await asyncio.sleep(max(0.0, began + SETTLE_SECONDS - time.monotonic()))
             yield event
 
     async def on_kill(self) -> None:
