@@ -249,7 +249,8 @@ class TrainBiencoderConfig(EncoderConfig):
     )
     mask_duplicate_golds: bool = setting(
         True,
-        "Mask in-batch negatives that are the mention's own gold entity, which another mention in the batch shares.",
+        "Score an entity once in a batch in which it is the gold of several mentions, so that it is no negative of "
+        "theirs and a single negative of the others.",
     )
     one_world_batches: bool = setting(
         False, "Draw each batch from a single world, so that in-batch negatives come from the mention's own world."

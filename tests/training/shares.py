@@ -32,7 +32,7 @@ def _save_gradients(task: Fit, batches: tuple[int, ...]) -> None:
     choose_trained(model, task.config.type_optimization)
     prepared = accelerator.prepare(model).eval()  # without dropout, which differs between processes
     if isinstance(task.config, TrainBiencoderConfig) and task.config.hard_negatives:
-        table = np.random.default_rng(0).integers(0, 80, (objective.mentions, task.config.hard_negatives))
+        table = np.random.default_rng(0).integers(0, 9, (objective.mentions, task.config.hard_negatives))
         objective.restore({"hard_negatives": torch.from_numpy(table.astype(np.int32))})
     found: dict[str, torch.Tensor] = {}
     for size in batches:

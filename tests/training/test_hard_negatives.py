@@ -11,6 +11,7 @@ from tests.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical, result
 from tests.training.test_fit import stop_after
+from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.errors import DataError, Preempted
@@ -116,20 +117,44 @@ def test_loss_covers_golds_and_hard_negatives(
     plain = objective(pairs, golden, None).loss(model, rows).item()
     assert objective(pairs, golden, hard).loss(model, rows).item() == pytest.approx(plain), "none are found yet"
     hard.find(model, 0, 2, Accelerator(cpu=True), lambda: None)
-    with torch.no_grad():
-        contexts = model.context_encoder(batch(pairs.mentions.contexts[rows]))
-        golds = model.cand_encoder(batch(pairs.golds[pairs.gold_row[rows]]))
-        columns = torch.cat([golds, model.cand_encoder(batch(hard.tokens(rows)))])
-        scores = contexts @ columns.T
-        keys = [(pairs.mentions.world[row], pairs.mentions.label[row]) for row in rows]
-        all_keys = keys + [(pairs.mentions.world[row], at) for row in rows for at in hard.table[row]]
-        for row, key in enumerate(keys):
-            for column, other in enumerate(all_keys):
-                if other == key and column != row:
-                    scores[row, column] = float("-inf")
-        expected = torch.nn.functional.cross_entropy(scores, torch.arange(5)).item()
+    expected = loss_over_distinct_entities(pairs, hard, entity_tables, model, rows)
     assert objective(pairs, golden, hard).loss(model, rows).item() == pytest.approx(expected, abs=1e-5)
     assert expected > plain
+
+
+@pytest.mark.parametrize("case", ["a gold and a negative", "a negative of two mentions", "the gold of two mentions"])
+def test_entity_is_scored_once(
+    pairs: GoldPairs,
+    entity_tables: dict[str, TokenTable],
+    model: Biencoder,
+    golden: Path,
+    tmp_path: Path,
+    case: str,
+) -> None:
+    world, rows = next(iter(pairs.mentions.rows_of_world().items()))
+    rows, label = rows[:4], np.array(pairs.mentions.label)
+    label[rows] = [5, 5, 7, 8] if case == "the gold of two mentions" else [5, 6, 7, 8]
+    pairs = replace(pairs, mentions=replace(pairs.mentions, label=label), golds=entity_tables[world], gold_row=label)
+    hard = negatives(pairs, entity_tables, tmp_path, count=2)
+    hard.table[rows] = {
+        "a gold and a negative": [[6, 10], [5, 11], [5, 6], [12, 13]],
+        "a negative of two mentions": [[10, 11], [10, 11], [12, 11], [10, 13]],
+        "the gold of two mentions": [[10, 11], [12, 13], [14, 15], [16, 17]],
+    }[case]
+    expected = loss_over_distinct_entities(pairs, hard, entity_tables, model, rows)
+    assert objective(pairs, golden, hard).loss(model, rows).item() == pytest.approx(expected, abs=1e-5)
+
+
+def loss_over_distinct_entities(
+    pairs: GoldPairs, hard: HardNegatives, entity_tables: dict[str, TokenTable], model: Biencoder, rows: Rows
+) -> float:
+    golds = [(pairs.mentions.world[row], pairs.mentions.label[row]) for row in rows]
+    entities = list(dict.fromkeys(golds + [(pairs.mentions.world[row], at) for row in rows for at in hard.table[row]]))
+    tokens = np.stack([entity_tables[pairs.mentions.worlds[world]][position] for world, position in entities])
+    with torch.no_grad():
+        scores = model.context_encoder(batch(pairs.mentions.contexts[rows])) @ model.cand_encoder(batch(tokens)).T
+        targets = torch.tensor([entities.index(gold) for gold in golds])
+        return torch.nn.functional.cross_entropy(scores, targets).item()
 
 
 @pytest.mark.parametrize("steps", [(2,), (8,), (9, 3), (17, 1)])

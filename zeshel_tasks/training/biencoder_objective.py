@@ -102,7 +102,7 @@ class BiencoderObjective:
                 keys, targets = _gold_keys(self._valid, batch), np.arange(len(batch))
                 scores = contexts @ golds.T
                 require_finite(scores, "in validation", finite_scores(self._config))
-                scores = self._without(scores, _same(keys, keys, targets))
+                scores = scores.masked_fill(on_device(_same(keys, keys, targets), scores.device), float("-inf"))
                 correct += int((scores.argmax(1) == on_device(targets, scores.device)).sum())
                 after_batch()
         return {"valid_accuracy": correct / len(self._valid.mentions)}
@@ -134,28 +134,28 @@ class BiencoderObjective:
                 gather_with_gradient(part, [size * count for size in share.sizes])
                 for part, count in zip(candidates, a_mention, strict=True)
             ]
-        targets = np.arange(len(share.mine)) + share.start
-        scores = contexts @ torch.cat(candidates).T
-        scores = self._without(scores, self._no_negatives(share.mine, share.everyone, targets))
-        return share.weight * F.cross_entropy(scores, on_device(targets, scores.device))
+        columns, targets = self._distinct(share)
+        entities = torch.cat(candidates)
+        if len(columns) < len(entities):
+            entities = entities[on_device(columns, entities.device)]
+        return share.weight * F.cross_entropy(contexts @ entities.T, on_device(targets, contexts.device))
 
-    def _no_negatives(self, mine: Rows, everyone: Rows, targets: Rows) -> Flags:
-        """Marks columns that are neither negatives nor targets: bool [mentions, golds and hard negatives of all]."""
-        golds = _gold_keys(self._train, everyone)
+    def _distinct(self, share: Share) -> tuple[Rows, Rows]:
+        """Returns the columns to score among the golds and hard negatives of all, and each mention's target in them.
+
+        An entity is scored once, whether it is the gold or a hard negative of one mention or of several. Without
+        ``mask_duplicate_golds`` each gold is scored, as in BLINK.
+        """
+        golds = keys = _gold_keys(self._train, share.everyone)
+        if self._ready_negatives is not None:
+            keys = np.concatenate([golds, self._negative_keys(self._ready_negatives, share.everyone)])
+        _, first, entity = np.unique(keys, return_index=True, return_inverse=True)
+        of_key = first[entity.reshape(-1)]  # the first column with the same entity
         if not self._config.mask_duplicate_golds:
-            golds = np.full_like(golds, _NOTHING)
-        hard = (
-            np.zeros(0, dtype=np.int64)
-            if self._ready_negatives is None
-            else self._negative_keys(self._ready_negatives, everyone)
-        )
-        missing = np.concatenate([np.zeros(len(golds), dtype=bool), hard == _NOTHING])
-        found = _same(_gold_keys(self._train, mine), np.concatenate([golds, hard]), targets)
-        found |= missing
-        return found
-
-    def _without(self, scores: torch.Tensor, left_out: Flags) -> torch.Tensor:
-        return scores.masked_fill(on_device(left_out, scores.device), float("-inf")) if left_out.any() else scores
+            of_key[: len(golds)] = np.arange(len(golds))
+        columns = np.flatnonzero((of_key == np.arange(len(keys))) & (keys != _NOTHING))
+        mine = share.start + np.arange(len(share.mine))
+        return columns, np.searchsorted(columns, of_key[mine])
 
     def _negative_keys(self, negatives: HardNegatives, rows: Rows) -> Rows:
         positions = negatives.table[rows].astype(np.int64)
