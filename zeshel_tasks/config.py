@@ -274,6 +274,13 @@ class TrainBiencoderConfig(EncoderConfig):
     pooling: Pooling = setting("cls", "Source of the vector: the output for [CLS], or the mean over all tokens.")
     similarity: Similarity = setting("dot", "Score: dot product, or cosine divided by a learned temperature.")
     temperature: float = setting(0.05, "Initial temperature of the cosine similarity.", ge=0.01, le=1)
+    temperature_learning_rate: float = setting(
+        1e-2,
+        "Peak learning rate of the temperature's logarithm, with the same schedule. A step changes the temperature by "
+        "about this fraction, so 1e-5 leaves it as it is.",
+        ge=1e-9,
+        le=1,
+    )
 
     # A batch of one mention has the accuracy 1 in validation, whatever the model.
     eval_batch_size: int = setting(64, "Mentions per validation batch.", ge=2, le=100_000)

@@ -121,6 +121,17 @@ def test_blink_weights_load_into_biencoder_with_temperature(golden: Path) -> Non
     assert scores[0].abs().max() <= 10 + 1e-4
 
 
+def test_temperature_below_its_bound_still_learns(golden: Path) -> None:
+    config = build_recipe("smoke", {"similarity": "cosine", "temperature": 0.01}).train_biencoder
+    model, _ = new_biencoder(golden / "bert", config)
+    with torch.no_grad():
+        model.log_scale += 1
+    mentions, entities = model(BATCH, BATCH)
+    assert mentions.norm(dim=1).detach().numpy() == pytest.approx(100, rel=1e-4)
+    (mentions @ entities.T).sum().backward()
+    assert model.log_scale.grad.abs() > 1
+
+
 class Hostile:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("code from a weight file ran",)

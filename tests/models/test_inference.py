@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from tests.models.families import ACCEPTED
 from zeshel_tasks.compute.device import build_accelerator
 from zeshel_tasks.evaluation.encoding import encode_rows
 from zeshel_tasks.models.biencoder import new_biencoder
@@ -48,17 +49,36 @@ def test_bf16_weights_encode_without_autocast(golden: Path, pooling: str) -> Non
     assert dtypes == {torch.bfloat16}
 
 
-def test_scores_of_bf16_weights_are_as_distinct_as_in_fp32(golden: Path) -> None:
+@pytest.mark.parametrize("model_type", ["bert", "ernie"])
+def test_scores_of_bf16_weights_are_as_distinct_as_in_fp32(model_type: str, tmp_path: Path) -> None:
+    """Only BERT has a forward pass of ours; the others call their pooler themselves, too."""
+    ACCEPTED[model_type](tmp_path / "model")
     torch.manual_seed(0)
-    model, _ = new_crossencoder(golden / "bert", build_recipe("smoke").train_crossencoder)
-    pairs = pair_batch(np.repeat(ROWS[:1], 16, axis=0), ROWS, 48, 0, torch.device("cpu"))
+    lengths = {"max_context_length": 24, "max_cand_length": 24, "max_seq_length": 48}
+    model, _ = new_crossencoder(tmp_path / "model", build_recipe("smoke", lengths).train_crossencoder)
+    rows = ROWS % 100 + 1
+    pairs = pair_batch(np.repeat(rows[:1], 16, axis=0), rows, 48, 0, torch.device("cpu"))
     in_bf16 = accelerator_in("bf16")
     ready_for_inference(model, in_bf16)
     with torch.inference_mode(), in_bf16.autocast():
         scores = model(pairs)
     assert scores.dtype == torch.float32
     assert len(scores.unique()) == 16
-    assert model.encoder.additional_linear.weight.dtype == torch.float32
+    encoder = model.encoder
+    assert encoder.bert_model.encoder.layer[0].output.dense.weight.dtype == torch.bfloat16
+    assert encoder.bert_model.pooler.dense.weight.dtype == torch.float32
+    assert encoder.additional_linear.weight.dtype == torch.float32
+
+
+def test_pooler_and_linear_layer_train_in_fp32_under_autocast(golden: Path) -> None:
+    model, _ = new_crossencoder(golden / "bert", build_recipe("smoke").train_crossencoder)
+    head = model.encoder.bert_model.pooler, model.encoder.additional_linear
+    dtypes: list[torch.dtype] = []
+    for layer in head:
+        layer.register_forward_hook(lambda _module, _inputs, output: dtypes.append(output.dtype))
+    with accelerator_in("bf16").autocast():
+        model(pair_batch(ROWS, ROWS, 48, 0, torch.device("cpu")))
+    assert dtypes == [torch.float32] * 2
 
 
 def test_fp32_weights_stay(golden: Path) -> None:

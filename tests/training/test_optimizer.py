@@ -1,13 +1,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.crossencoder import new_crossencoder
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, learning_rate_at
+from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, set_learning_rates, share_of_peak
 
 
 @pytest.fixture
@@ -48,8 +49,27 @@ def test_biases_and_layer_norms_do_not_decay(crossencoder: nn.Module) -> None:
 
 
 def test_learning_rate_rises_then_falls_to_zero() -> None:
-    config = build_recipe("smoke", {"train_biencoder.learning_rate": 1e-3, "warmup_proportion": 0.2}).train_biencoder
-    rates = [learning_rate_at(step, 10, config) for step in range(11)]
-    assert rates == pytest.approx([0, 5e-4, 1e-3, 8.75e-4, 7.5e-4, 6.25e-4, 5e-4, 3.75e-4, 2.5e-4, 1.25e-4, 0])
-    no_warmup = build_recipe("smoke", {"warmup_proportion": 0, "train_biencoder.learning_rate": 1.0}).train_biencoder
-    assert learning_rate_at(0, 10, no_warmup) == 1.0
+    config = build_recipe("smoke", {"warmup_proportion": 0.2}).train_biencoder
+    shares = [share_of_peak(step, 10, config) for step in range(11)]
+    assert shares == pytest.approx([0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0])
+    no_warmup = build_recipe("smoke", {"warmup_proportion": 0}).train_biencoder
+    assert share_of_peak(0, 10, no_warmup) == 1.0
+
+
+def test_temperature_has_a_learning_rate_of_its_own_and_the_schedule_of_all(golden: Path) -> None:
+    rates = {"learning_rate": 1e-5, "temperature_learning_rate": 1e-2, "similarity": "cosine"}
+    config = build_recipe("smoke", {f"train_biencoder.{key}": value for key, value in rates.items()}).train_biencoder
+    model, _ = new_biencoder(golden / "bert", config)
+    choose_trained(model, "all")
+    optimizer = build_optimizer(model, config)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for share in (1.0, 0.25):
+        set_learning_rates(optimizer, share)
+        found = {names[id(p)]: group["lr"] / share for group in optimizer.param_groups for p in group["params"]}
+        assert found.pop("log_scale") == pytest.approx(1e-2)
+        assert list(found.values()) == pytest.approx([1e-5] * len(found))
+    decay = [group["weight_decay"] for group in optimizer.param_groups if model.log_scale is group["params"][0]]
+    assert decay == [0.0]
+    model.log_scale.grad = torch.ones(())  # a step changes the temperature by its rate
+    optimizer.step()
+    assert 1 / model.log_scale.exp().item() == pytest.approx(0.05 * 1.0025, rel=1e-4)

@@ -65,7 +65,9 @@ class Biencoder(nn.Module):
         """
         mentions, entities = self.context_encoder(contexts), self.cand_encoder(candidates)
         if self.log_scale is not None:
-            mentions = mentions * self.log_scale.clamp(max=_MAX_LOG_SCALE).exp()
+            with torch.no_grad():  # in the graph, a clamp would stop the gradient that leads back
+                self.log_scale.clamp_(max=_MAX_LOG_SCALE)
+            mentions = mentions * self.log_scale.exp()
         return mentions, entities
 
 

@@ -97,10 +97,9 @@ class Encoder(nn.Module):
         vectors = torch.cat([self._pooled(self._known(part)) for part in batch.parts])[batch.places]
         if self.additional_linear is not None:
             pooler: Any = self.bert_model.pooler
-            pooled = self.dropout(pooler(vectors[:, None]))
             # Always in fp32. In bf16, half of 64 scores equal another one, and the order of retrieval decides.
-            with torch.autocast(pooled.device.type, enabled=False):
-                vectors = self.additional_linear(pooled.float())
+            with torch.autocast(vectors.device.type, enabled=False):
+                vectors = self.additional_linear(self.dropout(pooler(vectors.float()[:, None])))
         return F.normalize(vectors, dim=-1) if self._normalized else vectors
 
     def _known(self, batch: TokenBatch) -> TokenBatch:
@@ -138,6 +137,16 @@ class Encoder(nn.Module):
         self.bert_model.save_pretrained(directory)  # type: ignore[operator]
         if self.additional_linear is not None:
             save_file(self.additional_linear.state_dict(), directory / _LINEAR_FILE)
+
+    def to_bf16(self) -> None:
+        """Converts the weights of the transformer to bf16, except for those of a pooler that is used."""
+        pooler: Any = self.bert_model.pooler
+        weights = pooler.state_dict()
+        self.bert_model.to(torch.bfloat16)
+        if self.additional_linear is not None:
+            pooler.float().load_state_dict(weights)
+            # The model's own forward pass calls the pooler, too.
+            pooler.register_forward_pre_hook(lambda _, inputs: tuple(hidden.float() for hidden in inputs))
 
     def load_linear(self, directory: Path) -> None:
         """Reads the linear layer that :meth:`save` wrote, if this encoder has one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -18,11 +17,11 @@ def ready_for_inference(model: Model, accelerator: Accelerator) -> Model:
 
     With bf16 weights, everything between the matrix products is bf16, too. Autocast converts the weights again and
     again and keeps the rest in fp32. On an H100, BERT-large encoded 1.37 times as many entities per second with bf16
-    weights, at the same distance from the fp32 vectors. The linear layer of the scores stays in fp32.
+    weights, at the same distance from the fp32 vectors. The cross-encoder's pooler and linear layer stay in fp32.
     """
     model.to(accelerator.device).eval()
     if accelerator.mixed_precision == "bf16":
         for module in model.modules():
             if isinstance(module, Encoder):
-                module.bert_model.to(torch.bfloat16)
+                module.to_bf16()
     return model

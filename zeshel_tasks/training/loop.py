@@ -23,7 +23,7 @@ from zeshel_tasks.errors import ConfigError, Preempted
 from zeshel_tasks.training.checkpoints import Checkpoints
 from zeshel_tasks.training.metrics import EpochMetrics, TrainingMetrics
 from zeshel_tasks.training.objective import Objective, epoch_order
-from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, learning_rate_at
+from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, set_learning_rates, share_of_peak
 from zeshel_tasks.training.saver import Saver
 from zeshel_tasks.training.snapshot import TrainingState
 
@@ -162,15 +162,14 @@ class Trainer:
             raise _ToldToStop
 
     def _train_step(self, rows: Rows) -> None:
-        rate = learning_rate_at(self._state.step, self._total_steps, self._config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        share = share_of_peak(self._state.step, self._total_steps, self._config)
+        set_learning_rates(self._optimizer, share)
         with out_of_memory_named(f"at step {self._state.step + 1}", self._less_memory()):
             loss = self._descend(rows)
         self._state.step += 1
         if self._state.step % _STEPS_BETWEEN_RELEASES == 0 and self._accelerator.device.type == "cpu":
             release_free_memory()
-        self._record(loss, rate, len(rows))
+        self._record(loss, share * self._config.learning_rate, len(rows))
 
     def _descend(self, rows: Rows) -> torch.Tensor:
         """Takes one optimizer step. Returns the loss of ``rows``, or the gradient's norm if it is not finite."""
@@ -302,7 +301,7 @@ class Trainer:
 
 
 def _check_learning_rate(total_steps: int, config: EncoderConfig) -> None:
-    if total_steps and not any(learning_rate_at(step, total_steps, config) for step in range(total_steps)):
+    if total_steps and not any(share_of_peak(step, total_steps, config) for step in range(total_steps)):
         raise ConfigError(
             f"warmup_proportion: expected less than 1 for a training of {total_steps} step, because the learning rate "
             f"would be 0, got {config.warmup_proportion:g}"

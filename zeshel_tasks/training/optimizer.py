@@ -7,7 +7,7 @@ import re
 import torch
 from torch import nn
 
-from zeshel_tasks.config import EncoderConfig, TypeOptimization
+from zeshel_tasks.config import EncoderConfig, TrainBiencoderConfig, TypeOptimization
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.encoder import Encoder
 
@@ -40,25 +40,43 @@ def choose_trained(model: nn.Module, type_optimization: TypeOptimization) -> lis
 
 
 def build_optimizer(model: nn.Module, config: EncoderConfig) -> torch.optim.AdamW:
-    """Returns AdamW over the trained parameters, without weight decay for biases and LayerNorm weights."""
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
+    """Returns AdamW over the trained parameters, without weight decay for biases and LayerNorm weights.
+
+    A learned temperature has its own learning rate. Each group's peak rate is in ``initial_lr``.
+    """
+    temperature = config.temperature_learning_rate if isinstance(config, TrainBiencoderConfig) else None
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (kept if name.endswith(_NO_DECAY) else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+            rate = temperature if name == _TEMPERATURE and temperature is not None else config.learning_rate
+            decay = 0.0 if name.endswith(_NO_DECAY) else config.weight_decay
+            groups.setdefault((rate, decay), []).append(parameter)
     # The fused version makes one pass over the parameters instead of one for each operation.
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=config.learning_rate, eps=1e-6, fused=True
+        [
+            {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ],
+        eps=1e-6,
+        fused=True,
     )
 
 
-def learning_rate_at(step: int, total_steps: int, config: EncoderConfig) -> float:
-    """Returns the learning rate of a step (from 0): linear warm-up, then linear decay to 0 after the last step."""
+def set_learning_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Sets the learning rate of each group to this share of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = share * group["initial_lr"]
+
+
+def share_of_peak(step: int, total_steps: int, config: EncoderConfig) -> float:
+    """Returns the learning rate of a step (from 0), as a share of the peak.
+
+    It rises linearly during the warm-up, then falls linearly to 0 after the last step.
+    """
     warmup = int(total_steps * config.warmup_proportion)
     if step < warmup:
-        return config.learning_rate * step / warmup
-    return config.learning_rate * (total_steps - step) / max(1, total_steps - warmup)
+        return step / warmup
+    return (total_steps - step) / max(1, total_steps - warmup)
 
 
 def _is_trained(name: str, type_optimization: TypeOptimization, last_layer: int) -> bool:
