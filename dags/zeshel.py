@@ -1,9 +1,9 @@
 """### Retrain the zero-shot entity linker
 
 Download ZESHEL and any additional data sets, train a bi-encoder, retrieve candidates for train, valid and test in
-parallel, train a cross-encoder on them, evaluate both, compare the result with the champion, write a report, and
-promote the new model if it is better. *Trigger* opens a form with every setting; an empty field takes its value from
-the preset. If the data set has no held-out mentions, the held-out tasks are skipped.
+parallel, train a cross-encoder on them, combine the scores of both, compare the result with the champion, write a
+report, and promote the new model if it is better. *Trigger* opens a form with every setting; an empty field takes its
+value from the preset. If the data set has no held-out mentions, the held-out tasks are skipped.
 
 | you want to | do this |
 |---|---|
@@ -54,17 +54,17 @@ with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
     train_biencoder = stage("train-biencoder")
     candidates = [stage("eval-biencoder", split) for split in ("train", "valid", "test")]
     train_crossencoder = stage("train-crossencoder")
-    accuracy = [stage("eval-crossencoder", split) for split in ("valid", "test")]
+    scores = [stage("eval-crossencoder", split) for split in ("valid", "test")]
+    fuse = stage("fuse", trigger_rule=TriggerRule.NONE_FAILED)  # held-out tasks may be skipped
     compare = stage("compare")
-    report = stage("report", trigger_rule=TriggerRule.NONE_FAILED)  # held-out tasks may be skipped
+    report = stage("report")
     approve = approval(deployment)
     promote = stage("promote")
 
-    chain(
-        download, convert, train_biencoder, candidates, train_crossencoder, accuracy, compare, report, approve, promote
-    )
+    chain(download, convert, train_biencoder, candidates, train_crossencoder, scores, fuse)
+    chain(fuse, compare, report, approve, promote)
 
     # Held-out mentions belong to the training worlds, whose entities `eval-biencoder-train` has encoded.
     for split in HELDOUT_SPLITS:
-        chain(candidates[0], stage("eval-biencoder", split), ranked := stage("eval-crossencoder", split), report)
-        train_crossencoder >> ranked
+        chain(candidates[0], stage("eval-biencoder", split), scored := stage("eval-crossencoder", split), fuse)
+        train_crossencoder >> scored

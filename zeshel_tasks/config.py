@@ -28,6 +28,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Pooling = Literal["cls", "mean"]
 Similarity = Literal["dot", "cosine"]
 VectorDtype = Literal["float32", "float16"]
+FinalScore = Literal["fitted", "crossencoder"]
 PrivateAddresses = Literal["refuse", "allow"]
 RECALL_AT = (1, 4, 8, 16, 32, 64)
 
@@ -390,10 +391,20 @@ class TrainCrossencoderConfig(EncoderConfig):
 
 
 class EvalCrossencoderConfig(ComputeConfig):
-    """Re-rank the candidates and measure accuracy."""
+    """Score the candidates with the cross-encoder and measure its accuracy."""
 
     eval_batch_size: int = setting(
         2, "Mentions per scoring batch, each with all its candidates.", affects_result=False, ge=1, le=10_000
+    )
+
+
+class FuseConfig(StageConfig):
+    """Combine cross-encoder and retrieval scores into the final score, and link the mentions by it."""
+
+    final_score: FinalScore = setting(
+        "fitted",
+        "Score that decides: fitted combines the cross-encoder's and the retrieval score with weights fitted on valid, "
+        "or takes the better one alone; crossencoder ignores the retrieval score.",
     )
 
 
@@ -443,6 +454,7 @@ class Recipe(BaseModel):
     eval_biencoder: EvalBiencoderConfig = EvalBiencoderConfig()
     train_crossencoder: TrainCrossencoderConfig = TrainCrossencoderConfig()
     eval_crossencoder: EvalCrossencoderConfig = EvalCrossencoderConfig()
+    fuse: FuseConfig = FuseConfig()
     compare: CompareConfig = CompareConfig()
     report: ReportConfig = ReportConfig()
     promote: PromoteConfig = PromoteConfig()

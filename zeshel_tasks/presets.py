@@ -12,6 +12,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "train_biencoder.shuffle": False,
         "train_biencoder.mask_duplicate_golds": False,
         "train_crossencoder.learning_rate": 1e-3,
+        "fuse.final_score": "crossencoder",
     },
     # What we recommend: train all parameters including mention markers and pooler, use bf16, the learning rate of the
     # literature, the ingredients that helped in docs/quality.md, and vectors of half the size.

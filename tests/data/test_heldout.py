@@ -7,7 +7,7 @@ import pytest
 from tests.data_set_files import DataSetFiles, mention
 from tests.faults import Fault
 from zeshel_tasks.config import ConvertConfig
-from zeshel_tasks.data.blink_format import SplitSummary, convert_split, read_mention_ids
+from zeshel_tasks.data.blink_format import SplitSummary, convert_split, read_blink_mentions
 from zeshel_tasks.data.heldout import HeldoutGolds, count_golds
 from zeshel_tasks.data.zeshel import Dataset
 from zeshel_tasks.errors import DataError
@@ -57,7 +57,8 @@ def test_leaked_mention_is_left_out_counted_and_logged(
     data_set.files[SEEN] = [leaked, HELD_OUT]
     summary = convert(data_set, ALL_MAY_BE_BAD.model_copy(update={"on_bad_mention": on_bad_mention}))
     assert (summary.mentions, summary.skipped) == (1, 1)
-    assert list(read_mention_ids(data_set.root / "out" / "heldout_train_seen.jsonl")) == ["m-aster-2"]
+    kept = read_blink_mentions(data_set.root / "out" / "heldout_train_seen.jsonl")
+    assert [mention.mention_id for mention in kept] == ["m-aster-2"]
     assert f"left out: {SEEN}:1: {problem}" in caplog.text
 
 

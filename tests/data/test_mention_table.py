@@ -6,7 +6,7 @@ import pytest
 
 from tests.data_set_files import DataSetFiles, mention
 from zeshel_tasks.config import ConvertConfig
-from zeshel_tasks.data.blink_format import convert_split, read_blink_mentions, read_mention_ids
+from zeshel_tasks.data.blink_format import convert_split, read_blink_mentions
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions, tokenize_pairs
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Dataset
@@ -70,12 +70,6 @@ def test_broken_split_is_refused(
     jsonl.unlink() if content is None else jsonl.write_text(content)
     with pytest.raises(DataError, match=problem):
         tokenize_mentions(jsonl, tokens, 16, tmp_path / "table")
-
-
-def test_mention_ids_are_read_one_by_one_from_mentions_file(jsonl: Path) -> None:
-    ids = read_mention_ids(jsonl)
-    assert next(ids) == "m0"
-    assert list(ids) == ["m1", "m2", "m3"]
 
 
 def test_each_gold_is_tokenized_once_in_order_of_occurrence(jsonl: Path, tokens: Tokens, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.finished import NAMES, STEPS, manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.json_lines import read_json_lines
-from zeshel_tasks.evaluation.rerank import best_candidates
+from zeshel_tasks.linking.fusion import Fusion, best_candidates
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.biencoder import load_biencoder, mention_tower
 from zeshel_tasks.models.crossencoder import load_crossencoder
@@ -64,11 +64,12 @@ def mean(values: list[float]) -> Any:
     return pytest.approx(sum(values) / len(values))
 
 
-def test_pipeline_has_twelve_steps() -> None:
+def test_pipeline_has_thirteen_steps() -> None:
     assert NAMES == [
         "download", "convert", "train-biencoder",
         "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
-        "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test", "compare", "report", "promote",
+        "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test",
+        "fuse", "compare", "report", "promote",
     ]  # fmt: skip
 
 
@@ -174,9 +175,9 @@ def test_retrieved_candidates_are_ranked_and_padded_with_minus_one(run: Run, spl
 
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_accuracy_agrees_with_retrieval_and_predictions(run: Run, split: str, tmp_path: Path) -> None:
-    metrics = manifest_of(run, f"eval-crossencoder-{split}").metrics
+    metrics = manifest_of(run, "fuse").metrics["splits"][split]["linker"]
     rank = np.load(run.artifact(f"eval-biencoder-{split}", tmp_path).path("gold_rank.npy"))
-    path = run.artifact(f"eval-crossencoder-{split}", tmp_path).path("predictions.jsonl")
+    path = run.artifact("fuse", tmp_path).path(f"{split}/predictions.jsonl")
     predictions = list(read_json_lines(path))
     correct = sum(prediction["correct"] for prediction in predictions)
     assert metrics["mentions"] == len(predictions) == len(rank)
@@ -198,18 +199,38 @@ def test_accuracy_agrees_with_retrieval_and_predictions(run: Run, split: str, tm
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_crossencoder_scores_match_candidates_and_predictions(run: Run, split: str, tmp_path: Path) -> None:
-    candidates = np.load(run.artifact(f"eval-biencoder-{split}", tmp_path).path("candidates.npy"))
-    files = run.artifact(f"eval-crossencoder-{split}", tmp_path)
-    scores = np.load(files.path("scores.npy"), allow_pickle=False)
-    assert scores.dtype == np.float32
-    assert scores.shape == candidates.shape
-    np.testing.assert_array_equal(np.isneginf(scores), candidates == -1)
-    assert np.isfinite(scores[candidates != -1]).all()
-    best, confidence = best_candidates(scores)
-    predictions = list(read_json_lines(files.path("predictions.jsonl")))
+def test_final_scores_match_candidates_and_predictions(run: Run, split: str, tmp_path: Path) -> None:
+    retrieved, scored, fused = (
+        run.artifact(name, tmp_path) for name in (f"eval-biencoder-{split}", f"eval-crossencoder-{split}", "fuse")
+    )
+    candidates = np.load(retrieved.path("candidates.npy"))
+    parts = [np.load(files.path("scores.npy"), allow_pickle=False) for files in (scored, retrieved)]
+    final = np.load(fused.path(f"{split}/scores.npy"), allow_pickle=False)
+    for scores in (*parts, final):
+        assert (scores.dtype, scores.shape) == (np.float32, candidates.shape)
+        np.testing.assert_array_equal(np.isneginf(scores), candidates == -1)
+        assert np.isfinite(scores[candidates != -1]).all()
+    fusion = Fusion.model_validate_json(fused.path("fusion.json").read_bytes())
+    np.testing.assert_array_equal(fusion.final_scores(*parts), final)
+    best, confidence = best_candidates(final)
+    predictions = list(read_json_lines(fused.path(f"{split}/predictions.jsonl")))
     assert candidates[np.arange(len(best)), best].tolist() == [line["predicted_id"] for line in predictions]
     assert confidence.tolist() == pytest.approx([line["confidence"] for line in predictions], abs=1e-6)
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_linker_is_measured_beside_its_parts(run: Run, split: str) -> None:
+    fused = manifest_of(run, "fuse").metrics
+    parts = fused["splits"][split]
+    crossencoder, recall = (manifest_of(run, f"eval-{part}-{split}").metrics for part in ("crossencoder", "biencoder"))
+    assert parts["crossencoder"] == {name: crossencoder[name] for name in parts["crossencoder"]}
+    for average in ("micro", "macro"):
+        assert parts["retriever"]["unnormalized_accuracy"][average] == pytest.approx(recall["recall"][average]["1"])
+    right = {name: part["unnormalized_accuracy"]["micro"] for name, part in parts.items()}
+    if split == "valid":
+        assert right["linker"] >= max(right["crossencoder"], right["retriever"])
+    if fused["combines"] != "both":
+        assert parts["linker"] == parts[fused["combines"]]
 
 
 def test_only_the_s3_run_misses_some_golds(finished_run: Run, s3_run: Run) -> None:
@@ -230,11 +251,12 @@ def test_report_is_in_the_folder_of_the_run(run: Run) -> None:
 def test_results_table_has_the_measured_values(run: Run) -> None:
     metrics = manifest_of(run, "report").metrics
     recall = manifest_of(run, "eval-biencoder-test").metrics["recall"]["micro"]
-    accuracy = manifest_of(run, "eval-crossencoder-test").metrics["unnormalized_accuracy"]["micro"]
+    parts = manifest_of(run, "fuse").metrics["splits"]["test"]
+    crossencoder, accuracy = (parts[part]["unnormalized_accuracy"]["micro"] for part in ("crossencoder", "linker"))
     assert metrics["results"].keys() == {"train", "valid", "test"}
     lines = list(results_table(metrics))
     (test,) = [line.split() for line in lines if "test" in line]
-    assert [test[index] for index in (5, -2)] == [f"{recall['1']:.2%}", f"{accuracy:.2%}"]
+    assert [test[index] for index in (5, 11, -2)] == [f"{rate:.2%}" for rate in (recall["1"], crossencoder, accuracy)]
     assert lines[-1] == "there is no champion to compare with"
 
 

@@ -26,7 +26,9 @@ class Champion(BaseModel):
     Attributes:
         run: id of the run that promoted it.
         biencoder: folder of its train-biencoder artifact in the store.
-        crossencoder: folder of its train-crossencoder artifact, which identifies the model.
+        crossencoder: folder of its train-crossencoder artifact.
+        fusion: folder of its fuse artifact, which has the weights of the final score; None for a champion of an earlier
+            version, whose cross-encoder decides alone.
         promoted_at: time of the promotion, ISO 8601.
         decision: metrics of ``promote``, which contain the reason.
     """
@@ -35,13 +37,19 @@ class Champion(BaseModel):
     run: str
     biencoder: str
     crossencoder: str
+    fusion: str | None = None
     promoted_at: str
     decision: dict[str, Any]
 
     @property
-    def folders(self) -> tuple[str, str]:
+    def folders(self) -> tuple[str, ...]:
         """Folders of the model's artifacts."""
-        return self.biencoder, self.crossencoder
+        return tuple(folder for folder in (self.biencoder, self.crossencoder, self.fusion) if folder is not None)
+
+    @property
+    def identity(self) -> str:
+        """The folder that identifies the model: that of the last artifact that is made from all the others."""
+        return self.fusion or self.crossencoder
 
 
 class RolledBack(BaseModel):
@@ -93,24 +101,24 @@ class Champions:
         known = self.earlier if self.champion is None else (self.champion, *self.earlier)
         return {folder for champion in known for folder in champion.folders}
 
-    def rival_of(self, crossencoder: str) -> Champion | None:
+    def rival_of(self, identity: str) -> Champion | None:
         """Returns the champion that a model must beat. If the model is the champion, this is the previous one."""
-        if self.champion is None or self.champion.crossencoder != crossencoder:
+        if self.champion is None or self.champion.identity != identity:
             return self.champion
         return self.earlier[0] if self.earlier else None
 
-    def knows(self, crossencoder: str) -> bool:
-        """Returns True if this model is or was the champion."""
-        return crossencoder in self.folders or self.rolled_back(crossencoder) is not None
+    def knows(self, identity: str) -> bool:
+        """Returns True if this model is or was the champion, and was not rolled back."""
+        return identity in self.folders
 
     def rolled_back(self, crossencoder: str) -> RolledBack | None:
-        """Returns the rollback of this model, if there was one."""
+        """Returns the rollback of a model with this cross-encoder, if there was one, whatever its final score."""
         return next((found for found in self._content.rolled_back if found.champion.crossencoder == crossencoder), None)
 
     def promote(self, champion: Champion) -> bool:
         """Makes ``champion`` the champion. Returns False if the file has changed since it was read."""
         known = self.earlier if self.champion is None else (self.champion, *self.earlier)
-        earlier = tuple(before for before in known if before.crossencoder != champion.crossencoder)
+        earlier = tuple(before for before in known if before.identity != champion.identity)
         return self._replace(self._content.model_copy(update={"champion": champion, "earlier": earlier}))
 
     def roll_back(self, reason: str) -> bool:

@@ -25,19 +25,22 @@ def decide(compared: ComparisonMetrics, config: PromoteConfig) -> Decision:
     return _decision(False, reason, compared)
 
 
-def decide_now(champions: Champions, crossencoder: str, compared: ComparisonMetrics, config: PromoteConfig) -> Decision:
+def decide_now(
+    champions: Champions, identity: str, crossencoder: str, compared: ComparisonMetrics, config: PromoteConfig
+) -> Decision:
     """Decides as :func:`decide`, but refuses a model that was rolled back or compared with an earlier champion.
 
     Args:
         champions: the champions as they are now.
-        crossencoder: folder of the model's artifact.
+        identity: see :attr:`~zeshel_tasks.champion.champions.Champion.identity`.
+        crossencoder: folder of the model's cross-encoder.
         compared: metrics of ``compare`` for the model.
         config: margin and bound.
     """
     rolled_back = champions.rolled_back(crossencoder)
     if rolled_back is not None:
         reason = f"this model was rolled back at {rolled_back.at}: {rolled_back.reason}"
-    elif not is_compared_with(champions.rival_of(crossencoder), compared):
+    elif not is_compared_with(champions.rival_of(identity), compared):
         reason = "it was compared with another champion than the present one: clear `compare` and the tasks after it"
     else:
         return decide(compared, config)
@@ -46,7 +49,7 @@ def decide_now(champions: Champions, crossencoder: str, compared: ComparisonMetr
 
 def is_compared_with(rival: Champion | None, compared: ComparisonMetrics) -> bool:
     """True if ``compare`` measured the model against this champion, or if there is none in both."""
-    now, then = (None if champion is None else champion.crossencoder for champion in (rival, compared.champion))
+    now, then = (None if champion is None else champion.identity for champion in (rival, compared.champion))
     return now == then
 
 

@@ -12,7 +12,13 @@ class ComparedChampion(MetricsModel):
 
     run: str
     crossencoder: str
+    fusion: str | None = None
     promoted_at: str
+
+    @property
+    def identity(self) -> str:
+        """The folder that identifies the model, see :class:`~zeshel_tasks.champion.champions.Champion`."""
+        return self.fusion or self.crossencoder
 
 
 class ComparedGroup(MetricsModel):

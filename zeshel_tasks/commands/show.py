@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.box import SIMPLE
@@ -109,17 +110,27 @@ def _recall_table(finished: Finished) -> Table:
 
 
 def _accuracy_table(finished: Finished) -> Table:
-    table = Table(box=SIMPLE, title="accuracy after re-ranking", title_justify="left")
-    for column in ("split", "mean over", "normalized", "unnormalized", "mentions", "gold retrieved"):
-        table.add_column(column, justify="left" if column in ("split", "mean over") else "right")
-    for _, manifest in finished.values():
-        if manifest.stage != "eval-crossencoder":
-            continue
-        metrics = manifest.metrics
+    table = Table(box=SIMPLE, title="accuracy", title_justify="left")
+    for column in ("split", "linked by", "mean over", "normalized", "unnormalized", "mentions", "gold retrieved"):
+        table.add_column(column, justify="left" if column in ("split", "linked by", "mean over") else "right")
+    for split, linked_by, metrics in _accuracies(finished):
         for mean, over in (("micro", "mentions"), ("macro", "worlds")):
             rates = (_percent(metrics[rate][mean]) for rate in ("normalized_accuracy", "unnormalized_accuracy"))
-            table.add_row(metrics["split"], over, *rates, f"{metrics['mentions']:,}", f"{metrics['retrieved']:,}")
+            table.add_row(split, linked_by, over, *rates, f"{metrics['mentions']:,}", f"{metrics['retrieved']:,}")
     return table
+
+
+def _accuracies(finished: Finished) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield split, who links, and accuracy: of the linker and its parts, or of the cross-encoder before ``fuse``."""
+    if "fuse" in finished:
+        for split, found in finished["fuse"][1].metrics["splits"].items():
+            yield split, "final score", found["linker"]
+            yield split, "cross-encoder", found["crossencoder"]
+            yield split, "retriever", found["retriever"]
+        return
+    for _, manifest in finished.values():
+        if manifest.stage == "eval-crossencoder":
+            yield manifest.metrics["split"], "cross-encoder", manifest.metrics
 
 
 def _provenance(run: Run, finished: Finished) -> list[str]:

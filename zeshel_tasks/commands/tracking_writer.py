@@ -111,12 +111,14 @@ class Tracking:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         # Do not search by the model's name: the search rejects some valid names.
-        found = self._client.search_model_versions(f"tags.crossencoder = '{champion.crossencoder}'")
+        part = "crossencoder" if champion.fusion is None else "fusion"
+        found = self._client.search_model_versions(f"tags.{part} = '{champion.identity}'")
         return next((version for version in found if version.name == name), None)
 
     def _register(self, name: str, store: Store, champion: Champion) -> Any:
         run_id = self._only_run(Run(store, champion.run))
         folders = {"biencoder": champion.biencoder, "crossencoder": champion.crossencoder}
+        folders |= {} if champion.fusion is None else {"fusion": champion.fusion}
         addresses = {f"{part}_address": public_address(store, folder) for part, folder in folders.items()}
         return self._client.create_model_version(
             name,

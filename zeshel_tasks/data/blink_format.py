@@ -21,7 +21,7 @@ from pydantic import Field
 
 from zeshel_tasks.config import HELDOUT_SPLITS, ConvertConfig, Split
 from zeshel_tasks.data.heldout import HeldoutGolds, held_out
-from zeshel_tasks.data.json_lines import BadLine, Record, read_records
+from zeshel_tasks.data.json_lines import BadLine, read_records
 from zeshel_tasks.data.world import NAMES, World
 from zeshel_tasks.data.zeshel import MENTION_FILES, BadLines, Dataset, Mention
 from zeshel_tasks.errors import DataError
@@ -142,11 +142,12 @@ def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
     Raises:
         DataError: a file is missing or broken, or the two differ in length.
     """
-    blink, more = read_records(path, path.name), _side_lines(path)
+    side = path.with_name(f"{path.stem}.mentions.jsonl")
+    blink, more = read_records(path, path.name), read_records(side, side.name)
     for record in blink:
         extra = next(more, None)
         if extra is None:
-            raise DataError("too few lines", file=f"{path.stem}.mentions.jsonl", expected=f"as many as {path.name} has")
+            raise DataError("too few lines", file=side.name, expected=f"as many as {path.name} has")
         yield BlinkMention(
             label=record.text("label"),
             label_id=record.index("label_id"),
@@ -158,20 +159,6 @@ def read_blink_mentions(path: Path) -> Iterator[BlinkMention]:
         )
     if (extra := next(more, None)) is not None:
         raise extra.error("too many lines", expected=f"as many as {path.name} has")
-
-
-def read_mention_ids(path: Path) -> Iterator[str]:
-    """Yields the ``mention_id`` of each line of ``{split}.jsonl``, from the file beside it.
-
-    Raises:
-        DataError: the file beside it is missing or broken.
-    """
-    return (record.name("mention_id") for record in _side_lines(path))
-
-
-def _side_lines(path: Path) -> Iterator[Record]:
-    side = path.with_name(f"{path.stem}.mentions.jsonl")
-    return read_records(side, side.name)
 
 
 @dataclass(frozen=True, slots=True)

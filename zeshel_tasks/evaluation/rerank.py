@@ -63,17 +63,3 @@ def checked_scores(
     require_finite(on_host[torch.from_numpy(candidates != NO_CANDIDATE)], doing, expected)
     found: npt.NDArray[np.float32] = on_host.numpy()
     return found
-
-
-def best_candidates(scores: npt.NDArray[np.float32]) -> tuple[Rows, npt.NDArray[np.float32]]:
-    """The best candidate of each mention and its probability among the candidates (softmax).
-
-    Args:
-        scores: float32 [mentions, top_k]; minus infinity for a missing candidate; each mention has at least one.
-
-    Returns:
-        Columns, int64 [mentions], the first of equal ones; probabilities, float32 [mentions].
-    """
-    probabilities = torch.from_numpy(scores).softmax(1).numpy()
-    best = scores.argmax(1)
-    return best, probabilities[np.arange(len(scores)), best]

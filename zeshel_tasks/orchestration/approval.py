@@ -47,15 +47,16 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not
         if not run_config_of(params).approve:
             self.log.info("no approval needed: the Param approve is not set")
             return None
-        compared, trained = run.manifest("compare"), run.record("train-crossencoder")
-        assert compared is not None  # both are upstream
+        compared, trained, fused = run.manifest("compare"), run.record("train-crossencoder"), run.record("fuse")
+        assert compared is not None  # all are upstream
         assert trained is not None
+        assert fused is not None
         champions = read_champions(run.store)
-        if champions.champion is not None and champions.champion.crossencoder == trained.artifact:
+        if champions.champion is not None and champions.champion.identity == fused.artifact:
             self.log.info("no approval needed: this model is already the champion")
             return None
         measured = ComparisonMetrics.model_validate(compared.metrics)
-        decision = decide_now(champions, trained.artifact, measured, recipe_of(params).promote)
+        decision = decide_now(champions, fused.artifact, trained.artifact, measured, recipe_of(params).promote)
         if not decision.promoted:
             self.log.info("no approval needed: the model will not be promoted: %s", decision.reason)
             return None

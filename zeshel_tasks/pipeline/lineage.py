@@ -28,12 +28,6 @@ def read_inputs(run: Run, names: Iterable[str], optional_names: Iterable[str], c
     """
     inputs = {name: run.artifact(name, cache) for name in names}
     manifests = {name: artifact.manifest for name, artifact in inputs.items()}
-    for name, manifest in manifests.items():
-        for source, was, now in outdated_inputs(manifest, manifests):
-            raise ConfigError(
-                f"{run.address}: {name}: expected one that was made from the run's {source} {now[:12]}, got one from "
-                f"{was[:12]}: {source} was repeated, so repeat {name}, too"
-            )
     for name in optional_names:
         if run.record(name) is None:
             continue
@@ -41,7 +35,13 @@ def read_inputs(run: Run, names: Iterable[str], optional_names: Iterable[str], c
         if any(outdated_inputs(artifact.manifest, manifests)):
             log.warning("left out %s, because one of its inputs was repeated after it was made", name)
         else:
-            inputs[name] = artifact
+            inputs[name], manifests[name] = artifact, artifact.manifest
+    for name, manifest in manifests.items():
+        for source, was, now in outdated_inputs(manifest, manifests):
+            raise ConfigError(
+                f"{run.address}: {name}: expected one that was made from the run's {source} {now[:12]}, got one from "
+                f"{was[:12]}: {source} was repeated, so repeat {name}, too"
+            )
     return inputs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zeshel_tasks.champion.champions import read_champions
+from zeshel_tasks.champion.champions import Champions, read_champions
 from zeshel_tasks.config import (
     CompareConfig,
     DownloadConfig,
@@ -34,16 +34,14 @@ def crossencoder_start(config: TrainCrossencoderConfig, run: Run) -> dict[str, s
 
 def rival(_: CompareConfig, run: Run) -> dict[str, str]:
     """Returns the champion with which the run's model is compared."""
-    found = read_champions(run.store).rival_of(_crossencoder(run))
-    return {"champion": "none" if found is None else found.crossencoder}
+    return _rival(read_champions(run.store), run)
 
 
 def standing(_: PromoteConfig, run: Run) -> dict[str, str]:
     """Returns the champion that the run's model must beat, and the time at which the model itself was rolled back."""
-    own, champions = _crossencoder(run), read_champions(run.store)
-    found, rolled_back = champions.rival_of(own), champions.rolled_back(own)
-    champion = {"champion": "none" if found is None else found.crossencoder}
-    return champion | ({} if rolled_back is None else {"rolled_back": rolled_back.at})
+    champions = read_champions(run.store)
+    rolled_back = champions.rolled_back(_folder(run, "train-crossencoder"))
+    return _rival(champions, run) | ({} if rolled_back is None else {"rolled_back": rolled_back.at})
 
 
 def _bert_identity(bert_model: str, run: Run) -> str:
@@ -57,7 +55,12 @@ def _start(bert_model: str | None, weights: str | None, run: Run) -> dict[str, s
     return identities if weights is None else identities | {"weights": file_identity(store_location(weights))}
 
 
-def _crossencoder(run: Run) -> str:
-    record = run.record("train-crossencoder")
+def _rival(champions: Champions, run: Run) -> dict[str, str]:
+    found = champions.rival_of(_folder(run, "fuse"))
+    return {"champion": "none" if found is None else found.identity}
+
+
+def _folder(run: Run, stage: str) -> str:
+    record = run.record(stage)
     assert record is not None  # it is an input
     return record.artifact

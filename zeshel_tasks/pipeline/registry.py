@@ -6,13 +6,19 @@ cheap, because the modules of the stages are imported only when they have work t
 
 from __future__ import annotations
 
-from zeshel_tasks.config import ALL_SPLITS, HELDOUT_SPLITS, SPLITS
+from zeshel_tasks.config import ALL_SPLITS, HELDOUT_SPLITS, SPLITS, Split
 from zeshel_tasks.pipeline import outside
 from zeshel_tasks.pipeline.stage import Stage, Step, imported
 
 _DATA = ("download", "convert")
 _MODELS = ("train-biencoder", "train-crossencoder")
 _RANKED = ("valid", "test", *HELDOUT_SPLITS)
+
+
+def _both(split: Split) -> tuple[str, str]:
+    """The evaluations of both models on a split."""
+    return f"eval-biencoder-{split}", f"eval-crossencoder-{split}"
+
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -65,10 +71,20 @@ STAGES: dict[str, Stage] = {
         Stage(
             "eval-crossencoder",
             imported("zeshel_tasks.stages.eval_crossencoder:work"),
-            "Re-rank the candidates and measure normalized and unnormalized accuracy.",
+            "Score the candidates of each mention with the cross-encoder and measure its accuracy.",
             section="linking",
             inputs=(*_DATA, "eval-biencoder-{split}", "train-crossencoder"),
             splits=_RANKED,
+        ),
+        Stage(
+            "fuse",
+            imported("zeshel_tasks.stages.fuse:work"),
+            "Combine cross-encoder and retrieval scores, and measure normalized and unnormalized accuracy.",
+            "The weights are fitted on valid, where the combination is at least as accurate as either score alone. "
+            "Needs no model and takes seconds.",
+            section="linking",
+            inputs=("convert", *_both("valid"), *_both("test")),
+            optional_inputs=tuple(name for split in HELDOUT_SPLITS for name in _both(split)),
         ),
         Stage(
             "compare",
@@ -77,7 +93,7 @@ STAGES: dict[str, Stage] = {
             "The champion is evaluated first if it has not been evaluated on these mentions. The intervals come from a "
             "paired bootstrap. Without a champion there is nothing to do.",
             section="champion",
-            inputs=(*_DATA, *_MODELS, "eval-biencoder-test", "eval-crossencoder-test"),
+            inputs=(*_DATA, *_MODELS, *_both("test"), "fuse"),
             outside=outside.rival,
         ),
         Stage(
@@ -91,11 +107,10 @@ STAGES: dict[str, Stage] = {
                 *_MODELS,
                 *(f"eval-biencoder-{split}" for split in SPLITS),
                 *(f"eval-crossencoder-{split}" for split in SPLITS if split in _RANKED),
+                "fuse",
                 "compare",
             ),
-            optional_inputs=tuple(
-                f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS
-            ),
+            optional_inputs=tuple(name for split in HELDOUT_SPLITS for name in _both(split)),
             deliver=imported("zeshel_tasks.report.run_report:publish_report"),
         ),
         Stage(
@@ -105,7 +120,7 @@ STAGES: dict[str, Stage] = {
             "The champion is in `models/champion.json`; see `promote.margin` and `promote.max_world_drop`. The task's "
             "log and XCom hold the decision and its reason. `zeshel rollback` restores the champion before this one.",
             section="champion",
-            inputs=(*_MODELS, "compare"),
+            inputs=(*_MODELS, "fuse", "compare"),
             outside=outside.standing,
             deliver=imported("zeshel_tasks.stages.promote:deliver"),
         ),

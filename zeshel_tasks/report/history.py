@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
+from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.report.report_data import PastRun
-from zeshel_tasks.store import Run, Store
+from zeshel_tasks.store import Manifest, Run, Store
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,14 @@ def past_runs(store: Store, most: int) -> list[PastRun]:
     return [scores for _, run_id in latest for scores in _scores(Run(store, run_id))]
 
 
+def _accuracy(run: Run, crossencoder: Manifest) -> AccuracyMetrics:
+    """Accuracy of the linker. In runs of an earlier version, without ``fuse``, it was the cross-encoder alone."""
+    fused = run.manifest("fuse")
+    if fused is None:
+        return AccuracyMetrics.model_validate(crossencoder.metrics)
+    return FusionMetrics.model_validate(fused.metrics).splits["test"].linker
+
+
 def _scores(run: Run) -> Iterator[PastRun]:
     try:
         record, accuracy, recall = (
@@ -38,10 +47,7 @@ def _scores(run: Run) -> Iterator[PastRun]:
         )
         if record is None or accuracy is None or recall is None:
             return  # its artifacts were deleted
-        linked, retrieved = (
-            AccuracyMetrics.model_validate(accuracy.metrics),
-            RecallMetrics.model_validate(recall.metrics),
-        )
+        linked, retrieved = _accuracy(run, accuracy), RecallMetrics.model_validate(recall.metrics)
         by_k = retrieved.recall.micro
         yield PastRun(
             run=run.run_id,

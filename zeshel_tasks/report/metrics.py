@@ -7,10 +7,12 @@ times are in seconds, memory is in MB, and null means "no value"::
     run              address, preset, created_at, package_version, capped; wall_seconds and gpu_seconds of the stages
                      that this run made, saved_wall_seconds and saved_gpu_seconds of those that it reused
     headline         the test split: mentions, top_k, and {micro, macro} each of recall_at_1, recall_at_top_k,
-                     normalized_accuracy, unnormalized_accuracy
+                     normalized_accuracy, unnormalized_accuracy, and crossencoder_alone (unnormalized)
     recall           {split: metrics of eval-biencoder}
-    accuracy         {split: metrics of eval-crossencoder, and outcomes: shares of the mentions that are correct,
-                     wrong_candidate (gold retrieved, another preferred), not_retrieved}
+    accuracy         {split: accuracy of the linker in the form of eval-crossencoder's metrics, and outcomes: shares of
+                     the mentions that are correct, wrong_candidate (gold retrieved, another preferred), not_retrieved}
+    fusion           the linker's final score: combines, weights, and alone: {split: {retriever, crossencoder: accuracy
+                     of each without the other}}
     comparison       metrics of compare: champion, overall, worlds
     training         {stage: metrics of the training}
     curves           {stage: {loss, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned
@@ -37,6 +39,7 @@ from zeshel_tasks.champion.metrics import ComparisonMetrics
 from zeshel_tasks.config import ALL_SPLITS
 from zeshel_tasks.data.blink_format import ConvertMetrics
 from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
+from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.report.configuration import compare_with_preset
 from zeshel_tasks.report.report_data import Provenance, ReportData, RunFacts
 
@@ -69,6 +72,7 @@ def _measured(data: ReportData) -> dict[str, Any]:
         "headline": _headline(data),
         "recall": {split: _recall(data.recall[split]) for split in ALL_SPLITS if split in data.recall},
         "accuracy": {split: _accuracy(data.accuracy[split]) for split in ALL_SPLITS if split in data.accuracy},
+        "fusion": _fusion(data.linking) if data.linking else None,
         "comparison": _comparison(data.comparison) if data.comparison else None,
         "training": {stage: metrics.dump() for stage, metrics in sorted(data.training.items())},
         "curves": dict(sorted(data.model_dump(mode="json", include={"curves"})["curves"].items())),
@@ -94,6 +98,7 @@ def _run(run: RunFacts, capped: bool | None) -> dict[str, Any]:
 
 def _headline(data: ReportData) -> dict[str, Any]:
     recall, accuracy = data.recall.get("test"), data.accuracy.get("test")
+    alone = data.linking.splits["test"].crossencoder if accuracy and data.linking else None
     tested = accuracy or recall
     top_k = max(recall.recall.micro, default=None) if recall else None
     return {
@@ -104,6 +109,7 @@ def _headline(data: ReportData) -> dict[str, Any]:
         "recall_at_top_k": _recall_at(recall, top_k),
         "normalized_accuracy": _pair(accuracy.normalized_accuracy.model_dump() if accuracy else {}),
         "unnormalized_accuracy": _pair(accuracy.unnormalized_accuracy.model_dump() if accuracy else {}),
+        "crossencoder_alone": _pair(alone.unnormalized_accuracy.model_dump() if alone else {}),
     }
 
 
@@ -129,9 +135,21 @@ def _by_k(recall: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def _accuracy(metrics: AccuracyMetrics) -> dict[str, Any]:
+    return {**_sorted_groups(metrics), "outcomes": _outcomes(metrics)}
+
+
+def _fusion(metrics: FusionMetrics) -> dict[str, Any]:
+    alone = {
+        split: {"retriever": _sorted_groups(found.retriever), "crossencoder": _sorted_groups(found.crossencoder)}
+        for split in ALL_SPLITS
+        if (found := metrics.splits.get(split))
+    }
+    return {"combines": metrics.combines, "weights": metrics.dump()["weights"], "alone": alone}
+
+
+def _sorted_groups(metrics: AccuracyMetrics) -> dict[str, Any]:
     plain = metrics.dump()
-    groups = {kind: dict(sorted(plain[kind].items())) for kind in ("worlds", "categories")}
-    return {**plain, **groups, "outcomes": _outcomes(metrics)}
+    return {**plain, **{kind: dict(sorted(plain[kind].items())) for kind in ("worlds", "categories")}}
 
 
 def _outcomes(metrics: AccuracyMetrics) -> dict[str, float] | None:

@@ -18,6 +18,7 @@ from zeshel_tasks.data.blink_format import ConvertMetrics
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.download.metrics import SourceMetrics
 from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
+from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.metrics import Number
 from zeshel_tasks.report.curves import ThinCurve
 from zeshel_tasks.report.formats import beginning
@@ -128,7 +129,7 @@ class EntityFacts(_Given):
 
 
 class Mistake(_Given):
-    """A mention for which the cross-encoder preferred a wrong candidate.
+    """A mention for which the linker preferred a wrong candidate.
 
     Attributes:
         confidence: probability of the predicted candidate among the candidates.
@@ -156,7 +157,7 @@ class ReportData(_Given):
 
     Attributes:
         recall: metrics of ``eval-biencoder``.
-        accuracy: metrics of ``eval-crossencoder``.
+        linking: metrics of ``fuse``.
         comparison: metrics of ``compare``.
         training: metrics by stage (``train-biencoder``).
         curves: training curves by stage.
@@ -167,7 +168,7 @@ class ReportData(_Given):
     """
 
     recall: dict[Split, RecallMetrics] = Field(default_factory=dict)
-    accuracy: dict[Split, AccuracyMetrics] = Field(default_factory=dict)
+    linking: FusionMetrics | None = None
     comparison: ComparisonMetrics | None = None
     training: dict[str, TrainingMetrics] = Field(default_factory=dict)
     curves: dict[str, ThinCurve] = Field(default_factory=dict)
@@ -175,6 +176,11 @@ class ReportData(_Given):
     configuration: dict[str, dict[str, Any]] = Field(default_factory=dict)
     provenance: Provenance
     mistakes: tuple[Mistake, ...] = ()
+
+    @property
+    def accuracy(self) -> dict[Split, AccuracyMetrics]:
+        """Accuracy of the linker by split."""
+        return {split: found.linker for split, found in self.linking.splits.items()} if self.linking else {}
 
     def to_json(self) -> bytes:
         """Returns the data as JSON. Equal data give equal bytes."""

@@ -17,7 +17,10 @@ _WIDTH = 120
 
 
 class ResultsRow(MetricsModel):
-    """The results of a split over all mentions; accuracy is None if the cross-encoder was not evaluated."""
+    """The results of a split over all mentions; accuracies are None if the mentions were not linked.
+
+    ``crossencoder_alone`` is unnormalized, and ``recall_at_1`` is the retriever alone.
+    """
 
     mentions: int
     recall_at_1: Number
@@ -25,6 +28,7 @@ class ResultsRow(MetricsModel):
     top_k: int
     normalized_accuracy: Number = None
     unnormalized_accuracy: Number = None
+    crossencoder_alone: Number = None
 
 
 class ReportMetrics(MetricsModel):
@@ -39,7 +43,7 @@ def results_table(metrics: Mapping[str, Any]) -> Iterator[str]:
     report = ReportMetrics.model_validate(metrics)
     table = Table(box=ASCII)
     table.add_column("split")
-    for column in ("mentions", "recall@1", "recall@k", "k", "accuracy of retrieved", "accuracy of all"):
+    for column in ("mentions", "recall@1", "recall@k", "k", "cross-encoder alone", "linker, of retrieved", "linker"):
         table.add_column(column, justify="right")
     for split, row in report.results.items():
         table.add_row(
@@ -48,6 +52,7 @@ def results_table(metrics: Mapping[str, Any]) -> Iterator[str]:
             _percent(row.recall_at_1),
             _percent(row.recall_at_top_k),
             str(row.top_k),
+            _percent(row.crossencoder_alone),
             _percent(row.normalized_accuracy),
             _percent(row.unnormalized_accuracy),
         )

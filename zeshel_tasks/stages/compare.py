@@ -7,9 +7,9 @@ its artifacts are reused and no model runs.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.champion.comparison import Flags, compare_accuracy
@@ -17,9 +17,12 @@ from zeshel_tasks.champion.gate import describe_comparison, describe_figures
 from zeshel_tasks.champion.metrics import ComparedChampion, ComparedGroup, ComparisonMetrics
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.linking.fusion import CROSSENCODER_ALONE, FUSION_FILE, Fusion, best_candidates
+from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.pipeline.contract import artifact_of_others
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.stages.inputs import RankedSplit
 from zeshel_tasks.store import Artifact, Metrics, artifact_folder
 from zeshel_tasks.store.artifacts import read_manifest
 
@@ -28,22 +31,29 @@ log = logging.getLogger(__name__)
 
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
-    own = artifact_folder("train-crossencoder", job.inputs["train-crossencoder"].manifest.fingerprint)
-    accuracy = job.inputs["eval-crossencoder-test"].manifest.metrics["unnormalized_accuracy"]["micro"]
-    champion = read_champions(job.run.store).rival_of(own)
+    fused = job.inputs["fuse"]
+    champion = read_champions(job.run.store).rival_of(artifact_folder("fuse", fused.manifest.fingerprint))
+    linker = FusionMetrics.model_validate(fused.manifest.metrics).splits["test"].linker
+    accuracy = linker.unnormalized_accuracy.micro
+    assert accuracy is not None  # there are mentions
     job.check_outside()
     if champion is None:
         log.info("no champion to compare with")
         return ComparisonMetrics(unnormalized_accuracy=accuracy, champion=None).dump()
-    evaluated = _evaluated(job, champion)
-    new, old = (
-        _answers(found.path("predictions.jsonl")) for found in (job.inputs["eval-crossencoder-test"], evaluated)
+    predictions = list(read_json_lines(fused.path("test/predictions.jsonl")))
+    overall, worlds = _compared(
+        job,
+        np.array([prediction["world"] for prediction in predictions]),
+        np.array([prediction["correct"] for prediction in predictions]),
+        _answers_of(job, champion),
     )
-    overall, worlds = _compared(job, new, old)
     metrics = ComparisonMetrics(
         unnormalized_accuracy=accuracy,
         champion=ComparedChampion(
-            run=champion.run, crossencoder=champion.crossencoder, promoted_at=champion.promoted_at
+            run=champion.run,
+            crossencoder=champion.crossencoder,
+            fusion=champion.fusion,
+            promoted_at=champion.promoted_at,
         ),
         overall=overall,
         worlds=worlds,
@@ -54,8 +64,22 @@ def work(job: Job) -> Metrics:
     return metrics
 
 
-def _evaluated(job: Job, champion: Champion) -> Artifact:
-    """Evaluates the champion on this run's test mentions."""
+def _answers_of(job: Job, champion: Champion) -> Flags:
+    """Links this run's test mentions with the champion, in file order. True where it is right."""
+    ranked = _evaluated(job, champion)
+    best, _ = best_candidates(_fusion_of(job, champion).final_scores(ranked.crossencoder, ranked.retrieval))
+    right: Flags = best == ranked.gold_rank
+    return right
+
+
+def _fusion_of(job: Job, champion: Champion) -> Fusion:
+    if champion.fusion is None:
+        return CROSSENCODER_ALONE
+    return Fusion.model_validate_json(_artifact(job, champion.fusion).path(FUSION_FILE).read_bytes())
+
+
+def _evaluated(job: Job, champion: Champion) -> RankedSplit:
+    """The candidates that the champion retrieves for this run's test mentions, with both of its scores."""
     recipe = job.recipe.model_copy(
         update={
             stage: getattr(job.recipe, stage).as_recorded(job.inputs[f"{stage.replace('_', '-')}-test"].manifest.config)
@@ -63,20 +87,21 @@ def _evaluated(job: Job, champion: Champion) -> Artifact:
         }
     )
     data = {name: job.inputs[name] for name in ("download", "convert")}
-    biencoder, crossencoder = (_model(job, folder) for folder in (champion.biencoder, champion.crossencoder))
+    biencoder, crossencoder = (_artifact(job, folder) for folder in (champion.biencoder, champion.crossencoder))
     candidates = artifact_of_others(
         job, STAGES["eval-biencoder"], "test", recipe, data | {"train-biencoder": biencoder}
     )
-    return artifact_of_others(
+    scored = artifact_of_others(
         job,
         STAGES["eval-crossencoder"],
         "test",
         recipe,
         data | {"eval-biencoder-test": candidates, "train-crossencoder": crossencoder},
     )
+    return RankedSplit.read(candidates, scored)
 
 
-def _model(job: Job, folder: str) -> Artifact:
+def _artifact(job: Job, folder: str) -> Artifact:
     store = job.run.store
     manifest = read_manifest(store, folder)
     if manifest is None:
@@ -87,24 +112,16 @@ def _model(job: Job, folder: str) -> Artifact:
     return Artifact(store, folder, manifest, job.scratch / "cache")
 
 
-def _answers(predictions: Path) -> dict[str, tuple[str, bool]]:
-    """Returns the world of each mention by id, and True if it was linked correctly."""
-    return {line["mention_id"]: (line["world"], bool(line["correct"])) for line in read_json_lines(predictions)}
-
-
 def _compared(
-    job: Job, new: dict[str, tuple[str, bool]], old: dict[str, tuple[str, bool]]
+    job: Job, worlds: npt.NDArray[np.str_], new: Flags, old: Flags
 ) -> tuple[ComparedGroup, dict[str, ComparedGroup]]:
     """Compares the answers over all mentions and in each world."""
     config = job.recipe.compare
-    worlds = np.array([world for world, _ in new.values()])
-    flags: list[Flags] = [np.array([answers[mention][1] for mention in new]) for answers in (new, old)]
 
     def compared(chosen: Flags) -> ComparedGroup:
         random = np.random.default_rng(config.bootstrap_seed)
-        ours, theirs = (values[chosen] for values in flags)
         return compare_accuracy(
-            ours, theirs, confidence=config.confidence, samples=config.bootstrap_samples, random=random
+            new[chosen], old[chosen], confidence=config.confidence, samples=config.bootstrap_samples, random=random
         )
 
     by_world = {str(world): compared(worlds == world) for world in np.unique(worlds)}

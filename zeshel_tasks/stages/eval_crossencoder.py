@@ -1,10 +1,8 @@
-"""eval-crossencoder: re-rank every mention's candidates, measure accuracy."""
+"""eval-crossencoder: score every mention's candidates, measure the accuracy of the cross-encoder alone."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +13,15 @@ from zeshel_tasks.compute.device import build_accelerator, device_name
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.data.arrays import Rows, new_array, read_array, release
-from zeshel_tasks.data.blink_format import read_mention_ids
 from zeshel_tasks.data.candidate_sets import CandidateSets
-from zeshel_tasks.data.json_lines import write_json_lines
 from zeshel_tasks.evaluation.measures import accuracy_metrics
-from zeshel_tasks.evaluation.rerank import best_candidates, candidate_scores, checked_scores
+from zeshel_tasks.evaluation.rerank import candidate_scores, checked_scores
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.models.inference import ready_for_inference
 from zeshel_tasks.pipeline.contract import derived_artifact
 from zeshel_tasks.pipeline.job import Job
-from zeshel_tasks.stages.inputs import candidate_sets, split_file
+from zeshel_tasks.stages.inputs import SCORES, candidate_sets
 from zeshel_tasks.store import Artifact, Metrics
-
-SCORES = "scores.npy"
 
 log = logging.getLogger(__name__)
 
@@ -81,17 +75,14 @@ def work(job: Job) -> Metrics:
     sets = candidate_sets(job, job.split, tokens, settings.max_context_length, settings.max_cand_length, folder)
     scorer = _Scorer(job, model, sets, settings.max_seq_length, tokens.pad)
     scores = new_array(job.scratch / SCORES, np.float32, sets.candidates.shape)
-    best, confidence = np.zeros(len(sets.mentions), dtype=np.int64), np.zeros(len(sets.mentions), dtype=np.float32)
+    best = np.zeros(len(sets.mentions), dtype=np.int64)
     for world, rows in sets.mentions.rows_of_world().items():
         scores[rows] = of_world = read_array(scorer.scored(world, rows).path(SCORES))
-        best[rows], confidence[rows] = best_candidates(of_world)
+        best[rows] = of_world.argmax(1)
         release(scores)
     scores.flush()
     job.attempt.add(SCORES, job.scratch / SCORES)
     correct = best == sets.gold_rank
-    predictions = _predictions(read_mention_ids(split_file(job, job.split)), sets, best, confidence)
-    path = write_json_lines(job.scratch / "predictions.jsonl", predictions)
-    job.attempt.add("predictions.jsonl", path)
     mentions = sets.mentions
     metrics = accuracy_metrics(
         correct, sets.gold_rank >= 0, mentions.rows_of_world(), mentions.category, mentions.categories
@@ -103,22 +94,3 @@ def work(job: Job) -> Metrics:
         metrics.unnormalized_accuracy.micro,
     )
     return {"split": job.split, **metrics.dump()}
-
-
-def _predictions(
-    mention_ids: Iterator[str], sets: CandidateSets, best: Rows, confidence: npt.NDArray[np.float32]
-) -> Iterator[dict[str, Any]]:
-    """A line of ``predictions.jsonl`` for each mention, one at a time."""
-    mentions = sets.mentions
-    for row, mention_id in enumerate(mention_ids):
-        predicted, label = int(sets.candidates[row, best[row]]), int(mentions.label[row])
-        yield {
-            "mention_id": mention_id,
-            "world": mentions.worlds[mentions.world[row]],
-            "category": mentions.categories[mentions.category[row]],
-            "label_id": label,
-            "predicted_id": predicted,
-            "correct": predicted == label,
-            "confidence": round(float(confidence[row]), 6),
-            "gold_rank": None if sets.gold_rank[row] < 0 else int(sets.gold_rank[row]) + 1,
-        }

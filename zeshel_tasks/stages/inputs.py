@@ -5,16 +5,51 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from zeshel_tasks.config import Split
+from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets, tokenize_entities
 from zeshel_tasks.data.mention_table import tokenize_mentions
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Dataset, Document
+from zeshel_tasks.linking.fusion import Scores
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.store import Artifact
 from zeshel_tasks.store.artifacts import read_manifest
+
+SCORES = "scores.npy"
+
+
+@dataclass(frozen=True)
+class RankedSplit:
+    """The candidates of a split's mentions, in file order, with both scores.
+
+    Attributes:
+        candidates: int32 [mentions, top_k], positions in the mention's world; -1 for a missing candidate.
+        gold_rank: int32 [mentions], column of the gold; -1 if it was not retrieved.
+        retrieval: float32 [mentions, top_k].
+        crossencoder: float32 [mentions, top_k].
+    """
+
+    candidates: npt.NDArray[np.int32]
+    gold_rank: npt.NDArray[np.int32]
+    retrieval: Scores
+    crossencoder: Scores
+
+    @classmethod
+    def read(cls, retrieved: Artifact, scored: Artifact) -> RankedSplit:
+        """Opens what eval-biencoder and eval-crossencoder wrote; all but ``gold_rank`` is memory-mapped."""
+        return cls(
+            candidates=read_array(retrieved.path("candidates.npy"), mapped=True),
+            gold_rank=read_array(retrieved.path("gold_rank.npy")),
+            retrieval=read_array(retrieved.path(SCORES), mapped=True),
+            crossencoder=read_array(scored.path(SCORES), mapped=True),
+        )
 
 
 def split_file(job: Job, split: Split) -> Path:

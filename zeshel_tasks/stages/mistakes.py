@@ -1,4 +1,4 @@
-"""The cross-encoder's most confident mistakes, with their contexts and both entities."""
+"""The linker's most confident mistakes, with their contexts and both entities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zeshel_tasks.stages.inputs import split_file, world_documents
 
 def most_confident_mistakes(job: Job, split: Split, count: int) -> list[Mistake]:
     """The ``count`` wrong predictions of a split with the highest probability, the most confident first."""
-    predictions = read_json_lines(job.inputs[f"eval-crossencoder-{split}"].path("predictions.jsonl"))
+    predictions = read_json_lines(job.inputs["fuse"].path(f"{split}/predictions.jsonl"))
     wrong = ((row, prediction) for row, prediction in enumerate(predictions) if not prediction["correct"])
     chosen = dict(heapq.nsmallest(count, wrong, key=lambda item: -item[1]["confidence"]))
     entities = _entities(job, chosen)

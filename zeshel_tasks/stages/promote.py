@@ -26,13 +26,13 @@ _SWAPS = 5
 
 def work(job: Job) -> Metrics:
     """Returns the decision; the champion stays as it is."""
-    own = _folder(job.inputs, "train-crossencoder")
+    own = _folder(job.inputs, "fuse")
     champions = read_champions(job.run.store)
     job.check_outside()
-    if champions.champion is not None and champions.champion.crossencoder == own:
+    if champions.champion is not None and champions.champion.identity == own:
         return champions.champion.decision  # an earlier run promoted the same model
     compared = ComparisonMetrics.model_validate(job.inputs["compare"].manifest.metrics)
-    return decide_now(champions, own, compared, job.recipe.promote).dump()
+    return decide_now(champions, own, _folder(job.inputs, "train-crossencoder"), compared, job.recipe.promote).dump()
 
 
 def deliver(run: Run, _: Recipe, decided: Artifact, inputs: Mapping[str, Artifact]) -> None:
@@ -41,30 +41,31 @@ def deliver(run: Run, _: Recipe, decided: Artifact, inputs: Mapping[str, Artifac
     Raises:
         TryAgain: the champion has changed since the decision.
     """
-    decision, own = Decision.model_validate(decided.manifest.metrics), _folder(inputs, "train-crossencoder")
+    decision = Decision.model_validate(decided.manifest.metrics)
     if decision.promoted:
-        _promote(run, own, decision, inputs)
+        _promote(run, _candidate(run, decision, inputs), decision)
     log.info("%s: %s", "promoted" if decision.promoted else "not promoted", decision.reason)
 
 
-def _promote(run: Run, own: str, decision: Decision, inputs: Mapping[str, Artifact]) -> None:
+def _promote(run: Run, candidate: Champion, decision: Decision) -> None:
     for _ in range(_SWAPS):
         champions = read_champions(run.store)
-        if champions.knows(own):
+        if champions.knows(candidate.identity) or champions.rolled_back(candidate.crossencoder):
             return
-        if not is_compared_with(champions.rival_of(own), decision):
+        if not is_compared_with(champions.rival_of(candidate.identity), decision):
             raise TryAgain(f"{run.store.address}/{KEY}: the champion has changed since the model was compared with it")
-        if champions.promote(_candidate(run, own, decision, inputs)):
+        if champions.promote(candidate):
             return
         log.info("%s has changed meanwhile, looking again", KEY)
     raise TryAgain(f"{run.store.address}/{KEY}: changed {_SWAPS} times while this run tried to change it")
 
 
-def _candidate(run: Run, own: str, decision: Decision, inputs: Mapping[str, Artifact]) -> Champion:
+def _candidate(run: Run, decision: Decision, inputs: Mapping[str, Artifact]) -> Champion:
     return Champion(
         run=run.run_id,
         biencoder=_folder(inputs, "train-biencoder"),
-        crossencoder=own,
+        crossencoder=_folder(inputs, "train-crossencoder"),
+        fusion=_folder(inputs, "fuse"),
         promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
         decision=decision.dump(),
     )

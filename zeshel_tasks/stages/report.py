@@ -28,7 +28,7 @@ def work(job: Job) -> Metrics:
     data = ReportData.model_validate(
         {
             "recall": _metrics_by_split(manifests, "eval-biencoder"),
-            "accuracy": _metrics_by_split(manifests, "eval-crossencoder"),
+            "linking": manifests["fuse"].metrics,
             "comparison": manifests["compare"].metrics,
             "training": {name: manifests[name].metrics for name in _TRAININGS},
             "curves": {name: _curve(job.inputs[name]) for name in _TRAININGS},
@@ -55,7 +55,7 @@ def _results(data: ReportData) -> ReportMetrics:
 
 
 def _row(data: ReportData, split: Split) -> ResultsRow:
-    retrieved, linked = data.recall[split], data.accuracy.get(split)
+    retrieved, linked = data.recall[split], data.linking.splits.get(split) if data.linking else None
     by_k = retrieved.recall.micro
     top_k = max(by_k)
     return ResultsRow(
@@ -63,8 +63,9 @@ def _row(data: ReportData, split: Split) -> ResultsRow:
         recall_at_1=by_k[1],
         recall_at_top_k=by_k[top_k],
         top_k=top_k,
-        normalized_accuracy=linked and linked.normalized_accuracy.micro,
-        unnormalized_accuracy=linked and linked.unnormalized_accuracy.micro,
+        normalized_accuracy=linked and linked.linker.normalized_accuracy.micro,
+        unnormalized_accuracy=linked and linked.linker.unnormalized_accuracy.micro,
+        crossencoder_alone=linked and linked.crossencoder.unnormalized_accuracy.micro,
     )
 
 

@@ -1,0 +1,61 @@
+"""Fits the weights of the final score on the valid mentions."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+
+from zeshel_tasks.linking.fusion import CROSSENCODER_ALONE, RETRIEVER_ALONE, Fusion, Scores
+from zeshel_tasks.linking.listwise import fit_weights
+
+log = logging.getLogger(__name__)
+
+_MOST_SCORES = 4_000_000  # far more than two weights need: 64 MB of features in float64
+
+
+def fit_fusion(crossencoder: Scores, retrieval: Scores, gold_rank: npt.NDArray[np.int32]) -> Fusion:
+    """Returns the weights with which most mentions are linked correctly.
+
+    The candidates are the weights that maximize the likelihood of the golds, and either score alone. So the result
+    links at least as many of these mentions correctly as the cross-encoder or the retriever. A negative weight is not a
+    candidate: it would mean that one of the two prefers wrong entities, which other worlds need not confirm.
+
+    Args:
+        crossencoder: float32 [mentions, top_k].
+        retrieval: float32 [mentions, top_k], of the same candidates.
+        gold_rank: int32 [mentions], column of the gold; -1 if it was not retrieved.
+    """
+    fitted = _most_likely(crossencoder, retrieval, gold_rank)
+    both = [fitted] if min(fitted.crossencoder, fitted.retrieval) > 0 else []
+    right = {
+        fusion: _right(fusion.final_scores(crossencoder, retrieval), gold_rank)
+        for fusion in (*both, CROSSENCODER_ALONE, RETRIEVER_ALONE)
+    }
+    chosen = max(right, key=lambda fusion: right[fusion])  # the first of equally good ones
+    figures = ", ".join(f"{fusion.combines} {share:.4f}" for fusion, share in right.items())
+    log.info(
+        "fusion: %s, weights %.4g (cross-encoder) and %.4g (retrieval); accuracy on the mentions it was fitted on: %s",
+        chosen.combines,
+        chosen.crossencoder,
+        chosen.retrieval,
+        figures,
+    )
+    if chosen is not fitted:
+        reason = "links fewer mentions correctly" if both else "has a weight that is not positive"
+        log.warning("fusion: the fitted combination %s, so the %s decides alone", reason, chosen.combines)
+    return chosen
+
+
+def _most_likely(crossencoder: Scores, retrieval: Scores, gold_rank: npt.NDArray[np.int32]) -> Fusion:
+    known = np.flatnonzero(gold_rank >= 0)
+    rows = known[:: -(-len(known) * crossencoder.shape[1] // _MOST_SCORES) or 1]
+    present = np.isfinite(crossencoder[rows])
+    features = np.stack([np.where(present, scores[rows], 0) for scores in (crossencoder, retrieval)], axis=2)
+    weights = fit_weights(features, gold_rank[rows], present)
+    return Fusion(crossencoder=float(weights[0]), retrieval=float(weights[1]))
+
+
+def _right(scores: Scores, gold_rank: npt.NDArray[np.int32]) -> float:
+    return float(np.mean(scores.argmax(1) == gold_rank))
