@@ -152,6 +152,8 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
     ("eval-biencoder-test", {"metrics": {"recall": None}}),
     ("eval-biencoder-test", {"files": {}}),
     ("eval-crossencoder-test", {"metrics": {"normalized_accuracy": {"micro": "all"}}}),
+    ("fuse", {"metrics": {}}),
+    ("fuse", {"metrics": {"splits": {"test": {"linker": {}}}}}),
     ("train-biencoder", {"inputs": {}}),
     ("train-biencoder", {"files": {}}),
     ("train-crossencoder", {"files": {}}),

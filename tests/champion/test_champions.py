@@ -10,11 +10,14 @@ from zeshel_tasks.store import Manifest, Store
 from zeshel_tasks.store.checksummed import checksummed
 
 
-def champion(run: str) -> Champion:
+def champion(run: str, trained: str | None = None) -> Champion:
+    """The model of a run; ``trained`` is the run that trained its encoders, if that was another one."""
+    trained = trained or run
     return Champion(
         run=run,
-        biencoder=f"artifacts/train-biencoder/{run}",
-        crossencoder=f"artifacts/train-crossencoder/{run}",
+        biencoder=f"artifacts/train-biencoder/{trained}",
+        crossencoder=f"artifacts/train-crossencoder/{trained}",
+        fusion=f"artifacts/fuse/{run}",
         promoted_at="2026-11-24T03:00:00+00:00",
         decision={"promoted": True, "reason": f"{run} is better"},
     )
@@ -48,17 +51,17 @@ def test_champions_are_kept_in_order_of_promotion(store: Store) -> None:
     assert champions.champion == champion("c")
     assert champions.earlier == (champion("b"), champion("a"))
     assert champions.folders == {
-        f"artifacts/train-{kind}/{run}" for kind in ("biencoder", "crossencoder") for run in "abc"
+        f"artifacts/{stage}/{run}" for stage in ("train-biencoder", "train-crossencoder", "fuse") for run in "abc"
     }
 
 
 def test_rival_is_the_champion_or_its_predecessor(store: Store) -> None:
     promoted(store, "a")
-    assert read_champions(store).rival_of(champion("a").crossencoder) is None
+    assert read_champions(store).rival_of(champion("a").identity) is None
     promoted(store, "b")
     champions = read_champions(store)
-    assert champions.rival_of(champion("new").crossencoder) == champion("b")
-    assert champions.rival_of(champion("b").crossencoder) == champion("a")
+    assert champions.rival_of(champion("new").identity) == champion("b")
+    assert champions.rival_of(champion("b").identity) == champion("a")
 
 
 @pytest.mark.parametrize("before", [(), ("a",)])
@@ -86,7 +89,7 @@ def test_rollback_restores_the_previous_champion_and_keeps_the_reason(store: Sto
 def test_folders_exclude_rolled_back_models(store: Store) -> None:
     promoted(store, "a", "b")
     read_champions(store).roll_back("odd links")
-    assert read_champions(store).folders == {"artifacts/train-biencoder/a", "artifacts/train-crossencoder/a"}
+    assert read_champions(store).folders == set(champion("a").folders)
 
 
 def test_rollback_fails_after_a_concurrent_promotion(store: Store) -> None:
@@ -120,8 +123,31 @@ def test_model_promoted_again_is_not_among_earlier_champions(store: Store) -> No
     assert (champions.champion, champions.earlier) == (champion("a"), (champion("b"),))
 
 
-def test_knows_includes_earlier_and_rolled_back_champions(store: Store) -> None:
+def test_knows_the_champion_and_the_earlier_ones(store: Store) -> None:
     promoted(store, "a", "b", "c")
     assert read_champions(store).roll_back("odd links")
     champions = read_champions(store)
-    assert [champions.knows(champion(run).crossencoder) for run in "abcd"] == [True, True, True, False]
+    assert [champions.knows(champion(run).identity) for run in "abcd"] == [True, True, False, False]
+
+
+def test_other_final_score_is_another_model_of_the_same_encoders(store: Store) -> None:
+    promoted(store, "a", "b")
+    refitted = champion("c", trained="b")
+    champions = read_champions(store)
+    assert not champions.knows(refitted.identity)
+    assert champions.rival_of(refitted.identity) == champion("b")
+    assert champions.promote(refitted)
+    assert read_champions(store).earlier == (champion("b"), champion("a"))
+    read_champions(store).roll_back("odd links")
+    assert read_champions(store).rolled_back(champion("d", trained="b").crossencoder), "it is the encoders' fault"
+
+
+def test_champion_of_an_earlier_version_is_its_crossencoder_alone(store: Store) -> None:
+    written = champion("a").model_dump(exclude={"fusion"})
+    old = Champion.model_validate(written)
+    assert old.folders == (old.biencoder, old.identity) == (written["biencoder"], written["crossencoder"])
+    assert read_champions(store).promote(old)
+    champions = read_champions(store)
+    assert champions.champion == old
+    assert champions.knows(old.crossencoder)
+    assert champions.rival_of(champion("a").identity) == old

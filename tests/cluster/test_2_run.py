@@ -14,12 +14,13 @@ from tests.cluster.pod_watch import PodWatch
 STAGES = (
     "download", "convert", "train-biencoder",
     "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
-    "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test", "compare", "report", "promote",
+    "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test",
+    "fuse", "compare", "report", "promote",
 )  # fmt: skip
 # Stages that run one after the other. The others run at the same time as one of these.
 CHAIN = (
     "download", "convert", "train-biencoder", "eval-biencoder-train", "train-crossencoder", "eval-crossencoder-test",
-    "compare", "report", "promote",
+    "fuse", "compare", "report", "promote",
 )  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def test_report_is_in_the_runs_folder(first_run: DagRun, deployment: Deployment)
 
 def test_metrics_are_in_xcom(first_run: DagRun) -> None:
     assert first_run.metrics("eval-biencoder-test")["recall"]["micro"]["16"] > 0.5
-    assert first_run.metrics("eval-crossencoder-test")["unnormalized_accuracy"]["micro"] > 0.3
+    assert first_run.metrics("fuse")["splits"]["test"]["linker"]["unnormalized_accuracy"]["micro"] > 0.3
     assert first_run.metrics("download")
 
 

@@ -96,7 +96,7 @@ def test_champion_model_is_kept_without_its_run(store: AgedStore) -> None:
         store.delete(key)
     assert collect(store) == 0
     kept = {"/".join(key.split("/")[:3]) for key in store.keys("artifacts/")}
-    assert kept == {champion.biencoder, champion.crossencoder}
+    assert kept == {champion.biencoder, champion.crossencoder, champion.fusion}
 
 
 @pytest.mark.parametrize("age", ["", "0d", "1d", "47h", "30", "d", "-1d", "1.5d", "999999d", "thirty"])

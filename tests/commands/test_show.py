@@ -2,10 +2,11 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
-from tests.finished import NAMES, STEPS, manifest_of
+from tests.finished import NAMES, STEPS, copy_of, manifest_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.commands.show import show_run
@@ -73,10 +74,22 @@ def test_text_has_the_metrics_of_every_split(finished_run: Run, capsys: pytest.C
         row = " ".join(f"{value:.2%}" for value in recall.values())
         assert f"{split} mentions {row}" in " ".join(text.split())
     for split in ("valid", "test"):
-        metrics = manifest_of(finished_run, f"eval-crossencoder-{split}").metrics
-        row = f"{metrics['normalized_accuracy']['micro']:.2%} {metrics['unnormalized_accuracy']['micro']:.2%} "
-        row += f"{metrics['mentions']} {metrics['retrieved']}"
-        assert f"{split} mentions {row}" in " ".join(text.split())
+        parts = manifest_of(finished_run, "fuse").metrics["splits"][split]
+        for name, part in (("final score", "linker"), ("cross-encoder", "crossencoder"), ("retriever", "retriever")):
+            metrics = parts[part]
+            row = f"{metrics['normalized_accuracy']['micro']:.2%} {metrics['unnormalized_accuracy']['micro']:.2%} "
+            row += f"{metrics['mentions']} {metrics['retrieved']}"
+            assert f"{split} {name} mentions {row}" in " ".join(text.split())
+
+
+def test_run_of_earlier_version_shows_its_crossencoder(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(finished_run, tmp_path)
+    run.store.delete(f"runs/{run.run_id}/stages/fuse.json")
+    metrics = manifest_of(run, "eval-crossencoder-test").metrics
+    row = f"test cross-encoder mentions {metrics['normalized_accuracy']['micro']:.2%}"
+    assert row in " ".join(shown(run, capsys).split())
 
 
 def test_text_shows_the_source_model_and_report(

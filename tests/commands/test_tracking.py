@@ -274,6 +274,7 @@ def test_alias_points_to_the_champion_and_follows_a_rollback(
     assert main(["rollback", "--store", store.address]) == EXIT_OK
     version = client.get_model_version_by_alias(model, "champion")
     assert (version.tags["zeshel.run"], version.version) == ("monday", "1")
+    assert version.tags["fusion"] == champion("monday").fusion
     assert version.source.endswith(f"/{champion('monday').crossencoder}")
 
 

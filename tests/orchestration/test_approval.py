@@ -28,22 +28,23 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return questions
 
 
-OWN, RIVAL = artifact_folder("train-crossencoder", "f" * 64), artifact_folder("train-crossencoder", "e" * 64)
+OWN, RIVAL = artifact_folder("fuse", "f" * 64), artifact_folder("fuse", "e" * 64)
 
 
-def champion(crossencoder: str) -> Champion:
-    return Champion(run="before", biencoder="b", crossencoder=crossencoder, promoted_at="y", decision={})
+def champion(fusion: str) -> Champion:
+    crossencoder = fusion.replace("/fuse/", "/train-crossencoder/")
+    return Champion(run="before", biencoder="b", crossencoder=crossencoder, fusion=fusion, promoted_at="y", decision={})
 
 
 def execute(store: Path, measured: dict[str, Any], *champions: str, **params: Any) -> Any:
     """Executes the task of a run with these metrics of ``compare``. The last of ``champions`` is the present one."""
     run = open_run(f"{store}/runs/r1")
-    for crossencoder in champions:
-        assert read_champions(run.store).promote(champion(crossencoder))
+    for fusion in champions:
+        assert read_champions(run.store).promote(champion(fusion))
     facts: dict[str, Any] = dict.fromkeys(("started_at", "finished_at", "package_version", "device"), "x")
     facts |= dict.fromkeys(("wall_seconds", "peak_memory_mb"), 1.0) | {"peak_gpu_memory_mb": None}
     facts |= {"split": None, "fingerprint": "f" * 64, "config": {}, "inputs": {}, "versions": {}, "hardware": {}}
-    for stage, metrics in {"train-crossencoder": {}, "compare": measured}.items():
+    for stage, metrics in {"train-crossencoder": {}, "fuse": {}, "compare": measured}.items():
         attempt = Attempt(run.store, artifact_folder(stage, "f" * 64))
         manifest = attempt.commit(facts | {"stage": stage, "metrics": metrics})
         run.write_record(stage, manifest, reused=False, wall_seconds=1)
@@ -102,8 +103,8 @@ def test_approval_is_not_requested_again_for_the_champion(tmp_path: Path, asked:
 
 def test_approval_is_not_requested_for_a_rolled_back_model(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     store = LocalStore(tmp_path)
-    for crossencoder in (RIVAL, OWN):
-        assert read_champions(store).promote(champion(crossencoder))
+    for fusion in (RIVAL, OWN):
+        assert read_champions(store).promote(champion(fusion))
     assert read_champions(store).roll_back("odd links")
     assert execute(tmp_path, BETTER, approve=True) is None
     assert asked == []

@@ -405,6 +405,28 @@ class TestInputsThatWereDoneAgain:
         assert "convert" not in run_stage(report, address, recipe).inputs
         assert "left out convert" in caplog.text
 
+    def test_optional_input_made_from_an_outdated_one_is_left_out(
+        self, address: str, recipe: Recipe, download: FakeStage, convert: FakeStage, evaluate: FakeStage
+    ) -> None:
+        """Otherwise scores of two models might be of different candidates."""
+        fuse = FakeStage("fuse", optional_inputs=("download", "convert", "eval-biencoder-test"))
+        for stage, split in ((download, None), (convert, None), (evaluate, "test")):
+            run_stage(stage, address, recipe, split)
+        assert run_stage(fuse, address, recipe).inputs.keys() == {"download", "convert", "eval-biencoder-test"}
+        run_stage(convert, address, build_recipe("smoke", {"subset_seed": 9}))
+        assert run_stage(fuse, address, recipe).inputs.keys() == {"download", "convert"}
+
+    def test_input_made_from_an_outdated_optional_one_is_refused(
+        self, address: str, recipe: Recipe, download: FakeStage, convert: FakeStage
+    ) -> None:
+        report = FakeStage("report", inputs=("convert",), optional_inputs=("download",))
+        run_stage(download, address, recipe)
+        run_stage(convert, address, recipe)
+        run_stage(report, address, recipe)
+        run_stage(download, address, build_recipe("smoke", {"worlds_to_splits": ("aster=test",)}))
+        with pytest.raises(ConfigError, match="download was repeated, so repeat convert, too"):
+            run_stage(report, address, recipe)
+
 
 class TestTheWorldOutside:
     def test_source_that_changes_during_reading_is_not_committed(self, address: str, run: Run, recipe: Recipe) -> None:

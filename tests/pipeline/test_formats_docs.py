@@ -30,7 +30,7 @@ def keys_of(metrics: Any) -> set[str]:
 
 @pytest.mark.parametrize(("name", "stage"), [(name, step[0].name) for name, step in zip(NAMES, STEPS, strict=True)])
 def test_every_metric_of_a_stage_is_documented(finished_run: Run, name: str, stage: str) -> None:
-    others = {"train-crossencoder": "train-biencoder", "promote": "compare"}
+    others = {"train-crossencoder": "train-biencoder", "fuse": "eval-crossencoder", "promote": "compare"}
     text = section(stage) + (section(others[stage]) if stage in others else "")
     metrics = manifest_of(finished_run, name).metrics
     worlds = set(manifest_of(finished_run, "download").metrics["documents_by_world"])

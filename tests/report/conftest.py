@@ -64,7 +64,7 @@ def example_data(
     recall = {split: _recall(names, hardness[split], dice) for split, names in worlds.items()}
     values: dict[str, Any] = {
         "recall": recall,
-        "accuracy": {split: _accuracy(recall[split], dice) for split in worlds if split != "train"},
+        "linking": _linking({split: recall[split] for split in worlds if split != "train"}, dice),
         "comparison": _comparison(worlds.get("test", ()), dice),
         "training": {"train-biencoder": _training(0.9, 0.93), "train-crossencoder": _training(0.7, 0.76, dropped=5120)},
         "curves": {name: _curve(points, dice) for name in ("train-biencoder", "train-crossencoder")},
@@ -116,6 +116,15 @@ def _accuracy(recall: dict[str, Any], dice: random.Random) -> dict[str, Any]:
         "unnormalized_accuracy": {"micro": right / mentions, "macro": mean["unnormalized_accuracy"]},
         "worlds": worlds,
         "categories": categories,
+    }
+
+
+def _linking(recall: dict[str, Any], dice: random.Random) -> dict[str, Any]:
+    parts = ("linker", "crossencoder", "retriever")
+    return {
+        "combines": "both",
+        "weights": {"crossencoder": 0.83, "retrieval": 0.213},
+        "splits": {split: {part: _accuracy(found, dice) for part in parts} for split, found in recall.items()},
     }
 
 
@@ -194,6 +203,7 @@ def _stages() -> list[dict[str, Any]]:
         ("train-crossencoder", False, 40210.0, 61244.0, "NVIDIA H100"),
         ("eval-crossencoder-valid", False, 1180.0, 12010.0, "NVIDIA H100"),
         ("eval-crossencoder-test", False, 1173.3, 12010.0, "NVIDIA H100"),
+        ("fuse", False, 3.1, None, "cpu"),
     ]
     return [
         {
@@ -230,7 +240,8 @@ def _convert(recall: dict[str, Any]) -> dict[str, Any]:
 def _configuration() -> dict[str, dict[str, Any]]:
     recipe = build_recipe("recommended", {"train_biencoder.learning_rate": 3e-5, "bert_model": "bert-base-uncased"})
     plain = recipe.model_dump(mode="json")
-    stages = ("download", "convert", "train-biencoder", "eval-biencoder", "train-crossencoder", "eval-crossencoder")
+    trained = ("download", "convert", "train-biencoder", "eval-biencoder", "train-crossencoder")
+    stages = (*trained, "eval-crossencoder", "fuse")
     return {stage: plain[stage.replace("-", "_")] for stage in stages}
 
 

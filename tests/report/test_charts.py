@@ -19,7 +19,7 @@ BuildData = Callable[..., ReportData]
 BuildRun = Callable[..., RunFacts]
 Drawn = Callable[..., list[ElementTree.Element]]
 
-NOTHING: dict[str, Any] = {"recall": {}, "accuracy": {}, "training": {}, "curves": {}}
+NOTHING: dict[str, Any] = {"recall": {}, "linking": None, "training": {}, "curves": {}}
 CSS = Path(charts.__file__).with_name("report.css").read_text()
 
 

@@ -31,7 +31,7 @@ def test_latest_runs_come_last(store: LocalStore, finished_run: Run) -> None:
     assert [run.run for run in past_runs(store, 10)] == ["first", "b", "a", "c"]
     assert [run.run for run in past_runs(store, 2)] == ["a", "c"]
     assert past_runs(store, 0) == []
-    found, accuracy = past_runs(store, 1)[0], manifest_of(finished_run, "eval-crossencoder-test").metrics
+    found, accuracy = past_runs(store, 1)[0], manifest_of(finished_run, "fuse").metrics["splits"]["test"]["linker"]
     recall = manifest_of(finished_run, "eval-biencoder-test").metrics["recall"]["micro"]
     assert found.unnormalized_accuracy == accuracy["unnormalized_accuracy"]["micro"]
     assert (found.mentions, found.recall_at_1) == (accuracy["mentions"], recall["1"])
@@ -49,6 +49,14 @@ def test_broken_run_is_left_out_with_warning(store: LocalStore, caplog: pytest.L
     with caplog.at_level(logging.WARNING, logger="zeshel_tasks"):
         assert [run.run for run in past_runs(store, 10)] == ["first"]
     assert "run broken is left out of the history" in caplog.text
+
+
+def test_run_of_earlier_version_shows_its_crossencoder(store: LocalStore, finished_run: Run) -> None:
+    again(store, "earlier")
+    store.delete("runs/earlier/stages/fuse.json")
+    (found,) = (run for run in past_runs(store, 10) if run.run == "earlier")
+    accuracy = manifest_of(finished_run, "eval-crossencoder-test").metrics["unnormalized_accuracy"]["micro"]
+    assert found.unnormalized_accuracy == accuracy
 
 
 def test_run_with_deleted_artifacts_is_left_out(store: LocalStore) -> None:

@@ -27,15 +27,17 @@ def test_headline_reports_test_split(build_data: BuildData, summary: Summary) ->
     data = build_data()
     headline = summary(data)["headline"]
     test = data.accuracy["test"]
+    assert data.linking is not None
     assert headline["mentions"] == test.mentions
     assert headline["top_k"] == 64
     assert headline["unnormalized_accuracy"] == test.unnormalized_accuracy.model_dump()
+    assert headline["crossencoder_alone"] == data.linking.splits["test"].crossencoder.unnormalized_accuracy.model_dump()
     assert headline["recall_at_1"]["macro"] == data.recall["test"].recall.macro[1]
     assert headline["recall_at_top_k"]["micro"] == data.recall["test"].recall.micro[64]
 
 
 def test_headline_is_null_without_test_split(build_data: BuildData, summary: Summary) -> None:
-    headline = summary(build_data(recall={}, accuracy={}))["headline"]
+    headline = summary(build_data(recall={}, linking=None))["headline"]
     nothing = {"micro": None, "macro": None}
     assert headline == {
         "split": "test",
@@ -45,6 +47,7 @@ def test_headline_is_null_without_test_split(build_data: BuildData, summary: Sum
         "recall_at_top_k": nothing,
         "normalized_accuracy": nothing,
         "unnormalized_accuracy": nothing,
+        "crossencoder_alone": nothing,
     }
 
 
@@ -56,8 +59,11 @@ def test_outcomes_of_split_add_up_to_all_mentions(build_data: BuildData, summary
 
 def test_split_without_mentions_has_no_outcomes(build_data: BuildData, summary: Summary) -> None:
     nothing = {"micro": None, "macro": None}
-    empty = {"mentions": 0, "retrieved": 0, "worlds": {}, "categories": {}}
-    data = build_data(accuracy={"test": {**empty, "normalized_accuracy": nothing, "unnormalized_accuracy": nothing}})
+    empty: dict[str, Any] = {"mentions": 0, "retrieved": 0, "worlds": {}, "categories": {}}
+    empty |= {"normalized_accuracy": nothing, "unnormalized_accuracy": nothing}
+    linking = build_data().model_dump()["linking"]
+    linking["splits"]["test"] = dict.fromkeys(("linker", "crossencoder", "retriever"), empty)
+    data = build_data(linking=linking)
     assert summary(data)["accuracy"]["test"]["outcomes"] is None
 
 
@@ -108,7 +114,7 @@ def test_non_finite_number_becomes_null(build_data: BuildData, summary: Summary)
 
 def test_stages_with_the_same_hardware_are_grouped(build_data: BuildData, summary: Summary) -> None:
     hardware = summary(build_data())["provenance"]["hardware"]
-    assert [len(group["stages"]) for group in hardware] == [2, 7]
+    assert [len(group["stages"]) for group in hardware] == [2, 8]
     assert hardware[0]["stages"] == ["download", "convert"]
 
 

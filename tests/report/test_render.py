@@ -100,6 +100,18 @@ def _replace(model: Any, path: Sequence[Any], value: Any) -> Any:
     return model.model_copy(update={name: inner})
 
 
+def _in_data(path: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Where the data of a report have what is at a path of the summary."""
+    match path:
+        case ("accuracy", split, *rest):
+            return ("linking", "splits", split, "linker", *rest)
+        case ("fusion", "alone", *rest):
+            return ("linking", "splits", *rest)
+        case ("fusion", *rest):
+            return ("linking", *rest)
+    return path
+
+
 def _at(metrics: Any, path: Sequence[Any]) -> Any:
     for part in path:
         metrics = metrics[part if isinstance(metrics, list) else str(part)]
@@ -117,6 +129,14 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
         (("accuracy", "valid", "normalized_accuracy", "macro"), 0.123412, "12.34%"),
         (("accuracy", "test", "worlds", "lego", "normalized_accuracy"), 0.123412, "12.34%"),
         (("accuracy", "test", "categories", "LOW_OVERLAP", "retrieved"), 7654, "7,654"),
+        (("fusion", "alone", "test", "crossencoder", "normalized_accuracy", "micro"), 0.123412, "12.34%"),
+        (("fusion", "alone", "valid", "retriever", "worlds", "muppets", "unnormalized_accuracy"), 0.123412, "12.34%"),
+        (
+            ("fusion", "alone", "test", "retriever", "categories", "LOW_OVERLAP", "unnormalized_accuracy"),
+            0.123412,
+            "12.34%",
+        ),
+        (("fusion", "weights", "retrieval"), 0.7654, "0.7654 × retrieval score"),
         (("comparison", "overall", "difference"), 0.123412, "+12.34"),
         (("comparison", "worlds", "lego", "difference"), -0.123412, "-12.34"),
         (("comparison", "worlds", "lego", "champion"), 0.123412, "12.34%"),
@@ -149,7 +169,7 @@ def test_value_appears_in_page_and_summary(
     if path[0] in RunFacts.model_fields:
         run = _replace(run, path, value)
     else:
-        data = _replace(data, path, value)
+        data = _replace(data, _in_data(path), value)
     metrics, page = report(data, run)
     found = _at(metrics, path)
     assert (found["value"] if path[0] == "configuration" else found) == value
@@ -241,7 +261,7 @@ def test_page_has_dark_phone_and_print_styles(unchanged_html: str) -> None:
 
 
 def test_run_without_results_has_report(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
-    empty: dict[str, Any] = {"recall": {}, "accuracy": {}, "training": {}, "curves": {}, "configuration": {}}
+    empty: dict[str, Any] = {"recall": {}, "linking": None, "training": {}, "curves": {}, "configuration": {}}
     nowhere: dict[str, Any] = {}
     metrics, html = report(
         build_data(mistakes=[], comparison=None, convert=None, provenance=nowhere, **empty),
@@ -249,7 +269,7 @@ def test_run_without_results_has_report(report: Report, build_data: BuildData, b
     )
     assert metrics["headline"]["unnormalized_accuracy"] == {"micro": None, "macro": None}
     assert "svg" not in Page(html).tags
-    assert "The cross-encoder has not been evaluated" in html
+    assert "No mention has been linked" in html
 
 
 def test_page_announces_absence_of_mistakes(report: Report, build_data: BuildData) -> None:
@@ -258,7 +278,7 @@ def test_page_announces_absence_of_mistakes(report: Report, build_data: BuildDat
 
 def test_missing_accuracy_is_shown_as_dash(report: Report, build_data: BuildData) -> None:
     data = build_data({"test": ("lego",)})
-    data = _replace(data, ("accuracy", "test", "worlds", "lego", "normalized_accuracy"), None)
+    data = _replace(data, _in_data(("accuracy", "test", "worlds", "lego", "normalized_accuracy")), None)
     row = re.search(r'<th scope="row">lego</th>(?:(?!</tr>).)*?>–</td>', report(data)[1], re.S)
     assert row
 
@@ -282,7 +302,9 @@ def test_page_shows_the_largest_groups_and_one_row_for_the_rest(report: Report, 
         data.recall["test"].worlds[name] = data.recall["test"].worlds[name].model_copy(update={"mentions": index})
     group = data.accuracy["test"].worlds["world_000"]
     many = {f"CATEGORY {index:03}": group.model_copy(update={"mentions": 700 - index}) for index in range(700)}
-    data.accuracy["test"].categories.update(many)
+    assert data.linking is not None
+    for part in ("linker", "crossencoder", "retriever"):
+        getattr(data.linking.splits["test"], part).categories.update(many)
     metrics, html = report(data)
     assert len(metrics["recall"]["test"]["worlds"]) == 700
     assert len(metrics["accuracy"]["test"]["categories"]) > 700

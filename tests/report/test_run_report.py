@@ -80,7 +80,7 @@ def test_reused_run_reports_same_measurements(finished_run: Run, reused_run: Run
 
 
 def test_most_confident_mistakes_come_first(finished_run: Run, tmp_path: Path) -> None:
-    predictions = finished_run.artifact("eval-crossencoder-test", tmp_path).path("predictions.jsonl").read_text()
+    predictions = finished_run.artifact("fuse", tmp_path).path("test/predictions.jsonl").read_text()
     wrong = [line for line in map(json.loads, predictions.splitlines()) if not line["correct"]]
     mistakes = metrics_of(finished_run)["mistakes"]
     assert mistakes

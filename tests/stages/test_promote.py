@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 
 from tests.finished import NAMES, STEPS, copy_of, manifest_of, record_of
+from tests.store.conftest import manifest_facts as manifest_facts
 from zeshel_tasks.champion import gate
 from zeshel_tasks.champion.champions import KEY, Champions, read_champions
 from zeshel_tasks.champion.comparison import compare_accuracy
 from zeshel_tasks.champion.gate import decide
 from zeshel_tasks.champion.metrics import ComparisonMetrics, Decision
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.config import PromoteConfig, Recipe
+from zeshel_tasks.config import FuseConfig, PromoteConfig, Recipe
 from zeshel_tasks.errors import ConfigError, TryAgain
+from zeshel_tasks.linking.fusion import FUSION_FILE, RETRIEVER_ALONE
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
-from zeshel_tasks.store import Run, open_run
+from zeshel_tasks.store import Attempt, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
 
@@ -35,7 +37,12 @@ def compared(**worlds: tuple[int, int]) -> dict[str, Any]:
     won, lost = (sum(counts[side] for counts in worlds.values()) for side in (0, 1))
     return {
         "unnormalized_accuracy": 0.5,
-        "champion": {"run": "before", "crossencoder": f"artifacts/train-crossencoder/{'e' * 64}", "promoted_at": "y"},
+        "champion": {
+            "run": "before",
+            "crossencoder": f"artifacts/train-crossencoder/{'e' * 64}",
+            "fusion": f"artifacts/fuse/{'e' * 64}",
+            "promoted_at": "y",
+        },
         "overall": figures(won, lost, 1000 * len(worlds)),
         "worlds": {world: figures(*counts) for world, counts in worlds.items()},
     }
@@ -115,7 +122,9 @@ def test_retraining_reuses_results_and_compares_with_the_champion(
     assert manifest_of(first, "promote").metrics["reason"] == "there was no champion"
     champion = read_champions(store).champion
     assert champion is not None
-    assert (champion.run, champion.crossencoder) == ("first", record_of(first, "train-crossencoder").artifact)
+    assert champion.run == "first"
+    models = ("train-biencoder", "train-crossencoder", "fuse")
+    assert champion.folders == tuple(record_of(first, stage).artifact for stage in models)
 
     # Nothing is new, so everything is reused, including the promotion.
     again = sibling(first, "second")
@@ -128,7 +137,7 @@ def test_retraining_reuses_results_and_compares_with_the_champion(
     with caplog.at_level(logging.INFO, logger="zeshel_tasks"):
         run_pipeline(other.address, another_seed(small_recipe))
     measured = manifest_of(other, "compare").metrics
-    evaluated = {run: manifest_of(run, "eval-crossencoder-test").metrics for run in (first, other)}
+    evaluated = {run: manifest_of(run, "fuse").metrics["splits"]["test"]["linker"] for run in (first, other)}
     assert measured["champion"]["run"] == "first"
     assert measured["overall"]["champion"] == pytest.approx(evaluated[first]["unnormalized_accuracy"]["micro"])
     assert measured["overall"]["new"] == pytest.approx(evaluated[other]["unnormalized_accuracy"]["micro"])
@@ -143,12 +152,52 @@ def test_retraining_reuses_results_and_compares_with_the_champion(
     assert now.run == ("third" if decision["promoted"] else "first")
 
 
+@pytest.mark.parametrize("part", ["retriever", "crossencoder"])
+def test_champion_links_with_its_own_final_score(
+    first_run: Run, small_recipe: Recipe, manifest_facts: dict[str, Any], tmp_path: Path, part: str
+) -> None:
+    """A champion of an earlier version has no weights: its cross-encoder decides alone."""
+    store, parts = first_run.store, manifest_of(first_run, "fuse").metrics["splits"]["test"]
+    champion = read_champions(store).champion
+    assert champion is not None
+    own = None
+    if part == "retriever":
+        own = f"artifacts/fuse/{'e' * 64}"
+        attempt = Attempt(store, own)
+        (tmp_path / FUSION_FILE).write_text(RETRIEVER_ALONE.model_dump_json())
+        attempt.add(FUSION_FILE, tmp_path / FUSION_FILE)
+        attempt.commit({**manifest_facts, "stage": "fuse", "fingerprint": "e" * 64})
+    store.delete(KEY)
+    assert read_champions(store).promote(champion.model_copy(update={"fusion": own}))
+    run = sibling(first_run, "after")
+    for stage, split in STEPS[: NAMES.index("report")]:
+        run_stage(stage, run.address, another_seed(small_recipe), split)
+    measured = manifest_of(run, "compare").metrics
+    assert measured["champion"]["fusion"] == own
+    assert measured["overall"]["champion"] == pytest.approx(parts[part]["unnormalized_accuracy"]["micro"])
+    assert measured["overall"]["new"] == pytest.approx(measured["unnormalized_accuracy"])
+
+
+def test_other_final_score_is_compared_with_the_champion(first_run: Run, small_recipe: Recipe) -> None:
+    """The models are the same, but not what links."""
+    alone = small_recipe.model_copy(update={"fuse": FuseConfig(final_score="crossencoder")})
+    run = sibling(first_run, "alone")
+    run_pipeline(run.address, alone)
+    assert [name for name in NAMES if not record_of(run, name).reused] == ["fuse", "compare", "report", "promote"]
+    parts = {
+        linker.run_id: manifest_of(linker, "fuse").metrics["splits"]["test"]["linker"] for linker in (first_run, run)
+    }
+    overall = manifest_of(run, "compare").metrics["overall"]
+    assert overall["new"] == pytest.approx(parts["alone"]["unnormalized_accuracy"]["micro"])
+    assert overall["champion"] == pytest.approx(parts["first"]["unnormalized_accuracy"]["micro"])
+
+
 def test_champion_is_evaluated_on_new_test_mentions(first_run: Run, small_recipe: Recipe) -> None:
     recipe = other_mentions(small_recipe)
     run = sibling(first_run, "other-mentions")
     run_pipeline(run.address, recipe)
     overall = manifest_of(run, "compare").metrics["overall"]
-    new = manifest_of(run, "eval-crossencoder-test").metrics
+    new = manifest_of(run, "fuse").metrics["splits"]["test"]["linker"]
     assert overall["mentions"] == new["mentions"]
     assert overall["new"] == pytest.approx(new["unnormalized_accuracy"]["micro"])
     uses = {key.rsplit("/", 1)[1].partition("-")[0] for key in run.store.keys(f"runs/{run.run_id}/uses/")}
@@ -212,7 +261,7 @@ def test_champion_changed_since_comparison_is_not_replaced(
     swap = Champions.promote
     champions = read_champions(run.store)
     assert champions.champion is not None
-    rival = champions.champion.model_copy(update={"run": "rival", "crossencoder": "artifacts/train-crossencoder/rival"})
+    rival = champions.champion.model_copy(update={"run": "rival", "fusion": "artifacts/fuse/rival"})
 
     def beaten_to_it(self: Champions, candidate: Any) -> bool:
         monkeypatch.setattr(Champions, "promote", swap)
@@ -239,7 +288,7 @@ def test_champion_is_promoted_again_after_its_file_is_deleted(first_run: Run, sm
     now = read_champions(store).champion
     assert before is not None
     assert now is not None
-    assert now.crossencoder == before.crossencoder
+    assert now.folders == before.folders
     promoted_at = now.promoted_at
     run_stage(STAGES["promote"], run.address, small_recipe)
     again = read_champions(store).champion

@@ -88,20 +88,24 @@ def compared(store: S3Store, manifest_facts: dict[str, Any], tmp_path: Path) -> 
         run = Run(store, name)
         metrics = ComparisonMetrics(unnormalized_accuracy=0.5, champion=None)
         if champion is not None:
-            model = champion.record("train-crossencoder")
+            model, fused = champion.record("train-crossencoder"), champion.record("fuse")
             assert model is not None
+            assert fused is not None
             figures = ComparedGroup(
                 mentions=1000, new=0.5, champion=0.4, difference=0.1, interval=(0.05, 0.15), won=100, lost=0,
                 may_be_chance=False,
             )  # fmt: skip
             metrics = ComparisonMetrics(
                 unnormalized_accuracy=0.5,
-                champion=ComparedChampion(run=champion.run_id, crossencoder=model.artifact, promoted_at="2026-11-24"),
+                champion=ComparedChampion(
+                    run=champion.run_id, crossencoder=model.artifact, fusion=fused.artifact, promoted_at="2026-11-24"
+                ),
                 overall=figures,
                 worlds={"elves": figures},
             )
-        for stage, measured in (("train-biencoder", {}), ("train-crossencoder", {}), ("compare", metrics.dump())):
-            artifact(run, stage, measured)
+        for stage in ("train-biencoder", "train-crossencoder", "fuse"):
+            artifact(run, stage, {})
+        artifact(run, "compare", metrics.dump())
         return run
 
     return make
