@@ -24,6 +24,7 @@ from zeshel_tasks.data.arrays import Rows, new_array
 from zeshel_tasks.data.blink_format import convert_split
 from zeshel_tasks.data.candidate_sets import CandidateSets, tokenize_entities
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
+from zeshel_tasks.data.search_set import SearchSet
 from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.data.zeshel import Dataset
@@ -90,7 +91,9 @@ def biencoder_objective(
     pairs: GoldPairs, settings: BiencoderSettings, tokenizer: Any, accelerator: Accelerator, recipe: Recipe
 ) -> BiencoderObjective:
     """Return the objective of a training on ``pairs``."""
-    return BiencoderObjective(pairs, pairs, settings, tokenizer, accelerator, recipe.train_biencoder)
+    return BiencoderObjective(
+        pairs, SearchSet(pairs.mentions, {}), settings, tokenizer, accelerator, recipe.train_biencoder
+    )
 
 
 def crossencoder_objective(

@@ -108,7 +108,7 @@ def _measured(options: argparse.Namespace, scratch: Path) -> list[float]:
     config, accelerator, tokenizer = recipe.train_biencoder, ours.accelerator_of(recipe), ours.tokenizer_of(model)
     encoder, known = new_biencoder(model, config)
     pairs = tables.pairs(options.batch * (options.steps // _EPOCHS))
-    valid = tables.pairs(options.batch * _VALIDATION_BATCHES)
+    valid = tables.searched(options.batch * _VALIDATION_BATCHES)
     objective = WatchedObjective(pairs, valid, known, tokenizer, accelerator, config)
     objective.curve = Curve(options.steps, 40)
     print(f"{'step':>6} {'resident MB':>12} {'peak MB':>12}")

@@ -16,6 +16,7 @@ from tests.near_ties import assert_same_ranking
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions, tokenize_pairs
+from zeshel_tasks.data.search_set import SearchSet
 from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.evaluation.encoding import encode_rows
 from zeshel_tasks.evaluation.rerank import candidate_scores
@@ -195,6 +196,8 @@ def test_first_biencoder_loss_matches_blink(recipe: Recipe, run: Run, tokens: To
     model, settings = new_biencoder(GOLDEN / "bert", recipe.train_biencoder)
     pairs = tokenize_pairs(converted(run, "train", tmp_path), tokens, 64, 64, tmp_path / "pairs")
     tokenizer = load_tokenizer(GOLDEN / "bert", lowercase=True)
-    objective = BiencoderObjective(pairs, pairs, settings, tokenizer, Accelerator(cpu=True), recipe.train_biencoder)
+    objective = BiencoderObjective(
+        pairs, SearchSet(pairs.mentions, {}), settings, tokenizer, Accelerator(cpu=True), recipe.train_biencoder
+    )
     loss = objective.loss(model.train(), np.arange(16))
     assert loss.item() == pytest.approx(SUMMARY["losses"]["biencoder"][0], abs=1e-4)

@@ -183,7 +183,9 @@ class EncoderConfig(ComputeConfig):
         5, "Epochs, each one pass over the training mentions; 0 keeps the initial weights.", ge=0, le=1000
     )
     train_batch_size: int = setting(128, "Mentions per training step.", ge=1, le=100_000)
-    eval_batch_size: int = setting(64, "Mentions per validation batch.", ge=1, le=100_000)
+    eval_batch_size: int = setting(
+        64, "Mentions or entities per validation batch of a process.", affects_result=False, ge=1, le=100_000
+    )
     gradient_accumulation_steps: int = setting(
         1, "Compute each training step in this many parts to save memory.", ge=1, le=10_000
     )
@@ -283,8 +285,19 @@ class TrainBiencoderConfig(EncoderConfig):
         le=1,
     )
 
-    # A batch of one mention has the accuracy 1 in validation, whatever the model.
-    eval_batch_size: int = setting(64, "Mentions per validation batch.", ge=2, le=100_000)
+    valid_top_k: int = setting(
+        64,
+        "The best epoch has the highest recall of valid mentions at this number of candidates, then at 1.",
+        ge=1,
+        le=10_000,
+    )
+    valid_entities: int | None = setting(
+        10_000,
+        "Entities of the valid worlds that a validation searches besides the golds: a random sample, in which each "
+        "stands for several; none searches all.",
+        ge=1,
+        le=10**9,
+    )
 
     @property
     def mines_before_training(self) -> bool:
@@ -355,7 +368,9 @@ class TrainCrossencoderConfig(EncoderConfig):
         2e-5, "Peak learning rate. docs/recipe.md explains why it is not BLINK's 1e-03.", ge=1e-9, le=1
     )
     train_batch_size: int = setting(2, "Mentions per training step, each with all its candidates.", ge=1, le=10_000)
-    eval_batch_size: int = setting(2, "Mentions per validation batch, each with all its candidates.", ge=1, le=10_000)
+    eval_batch_size: int = setting(
+        2, "Mentions per validation batch, each with all its candidates.", affects_result=False, ge=1, le=10_000
+    )
     max_seq_length: int = setting(256, "Maximum tokens of mention and candidate together.", ge=16, le=512)
     train_candidates: int | None = setting(
         None,

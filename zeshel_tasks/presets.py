@@ -37,6 +37,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "eval_biencoder.top_k": 16,
         "train_biencoder.learning_rate": 2e-4,
         "train_biencoder.train_batch_size": 32,
+        "train_biencoder.valid_top_k": 16,
         "train_crossencoder.max_seq_length": 128,
         "train_crossencoder.learning_rate": 2e-4,
         "train_crossencoder.num_train_epochs": 1,

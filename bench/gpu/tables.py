@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import GoldPairs, MentionTable
+from zeshel_tasks.data.search_set import EntitySample, SearchSet
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.demo.small_bert import SPECIAL_TOKENS
 
@@ -44,6 +45,12 @@ class Tables:
     def pairs(self, mentions: int) -> GoldPairs:
         """Return mentions of one world, each with a different gold."""
         return GoldPairs(self._mentions(mentions), self.tokens(mentions), np.arange(mentions))
+
+    def searched(self, mentions: int) -> SearchSet:
+        """Return mentions of one world, whose entities are their golds."""
+        ones = np.ones(mentions, dtype=np.float32)
+        entities = EntitySample(self.tokens(mentions), np.arange(mentions), ones)
+        return SearchSet(self._mentions(mentions), {_WORLD: entities})
 
     def sets(self, mentions: int, candidates: int) -> CandidateSets:
         """Return mentions with ``candidates`` distinct entities each, and the gold in a random place."""

@@ -99,9 +99,15 @@ def _fit(row: Row, sample: Sample, bert: Path, seed: int, mentions: int) -> Fit:
     tables = ours.emptied(sample.scratch / "tables")
     config = biencoder_config(row, sample, seed)
     train = sample.pairs("train", mentions, seed)
-    sample.pairs("valid", _VALIDATED_ON)
+    valid = sample.pairs("valid", _VALIDATED_ON)
     (tables / "train").symlink_to(sample.folder("train", mentions, seed))
-    (tables / "valid").symlink_to(sample.folder("valid", _VALIDATED_ON))
+    for world in valid.mentions.worlds:
+        searched, entities = tables / "valid" / "entities" / world, sample.entities(world)
+        searched.mkdir(parents=True)
+        np.save(searched / "tokens.npy", entities)
+        np.save(searched / "positions.npy", np.arange(len(entities)))
+        np.save(searched / "weights.npy", np.ones(len(entities), dtype=np.float32))
+    (tables / "valid" / "mentions").symlink_to(sample.folder("valid", _VALIDATED_ON))
     if config.hard_negatives:
         for world in train.mentions.worlds:
             sample.entities(world)

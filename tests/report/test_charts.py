@@ -92,7 +92,7 @@ def test_every_chart_has_screen_reader_description(drawn: Drawn, build_data: Bui
         "Recall by number of candidates, test, valid, train",
         "Accuracy and recall on test of the last 2 runs",
         "Training loss of train-biencoder by step",
-        "Validation accuracy of train-biencoder by step",
+        "Validation recall@64 of train-biencoder by step",
         "Training loss of train-crossencoder by step",
         "Validation accuracy of train-crossencoder by step",
     ]
@@ -168,7 +168,7 @@ def test_thinned_curve_has_band_from_lowest_to_highest_loss(build_data: BuildDat
 
 def test_kept_epoch_is_marked(build_data: BuildData, drawn: Drawn) -> None:
     curves = {"train-biencoder": build_data().curves["train-biencoder"]}
-    kept = TrainingMetrics(steps=1900, mentions=1, best_epoch=2, valid_accuracy=0.875)
+    kept = TrainingMetrics(steps=1900, mentions=1, best_epoch=2, valid_recall=0.875, valid_top_k=64)
     assert "kept: epoch 2, 87.5%" in texts(drawn(curves=curves, training={"train-biencoder": kept})[1])
     assert not [text for text in texts(drawn(curves=curves)[1]) if text and "kept" in text]
 

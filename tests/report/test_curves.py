@@ -11,7 +11,7 @@ def _losses(*pairs: tuple[int, float]) -> list[CurvePoint]:
 def test_short_curve_keeps_every_point() -> None:
     curve = thin_curve(_losses((1, 0.1), (2, 0.7)))
     assert curve.loss == (ThinPoint(1, 0.1, 0.1, 0.1, 0.1), ThinPoint(2, 0.2, 0.7, 0.7, 0.7))
-    assert curve.valid_accuracy == ()
+    assert curve.validation == ()
 
 
 @pytest.mark.parametrize("points", [0, 1, MOST_POINTS, MOST_POINTS + 1, 5000])
@@ -29,10 +29,13 @@ def test_thinning_keeps_mean_lowest_and_highest() -> None:
     ]
 
 
-def test_step_validated_twice_keeps_latest_accuracy() -> None:
+@pytest.mark.parametrize("measure", ["valid_recall", "valid_accuracy"])
+def test_step_validated_twice_keeps_latest_figure(measure: str) -> None:
     rates = [(10, 0.5), (20, 0.6), (20, 0.7)]
-    points = [CurvePoint(step=step, epoch=step / 20, valid_accuracy=rate) for step, rate in rates]
-    assert [(point.step, point.value) for point in thin_curve(points).valid_accuracy] == [(10, 0.5), (20, 0.7)]
+    points = [CurvePoint.model_validate({"step": step, "epoch": step / 20, measure: rate}) for step, rate in rates]
+    curve = thin_curve(points)
+    assert [(point.step, point.value) for point in curve.validation] == [(10, 0.5), (20, 0.7)]
+    assert curve.validation == getattr(curve, measure)
 
 
 def test_loss_and_validation_accuracy_of_one_step_are_separate() -> None:

@@ -18,7 +18,7 @@ from zeshel_tasks.pipeline.job import Job, Target
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.stages import train_biencoder, train_crossencoder
-from zeshel_tasks.stages.inputs import candidate_sets, tokenize_worlds
+from zeshel_tasks.stages.inputs import candidate_sets, split_file, tokenize_search_set, tokenize_worlds
 from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.training.fit import BuildObjective, Fit
 
@@ -31,28 +31,29 @@ def _one_fork_server() -> None:
 
 @pytest.fixture(scope="session")
 def pair_tables(raw_archive: Path, golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders train and valid with the golden pairs, 32 tokens each."""
+    """The folders train with the golden pairs and valid with mentions and entities, 32 tokens each."""
     folder = tmp_path_factory.mktemp("pairs")
-    run, recipe = f"{folder}/runs/r", build_recipe("smoke", {"source": str(raw_archive)})
+    recipe = build_recipe("smoke", {"source": str(raw_archive), "max_context_length": 32, "max_cand_length": 32})
     for name in ("download", "convert"):
-        run_stage(STAGES[name], run, recipe)
-    converted = open_run(run).artifact("convert", folder / "cache")
-    tokens = load_tokens(golden / "bert", lowercase=True)
-    for split in ("train", "valid"):
-        converted.path(f"{split}.mentions.jsonl")
-        tokenize_pairs(converted.path(f"{split}.jsonl"), tokens, 32, 32, folder / split)
+        run_stage(STAGES[name], f"{folder}/runs/r", recipe)
+    job, tokens = _job(folder), load_tokens(golden / "bert", lowercase=True)
+    tokenize_pairs(split_file(job, "train"), tokens, 32, 32, folder / "train")
+    tokenize_search_set(job, "valid", tokens, recipe.train_biencoder, folder / "valid")
     return folder
 
 
 @pytest.fixture(scope="session")
-def entity_tables(pair_tables: Path, golden: Path, raw_archive: Path) -> dict[str, TokenTable]:
+def entity_tables(pair_tables: Path, golden: Path) -> dict[str, TokenTable]:
     """The entities of the golden train worlds, 32 tokens each. Their files are beside the pairs."""
     folder = pair_tables / "entities"
-    run = open_run(f"{pair_tables}/runs/r")
-    inputs = {name: run.artifact(name, pair_tables / "cache") for name in STAGES["train-biencoder"].inputs}
-    job = Job(run, build_recipe("smoke"), inputs, Target("x", None, {}, {}), pair_tables)
-    tokenize_worlds(job, "train", load_tokens(golden / "bert", lowercase=True), 32, folder)
+    tokenize_worlds(_job(pair_tables), "train", load_tokens(golden / "bert", lowercase=True), 32, folder)
     return load_worlds(folder)
+
+
+def _job(folder: Path) -> Job:
+    run = open_run(f"{folder}/runs/r")
+    inputs = {name: run.artifact(name, folder / "cache") for name in STAGES["train-biencoder"].inputs}
+    return Job(run, build_recipe("smoke"), inputs, Target("x", None, {}, {}), folder)
 
 
 MakeFit = Callable[..., Fit]

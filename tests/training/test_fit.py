@@ -79,19 +79,19 @@ def test_broken_newest_checkpoint_falls_back_to_previous_one(
 
 
 def test_best_epoch_is_kept_instead_of_last(biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch) -> None:
-    accuracies = iter([0.2, 0.5, 0.4])
+    recalls = iter([0.2, 0.5, 0.4])
     validated: list[dict[str, torch.Tensor]] = []
 
     def validate(objective: object, model: Biencoder, after_batch: object) -> dict[str, float]:
         weights = model.context_encoder.bert_model.state_dict()
         validated.append({name: value.clone() for name, value in weights.items()})
-        return {"valid_accuracy": next(accuracies)}
+        return {"valid_recall": next(recalls), "valid_recall_at_1": 0.0}
 
     monkeypatch.setattr("zeshel_tasks.training.biencoder_objective.BiencoderObjective.validate", validate)
     three = biencoder_fit("three", num_train_epochs=3)
     fit(three)
     assert result(three)["metrics"]["best_epoch"] == 2
-    assert result(three)["metrics"]["valid_accuracy"] == 0.5
+    assert result(three)["metrics"]["valid_recall"] == 0.5
     kept = load_file(three.model / "context_encoder" / "model.safetensors")
     same = [all(torch.equal(weights[name], kept[name]) for name in kept) for weights in validated]
     assert same == [False, True, False]
@@ -101,10 +101,10 @@ def test_best_epoch_is_kept_instead_of_last(biencoder_fit: MakeFit, monkeypatch:
 def test_patience_ends_training_after_epochs_without_improvement(
     biencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, stop: bool
 ) -> None:
-    accuracies = [0.2, 0.5, 0.4, 0.5, 0.9]
+    recalls = [0.2, 0.5, 0.4, 0.5, 0.9]
     monkeypatch.setattr(
         "zeshel_tasks.training.biencoder_objective.BiencoderObjective.validate",
-        lambda self, model, after_batch: {"valid_accuracy": accuracies.pop(0)},
+        lambda self, model, after_batch: {"valid_recall": recalls.pop(0), "valid_recall_at_1": 0.0},
     )
     task = biencoder_fit(num_train_epochs=5, patience=2)
     if stop:

@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.data.search_set import SearchSet
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.recipe import build_recipe
@@ -18,7 +19,9 @@ def gradients(pairs: GoldPairs, bert: Path, parts: int, **settings: object) -> t
     recipe = build_recipe("smoke", {f"train_biencoder.{name}": value for name, value in settings.items()})
     model, known = new_biencoder(bert, recipe.train_biencoder)
     tokenizer = load_tokenizer(bert, lowercase=True)
-    objective = BiencoderObjective(pairs, pairs, known, tokenizer, Accelerator(cpu=True), recipe.train_biencoder)
+    objective = BiencoderObjective(
+        pairs, SearchSet(pairs.mentions, {}), known, tokenizer, Accelerator(cpu=True), recipe.train_biencoder
+    )
     torch.manual_seed(1)
     loss = 0.0
     for part in objective.parts(model.train(), np.arange(12), parts):

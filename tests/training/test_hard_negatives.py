@@ -13,6 +13,7 @@ from tests.training.results import assert_bit_identical, result
 from tests.training.test_fit import stop_after
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.data.search_set import SearchSet
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.errors import DataError, Preempted
 from zeshel_tasks.models.batches import Batch, token_batch
@@ -107,7 +108,9 @@ def objective(pairs: GoldPairs, golden: Path, found: HardNegatives | None) -> Bi
     config = build_recipe("smoke").train_biencoder
     _, settings = new_biencoder(golden / "bert", config)
     tokenizer = load_tokenizer(golden / "bert", lowercase=True)
-    return BiencoderObjective(pairs, pairs, settings, tokenizer, Accelerator(cpu=True), config, found)
+    return BiencoderObjective(
+        pairs, SearchSet(pairs.mentions, {}), settings, tokenizer, Accelerator(cpu=True), config, found
+    )
 
 
 def test_loss_covers_golds_and_hard_negatives(

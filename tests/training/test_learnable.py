@@ -12,14 +12,14 @@ from tests.training.conftest import MakeFit
 from tests.training.results import result
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.data.search_set import EntitySample, SearchSet
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import fit
-from zeshel_tasks.training.learnable import warn_of_pairs, warn_of_sets
+from zeshel_tasks.training.learnable import warn_of_pairs, warn_of_sets, warn_of_small_worlds
 
 TRAIN = "train mentions have only their own gold in their batch"
-VALID = "valid mentions have only their own gold in their batch"
 
 
 @pytest.fixture
@@ -34,29 +34,26 @@ def first(pairs: GoldPairs, count: int, **mentions: Any) -> GoldPairs:
     return replace(pairs, mentions=replace(pairs.mentions, **cut | mentions), gold_row=np.array(pairs.gold_row[:count]))
 
 
-def warnings(caplog: pytest.LogCaptureFixture, train: GoldPairs, valid: GoldPairs, **settings: Any) -> str:
-    defaults = {"train_batch_size": 4, "eval_batch_size": 4, "shuffle": False}
+def warnings(caplog: pytest.LogCaptureFixture, train: GoldPairs, **settings: Any) -> str:
+    defaults = {"train_batch_size": 4, "shuffle": False}
     recipe = build_recipe("smoke", {"train_biencoder": defaults | settings})
-    warn_of_pairs(train, valid, recipe.train_biencoder)
+    warn_of_pairs(train, recipe.train_biencoder)
     assert all(record.levelno == logging.WARNING for record in caplog.records)
     return caplog.text
 
 
 def test_usual_data_gives_no_warning(pairs: GoldPairs, caplog: pytest.LogCaptureFixture) -> None:
-    assert warnings(caplog, pairs, pairs) == ""
-    assert warnings(caplog, pairs, pairs, one_world_batches=True, gradient_accumulation_steps=2) == ""
+    assert warnings(caplog, pairs) == ""
+    assert warnings(caplog, pairs, one_world_batches=True, gradient_accumulation_steps=2) == ""
 
 
 def test_single_mention_is_counted(pairs: GoldPairs, caplog: pytest.LogCaptureFixture) -> None:
-    text = warnings(caplog, first(pairs, 1), first(pairs, 1))
-    assert f"1 of 1 {TRAIN}" in text
-    assert f"1 of 1 {VALID}" in text
+    assert f"1 of 1 {TRAIN}" in warnings(caplog, first(pairs, 1))
 
 
 def test_mentions_of_one_entity_are_counted(pairs: GoldPairs, caplog: pytest.LogCaptureFixture) -> None:
     same = replace(pairs, gold_row=np.zeros_like(pairs.gold_row))
-    assert f"{len(pairs.mentions)} of {len(pairs.mentions)} {TRAIN}" in warnings(caplog, same, pairs)
-    assert VALID not in caplog.text
+    assert f"{len(pairs.mentions)} of {len(pairs.mentions)} {TRAIN}" in warnings(caplog, same)
 
 
 def test_parts_of_a_batch_count_by_themselves_without_the_cache(
@@ -65,9 +62,9 @@ def test_parts_of_a_batch_count_by_themselves_without_the_cache(
     """Each half of a batch has one gold."""
     doubled = replace(pairs, gold_row=np.arange(len(pairs.gold_row)) // 2)
     cached = {"gradient_accumulation_steps": 2, "gradient_cache": True}
-    assert TRAIN not in warnings(caplog, doubled, pairs, **cached)
+    assert TRAIN not in warnings(caplog, doubled, **cached)
     assert f"{len(pairs.mentions)} of {len(pairs.mentions)} {TRAIN}" in warnings(
-        caplog, doubled, pairs, gradient_accumulation_steps=2
+        caplog, doubled, gradient_accumulation_steps=2
     )
 
 
@@ -75,15 +72,28 @@ def test_batches_of_one_world_count_by_themselves(pairs: GoldPairs, caplog: pyte
     """Four mentions of one entity are a batch of their world, and are mixed with others otherwise."""
     world = np.array([0, 1, 0, 1, 0, 1, 0, 1, 1, 1, 1, 1], dtype=np.int32)
     data = replace(first(pairs, 12, world=world), gold_row=np.where(world == 0, 0, np.arange(12)))
-    assert TRAIN not in warnings(caplog, data, pairs)
-    assert f"4 of 12 {TRAIN}" in warnings(caplog, data, pairs, one_world_batches=True)
+    assert TRAIN not in warnings(caplog, data)
+    assert f"4 of 12 {TRAIN}" in warnings(caplog, data, one_world_batches=True)
 
 
 def test_hard_negatives_before_the_first_epoch_teach_a_single_mention(
     pairs: GoldPairs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert TRAIN not in warnings(caplog, first(pairs, 1), pairs, hard_negatives=1, num_train_epochs=1)
-    assert TRAIN in warnings(caplog, first(pairs, 1), pairs, hard_negatives=1, num_train_epochs=2)
+    assert TRAIN not in warnings(caplog, first(pairs, 1), hard_negatives=1, num_train_epochs=1)
+    assert TRAIN in warnings(caplog, first(pairs, 1), hard_negatives=1, num_train_epochs=2)
+
+
+def test_valid_worlds_without_a_wrong_choice_are_counted(pairs: GoldPairs, caplog: pytest.LogCaptureFixture) -> None:
+    """The sample of a world stands for all its entities."""
+    ten = first(pairs, 10, world=np.array([0] * 4 + [1] * 6, dtype=np.int32)).mentions
+    sizes = (20, 21)
+    weights = [np.full(3, size / 3, dtype=np.float32) for size in sizes]
+    samples = [EntitySample(pairs.golds[:3], np.arange(3), weight) for weight in weights]
+    searched = SearchSet(replace(ten, worlds=ten.worlds[:2]), dict(zip(ten.worlds, samples, strict=False)))
+    warn_of_small_worlds(searched, 19)
+    assert caplog.text == ""
+    warn_of_small_worlds(searched, 20)
+    assert "4 of 10 valid mentions are of worlds of up to 20 entities" in caplog.text
 
 
 def test_golds_without_another_candidate_are_counted(pairs: GoldPairs, caplog: pytest.LogCaptureFixture) -> None:

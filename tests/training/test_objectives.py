@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from tests.faults import Fault
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.data.search_set import EntitySample, SearchSet
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.models.biencoder import Biencoder, new_biencoder
 from zeshel_tasks.models.crossencoder import new_crossencoder
@@ -28,7 +29,9 @@ def biencoder_objective(pairs: GoldPairs, golden: Path, *, masked: bool) -> tupl
     model, settings = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
     tokenizer = load_tokenizer(golden / "bert", lowercase=True)
     config = build_recipe("smoke", {"mask_duplicate_golds": masked}).train_biencoder
-    return model.eval(), BiencoderObjective(pairs, pairs, settings, tokenizer, Accelerator(cpu=True), config)
+    one = EntitySample(pairs.golds, np.arange(len(pairs.golds)), np.ones(len(pairs.golds), dtype=np.float32))
+    searched = SearchSet(pairs.mentions, dict.fromkeys(pairs.mentions.worlds, one))
+    return model.eval(), BiencoderObjective(pairs, searched, settings, tokenizer, Accelerator(cpu=True), config)
 
 
 def test_biencoder_loss_is_cross_entropy_over_batch_golds(pairs: GoldPairs, golden: Path) -> None:

@@ -58,13 +58,13 @@ class TrackedStage:
         yield from self._curve(run)
 
     def _curve(self, run: Run) -> Iterator[tuple[str, int, float]]:
-        """Loss, learning rate and validation accuracy of a training, by step."""
+        """Loss, learning rate, and recall or accuracy on valid of a training, by step."""
         if "curve.jsonl" not in self.manifest.files:
             return
         with scratch_folder() as cache:
             artifact = Artifact(run.store, self.record.artifact, self.manifest, cache)
             for point in read_json_lines(artifact.path("curve.jsonl")):
-                for key in ("loss", "learning_rate", "valid_accuracy"):
+                for key in ("loss", "learning_rate", "valid_recall", "valid_accuracy"):
                     if point.get(key) is not None:
                         yield f"{self.name}.{key}", int(point["step"]), float(point[key])
 

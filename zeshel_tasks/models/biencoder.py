@@ -70,6 +70,10 @@ class Biencoder(nn.Module):
             mentions = mentions * self.log_scale.exp()
         return mentions, entities
 
+    def figures(self) -> dict[str, float]:
+        """Returns what a training shows of the model: the temperature, if it is learned."""
+        return {} if self.log_scale is None else {"temperature": math.exp(-min(self.log_scale.item(), _MAX_LOG_SCALE))}
+
 
 def check_biencoder(shape: ModelShape, config: TrainBiencoderConfig) -> None:
     """Checks that a model of this shape can become a bi-encoder, before its weights are read.

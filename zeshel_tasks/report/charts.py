@@ -56,17 +56,18 @@ def loss_chart(stage: str, curve: ThinCurve) -> LineChart | None:
 
 
 def validation_chart(stage: str, curve: ThinCurve, training: TrainingMetrics | None = None) -> LineChart | None:
-    """Validation accuracy by step; ``training`` tells which epoch was kept."""
-    points = curve.valid_accuracy
+    """Recall or accuracy on valid by step; ``training`` tells which epoch was kept."""
+    points = curve.validation
     if not points:
         return None
+    measure = training.measure if training is not None else "recall" if curve.valid_recall else "accuracy"
     return LineChart(
-        description=f"Validation accuracy of {stage} by step",
+        description=f"Validation {measure} of {stage} by step",
         lines=(_curve_line(points, "valid", "square", few=_FEW_POINTS),),
         x_range=(0, _last_step(curve)),
         x_ticks=_step_ticks(curve),
         y_ticks=RATE_TICKS[::2],
-        title="validation accuracy",
+        title=f"validation {measure}",
         x_label="training step",
         mark=_kept(points, training) if training is not None and training.best_epoch else None,
         height=84,
@@ -119,7 +120,7 @@ def _curve_line(points: Sequence[ThinPoint], color: str, marker: str, few: int) 
 
 
 def _last_step(curve: ThinCurve) -> float:
-    return max(point.step for point in (*curve.loss, *curve.valid_accuracy))
+    return max(point.step for point in (*curve.loss, *curve.validation))
 
 
 def _step_ticks(curve: ThinCurve) -> tuple[Tick, ...]:
@@ -130,7 +131,7 @@ def _step_ticks(curve: ThinCurve) -> tuple[Tick, ...]:
 def _kept(points: Sequence[ThinPoint], training: TrainingMetrics) -> Dot:
     kept = training.best_epoch or 0
     best = min(points, key=lambda point: abs(point.epoch - kept))
-    return Dot(best.step, best.value, f"kept: epoch {kept}, {percent(training.valid_accuracy, 1)}")
+    return Dot(best.step, best.value, f"kept: epoch {kept}, {percent(training.measured, 1)}")
 
 
 def _past_dot(number: int, run: PastRun, rate: float | None) -> Dot:

@@ -24,10 +24,19 @@ class ThinPoint:
 
 @dataclass(frozen=True)
 class ThinCurve:
-    """Loss and validation accuracy of one training by step, each with at most :data:`MOST_POINTS` points."""
+    """Loss and validation of one training by step, each with at most :data:`MOST_POINTS` points.
+
+    A bi-encoder is validated by recall, a cross-encoder by accuracy.
+    """
 
     loss: tuple[ThinPoint, ...]
-    valid_accuracy: tuple[ThinPoint, ...]
+    valid_recall: tuple[ThinPoint, ...] = ()
+    valid_accuracy: tuple[ThinPoint, ...] = ()
+
+    @property
+    def validation(self) -> tuple[ThinPoint, ...]:
+        """The one of the two that was measured."""
+        return self.valid_recall or self.valid_accuracy
 
 
 def thin_curve(points: Sequence[CurvePoint], most: int = MOST_POINTS) -> ThinCurve:
@@ -36,8 +45,9 @@ def thin_curve(points: Sequence[CurvePoint], most: int = MOST_POINTS) -> ThinCur
     A step that is due by ``eval_interval`` and also ends its epoch is validated twice. Its last line counts.
     """
     losses = {point.step: (point.epoch, point.loss) for point in points if point.loss is not None}
-    rates = {point.step: (point.epoch, point.valid_accuracy) for point in points if point.valid_accuracy is not None}
-    return ThinCurve(loss=_thin(losses, most), valid_accuracy=_thin(rates, most))
+    recall = {point.step: (point.epoch, point.valid_recall) for point in points if point.valid_recall is not None}
+    accuracy = {point.step: (point.epoch, point.valid_accuracy) for point in points if point.valid_accuracy is not None}
+    return ThinCurve(_thin(losses, most), valid_recall=_thin(recall, most), valid_accuracy=_thin(accuracy, most))
 
 
 def _thin(by_step: dict[int, tuple[float, float]], most: int) -> tuple[ThinPoint, ...]:

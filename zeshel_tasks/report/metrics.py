@@ -15,7 +15,8 @@ times are in seconds, memory is in MB, and null means "no value"::
                      of each without the other}}
     comparison       metrics of compare: champion, overall, worlds
     training         {stage: metrics of the training}
-    curves           {stage: {loss, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned
+    curves           {stage: {loss, valid_recall, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned;
+                     recall is of the bi-encoder, accuracy of the cross-encoder
     convert          metrics of convert
     stages           [{name, reused, wall_seconds, gpus, peak_memory_mb, peak_gpu_memory_mb, device, fingerprint,
                      started_at}]; wall_seconds of a resumed training are those of all attempts

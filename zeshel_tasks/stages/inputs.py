@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config import Split, TrainBiencoderConfig
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets, tokenize_entities
 from zeshel_tasks.data.mention_table import tokenize_mentions
+from zeshel_tasks.data.search_set import SearchSet, draw_entities
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Dataset, Document
 from zeshel_tasks.linking.fusion import Scores
@@ -118,6 +119,28 @@ def tokenize_worlds(job: Job, split: Split, tokens: Tokens, max_cand_length: int
     folder.mkdir()
     for world in split_worlds(job, split):
         tokenize_world(job, world, tokens, max_cand_length, folder / f"{world}.npy")
+
+
+def tokenize_search_set(
+    job: Job, split: Split, tokens: Tokens, config: TrainBiencoderConfig, folder: Path
+) -> SearchSet:
+    """The split's mentions, and a sample of the entities of its worlds, as tables in the new directory ``folder``."""
+    mentions = tokenize_mentions(split_file(job, split), tokens, config.max_context_length, folder / "mentions")
+    golds = {
+        world: np.unique(mentions.label[rows].astype(np.int64)) for world, rows in mentions.rows_of_world().items()
+    }
+    sizes = {world: world_size(job.inputs["download"], world) for world in golds}
+    for world, (positions, weights) in draw_entities(golds, sizes, config.valid_entities, config.seed).items():
+        of_world = folder / "entities" / world
+        of_world.mkdir(parents=True)
+        np.save(of_world / "positions.npy", positions)
+        np.save(of_world / "weights.npy", weights)
+        documents, chosen = world_documents(job.inputs["download"], world), set(positions.tolist())
+        drawn = (document for position, document in enumerate(documents) if position in chosen)
+        tokenize_entities(
+            drawn, len(positions), tokens, config.max_cand_length, "title_and_text", of_world / "tokens.npy"
+        )
+    return SearchSet.load(folder)
 
 
 def tokenize_world(job: Job, world: str, tokens: Tokens, max_cand_length: int, path: Path) -> None:

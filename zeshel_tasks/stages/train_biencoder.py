@@ -11,6 +11,7 @@ from torch import nn
 from zeshel_tasks.config import TrainBiencoderConfig
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
+from zeshel_tasks.data.search_set import SearchSet
 from zeshel_tasks.download.model_files import bert_description
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import model_location, store_location
@@ -19,14 +20,14 @@ from zeshel_tasks.models.crossencoder import check_crossencoder
 from zeshel_tasks.models.model_types import model_shape
 from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.pipeline.job import Job
-from zeshel_tasks.stages.inputs import split_file, tokenize_worlds
+from zeshel_tasks.stages.inputs import split_file, tokenize_search_set, tokenize_worlds
 from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_to_start, start_tokens, train
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.store.identity import file_identity
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import Fit
 from zeshel_tasks.training.hard_negatives import HardNegatives
-from zeshel_tasks.training.learnable import warn_of_pairs
+from zeshel_tasks.training.learnable import warn_of_pairs, warn_of_small_worlds
 from zeshel_tasks.training.objective import Objective
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,18 @@ def work(job: Job) -> Metrics:
     _check_both_encoders(job, bert)
     task = plan_training(job, config, ready_to_start(job, config, bert), config.biencoder_weights, build_objective)
     tokens = start_tokens(task)
-    for split in ("train", "valid"):
-        lengths = config.max_context_length, config.max_cand_length
-        tokenize_pairs(split_file(job, split), tokens, *lengths, task.tables / split)
-    warn_of_pairs(GoldPairs.load(task.tables / "train"), GoldPairs.load(task.tables / "valid"), config)
+    lengths = config.max_context_length, config.max_cand_length
+    pairs = tokenize_pairs(split_file(job, "train"), tokens, *lengths, task.tables / "train")
+    searched = tokenize_search_set(job, "valid", tokens, config, task.tables / "valid")
+    warn_of_pairs(pairs, config)
+    warn_of_small_worlds(searched, config.valid_top_k)
+    entities = sum(len(sample.positions) for sample in searched.entities.values())
+    of_all = sum(float(sample.weights.sum()) for sample in searched.entities.values())
+    log.info("validation: recall@%d among %s of %s entities", config.valid_top_k, f"{entities:,}", f"{of_all:,.0f}")
     if config.hard_negatives:
         tokenize_worlds(job, "train", tokens, config.max_cand_length, task.tables / "entities")
-    return train(job, task).dump()
+    known = {"valid_top_k": config.valid_top_k, "valid_entities": entities}
+    return train(job, task).model_copy(update=known).dump()
 
 
 def _check_both_encoders(job: Job, bert: Path) -> None:
@@ -93,7 +99,7 @@ def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Obj
             config.similarity,
         )
     tokenizer = load_tokenizer(task.bert, lowercase=config.lowercase)
-    train_pairs, valid_pairs = (GoldPairs.load(task.tables / split) for split in ("train", "valid"))
+    train_pairs, searched = GoldPairs.load(task.tables / "train"), SearchSet.load(task.tables / "valid")
     negatives = None
     if config.hard_negatives:
         entities = load_worlds(task.tables / "entities")
@@ -106,4 +112,4 @@ def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Obj
             config.seed,
             task.out,
         )
-    return model, BiencoderObjective(train_pairs, valid_pairs, settings, tokenizer, accelerator, config, negatives)
+    return model, BiencoderObjective(train_pairs, searched, settings, tokenizer, accelerator, config, negatives)

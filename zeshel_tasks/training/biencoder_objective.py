@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -21,16 +20,16 @@ from torch.nn import functional as F
 from zeshel_tasks.config import TrainBiencoderConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.mention_table import GoldPairs
+from zeshel_tasks.data.search_set import SearchSet
 from zeshel_tasks.data.tokens import TokenTable
-from zeshel_tasks.evaluation.finite import require_finite
 from zeshel_tasks.models.batches import on_device, token_batch
-from zeshel_tasks.models.biencoder import BiencoderSettings, save_biencoder
+from zeshel_tasks.models.biencoder import Biencoder, BiencoderSettings, save_biencoder
 from zeshel_tasks.training.gradient_cache import Vectors, cached_parts
 from zeshel_tasks.training.hard_negatives import NO_NEGATIVE, HardNegatives
 from zeshel_tasks.training.objective import Part, Tensors, finite_scores, separate_parts
 from zeshel_tasks.training.processes import Share, gather_with_gradient, parts_with_rows, share_of
+from zeshel_tasks.training.recall_validation import RecallValidation
 
-Flags = npt.NDArray[np.bool_]
 _NOTHING = -1  # the key of no entity
 
 
@@ -39,7 +38,7 @@ class BiencoderObjective:
 
     Args:
         train: pairs to train on.
-        valid: pairs to validate on.
+        valid: mentions and entities to validate on.
         settings: saved beside the weights.
         tokenizer: saved beside the weights.
         accelerator: device and processes.
@@ -47,19 +46,24 @@ class BiencoderObjective:
         negatives: hard negatives of ``train``'s mentions, if any.
     """
 
+    measures: tuple[str, ...] = ("valid_recall", "valid_recall_at_1")
+
     def __init__(
         self,
         train: GoldPairs,
-        valid: GoldPairs,
+        valid: SearchSet,
         settings: BiencoderSettings,
         tokenizer: Any,
         accelerator: Accelerator,
         config: TrainBiencoderConfig,
         negatives: HardNegatives | None = None,
     ) -> None:
-        self._train, self._valid, self._settings, self._tokenizer = train, valid, settings, tokenizer
+        self._train, self._settings, self._tokenizer = train, settings, tokenizer
         self._pad, self._accelerator, self._config = int(tokenizer.pad_token_id), accelerator, config
         self._negatives = negatives
+        self._validation = RecallValidation(
+            valid, config.valid_top_k, config.eval_batch_size, self._pad, accelerator, finite_scores(config)
+        )
         self.mentions = len(train.mentions)
         self.groups = np.asarray(train.mentions.world, dtype=np.int64) if config.one_world_batches else None
 
@@ -81,7 +85,7 @@ class BiencoderObjective:
             return separate_parts(partial(self.loss, model), rows, count)
         share = share_of(rows, self._accelerator)
         return cached_parts(
-            partial(self._encode, model, self._train, self._ready_negatives),
+            partial(self._encode, model),
             lambda vectors: self._cross_entropy(vectors, share),
             np.array_split(share.mine, parts_with_rows(rows, count, self._accelerator)),
             self._accelerator.device,
@@ -90,22 +94,12 @@ class BiencoderObjective:
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
         """Returns this process's share of the mean loss over the mentions ``rows``."""
         share = share_of(rows, self._accelerator)
-        return self._cross_entropy(self._encode(model, self._train, self._ready_negatives, share.mine), share)
+        return self._cross_entropy(self._encode(model, share.mine), share)
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
-        """Returns the share of mentions whose gold scores highest in a batch of mentions of the same world."""
-        correct, size = 0, self._config.eval_batch_size
-        for rows in self._valid.mentions.rows_of_world().values():
-            for start in range(0, len(rows), size):
-                batch = rows[start : start + size]
-                contexts, golds = self._encode(model, self._valid, None, batch)
-                keys, targets = _gold_keys(self._valid, batch), np.arange(len(batch))
-                scores = contexts @ golds.T
-                require_finite(scores, "in validation", finite_scores(self._config))
-                scores = scores.masked_fill(on_device(_same(keys, keys, targets), scores.device), float("-inf"))
-                correct += int((scores.argmax(1) == on_device(targets, scores.device)).sum())
-                after_batch()
-        return {"valid_accuracy": correct / len(self._valid.mentions)}
+        """Returns recall, see :class:`RecallValidation`, and the learned temperature, if any."""
+        raw: Biencoder = self._accelerator.unwrap_model(model)
+        return self._validation.measure(raw, after_batch) | raw.figures()
 
     def save(self, model: nn.Module, directory: Path) -> None:
         save_biencoder(model, self._settings, self._tokenizer, directory)  # type: ignore[arg-type]
@@ -115,8 +109,9 @@ class BiencoderObjective:
         """The hard negatives, or None before their first round."""
         return self._negatives if self._negatives is not None and self._negatives.found else None
 
-    def _encode(self, model: nn.Module, pairs: GoldPairs, negatives: HardNegatives | None, rows: Rows) -> Vectors:
+    def _encode(self, model: nn.Module, rows: Rows) -> Vectors:
         """Returns the vectors of mentions, golds and, if any, hard negatives: float [.., dimension] each."""
+        pairs, negatives = self._train, self._ready_negatives
         tables = [pairs.golds[pairs.gold_row[rows]], *([] if negatives is None else [negatives.tokens(rows)])]
         entities, where = _each_once(np.concatenate(tables))
         device = self._accelerator.device
@@ -161,13 +156,6 @@ class BiencoderObjective:
         positions = negatives.table[rows].astype(np.int64)
         worlds = self._train.mentions.world[rows].astype(np.int64)[:, None]
         return np.where(positions == NO_NEGATIVE, _NOTHING, _keys(worlds, positions)).reshape(-1)
-
-
-def _same(golds: Rows, columns: Rows, targets: Rows) -> Flags:
-    """Marks the columns other than the target that are the mention's gold: bool [mentions, columns]."""
-    same: Flags = np.equal(golds[:, None], columns[None, :])
-    same[np.arange(len(golds)), targets] = False
-    return same
 
 
 def _gold_keys(pairs: GoldPairs, rows: Rows) -> Rows:

@@ -40,6 +40,8 @@ class CrossencoderObjective:
         config: hyper-parameters.
     """
 
+    measures: tuple[str, ...] = ("valid_accuracy",)
+
     def __init__(
         self,
         train: CandidateSets,
@@ -79,16 +81,19 @@ class CrossencoderObjective:
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
         """Returns the accuracy over mentions whose gold was retrieved (``valid_accuracy``), and over all mentions."""
-        rows, correct, size = self._valid.retrieved, 0, self._config.eval_batch_size
+        rows, size = self._valid.retrieved, self._config.eval_batch_size * self._accelerator.num_processes
+        correct = torch.zeros((), dtype=torch.int64, device=self._accelerator.device)
         for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
-            scores, candidates = self._scores(model, self._valid, batch), self._valid.candidates[batch]
+            share = share_of(rows[start : start + size], self._accelerator)
+            scores, candidates = self._scores(model, self._valid, share.mine), self._valid.candidates[share.mine]
             best = checked_scores(scores, candidates, "in validation", finite_scores(self._config)).argmax(1)
-            correct += int((best == self._valid.gold_rank[batch]).sum())
+            if share.weight:
+                correct += int((best == self._valid.gold_rank[share.mine]).sum())
             after_batch()
+        total = int(self._accelerator.reduce(correct, reduction="sum"))
         return {
-            "valid_accuracy": correct / max(1, len(rows)),
-            "valid_unnormalized_accuracy": correct / len(self._valid.mentions),
+            "valid_accuracy": total / max(1, len(rows)),
+            "valid_unnormalized_accuracy": total / len(self._valid.mentions),
         }
 
     def save(self, model: nn.Module, directory: Path) -> None:

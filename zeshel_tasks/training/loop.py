@@ -61,7 +61,7 @@ class Trainer:
         interrupt: Interrupt,
     ) -> None:
         self._raw, self._objective, self._config, self._accelerator = model, objective, config, accelerator
-        self._best, self._interrupt = best, interrupt
+        self._best, self._interrupt, self._measure = best, interrupt, objective.measures[0]
         trained = choose_trained(model, config.type_optimization)
         log.info("training %d of %d parameter tensors", len(trained), len(list(model.parameters())))
         self._model, self._optimizer = accelerator.prepare(model, build_optimizer(model, config))
@@ -226,9 +226,9 @@ class Trainer:
         if state.epoch_steps and state.epoch_loss == 0:
             log.warning("epoch %d: the loss was 0 in every step, so nothing was learned", epoch)
         state.epoch_loss, state.epoch_steps = 0.0, 0
-        best = max((known["valid_accuracy"] for known in state.epochs), default=-1.0)
+        is_best = not state.epochs or self._measured(record) > max(map(self._measured, state.epochs))
         state.epochs.append(record)
-        if figures["valid_accuracy"] > best:
+        if is_best:
             state.best_epoch = epoch
             self._keep_as_best()
         log.info("epoch %d: %s", epoch, "  ".join(f"{k} {v:.4f}" for k, v in record.items() if isinstance(v, float)))
@@ -238,14 +238,17 @@ class Trainer:
         advice = f"lower eval_batch_size (now {self._config.eval_batch_size})"
         with torch.no_grad(), out_of_memory_named("in validation", advice):
             figures = self._objective.validate(self._model, self._stop_in_validation)
-        self._state.curve.append({**self._where(), "valid_accuracy": figures["valid_accuracy"]})
+        self._state.curve.append({**self._where(), self._measure: figures[self._measure]})
         return figures
+
+    def _measured(self, record: dict[str, Any]) -> tuple[float, ...]:
+        return tuple(record[measure] for measure in self._objective.measures)
 
     def _validate_if_due(self) -> None:
         """Validates within an epoch, every ``eval_interval`` steps and only once per step."""
         every, step = self._config.eval_interval, self._state.step
         if every and step and step % every == 0:
-            last = next((point["step"] for point in reversed(self._state.curve) if "valid_accuracy" in point), None)
+            last = next((point["step"] for point in reversed(self._state.curve) if self._measure in point), None)
             if last != step:
                 self._validate()
                 self._model.train()

@@ -10,8 +10,11 @@ class EpochMetrics(MetricsModel):
 
     epoch: int
     train_loss: Number = None
+    valid_recall: Number = None
+    valid_recall_at_1: Number = None
     valid_accuracy: Number = None
     valid_unnormalized_accuracy: Number = None
+    temperature: Number = None
 
 
 class TrainingMetrics(MetricsModel):
@@ -19,8 +22,12 @@ class TrainingMetrics(MetricsModel):
 
     Attributes:
         best_epoch: the epoch whose model was kept; 0 is the model before training.
-        valid_accuracy: accuracy of that epoch.
-        valid_unnormalized_accuracy: accuracy of that epoch over all mentions, for the cross-encoder only.
+        valid_recall: recall of that epoch at ``valid_top_k`` (bi-encoder).
+        valid_recall_at_1: recall of that epoch at 1 (bi-encoder).
+        valid_top_k: see the setting (bi-encoder).
+        valid_entities: the entities that were searched (bi-encoder).
+        valid_accuracy: accuracy of that epoch over the mentions whose gold was retrieved (cross-encoder).
+        valid_unnormalized_accuracy: accuracy of that epoch over all mentions (cross-encoder).
         epochs: all epochs, in order.
         steps: optimizer steps.
         mentions: training mentions.
@@ -30,6 +37,10 @@ class TrainingMetrics(MetricsModel):
     """
 
     best_epoch: int | None = None
+    valid_recall: Number = None
+    valid_recall_at_1: Number = None
+    valid_top_k: int | None = None
+    valid_entities: int | None = None
     valid_accuracy: Number = None
     valid_unnormalized_accuracy: Number = None
     epochs: tuple[EpochMetrics, ...] = ()
@@ -39,12 +50,23 @@ class TrainingMetrics(MetricsModel):
     mentions_per_second: Number = None
     dropped_mentions: int | None = None
 
+    @property
+    def measure(self) -> str:
+        """Name of the figure that chose the best epoch."""
+        return "accuracy" if self.valid_recall is None else f"recall@{self.valid_top_k}"
+
+    @property
+    def measured(self) -> float | None:
+        """That figure of the best epoch."""
+        return self.valid_accuracy if self.valid_recall is None else self.valid_recall
+
 
 class CurvePoint(MetricsModel):
-    """A line of ``curve.jsonl``: either loss and learning rate, or validation accuracy."""
+    """A line of ``curve.jsonl``: either loss and learning rate, or the measure that chooses the best epoch."""
 
     step: int
     epoch: float
     loss: Number = None
     learning_rate: Number = None
+    valid_recall: Number = None
     valid_accuracy: Number = None

@@ -34,6 +34,9 @@ class Objective(Protocol):
     mentions: int
     """Number of training mentions."""
 
+    measures: tuple[str, ...]
+    """Names of the validation figures that choose the best epoch. Each breaks the ties of those before it."""
+
     groups: Rows | None
     """Group of each mention, if each batch should contain only one group."""
 
@@ -58,9 +61,9 @@ class Objective(Protocol):
         """
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
-        """Returns the validation figures. The best epoch has the highest ``valid_accuracy``. The model is in eval mode.
+        """Returns the validation figures, the same in all processes, which share the work. The model is in eval mode.
 
-        ``after_batch`` is called often and may raise to stop the validation.
+        ``after_batch`` is called often, by all processes at the same time. It may raise to stop the validation.
         """
 
     def save(self, model: nn.Module, directory: Path) -> None:

@@ -68,18 +68,25 @@ def gather_with_gradient(tensor: torch.Tensor, sizes: Sequence[int]) -> torch.Te
     return gathered
 
 
+def gather(tensor: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """Concatenates the tensors of all processes, without gradients. See :func:`gather_with_gradient`."""
+    if len(sizes) == 1:
+        return tensor
+    # Tensors of one size, because not every backend gathers different ones.
+    mine = tensor.new_zeros(max(sizes), *tensor.shape[1:])
+    size = sizes[dist.get_rank()]
+    mine[:size] = tensor[:size]
+    parts = [torch.empty_like(mine) for _ in sizes]
+    dist.all_gather(parts, mine)
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
 class _Gather(torch.autograd.Function):
     # torch.distributed's own differentiable gathers are deprecated or private, or lack a backend for CPUs.
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
         ctx.rows, ctx.sizes = len(tensor), sizes
-        # Tensors of one size, because not every backend gathers different ones.
-        mine = tensor.new_zeros(max(sizes), *tensor.shape[1:])
-        size = sizes[dist.get_rank()]
-        mine[:size] = tensor[:size]
-        parts = [torch.empty_like(mine) for _ in sizes]
-        dist.all_gather(parts, mine)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+        return gather(tensor, sizes)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
