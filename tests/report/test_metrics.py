@@ -27,11 +27,9 @@ def test_headline_reports_test_split(build_data: BuildData, summary: Summary) ->
     data = build_data()
     headline = summary(data)["headline"]
     test = data.accuracy["test"]
-    assert data.linking is not None
     assert headline["mentions"] == test.mentions
     assert headline["top_k"] == 64
     assert headline["unnormalized_accuracy"] == test.unnormalized_accuracy.model_dump()
-    assert headline["crossencoder_alone"] == data.linking.splits["test"].crossencoder.unnormalized_accuracy.model_dump()
     assert headline["recall_at_1"]["macro"] == data.recall["test"].recall.macro[1]
     assert headline["recall_at_top_k"]["micro"] == data.recall["test"].recall.micro[64]
 
@@ -47,7 +45,6 @@ def test_headline_is_null_without_test_split(build_data: BuildData, summary: Sum
         "recall_at_top_k": nothing,
         "normalized_accuracy": nothing,
         "unnormalized_accuracy": nothing,
-        "crossencoder_alone": nothing,
     }
 
 

@@ -7,7 +7,7 @@ times are in seconds, memory is in MB, and null means "no value"::
     run              address, preset, created_at, package_version, capped; wall_seconds and gpu_seconds of the stages
                      that this run made, saved_wall_seconds and saved_gpu_seconds of those that it reused
     headline         the test split: mentions, top_k, and {micro, macro} each of recall_at_1, recall_at_top_k,
-                     normalized_accuracy, unnormalized_accuracy, and crossencoder_alone (unnormalized)
+                     normalized_accuracy, unnormalized_accuracy
     recall           {split: metrics of eval-biencoder}
     accuracy         {split: accuracy of the linker in the form of eval-crossencoder's metrics, and outcomes: shares of
                      the mentions that are correct, wrong_candidate (gold retrieved, another preferred), not_retrieved}
@@ -99,7 +99,6 @@ def _run(run: RunFacts, capped: bool | None) -> dict[str, Any]:
 
 def _headline(data: ReportData) -> dict[str, Any]:
     recall, accuracy = data.recall.get("test"), data.accuracy.get("test")
-    alone = data.linking.splits["test"].crossencoder if accuracy and data.linking else None
     tested = accuracy or recall
     top_k = max(recall.recall.micro, default=None) if recall else None
     return {
@@ -110,7 +109,6 @@ def _headline(data: ReportData) -> dict[str, Any]:
         "recall_at_top_k": _recall_at(recall, top_k),
         "normalized_accuracy": _pair(accuracy.normalized_accuracy.model_dump() if accuracy else {}),
         "unnormalized_accuracy": _pair(accuracy.unnormalized_accuracy.model_dump() if accuracy else {}),
-        "crossencoder_alone": _pair(alone.unnormalized_accuracy.model_dump() if alone else {}),
     }
 
 
