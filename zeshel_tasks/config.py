@@ -25,7 +25,7 @@ ALL_SPLITS = SPLITS + HELDOUT_SPLITS
 Preset = Literal["blink", "recommended", "smoke"]
 TypeOptimization = Literal["all", "additional_layers", "top_layer", "top4_layers", "all_encoder_layers"]
 Precision = Literal["auto", "fp32", "bf16"]
-Pooling = Literal["cls", "mean"]
+Pooling = Literal["cls", "mean", "span", "span_and_mean"]
 Similarity = Literal["dot", "cosine"]
 VectorDtype = Literal["float32", "float16"]
 FinalScore = Literal["fitted", "crossencoder"]
@@ -274,7 +274,11 @@ class TrainBiencoderConfig(EncoderConfig):
         "With gradient_accumulation_steps, share in-batch negatives among all parts of a batch, at the cost of "
         "encoding each part twice.",
     )
-    pooling: Pooling = setting("cls", "Source of the vector: the output for [CLS], or the mean over all tokens.")
+    pooling: Pooling = setting(
+        "cls",
+        "Source of the vector: the output for [CLS], or the mean over all tokens; for a mention also the mean over its "
+        "own tokens between the markers (span), or the sum of both means. Candidates then have the mean over all.",
+    )
     similarity: Similarity = setting("dot", "Score: dot product, or cosine divided by a learned temperature.")
     temperature: float = setting(0.05, "Initial temperature of the cosine similarity.", ge=0.01, le=1)
     temperature_learning_rate: float = setting(
@@ -339,7 +343,9 @@ class TrainBiencoderConfig(EncoderConfig):
     @model_validator(mode="after")
     def _add_linear_needs_cls_pooling(self) -> Self:
         if self.add_linear and self.pooling != "cls":
-            raise ValueError("pooling: expected cls with add_linear, whose layer reads the pooler's [CLS], got mean")
+            raise ValueError(
+                f"pooling: expected cls with add_linear, whose layer reads the pooler's [CLS], got {self.pooling}"
+            )
         return self
 
 

@@ -36,7 +36,11 @@ class Reference:
     def vector(self, ids: list[int], pooling: str) -> torch.Tensor:
         with torch.no_grad():
             output = self._model(input_ids=torch.tensor([ids])).last_hidden_state[0]
-        return output[0] if pooling == "cls" else output.mean(0)
+        if pooling in ("cls", "mean"):
+            return output[0] if pooling == "cls" else output.mean(0)
+        start, end = (ids.index(self._id(marker)) for marker in ("[unused0]", "[unused1]"))
+        span = output[start + 1 : end].mean(0)
+        return span if pooling == "span" else span + output.mean(0)
 
     def pooled_pair(self, context: list[int], candidate: list[int]) -> torch.Tensor:
         """The pooler's output for BLINK's layout: the padded context, then the candidate without [CLS]."""

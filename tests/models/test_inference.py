@@ -18,6 +18,7 @@ from zeshel_tasks.recipe import build_recipe
 
 ROWS = np.random.default_rng(0).integers(10, 2900, (16, 24)).astype(np.int32)
 ROWS[::2, 12:] = 0
+ROWS[:, 5], ROWS[:, 8] = 1, 2  # [unused0] and [unused1]
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +32,11 @@ def accelerator_in(precision: str) -> Accelerator:
     return build_accelerator(build_recipe("smoke", {"precision": precision}).eval_biencoder)
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "span_and_mean"])
 def test_bf16_weights_encode_without_autocast(golden: Path, pooling: str) -> None:
     torch.manual_seed(0)
     config = build_recipe("smoke", {"train_biencoder.pooling": pooling}).train_biencoder
-    encoder = new_biencoder(golden / "bert", config)[0].eval().cand_encoder
+    encoder = new_biencoder(golden / "bert", config)[0].eval().context_encoder
     exact = encode_rows(encoder, ROWS, 0, accelerator_in("fp32"))
     in_bf16 = accelerator_in("bf16")
     ready_for_inference(encoder, in_bf16)

@@ -73,7 +73,7 @@ def tables(tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
     return tokens.mentions(MENTIONS, LENGTH), tokens.candidates(ENTITIES, LENGTH)
 
 
-@pytest.mark.parametrize(("pooling", "lowercase"), [("cls", True), ("mean", False)])
+@pytest.mark.parametrize(("pooling", "lowercase"), [("cls", True), ("mean", False), ("span_and_mean", True)])
 def test_biencoder_equals_forward_of_transformers(start: Path, tmp_path: Path, pooling: str, lowercase: bool) -> None:
     model, settings = new_biencoder(start, recipe(pooling=pooling, lowercase=lowercase).train_biencoder)
     save_biencoder(model, settings, load_tokenizer(start, lowercase=lowercase), tmp_path)
@@ -86,7 +86,8 @@ def test_biencoder_equals_forward_of_transformers(start: Path, tmp_path: Path, p
         (model.context_encoder, model.cand_encoder), (contexts, entities), expected, strict=True
     ):
         found = encode_rows(encoder.eval(), table, tokens.pad, Accelerator(cpu=True))
-        vectors = torch.stack([reference.vector(ids, pooling) for ids in sequences])
+        of_table = pooling if table is contexts or pooling == "cls" else "mean"
+        vectors = torch.stack([reference.vector(ids, of_table) for ids in sequences])
         torch.testing.assert_close(found, vectors, atol=1e-5, rtol=1e-4)
 
 

@@ -20,6 +20,7 @@ from zeshel_tasks.models.batches import Batch
 from zeshel_tasks.models.bert import load_bert
 from zeshel_tasks.models.encoder import Encoder
 from zeshel_tasks.models.model_types import ModelShape, check_layer, check_length, model_shape
+from zeshel_tasks.models.pooling import Markers, candidate_pooling
 from zeshel_tasks.models.tokenizer import load_tokens
 
 _SETTINGS_FILE = "biencoder.json"
@@ -102,9 +103,10 @@ def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, 
         similarity=config.similarity,
     )
     check_biencoder(model_shape(bert), config)
-    tower = _tower(load_bert(bert, config.attention_dropout), settings)
+    model = load_bert(bert, config.attention_dropout)
+    towers = _towers(model, copy.deepcopy(model), settings, load_tokens(bert, lowercase=config.lowercase))
     temperature = config.temperature if config.similarity == "cosine" else None
-    return Biencoder(tower, copy.deepcopy(tower), temperature), settings
+    return Biencoder(*towers, temperature), settings
 
 
 def save_biencoder(model: Biencoder, settings: BiencoderSettings, tokenizer: Any, directory: Path) -> None:
@@ -118,17 +120,12 @@ def save_biencoder(model: Biencoder, settings: BiencoderSettings, tokenizer: Any
 def load_biencoder(directory: Path) -> tuple[Biencoder, BiencoderSettings, Tokens]:
     """Loads the model, settings and tokenizer that :func:`save_biencoder` wrote."""
     settings = BiencoderSettings.model_validate_json((directory / _SETTINGS_FILE).read_text())
-    towers = []
-    for name in _TOWERS:
-        tower = _tower(load_bert(directory / name), settings)
+    tokens = load_tokens(mention_tower(directory), lowercase=settings.lowercase)
+    mentions, candidates = (load_bert(directory / name) for name in _TOWERS)
+    towers = _towers(mentions, candidates, settings, tokens)
+    for name, tower in zip(_TOWERS, towers, strict=True):
         tower.load_linear(directory / name)
-        towers.append(tower)
-    context_encoder, cand_encoder = towers
-    return (
-        Biencoder(context_encoder, cand_encoder),
-        settings,
-        load_tokens(mention_tower(directory), lowercase=settings.lowercase),
-    )
+    return Biencoder(*towers), settings, tokens
 
 
 def mention_tower(directory: Path) -> Path:
@@ -136,11 +133,17 @@ def mention_tower(directory: Path) -> Path:
     return directory / _TOWERS[0]
 
 
-def _tower(bert: nn.Module, settings: BiencoderSettings) -> Encoder:
-    return Encoder(
-        bert,
-        pull_from_layer=settings.pull_from_layer,
-        out_dim=settings.out_dim,
-        pooling=settings.pooling,
-        normalized=settings.similarity == "cosine",
-    )
+def _towers(
+    mentions: nn.Module, candidates: nn.Module, settings: BiencoderSettings, tokens: Tokens
+) -> tuple[Encoder, Encoder]:
+    def tower(bert: nn.Module, pooling: Pooling) -> Encoder:
+        return Encoder(
+            bert,
+            pull_from_layer=settings.pull_from_layer,
+            out_dim=settings.out_dim,
+            pooling=pooling,
+            markers=Markers(tokens.mention_start, tokens.mention_end),
+            normalized=settings.similarity == "cosine",
+        )
+
+    return tower(mentions, settings.pooling), tower(candidates, candidate_pooling(settings.pooling))

@@ -17,6 +17,7 @@ from zeshel_tasks.config import Pooling
 from zeshel_tasks.models.batches import Batch, TokenBatch
 from zeshel_tasks.models.first_token import first_token
 from zeshel_tasks.models.model_types import check_layer, counts_after_padding
+from zeshel_tasks.models.pooling import Markers, pooled
 
 _LINEAR_FILE = "additional_linear.safetensors"
 _DROPOUT = 0.1  # before the linear layer, as in BLINK
@@ -30,6 +31,7 @@ class Encoder(nn.Module):
         pull_from_layer: index of the layer whose output is used; -1 is the last.
         out_dim: output dimension of the linear layer; None for no linear layer.
         pooling: how a layer's output becomes one vector. The pooler reads [CLS].
+        markers: of mentions, for the pooling of a span.
         normalized: True scales vectors to length 1, so that a dot product is a cosine.
 
     Raises:
@@ -43,11 +45,13 @@ class Encoder(nn.Module):
         pull_from_layer: int = -1,
         out_dim: int | None = None,
         pooling: Pooling = "cls",
+        markers: Markers | None = None,
         normalized: bool = False,
     ) -> None:
         super().__init__()
         self.bert_model = bert_model
-        self.pull_from_layer, self._pooling, self._normalized = pull_from_layer, pooling, normalized
+        self.pull_from_layer, self._normalized = pull_from_layer, normalized
+        self._pooling, self._markers = pooling, markers
         self.additional_linear = None
         if out_dim is not None:
             self.additional_linear = nn.Linear(int(self._config.hidden_size), out_dim)
@@ -116,8 +120,7 @@ class Encoder(nn.Module):
         """float [sequences, hidden]."""
         if self._pooling == "cls" and self.model_type == "bert":
             return first_token(self.bert_model, batch, self._layers)
-        output = self._output(batch)
-        return output[:, 0] if self._pooling == "cls" else _mean(output, batch.mask)
+        return pooled(self._output(batch), batch, self._pooling, self._markers)
 
     def _output(self, batch: TokenBatch) -> torch.Tensor:
         """The chosen layer's output: float [sequences, length, hidden]."""
@@ -152,11 +155,3 @@ class Encoder(nn.Module):
         """Reads the linear layer that :meth:`save` wrote, if this encoder has one."""
         if self.additional_linear is not None:
             self.additional_linear.load_state_dict(load_file(directory / _LINEAR_FILE))
-
-
-def _mean(output: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Mean over the tokens without padding, in fp32: float [sequences, hidden]."""
-    if mask is None:
-        return output.float().mean(1)
-    used = mask[..., None].float()
-    return (output.float() * used).sum(1) / used.sum(1)
