@@ -52,6 +52,7 @@ with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
     download = stage("download")
     convert = stage("convert")
     train_biencoder = stage("train-biencoder")
+    fit_retrieval = stage("fit-retrieval")
     candidates = [stage("eval-biencoder", split) for split in ("train", "valid", "test")]
     train_crossencoder = stage("train-crossencoder")
     scores = [stage("eval-crossencoder", split) for split in ("valid", "test")]
@@ -61,7 +62,7 @@ with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
     approve = approval(deployment)
     promote = stage("promote")
 
-    chain(download, convert, train_biencoder, candidates, train_crossencoder, scores, fuse)
+    chain(download, convert, train_biencoder, fit_retrieval, candidates, train_crossencoder, scores, fuse)
     chain(fuse, compare, report, approve, promote)
 
     # Held-out mentions belong to the training worlds, whose entities `eval-biencoder-train` has encoded.

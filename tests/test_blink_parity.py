@@ -57,7 +57,7 @@ def recipe(raw_archive: Path) -> Recipe:
 @pytest.fixture(scope="module")
 def run(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
     address = str(tmp_path_factory.mktemp("store") / "runs" / "parity")
-    for stage, split in STEPS[:6]:
+    for stage, split in STEPS[:7]:
         run_stage(stage, address, recipe, split)
     return open_run(address)
 
@@ -161,7 +161,7 @@ def test_recall_matches_log_of_blink(run: Run, split: str) -> None:
 
 
 def test_crossencoder_logits_and_accuracy_match_blink(recipe: Recipe, run: Run, tmp_path: Path) -> None:
-    run_stage(STEPS[6][0], run.address, recipe)
+    run_stage(STEPS[7][0], run.address, recipe)
     model, settings, tokens = load_crossencoder(artifact(run, "train-crossencoder", tmp_path).directory("model"))
     golden = golden_top("valid")
     count = len(golden["labels"])

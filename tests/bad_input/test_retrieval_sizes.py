@@ -134,7 +134,7 @@ def test_training_needs_retrieved_golds_but_validation_does_not(
 ) -> None:
     """Then no mention can be trained on, and every mention counts as wrong in validation."""
     fault("input: no gold among the candidates")
-    assert pipeline(top_k=2).code == 0
+    assert pipeline(top_k=2, hybrid=False).code == 0
     world, file = {"train": ("aster", "train"), "valid": ("brine", "val")}[split]
     for line, gold in zip(data_set.files[f"mentions/{file}.json"], not_retrieved(tmp_path, split), strict=True):
         line["label_document_id"] = f"{world}-{gold}"
@@ -142,7 +142,7 @@ def test_training_needs_retrieved_golds_but_validation_does_not(
         other = candidates(tmp_path, "train")[:, 0]
         for row, line in enumerate(data_set.files["mentions/train.json"]):
             line["label_document_id"] = f"aster-{other[row]}"
-    ended = pipeline(top_k=2, **{"train_crossencoder.num_train_epochs": 1})
+    ended = pipeline(top_k=2, hybrid=False, **{"train_crossencoder.num_train_epochs": 1})
     if split == "train":
         assert_refused(ended, EXIT_DATA, "nothing to train on: no train mention has its gold among its candidates")
     else:

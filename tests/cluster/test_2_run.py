@@ -12,15 +12,15 @@ from tests.cluster.deployment import BUCKET, HELDOUT, DagRun, Deployment, stopwa
 from tests.cluster.pod_watch import PodWatch
 
 STAGES = (
-    "download", "convert", "train-biencoder",
+    "download", "convert", "train-biencoder", "fit-retrieval",
     "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
     "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test",
     "fuse", "compare", "report", "promote",
 )  # fmt: skip
 # Stages that run one after the other. The others run at the same time as one of these.
 CHAIN = (
-    "download", "convert", "train-biencoder", "eval-biencoder-train", "train-crossencoder", "eval-crossencoder-test",
-    "fuse", "compare", "report", "promote",
+    "download", "convert", "train-biencoder", "fit-retrieval", "eval-biencoder-train",
+    "train-crossencoder", "eval-crossencoder-test", "fuse", "compare", "report", "promote",
 )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def test_encodings_used_by_a_kept_evaluation_are_kept(store: AgedStore) -> None:
     store.put("runs/other/stages/eval-biencoder-test.json", kept.encode())
     manifest = Run(store, "other").manifest("eval-biencoder-test")
     assert manifest is not None
-    assert {folder.split("/")[1] for folder in manifest.uses} == {"candidate-encodings"}
+    assert {folder.split("/")[1] for folder in manifest.uses} == {"candidate-encodings", "lexical-index"}
     assert collect(store) == 0
     assert {"/".join(key.split("/")[:3]) for key in store.keys("artifacts/")} == {record.artifact, *manifest.uses}
 
@@ -96,7 +96,7 @@ def test_champion_model_is_kept_without_its_run(store: AgedStore) -> None:
         store.delete(key)
     assert collect(store) == 0
     kept = {"/".join(key.split("/")[:3]) for key in store.keys("artifacts/")}
-    assert kept == {champion.biencoder, champion.crossencoder, champion.fusion}
+    assert kept == {champion.biencoder, champion.retriever, champion.crossencoder, champion.fusion}
 
 
 @pytest.mark.parametrize("age", ["", "0d", "1d", "47h", "30", "d", "-1d", "1.5d", "999999d", "thirty"])

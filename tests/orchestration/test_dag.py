@@ -21,7 +21,8 @@ def test_dag_has_the_tasks_and_edges_of_the_recipe(load_dag_file: LoadDagFile) -
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
         "download": {"convert"},
         "convert": {"train-biencoder"},
-        "train-biencoder": EVALS,
+        "train-biencoder": {"fit-retrieval"},
+        "fit-retrieval": EVALS,
         **{name: {"train-crossencoder"} for name in EVALS},
         "eval-biencoder-train": {"train-crossencoder", *(f"eval-biencoder-{split}" for split in HELDOUT_SPLITS)},
         **{f"eval-biencoder-{split}": {f"eval-crossencoder-{split}"} for split in HELDOUT_SPLITS},

@@ -33,7 +33,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".t7", ".joblib")
 
 @pytest.fixture(scope="module")
 def s3_run(raw_archive: Path, golden: Path, s3_endpoint: str) -> Run:
-    """A run of all stages with data set, model and store on S3, and fewer candidates than entities."""
+    """A run of all stages with data set, model and store on S3. The bi-encoder retrieves alone and misses golds."""
     client = boto3.client("s3")
     client.create_bucket(Bucket="pipeline")
     client.upload_file(str(raw_archive), "pipeline", "data/zeshel.tar.bz2")
@@ -48,6 +48,7 @@ def s3_run(raw_archive: Path, golden: Path, s3_endpoint: str) -> Run:
         "num_train_epochs": 1,
         "max_mentions_per_world": 15,
         "top_k": 16,
+        "hybrid": False,
     }
     address = "s3://pipeline/store/runs/first"
     run_pipeline(address, build_recipe("smoke", overrides))
@@ -64,9 +65,9 @@ def mean(values: list[float]) -> Any:
     return pytest.approx(sum(values) / len(values))
 
 
-def test_pipeline_has_thirteen_steps() -> None:
+def test_pipeline_has_fourteen_steps() -> None:
     assert NAMES == [
-        "download", "convert", "train-biencoder",
+        "download", "convert", "train-biencoder", "fit-retrieval",
         "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
         "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test",
         "fuse", "compare", "report", "promote",

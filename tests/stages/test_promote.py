@@ -21,8 +21,10 @@ from zeshel_tasks.config import FuseConfig, PromoteConfig, Recipe
 from zeshel_tasks.errors import ConfigError, TryAgain
 from zeshel_tasks.linking.fusion import FUSION_FILE, RETRIEVER_ALONE
 from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.job import Job, Target
 from zeshel_tasks.pipeline.registry import STAGES
-from zeshel_tasks.store import Attempt, Run, open_run
+from zeshel_tasks.stages import compare
+from zeshel_tasks.store import Artifact, Attempt, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
 
@@ -123,7 +125,7 @@ def test_retraining_reuses_results_and_compares_with_the_champion(
     champion = read_champions(store).champion
     assert champion is not None
     assert champion.run == "first"
-    models = ("train-biencoder", "train-crossencoder", "fuse")
+    models = ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse")
     assert champion.folders == tuple(record_of(first, stage).artifact for stage in models)
 
     # Nothing is new, so everything is reused, including the promotion.
@@ -150,6 +152,27 @@ def test_retraining_reuses_results_and_compares_with_the_champion(
     now = read_champions(store).champion
     assert now is not None
     assert now.run == ("third" if decision["promoted"] else "first")
+
+
+def test_champion_retrieves_with_its_own_weights(
+    first_run: Run, small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A champion of an earlier version has none: its bi-encoder retrieves alone."""
+    champion = read_champions(first_run.store).champion
+    assert champion is not None
+    stage = STAGES["compare"]
+    inputs = {name: first_run.artifact(name, tmp_path) for name in stage.inputs}
+    job = Job(first_run, small_recipe, inputs, Target("compare", None, {}, {}), tmp_path)
+    read: list[dict[str, str]] = []
+
+    def evaluate(job: Job, stage: Any, split: Any, recipe: Any, inputs: dict[str, Artifact]) -> Artifact:
+        read.append({name: artifact._folder for name, artifact in inputs.items()})
+        return job.inputs[f"{stage.name}-{split}"]
+
+    monkeypatch.setattr(compare, "artifact_of_others", evaluate)
+    for retriever in (champion.retriever, None):
+        compare._evaluated(job, champion.model_copy(update={"retriever": retriever}))
+    assert [evaluation.get("fit-retrieval") for evaluation in read[::2]] == [champion.retriever, None]
 
 
 @pytest.mark.parametrize("part", ["retriever", "crossencoder"])

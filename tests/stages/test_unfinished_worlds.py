@@ -8,16 +8,19 @@ import pytest
 
 from tests.faults import Fault
 from tests.finished import manifest_of
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config import Recipe, Split
 from zeshel_tasks.errors import StoreUnavailable
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
-from zeshel_tasks.stages import eval_biencoder, eval_crossencoder
+from zeshel_tasks.stages import eval_crossencoder
+from zeshel_tasks.stages.retrieval import DenseRetriever
 from zeshel_tasks.store import Run, open_run
 
-PARTS = {"eval-biencoder": "candidate-encodings", "eval-crossencoder": "candidate-scores"}
+ARTIFACTS = ("fit-retrieval", "eval-biencoder", "eval-crossencoder", "candidate-encodings", "candidate-scores")
+STEPS: dict[str, Split | None] = {"fit-retrieval": None, "eval-biencoder": "test", "eval-crossencoder": "test"}
 WORK = {
-    "eval-biencoder": (eval_biencoder._Retriever, "_encode"),
+    "fit-retrieval": (DenseRetriever, "_encode"),
+    "eval-biencoder": (DenseRetriever, "_encode"),
     "eval-crossencoder": (eval_crossencoder._Scorer, "_score"),
 }
 
@@ -26,22 +29,22 @@ WORK = {
 def before_evaluation(finished_run: Run, tmp_path: Path) -> Run:
     """A run without its evaluations."""
     store = shutil.copytree(finished_run.store.address, tmp_path / "store")
-    for stage, part in PARTS.items():
-        for name in (stage, part):
-            shutil.rmtree(store / "artifacts" / name)
-    for record in (store / "runs").glob("*/stages/eval-*.json"):
-        record.unlink()
+    for name in ARTIFACTS:
+        shutil.rmtree(store / "artifacts" / name)
+    for pattern in ("eval-*", "fit-*"):
+        for record in (store / "runs").glob(f"*/stages/{pattern}.json"):
+            record.unlink()
     return open_run(str(store / "runs" / finished_run.run_id))
 
 
-@pytest.mark.parametrize("stage", PARTS)
+@pytest.mark.parametrize("stage", STEPS)
 def test_restarted_evaluation_skips_finished_worlds(
     before_evaluation: Run, finished_run: Run, small_recipe: Recipe, monkeypatch: pytest.MonkeyPatch, stage: str,
     fault: Fault,
 ) -> None:  # fmt: skip
-    run = before_evaluation
-    if stage == "eval-crossencoder":
-        run_stage(STAGES["eval-biencoder"], run.address, small_recipe, "test")
+    run, split = before_evaluation, STEPS[stage]
+    for earlier in list(STEPS)[: list(STEPS).index(stage)]:
+        run_stage(STAGES[earlier], run.address, small_recipe, STEPS[earlier])
     owner, name = WORK[stage]
     work = getattr(owner, name)
     begun: list[str] = []
@@ -55,15 +58,15 @@ def test_restarted_evaluation_skips_finished_worlds(
 
     monkeypatch.setattr(owner, name, counted)
     with pytest.raises(StoreUnavailable, match="the node is gone"):
-        run_stage(STAGES[stage], run.address, small_recipe, "test")
+        run_stage(STAGES[stage], run.address, small_recipe, split)
     fault("training: an evaluation dies between two worlds")
     assert len(set(begun)) == 2
     finished, dies[0] = begun[0], False
     begun.clear()
-    manifest = run_stage(STAGES[stage], run.address, small_recipe, "test")
+    manifest = run_stage(STAGES[stage], run.address, small_recipe, split)
     assert finished not in begun
     assert len(begun) == 1
-    undisturbed = manifest_of(finished_run, f"{stage}-test")
+    undisturbed = manifest_of(finished_run, STAGES[stage].name_for(split))
     assert manifest.fingerprint == undisturbed.fingerprint
     assert {name: entry.sha256 for name, entry in manifest.files.items()} == {
         name: entry.sha256 for name, entry in undisturbed.files.items()

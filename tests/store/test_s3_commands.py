@@ -103,7 +103,7 @@ def compared(store: S3Store, manifest_facts: dict[str, Any], tmp_path: Path) -> 
                 overall=figures,
                 worlds={"elves": figures},
             )
-        for stage in ("train-biencoder", "train-crossencoder", "fuse"):
+        for stage in ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse"):
             artifact(run, stage, {})
         artifact(run, "compare", metrics.dump())
         return run

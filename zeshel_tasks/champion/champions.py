@@ -26,6 +26,8 @@ class Champion(BaseModel):
     Attributes:
         run: id of the run that promoted it.
         biencoder: folder of its train-biencoder artifact in the store.
+        retriever: folder of its fit-retrieval artifact; None for a champion of an earlier version, whose bi-encoder
+            retrieves alone.
         crossencoder: folder of its train-crossencoder artifact.
         fusion: folder of its fuse artifact, which has the weights of the final score; None for a champion of an earlier
             version, whose cross-encoder decides alone.
@@ -36,6 +38,7 @@ class Champion(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     run: str
     biencoder: str
+    retriever: str | None = None
     crossencoder: str
     fusion: str | None = None
     promoted_at: str
@@ -44,7 +47,8 @@ class Champion(BaseModel):
     @property
     def folders(self) -> tuple[str, ...]:
         """Folders of the model's artifacts."""
-        return tuple(folder for folder in (self.biencoder, self.crossencoder, self.fusion) if folder is not None)
+        folders = self.biencoder, self.retriever, self.crossencoder, self.fusion
+        return tuple(folder for folder in folders if folder is not None)
 
     @property
     def identity(self) -> str:

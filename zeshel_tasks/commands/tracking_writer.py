@@ -118,6 +118,7 @@ class Tracking:
     def _register(self, name: str, store: Store, champion: Champion) -> Any:
         run_id = self._only_run(Run(store, champion.run))
         folders = {"biencoder": champion.biencoder, "crossencoder": champion.crossencoder}
+        folders |= {} if champion.retriever is None else {"retriever": champion.retriever}
         folders |= {} if champion.fusion is None else {"fusion": champion.fusion}
         addresses = {f"{part}_address": public_address(store, folder) for part, folder in folders.items()}
         return self._client.create_model_version(

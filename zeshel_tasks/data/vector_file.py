@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeshel_tasks.config import VectorDtype
-from zeshel_tasks.data.arrays import read_array
+from zeshel_tasks.data.arrays import read_array, release
 from zeshel_tasks.errors import ConfigError, DataError
 
 
@@ -36,6 +36,13 @@ class VectorFile:
 
     def __len__(self) -> int:
         return self._rows
+
+    def rows(self, positions: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """Reads some rows: float32 [..., dimension] for ``positions`` [...]. Keeps none of their pages in memory."""
+        array = read_array(self._path, mapped=True)
+        found: npt.NDArray[np.float32] = array[positions].astype(np.float32)
+        release(array)
+        return found
 
     def blocks(self, size: int) -> Iterator[npt.NDArray[Any]]:
         """Yields the rows in order, ``size`` at a time: [size, dimension]. The last block may be shorter.

@@ -25,11 +25,18 @@ class Candidates(NamedTuple):
         rows: int64 [mentions].
         scores: float32 [mentions, candidates].
         positions: int64 [mentions, candidates], rows of the vector file.
+        queries: float32 [mentions, dimension], vectors of the mentions.
     """
 
     rows: Rows
     scores: npt.NDArray[np.float32]
     positions: Rows
+    queries: npt.NDArray[np.float32]
+
+    def part(self, first: int, last: int) -> Candidates:
+        """Returns those of some of the mentions."""
+        rows = slice(first, last)
+        return Candidates(self.rows[rows], self.scores[rows], self.positions[rows], self.queries[rows])
 
 
 def retrieve(
@@ -64,6 +71,7 @@ def retrieve(
             queries.append(encode_rows(encoder, batch, pad, accelerator))
             counted(len(batch))
         release(contexts)
-        scores, positions = (best.cpu().numpy() for best in top_k(torch.cat(queries), vectors, k))
-        yield Candidates(searched, scores, positions)
+        vectors_of_mentions = torch.cat(queries)
+        scores, positions = (best.cpu().numpy() for best in top_k(vectors_of_mentions, vectors, k))
+        yield Candidates(searched, scores, positions, vectors_of_mentions.cpu().numpy())
         counted(0)

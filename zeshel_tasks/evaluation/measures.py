@@ -12,6 +12,7 @@ from zeshel_tasks.evaluation.metrics import (
     AccuracyMetrics,
     Averages,
     GroupAccuracy,
+    MethodRecall,
     RecallAt,
     RecallAverages,
     RecallMetrics,
@@ -40,19 +41,31 @@ def recall_metrics(
     top_k: int,
 ) -> RecallMetrics:
     """Recall by world, micro and macro; ``entities`` holds the number of entities of each world."""
-    worlds = {
-        world: WorldRecall(mentions=len(rows), entities=entities[world], recall=recall_at(gold_rank[rows], top_k))
-        for world, rows in rows_of_world.items()
-    }
-    micro = recall_at(gold_rank, top_k)
+    found = method_recall(gold_rank, rows_of_world, top_k)
     return RecallMetrics(
         mentions=len(gold_rank),
         entities=sum(entities[world] for world in rows_of_world),
-        recall=RecallAverages(
-            micro=micro, macro={k: _mean_of_known(world.recall[k] for world in worlds.values()) for k in micro}
-        ),
-        worlds=worlds,
+        recall=RecallAverages(micro=found.micro, macro=found.macro),
+        worlds={
+            world: WorldRecall(mentions=len(rows), entities=entities[world], recall=found.worlds[world])
+            for world, rows in rows_of_world.items()
+        },
     )
+
+
+def method_recall(
+    gold_rank: npt.NDArray[np.int32], rows_of_world: Mapping[str, npt.NDArray[np.int64]], top_k: int
+) -> MethodRecall:
+    """Recall of one method by world, micro and macro; see :func:`recall_at`."""
+    worlds = {world: recall_at(gold_rank[rows], top_k) for world, rows in rows_of_world.items()}
+    micro = recall_at(gold_rank, top_k)
+    macro = {k: _mean_of_known(recall[k] for recall in worlds.values()) for k in micro}
+    return MethodRecall(micro=micro, macro=macro, worlds=worlds)
+
+
+def describe_recall(recall: RecallAt) -> str:
+    """``@1 0.4125  @64 0.8971``."""
+    return "  ".join(f"@{at} {value:.4f}" for at, value in recall.items())
 
 
 def accuracy(correct: Flags, retrieved: Flags) -> GroupAccuracy:

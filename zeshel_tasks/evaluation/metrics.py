@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from zeshel_tasks.metrics import MetricsModel, Number
 
 RecallAt = dict[int, Number]
@@ -23,13 +25,24 @@ class WorldRecall(MetricsModel):
     recall: RecallAt
 
 
+class MethodRecall(RecallAverages):
+    """Recall of one method of retrieval, on average and by world."""
+
+    worlds: dict[str, RecallAt]
+
+
 class RecallMetrics(MetricsModel):
-    """Metrics of ``eval-biencoder`` on one split."""
+    """Metrics of ``eval-biencoder`` on one split.
+
+    ``methods`` has the recall of other retrievers on the same mentions: those that need no training, and the
+    bi-encoder alone if the retriever is hybrid.
+    """
 
     mentions: int
     entities: int
     recall: RecallAverages
     worlds: dict[str, WorldRecall]
+    methods: dict[str, MethodRecall] = Field(default_factory=dict)
 
 
 class Averages(MetricsModel):

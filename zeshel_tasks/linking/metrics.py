@@ -1,12 +1,30 @@
-"""Metrics of the linker: of its final score, and of each of the two scores alone."""
+"""Metrics of the retriever and of the linker."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from zeshel_tasks.config import Split
-from zeshel_tasks.evaluation.metrics import AccuracyMetrics
+from zeshel_tasks.evaluation.metrics import AccuracyMetrics, MethodRecall
 from zeshel_tasks.metrics import MetricsModel
+
+
+class FitMetrics(MetricsModel):
+    """What ``fit-retrieval`` fitted on valid; nothing unless the retriever is hybrid.
+
+    Attributes:
+        hybrid: True if the retriever is hybrid.
+        mentions: number of mentions that it was fitted on.
+        weights: by feature.
+        recall: of each method alone and of the ``hybrid``, on the mentions that it was fitted on.
+    """
+
+    hybrid: bool
+    mentions: int = 0
+    weights: dict[str, float] = Field(default_factory=dict)
+    recall: dict[str, MethodRecall] = Field(default_factory=dict)
 
 
 class LinkerMetrics(MetricsModel):

@@ -51,12 +51,21 @@ STAGES: dict[str, Stage] = {
             checks=("train-crossencoder",),
         ),
         Stage(
+            "fit-retrieval",
+            imported("zeshel_tasks.stages.fit_retrieval:work"),
+            "Fit the weights with which bi-encoder, BM25 and names retrieve together.",
+            "They are fitted on valid. With `fit_retrieval.hybrid` off, the bi-encoder retrieves alone, and there is "
+            "nothing to do.",
+            section="retrieval",
+            inputs=(*_DATA, "train-biencoder"),
+        ),
+        Stage(
             "eval-biencoder",
             imported("zeshel_tasks.stages.eval_biencoder:work"),
             "Retrieve the candidates of each mention and measure recall@k.",
             "The entities of each world are encoded once. The cross-encoder reads the candidates.",
             section="retrieval",
-            inputs=(*_DATA, "train-biencoder"),
+            inputs=(*_DATA, "train-biencoder", "fit-retrieval"),
             splits=ALL_SPLITS,
         ),
         Stage(
@@ -105,6 +114,7 @@ STAGES: dict[str, Stage] = {
             inputs=(
                 *_DATA,
                 *_MODELS,
+                "fit-retrieval",
                 *(f"eval-biencoder-{split}" for split in SPLITS),
                 *(f"eval-crossencoder-{split}" for split in SPLITS if split in _RANKED),
                 "fuse",
@@ -120,7 +130,7 @@ STAGES: dict[str, Stage] = {
             "The champion is in `models/champion.json`; see `promote.margin` and `promote.max_world_drop`. The task's "
             "log and XCom hold the decision and its reason. `zeshel rollback` restores the champion before this one.",
             section="champion",
-            inputs=(*_MODELS, "fuse", "compare"),
+            inputs=(*_MODELS, "fit-retrieval", "fuse", "compare"),
             outside=outside.standing,
             deliver=imported("zeshel_tasks.stages.promote:deliver"),
         ),

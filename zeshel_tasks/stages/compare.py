@@ -88,9 +88,10 @@ def _evaluated(job: Job, champion: Champion) -> RankedSplit:
     )
     data = {name: job.inputs[name] for name in ("download", "convert")}
     biencoder, crossencoder = (_artifact(job, folder) for folder in (champion.biencoder, champion.crossencoder))
-    candidates = artifact_of_others(
-        job, STAGES["eval-biencoder"], "test", recipe, data | {"train-biencoder": biencoder}
-    )
+    retriever = {"train-biencoder": biencoder}
+    if champion.retriever is not None:
+        retriever["fit-retrieval"] = _artifact(job, champion.retriever)
+    candidates = artifact_of_others(job, STAGES["eval-biencoder"], "test", recipe, data | retriever)
     scored = artifact_of_others(
         job,
         STAGES["eval-crossencoder"],

@@ -64,6 +64,7 @@ def _candidate(run: Run, decision: Decision, inputs: Mapping[str, Artifact]) -> 
     return Champion(
         run=run.run_id,
         biencoder=_folder(inputs, "train-biencoder"),
+        retriever=_folder(inputs, "fit-retrieval"),
         crossencoder=_folder(inputs, "train-crossencoder"),
         fusion=_folder(inputs, "fuse"),
         promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,0 +1,36 @@
+"""The words of texts and names, as BM25 and the comparison of names see them.
+
+A word is a run of letters and digits of any script, after NFKC normalization and case folding. Nothing is stemmed. In a
+script without spaces, a word is everything up to the next punctuation, so BM25 finds such a text only by whole phrases.
+"""
+
+from __future__ import annotations
+
+import re
+from unicodedata import normalize
+
+from bm25s.stopwords import STOPWORDS_EN
+
+_WORD = re.compile(r"[^\W_]+")
+_LAST_PARENTHESIS = re.compile(r"\([^()]*\)\s*$")
+_STOPWORDS = frozenset(STOPWORDS_EN)
+
+
+def words(text: str) -> list[str]:
+    """Returns the words of a text, in order."""
+    return _WORD.findall(normalize("NFKC", text).casefold())
+
+
+def content_words(text: str) -> list[str]:
+    """Returns the words of a text without English stopwords, which would cost a context's query most of its time."""
+    return [word for word in words(text) if word not in _STOPWORDS]
+
+
+def plain_name(name: str) -> str:
+    """Returns a name for comparison: its words, separated by spaces."""
+    return " ".join(words(name))
+
+
+def without_parenthesis(title: str) -> str:
+    """Returns a title without the parenthesis at its end, which tells entities of the same name apart."""
+    return _LAST_PARENTHESIS.sub("", title)

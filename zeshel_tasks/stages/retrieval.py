@@ -1,0 +1,132 @@
+"""What fit-retrieval and eval-biencoder share: encodings and lexical index of a world, and the search in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zeshel_tasks.compute.device import build_accelerator, device_name
+from zeshel_tasks.compute.inference_guard import guarded_batches
+from zeshel_tasks.compute.progress import Progress
+from zeshel_tasks.config import RetrievalConfig, Split
+from zeshel_tasks.data.arrays import Rows
+from zeshel_tasks.data.blink_format import read_blink_mentions
+from zeshel_tasks.data.candidate_sets import tokenize_entities
+from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
+from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.evaluation.candidates import Candidates, retrieve
+from zeshel_tasks.evaluation.encoding import encode_table
+from zeshel_tasks.linking import lexical
+from zeshel_tasks.linking.lexical import LexicalIndex
+from zeshel_tasks.linking.mention_texts import MentionTexts, mention_text
+from zeshel_tasks.linking.retriever import FILE, Retriever
+from zeshel_tasks.models.biencoder import load_biencoder
+from zeshel_tasks.models.inference import ready_for_inference
+from zeshel_tasks.pipeline.contract import derived_artifact
+from zeshel_tasks.pipeline.job import Job
+from zeshel_tasks.stages.inputs import split_file, world_documents, world_size
+from zeshel_tasks.store import Artifact, Metrics
+
+
+def fitted_retriever(job: Job) -> Retriever:
+    """What fit-retrieval fitted. Champions from before this stage retrieve with the bi-encoder alone."""
+    fitted = job.inputs.get("fit-retrieval")
+    return Retriever() if fitted is None else Retriever.read(fitted.path(FILE))
+
+
+def mention_texts(job: Job, split: Split, context_words: int) -> MentionTexts:
+    """The split's mentions with their contexts, for lexical search."""
+    mentions = read_blink_mentions(split_file(job, split))
+    return MentionTexts(job.scratch / f"{split}.texts", (mention_text(mention, context_words) for mention in mentions))
+
+
+def lexical_index(job: Job, world: str) -> LexicalIndex:
+    """The lexical index of a world. Reuses that of an earlier stage, run or attempt."""
+    download = job.inputs["download"]
+
+    def work(part: Job) -> Metrics:
+        folder = part.new_folder("index")
+        LexicalIndex.write(world_documents(download, world), folder)
+        for name in lexical.FILES:
+            part.attempt.add(name, folder / name)
+        return {"world": world, "entities": world_size(download, world)}
+
+    inputs = {"documents": download.manifest.files[f"documents/{world}.json"].sha256}
+    made = derived_artifact(job, "lexical-index", {"world": world}, inputs, work)
+    paths = [made.path(name) for name in lexical.FILES]
+    return LexicalIndex(paths[0].parent)
+
+
+class DenseRetriever:
+    """Retrieves with the bi-encoder, one world after the other."""
+
+    def __init__(self, job: Job, config: RetrievalConfig) -> None:
+        self._job, self._config = job, config
+        self._accelerator = build_accelerator(config)
+        job.device = device_name(self._accelerator)
+        model, self._settings, self._tokens = load_biencoder(job.inputs["train-biencoder"].directory("model"))
+        self._model = ready_for_inference(model, self._accelerator)
+
+    def mentions(self, split: Split) -> MentionTable:
+        """The split's mentions as tokens."""
+        jsonl, folder = split_file(self._job, split), self._job.scratch / "mentions"
+        return tokenize_mentions(jsonl, self._tokens, self._settings.max_context_length, folder)
+
+    def encodings(self, world: str) -> Artifact:
+        """The tokens and vectors of the world's entities. Reuses those of an earlier stage, run or attempt."""
+        deciding = ("candidate_form", "precision", "vector_dtype")
+        config = {"world": world, **{name: getattr(self._config, name) for name in deciding}}
+        download, model = (self._job.inputs[name].manifest for name in ("download", "train-biencoder"))
+        inputs = {
+            "documents": download.files[f"documents/{world}.json"].sha256,
+            "train-biencoder": model.fingerprint,
+        }
+        return derived_artifact(self._job, "candidate-encodings", config, inputs, lambda job: self._encode(job, world))
+
+    def search(
+        self, table: MentionTable, rows: Rows, vectors: VectorFile, k: int, progress: Progress
+    ) -> Iterator[Candidates]:
+        """Retrieves ``k`` candidates of each of the mentions ``rows``, all of one world."""
+        with guarded_batches(self._config, progress, "in retrieval", "eval_batch_size") as count:
+            yield from retrieve(
+                self._model.context_encoder,
+                table.contexts,
+                rows,
+                vectors,
+                k,
+                self._config.eval_batch_size,
+                self._tokens.pad,
+                self._accelerator,
+                count,
+            )
+
+    def _encode(self, job: Job, world: str) -> Metrics:
+        download = job.inputs["download"]
+        entities, folder = world_size(download, world), job.new_folder("encodings")
+        table = tokenize_entities(
+            world_documents(download, world),
+            entities,
+            self._tokens,
+            self._settings.max_cand_length,
+            self._config.candidate_form,
+            folder / "tokens.npy",
+        )
+        progress = Progress(f"encode {world}", entities, "entities", self._config.print_interval)
+        with guarded_batches(self._config, progress, f"encoding {world}", "encode_batch_size") as count:
+            encode_table(
+                self._model.cand_encoder,
+                table,
+                self._config.encode_batch_size,
+                self._tokens.pad,
+                self._accelerator,
+                folder / "vectors.npy",
+                count,
+                self._config.vector_dtype,
+            )
+        job.attempt.add("tokens.npy", folder / "tokens.npy")
+        job.attempt.add("vectors.npy", folder / "vectors.npy")
+        return {
+            "world": world,
+            "entities": entities,
+            "entities_per_second": round(progress.rate, 1),
+            "tokens": self._tokens.identity(self._settings.max_cand_length, self._config.candidate_form),
+        }
