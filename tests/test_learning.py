@@ -29,11 +29,15 @@ def test_demo_learns_to_link_entities_of_unseen_worlds(tmp_path: Path) -> None:
     trained, untrained = f"{tmp_path}/runs/trained", f"{tmp_path}/runs/untrained"
     run_pipeline(trained, build_recipe("smoke", inputs, fewer))
     without_training = build_recipe("smoke", inputs, {**fewer, "num_train_epochs": 0})
-    for name, split in (("download", None), ("convert", None), ("train-biencoder", None), ("eval-biencoder", "test")):
-        run_stage(STAGES[name], untrained, without_training, split)
+    for name in ("download", "convert", "train-biencoder", "fit-retrieval"):
+        run_stage(STAGES[name], untrained, without_training)
+    run_stage(STAGES["eval-biencoder"], untrained, without_training, "test")
 
-    recall = manifest(trained, "eval-biencoder-test").metrics["recall"]["micro"]
-    recall_untrained = manifest(untrained, "eval-biencoder-test").metrics["recall"]["micro"]
+    retrieval, retrieval_untrained = (manifest(run, "eval-biencoder-test").metrics for run in (trained, untrained))
+    recall, recall_untrained = (found["methods"]["biencoder"]["micro"] for found in (retrieval, retrieval_untrained))
     accuracy = manifest(trained, "eval-crossencoder-test").metrics["unnormalized_accuracy"]["micro"]
     assert recall["8"] >= 3 * recall_untrained["8"], (recall, recall_untrained)
+    for method in ("biencoder", "bm25", "exact_title"):
+        alone = retrieval["methods"][method]["micro"]
+        assert all(retrieval["recall"]["micro"][k] >= alone[k] for k in ("1", "8", "16")), (method, retrieval)
     assert accuracy > recall["1"] + 0.05, (accuracy, recall)

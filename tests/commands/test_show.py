@@ -70,9 +70,11 @@ def test_output_into_a_closed_pipe_is_no_error(finished_run: Run, monkeypatch: p
 def test_text_has_the_metrics_of_every_split(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(finished_run, capsys)
     for split in ("train", "valid", "test"):
-        recall = manifest_of(finished_run, f"eval-biencoder-{split}").metrics["recall"]["micro"]
-        row = " ".join(f"{value:.2%}" for value in recall.values())
-        assert f"{split} mentions {row}" in " ".join(text.split())
+        metrics = manifest_of(finished_run, f"eval-biencoder-{split}").metrics
+        recalls = {"hybrid": metrics["recall"], "BM25": metrics["methods"]["bm25"]}
+        for retriever, recall in recalls.items():
+            row = " ".join(f"{value:.2%}" for value in recall["micro"].values())
+            assert f"{split} {retriever} mentions {row}" in " ".join(text.split())
     for split in ("valid", "test"):
         parts = manifest_of(finished_run, "fuse").metrics["splits"][split]
         for name, part in (("final score", "linker"), ("cross-encoder", "crossencoder"), ("retriever", "retriever")):
@@ -132,7 +134,7 @@ def test_splits_of_different_top_k_share_a_table(
     for stage, split in STEPS[: NAMES.index("eval-biencoder-test")]:
         run_stage(stage, run.address, shallow if split == "valid" else small_recipe, split)
     text = shown(run, capsys)
-    recalls = {split: row_of(split, text)[2:] for split in ("train", "valid")}
+    recalls = {split: row_of(split, text)[4:] for split in ("train", "valid")}
     assert len(recalls["train"]) == len(recalls["valid"])
     assert recalls["train"][-1] != "–"
     assert recalls["valid"][-1] == "–"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.evaluation.metrics import MethodRecall
 from zeshel_tasks.report.curves import thin_curve
 from zeshel_tasks.report.render import render_report
 from zeshel_tasks.report.report_data import MOST_NAME, MOST_TEXT, EntityFacts, EntityText, ReportData, RunFacts
@@ -316,6 +317,30 @@ def test_page_shows_the_largest_groups_and_one_row_for_the_rest(report: Report, 
     assert re.findall(rest, of_test) == [("650", f"{sum(range(650)):,}")]
     assert re.findall(rest, of_valid) == [("1", f"{min(w.mentions for w in data.recall['valid'].worlds.values()):,}")]
     assert html.count("smaller ones") == 2 + 2 + 1 + 1 + 2  # recall, accuracy, categories, champion, data
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_recall_is_shown_beside_that_of_other_retrievers(report: Report, build_data: BuildData, hybrid: bool) -> None:
+    data = build_data({"test": ("lego",)})
+    rates = {"bm25": 0.1234, "exact_title": 0.0567} | ({"biencoder": 0.2345} if hybrid else {})
+    methods = {
+        method: MethodRecall(micro={1: rate}, macro={1: rate / 2}, worlds={"lego": {1: rate / 3}})
+        for method, rate in rates.items()
+    }
+    recall = data.recall["test"].model_copy(update={"methods": methods})
+    metrics, html = report(data.model_copy(update={"recall": {"test": recall}}))
+    assert metrics["recall"]["test"]["retriever"] == ("hybrid" if hybrid else "biencoder")
+    assert metrics["recall"]["test"]["methods"]["bm25"]["worlds"] == {"lego": {"1": 0.1234 / 3}}
+    words = Page(html).words
+    assert f"Retrieval {'hybrid' if hybrid else 'bi-encoder'} " in words
+    for name, rate in {"BM25": 0.1234, "exact title": 0.0567, **({"bi-encoder": 0.2345} if hybrid else {})}.items():
+        for row in (
+            f"{name} alone micro {rate:.2%}",
+            f"{name} alone macro {rate / 2:.2%}",
+            f"{name} alone {rate / 3:.2%}",
+        ):
+            assert row in words
+    assert ("bi-encoder alone" in words) == hybrid
 
 
 def test_world_bars_are_sorted_best_first(report: Report, build_data: BuildData) -> None:

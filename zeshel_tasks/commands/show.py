@@ -10,6 +10,7 @@ from rich.table import Table
 
 from zeshel_tasks.commands.table_console import TableConsole
 from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.evaluation.metrics import RETRIEVERS, RecallAt, RecallMetrics
 from zeshel_tasks.pipeline.lineage import has_split
 from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
@@ -98,14 +99,18 @@ def _stages_table(run: Run, finished: Finished) -> Table:
 def _recall_table(finished: Finished) -> Table:
     evaluated = [manifest.metrics for _, manifest in finished.values() if manifest.stage == "eval-biencoder"]
     table = Table(box=SIMPLE, title="recall over all mentions", title_justify="left")
-    table.add_column("split")
-    table.add_column("mean over")
+    for column in ("split", "retrieved by", "mean over"):
+        table.add_column(column)
     ks = sorted({k for metrics in evaluated for k in metrics["recall"]["micro"]}, key=int)
     for k in ks:
         table.add_column(f"@{k}", justify="right")
     for metrics in evaluated:
-        for mean, over in (("micro", "mentions"), ("macro", "worlds")):
-            table.add_row(metrics["split"], over, *(_percent(metrics["recall"][mean].get(k)) for k in ks))
+        measured = RecallMetrics.model_validate(metrics)
+        recalls = {measured.retriever: measured.recall, **measured.methods}
+        for retriever in (name for name in RETRIEVERS if name in recalls):
+            for mean, over in (("micro", "mentions"), ("macro", "worlds")):
+                rates: RecallAt = getattr(recalls[retriever], mean)
+                table.add_row(metrics["split"], RETRIEVERS[retriever], over, *(_percent(rates.get(int(k))) for k in ks))
     return table
 
 

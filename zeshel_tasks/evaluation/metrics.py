@@ -25,6 +25,10 @@ class WorldRecall(MetricsModel):
     recall: RecallAt
 
 
+RETRIEVERS = {"hybrid": "hybrid", "biencoder": "bi-encoder", "bm25": "BM25", "exact_title": "exact title"}
+"""Names of the retrievers for tables, in their order."""
+
+
 class MethodRecall(RecallAverages):
     """Recall of one method of retrieval, on average and by world."""
 
@@ -43,6 +47,11 @@ class RecallMetrics(MetricsModel):
     recall: RecallAverages
     worlds: dict[str, WorldRecall]
     methods: dict[str, MethodRecall] = Field(default_factory=dict)
+
+    @property
+    def retriever(self) -> str:
+        """Which of :data:`RETRIEVERS` retrieved the candidates."""
+        return "hybrid" if "biencoder" in self.methods else "biencoder"
 
 
 class Averages(MetricsModel):

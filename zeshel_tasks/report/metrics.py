@@ -8,7 +8,7 @@ times are in seconds, memory is in MB, and null means "no value"::
                      that this run made, saved_wall_seconds and saved_gpu_seconds of those that it reused
     headline         the test split: mentions, top_k, and {micro, macro} each of recall_at_1, recall_at_top_k,
                      normalized_accuracy, unnormalized_accuracy
-    recall           {split: metrics of eval-biencoder}
+    recall           {split: metrics of eval-biencoder, and retriever: biencoder or hybrid, which gave the candidates}
     accuracy         {split: accuracy of the linker in the form of eval-crossencoder's metrics, and outcomes: shares of
                      the mentions that are correct, wrong_candidate (gold retrieved, another preferred), not_retrieved}
     fusion           the linker's final score: combines, weights, and alone: {split: {retriever, crossencoder: accuracy
@@ -39,7 +39,7 @@ from typing import Any
 from zeshel_tasks.champion.metrics import ComparisonMetrics
 from zeshel_tasks.config import ALL_SPLITS
 from zeshel_tasks.data.blink_format import ConvertMetrics
-from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
+from zeshel_tasks.evaluation.metrics import RETRIEVERS, AccuracyMetrics, RecallMetrics
 from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.report.configuration import compare_with_preset
 from zeshel_tasks.report.report_data import Provenance, ReportData, RunFacts
@@ -126,7 +126,15 @@ def _recall(metrics: RecallMetrics) -> dict[str, Any]:
     plain = metrics.dump()
     averages = {average: _by_k(recall) for average, recall in plain["recall"].items()}
     worlds = {world: {**values, "recall": _by_k(values["recall"])} for world, values in sorted(plain["worlds"].items())}
-    return {**plain, "recall": averages, "worlds": worlds}
+    methods = {
+        name: {
+            **{average: _by_k(plain["methods"][name][average]) for average in ("micro", "macro")},
+            "worlds": {world: _by_k(recall) for world, recall in sorted(plain["methods"][name]["worlds"].items())},
+        }
+        for name in RETRIEVERS
+        if name in plain["methods"]
+    }
+    return {**plain, "retriever": metrics.retriever, "recall": averages, "worlds": worlds, "methods": methods}
 
 
 def _by_k(recall: Mapping[str, float | None]) -> dict[str, float | None]:
