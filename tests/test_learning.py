@@ -38,6 +38,6 @@ def test_demo_learns_to_link_entities_of_unseen_worlds(tmp_path: Path) -> None:
     accuracy = manifest(trained, "eval-crossencoder-test").metrics["unnormalized_accuracy"]["micro"]
     assert recall["8"] >= 3 * recall_untrained["8"], (recall, recall_untrained)
     for method in ("biencoder", "bm25", "exact_title"):
-        alone = retrieval["methods"][method]["micro"]
-        assert all(retrieval["recall"]["micro"][k] >= alone[k] for k in ("1", "8", "16")), (method, retrieval)
+        together, alone = retrieval["recall"]["micro"], retrieval["methods"][method]["micro"]
+        assert all(together[k] >= alone[k] - 0.03 for k in ("1", "8", "16")), (method, together, alone)
     assert accuracy > recall["1"] + 0.05, (accuracy, recall)
