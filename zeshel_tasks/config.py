@@ -27,6 +27,7 @@ TypeOptimization = Literal["all", "additional_layers", "top_layer", "top4_layers
 Precision = Literal["auto", "fp32", "bf16"]
 Pooling = Literal["cls", "mean", "span", "span_and_mean"]
 Similarity = Literal["dot", "cosine"]
+HardNegativeSource = Literal["model", "bm25", "both"]
 VectorDtype = Literal["float32", "float16"]
 FinalScore = Literal["fitted", "crossencoder"]
 PrivateAddresses = Literal["refuse", "allow"]
@@ -268,6 +269,11 @@ class TrainBiencoderConfig(EncoderConfig):
         "runs before it.",
         ge=1,
         le=100,
+    )
+    hard_negatives_from: HardNegativeSource = setting(
+        "model",
+        "Rank hard negatives by the bi-encoder in training, by BM25 with the words of the mention, or by both, half of "
+        "the entities each.",
     )
     gradient_cache: bool = setting(
         False,

@@ -84,7 +84,7 @@ def test_encodings_used_by_a_kept_evaluation_are_kept(store: AgedStore) -> None:
     store.put("runs/other/stages/eval-biencoder-test.json", kept.encode())
     manifest = Run(store, "other").manifest("eval-biencoder-test")
     assert manifest is not None
-    assert {folder.split("/")[1] for folder in manifest.uses} == {"candidate-encodings", "lexical-index"}
+    assert {folder.split("/")[1] for folder in manifest.uses} == {"candidate-encodings"}
     assert collect(store) == 0
     assert {"/".join(key.split("/")[:3]) for key in store.keys("artifacts/")} == {record.artifact, *manifest.uses}
 

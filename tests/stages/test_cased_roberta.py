@@ -36,6 +36,7 @@ def recipe(raw_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Recip
         "lowercase": False,
         "from_biencoder": True,
         "hard_negatives": 2,
+        "hard_negatives_from": "both",
         "num_train_epochs": 2,
         "train_biencoder.train_batch_size": 8,
         "max_mentions_per_world": 4,

@@ -11,6 +11,7 @@ from tests.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical, result
 from tests.training.test_fit import stop_after
+from zeshel_tasks.config import HardNegativeSource
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.search_set import SearchSet
@@ -71,6 +72,34 @@ def test_hard_negatives_rank_high_in_their_world_and_exclude_gold(
         everything = model.cand_encoder(batch(entity_tables[world]))
         rank = (-(contexts @ everything.T)).argsort(1).argsort(1).detach().numpy()
         assert (np.take_along_axis(rank, hard.table[rows].astype(np.int64), 1) <= 12).all()
+
+
+@pytest.mark.parametrize("source", ["bm25", "both"])
+def test_hard_negatives_come_from_bm25(
+    pairs: GoldPairs,
+    entity_tables: dict[str, TokenTable],
+    model: Biencoder,
+    tmp_path: Path,
+    source: HardNegativeSource,
+) -> None:
+    """The ranking by words has the gold, two other entities and a missing one."""
+    label = pairs.mentions.label
+    others = np.where(label[:, None] == [[0, 1]], 2, [[0, 1]])
+    by_words = np.concatenate([label[:, None], others, np.full_like(others, NO_NEGATIVE)], axis=1).astype(np.int32)
+    found = {}
+    names: tuple[HardNegativeSource, ...] = ("model", source)
+    for name in names:
+        hard = HardNegatives(pairs.mentions, entity_tables, 3, 1, 4, 1, tmp_path, name, by_words)
+        hard.find(model, 0, 2, Accelerator(cpu=True), lambda: None)
+        found[name] = hard.table
+        assert not (hard.table == label[:, None]).any()
+    if source == "bm25":
+        assert (np.sort(found["bm25"], 1)[:, 1:] == np.sort(others, 1)).all()
+        assert (np.sort(found["bm25"], 1)[:, 0] == NO_NEGATIVE).all()
+    else:
+        assert (found["both"] != NO_NEGATIVE).all()
+        assert (found["both"] != found["model"]).any()
+        assert (found["both"][:, :, None] == others[:, None]).any((1, 2)).mean() > 0.2
 
 
 @pytest.mark.parametrize(

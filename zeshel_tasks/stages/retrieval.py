@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
 
 from zeshel_tasks.compute.device import build_accelerator, device_name
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.config import RetrievalConfig, Split
-from zeshel_tasks.data.arrays import Rows
+from zeshel_tasks.data.arrays import Rows, new_array
 from zeshel_tasks.data.blink_format import read_blink_mentions
-from zeshel_tasks.data.candidate_sets import tokenize_entities
+from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, tokenize_entities
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.candidates import Candidates, retrieve
 from zeshel_tasks.evaluation.encoding import encode_table
 from zeshel_tasks.linking import lexical
+from zeshel_tasks.linking.bm25 import best
 from zeshel_tasks.linking.lexical import LexicalIndex
 from zeshel_tasks.linking.mention_texts import MentionTexts, mention_text
 from zeshel_tasks.linking.retriever import FILE, Retriever
@@ -25,6 +29,8 @@ from zeshel_tasks.pipeline.contract import derived_artifact
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, world_documents, world_size
 from zeshel_tasks.store import Artifact, Metrics
+
+_TEXTS_AT_ONCE = 1024
 
 
 def fitted_retriever(job: Job) -> Retriever:
@@ -52,8 +58,24 @@ def lexical_index(job: Job, world: str) -> LexicalIndex:
 
     inputs = {"documents": download.manifest.files[f"documents/{world}.json"].sha256}
     made = derived_artifact(job, "lexical-index", {"world": world}, inputs, work)
+    job.uses.pop()  # nothing reads it by way of the stage's artifact, which a champion may keep
     paths = [made.path(name) for name in lexical.FILES]
     return LexicalIndex(paths[0].parent)
+
+
+def best_by_words(job: Job, split: Split, table: MentionTable, k: int, path: Path) -> None:
+    """Writes the best ``k`` entities of each mention by BM25 of its words: int32 [mentions, k], padded with -1."""
+    texts = mention_texts(job, split, 0)
+    found = new_array(path, np.int32, (len(table), k))
+    found[:] = NO_CANDIDATE
+    for world, rows in table.rows_of_world().items():
+        index = lexical_index(job, world)
+        for start in range(0, len(rows), _TEXTS_AT_ONCE):
+            part = rows[start : start + _TEXTS_AT_ONCE]
+            for row, text in zip(part, texts.of(part), strict=True):
+                of_mention = best(index.mention_scores(text), k)
+                found[row, : len(of_mention)] = of_mention
+    found.flush()
 
 
 class DenseRetriever:

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from zeshel_tasks.config import TrainBiencoderConfig
+from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
 from zeshel_tasks.data.search_set import SearchSet
@@ -21,14 +22,17 @@ from zeshel_tasks.models.model_types import model_shape
 from zeshel_tasks.models.tokenizer import load_tokenizer
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, tokenize_search_set, tokenize_worlds
+from zeshel_tasks.stages.retrieval import best_by_words
 from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_to_start, start_tokens, train
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.store.identity import file_identity
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import Fit
-from zeshel_tasks.training.hard_negatives import HardNegatives
+from zeshel_tasks.training.hard_negatives import POOL_FACTOR, HardNegatives
 from zeshel_tasks.training.learnable import warn_of_pairs, warn_of_small_worlds
 from zeshel_tasks.training.objective import Objective
+
+BY_WORDS = "by_words.npy"
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,8 @@ def work(job: Job) -> Metrics:
     log.info("validation: recall@%d among %s of %s entities", config.valid_top_k, f"{entities:,}", f"{of_all:,.0f}")
     if config.hard_negatives:
         tokenize_worlds(job, "train", tokens, config.max_cand_length, task.tables / "entities")
+        if config.hard_negatives_from != "model":
+            best_by_words(job, "train", pairs.mentions, POOL_FACTOR * config.hard_negatives + 1, task.tables / BY_WORDS)
     known = {"valid_top_k": config.valid_top_k, "valid_entities": entities}
     return train(job, task).model_copy(update=known).dump()
 
@@ -111,5 +117,7 @@ def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Obj
             config.num_train_epochs,
             config.seed,
             task.out,
+            config.hard_negatives_from,
+            None if config.hard_negatives_from == "model" else read_array(task.tables / BY_WORDS, mapped=True),
         )
     return model, BiencoderObjective(train_pairs, searched, settings, tokenizer, accelerator, config, negatives)
