@@ -37,6 +37,11 @@ def test_dag_has_the_tasks_and_edges_of_the_recipe(load_dag_file: LoadDagFile) -
     }
 
 
+def test_skipped_heldout_evaluations_skip_nothing_after_them(load_dag_file: LoadDagFile) -> None:
+    rules = {task.task_id: task.trigger_rule for task in load_dag_file().report.dag.tasks}
+    assert {name: rule for name, rule in rules.items() if rule != "all_success"} == {"fuse": "none_failed"}
+
+
 def test_dag_has_no_schedule_by_default(load_dag_file: LoadDagFile) -> None:
     dag = load_dag_file().report.dag
     assert dag.schedule is None
