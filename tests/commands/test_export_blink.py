@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.finished import manifest_of, record_of
-from zeshel_tasks.commands.export_blink import _warn_of_differences, export_blink
+from zeshel_tasks.commands.export_blink import _warn_of_differences, export_blink, log
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Pooling, Recipe, Similarity
 from zeshel_tasks.errors import ConfigError
@@ -28,7 +28,11 @@ LENGTH, TOP_K, ENTITIES = 32, 100, 80
 @pytest.fixture(scope="module")
 def exported(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("exported") / "blink"
-    export_blink(finished_run.address, out)
+    with pytest.MonkeyPatch.context() as patched:
+        warned: list[str] = []
+        patched.setattr(log, "warning", lambda message, *_: warned.append(message))
+        export_blink(finished_run.address, out)
+    assert sum("hybrid retriever" in message for message in warned) == 3, "one for each split"
     return out
 
 

@@ -84,6 +84,8 @@ class _Export:
         jsonl = convert.path(f"{split}.jsonl")
         shutil.copyfile(jsonl, self._out / jsonl.name)
         evaluated = self._artifacts[f"eval-biencoder-{split}"]
+        if "biencoder" in evaluated.manifest.metrics.get("methods", {}):
+            log.warning("%s: BLINK retrieves with the bi-encoder alone, this run with a hybrid retriever", split)
         pools = self._encodings(evaluated)
         for name, file in (("cand_pool", "tokens.npy"), ("cand_enc", "vectors.npy")):
             tensors = {self._worlds.index(world): _tensor(files.path(file)) for world, files in pools.items()}
