@@ -39,7 +39,7 @@ DEFAULTS = {
     "max_context_length": 32,
     "max_cand_length": 128,
     "eval_biencoder.top_k": 16,
-    "eval_biencoder.encode_batch_size": 4,
+    "encode_batch_size": 4,
     "train_crossencoder.num_train_epochs": 1,
     "train_crossencoder.max_seq_length": 128,
     "train_crossencoder.checkpoint_minutes": 0.1,
