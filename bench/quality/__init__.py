@@ -1,1 +1,1 @@
-"""Compares ingredients of the recipe. Each row of a table has the same base model, data and training time."""
+"""Compares retrievers and linkers on the same mentions, with intervals. ``docs/quality.md`` holds its tables."""

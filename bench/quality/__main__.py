@@ -1,174 +1,147 @@
-"""Compares ingredients of the recipe. Every row gets the same base model, data and training time.
+"""Compares retrievers and linkers on the same mentions of worlds that none of them is trained on.
 
-    python -m bench.quality --data ARCHIVE-or-folder --model DIRECTORY [--seconds 60] [--seeds 3] [--out FILE]
+    python -m bench.quality --data ARCHIVE-or-folder --model DIRECTORY --work DIRECTORY --out FILE.md
 
-First, a few steps of each row are timed. Then the row trains for one epoch on as many mentions as fit into its time,
-once for each seed. The seed decides mentions, order, dropout and random initial weights. Choose rows by the valid
-worlds: the test worlds are only measured for some rows, see ``rows.py``.
+Every trained row is a run of the pipeline in the store of the work directory. If the bench is killed, start it again
+with the same arguments: it goes on at the last checkpoint. The tables are written anew after each row. Choose by the
+valid worlds, which two large train worlds join.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import json
+import shlex
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
 from bench.data_folder import data_folder
-from bench.facts import commit_facts, data_facts, machine_facts
-from bench.quality import rows
-from bench.quality.biencoders import biencoder_config, biencoder_pace, retrieved, train_biencoder
-from bench.quality.crossencoders import (
-    Candidates,
-    crossencoder_config,
-    crossencoder_pace,
-    train_crossencoder,
-    unnormalized_accuracy,
-)
-from bench.quality.results import Figures, table
-from bench.quality.sample import Sample
-from bench.quality.training import Pace
+from bench.facts import chosen_device, commit_facts, data_facts, machine_facts
+from bench.quality.rows import TRAINED, UNTRAINED, Row, row_named, settings_of
+from bench.quality.sample import Sample, hard_worlds, world_size
+from bench.quality.tables import Result, WorldOf, tables
+from bench.quality.trained import SPLITS, Bench
 from zeshel_tasks.config import Split
-from zeshel_tasks.models.tokenizer import load_tokens
+from zeshel_tasks.data.zeshel import Dataset
+from zeshel_tasks.text.logs import set_up_logs
 
-_TIMED_MENTIONS = 160
-_RECALL_AT = (1, 8, 64)
+_AGAINST = ("exact title match", "BM25", "retriever")
+_RIVAL = "entity-linkings 0.3.0, dual encoder"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write the tables."""
     options = _options(arguments)
-    with tempfile.TemporaryDirectory(prefix="quality-", dir=options.scratch) as scratch:
-        folder = Path(scratch)
-        tokens = load_tokens(options.model, lowercase=True)
-        data = data_folder(options.data, folder)
-        sample = Sample(data, tokens, options.length, options.most_entities, folder)
-        lines = list(_facts(options, sample))
-        print("\n".join(lines), flush=True)
-        biencoders = _biencoders(options, sample)
-        lines += ["", *table(biencoders, [f"{split} R@{at}" for split in ("valid", "test") for at in _RECALL_AT])]
-        print("\n".join(lines[-len(biencoders) - 3 :]), flush=True)
-        crossencoders = _crossencoders(options, sample)
-        lines += ["", *table(crossencoders, ["valid accuracy", "test accuracy"])]
-        print("\n".join(lines[-len(crossencoders) - 3 :]), flush=True)
-    if options.out:
+    set_up_logs()
+    with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
+        data = data_folder(options.data, Path(scratch))
+        held_out = hard_worlds(data, options.evaluated) if options.held_out is None else tuple(options.held_out)
+        sample = Sample(data, held_out, options.evaluated)
+        folders = {count: sample.write(options.work / f"data-{count}", count) for count in options.mentions}
+        small = sample.write_small(options.work / "data-small", 256)
+    facts, results = list(_facts(options, sample)), []
+    evaluated = folders[options.mentions[0]]
+    worlds = {split: _world_of(evaluated, split) for split in SPLITS}
+    names = dict.fromkeys(world for of_split in worlds.values() for world in of_split.values())
+    facts.append(f"entities: {', '.join(f'{world} {world_size(evaluated, world):,}' for world in names)}")
+    for result in _results(options, folders, small):
+        results.append(result)
+        lines = ["```", *facts, "```", "", *tables(results, worlds, options.against)]
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(options.out.read_text(encoding="utf-8"))
 
 
-def _biencoders(options: argparse.Namespace, sample: Sample) -> list[Figures]:
-    results = []
-    for row in _chosen(rows.BIENCODER, options.row):
-        batch = biencoder_config(row, sample, 0).train_batch_size
-        pace = biencoder_pace(row, sample, options.model, max(1, _TIMED_MENTIONS // batch))
-        mentions = pace.mentions_in(options.seconds, batch, sample.available())
-        print(_described(row, pace, mentions), flush=True)
-        results.append(Figures(row, mentions))
-    for seed in range(options.seeds):
-        for result in results:
-            model, seconds = train_biencoder(result.row, sample, options.model, seed, result.mentions)
-            result.seconds.append(seconds)
-            for split in _splits(result.row):
-                found = retrieved(model, sample.pairs(split, options.recall_mentions), sample)
-                result.add({f"{split} R@{at}": found.recall(at) for at in _RECALL_AT})
-            print(f"seed {seed}  {result.row.name}  {seconds:.0f} s  {_last(result)}", flush=True)
-            if result.row is rows.RETRIEVER:
-                shutil.copytree(model, _retriever(sample, seed))
-    return results
+def _results(options: argparse.Namespace, folders: dict[int, Path], small: Path) -> Iterator[Result]:
+    settings = {"bert_model": str(options.model)} | settings_of(options.set)
+    bench = Bench(options.work / "store", options.preset, settings, _limits(options), small)
+    for row in UNTRAINED:
+        yield _measured(bench, row, folders[options.mentions[0]], None)
+    for count, folder in folders.items():
+        minutes = None
+        for row in map(row_named, options.row):
+            result = _measured(bench, row, folder, count)
+            minutes = minutes or result.minutes
+            yield result
+        if options.rival_python and minutes:
+            yield _rival(options, folder, count, minutes)
 
 
-def _crossencoders(options: argparse.Namespace, sample: Sample) -> list[Figures]:
-    results: list[Figures] = []
-    for seed in range(options.seeds):
-        candidates = _candidates(options, sample, seed)
-        for number, row in enumerate(_chosen(rows.CROSSENCODER, options.row)):
-            if seed == 0:
-                results.append(Figures(row, _crossencoder_mentions(options, row, candidates)))
-            result = results[number]
-            model, seconds = train_crossencoder(row, candidates, options.model, result.mentions)
-            result.seconds.append(seconds)
-            for split in _splits(row):
-                sets = candidates.sets(split, options.accuracy_mentions)
-                result.add({f"{split} accuracy": unnormalized_accuracy(model, sets, sample.tokens.pad)})
-            print(f"seed {seed}  {row.name}  {seconds:.0f} s  {_last(result)}", flush=True)
-    return results
+def _measured(bench: Bench, row: Row, data: Path, count: int | None) -> Result:
+    name = f"{count or 'untrained'}-{''.join(filter(str.isalnum, row.name))}"
+    found = bench.measured(row, name, data, count or 0)
+    if isinstance(found, str):
+        return Result(row.name, {}, count, note=found)
+    if count is None:
+        return Result(row.name, found.ranks, hours=found.seconds / 3600)
+    epochs = ", ".join(map(str, found.epochs))
+    return Result(row.name, found.ranks, count, epochs, found.training_seconds / 60, found.seconds / 3600)
 
 
-def _candidates(options: argparse.Namespace, sample: Sample, seed: int) -> Candidates:
-    """Return the candidates of the retriever with the same seed, which is trained here if its row was left out."""
-    model = _retriever(sample, seed)
-    if not model.exists():
-        batch = biencoder_config(rows.RETRIEVER, sample, seed).train_batch_size
-        pace = biencoder_pace(rows.RETRIEVER, sample, options.model, max(1, _TIMED_MENTIONS // batch))
-        mentions = pace.mentions_in(options.seconds, batch, sample.available())
-        trained, _ = train_biencoder(rows.RETRIEVER, sample, options.model, seed, mentions)
-        shutil.copytree(trained, model)
-    return Candidates(sample, model, options.candidates, seed, options.crossencoder_mentions)
+def _rival(options: argparse.Namespace, data: Path, count: int, minutes: float) -> Result:
+    """Train the rival for the given minutes, or read what an earlier start of the bench found."""
+    out = options.work / f"rival-{count}-{minutes:.1f}.json"
+    if not out.exists():
+        command = [options.rival_python, Path(__file__).with_name("rival.py"), data, options.model]
+        subprocess.run([*map(str, command), str(60 * minutes), str(out), *options.rival_options.split()], check=True)
+    found = json.loads(out.read_text())
+    return Result(
+        _RIVAL, found["ranks"], count, f"{found['epochs']:.1f}", found["seconds"] / 60, found["all_seconds"] / 3600
+    )
 
 
-def _crossencoder_mentions(options: argparse.Namespace, row: rows.Row, candidates: Candidates) -> int:
-    batch = crossencoder_config(row, candidates.sample, 0).train_batch_size
-    pace = crossencoder_pace(row, candidates, options.model, max(1, _TIMED_MENTIONS // 20 // batch))
-    mentions = pace.mentions_in(options.crossencoder_seconds, batch, candidates.trainable())
-    print(_described(row, pace, mentions), flush=True)
-    return mentions
+def _limits(options: argparse.Namespace) -> dict[str, float]:
+    limits = {"train_biencoder": options.minutes, "train_crossencoder": options.crossencoder_minutes}
+    return {stage: minutes for stage, minutes in limits.items() if minutes is not None}
 
 
-def _retriever(sample: Sample, seed: int) -> Path:
-    return sample.scratch / f"retriever-{seed}"
-
-
-def _chosen(everything: tuple[rows.Row, ...], names: list[str] | None) -> Iterator[rows.Row]:
-    return (row for row in everything if not names or row.name in names)
-
-
-def _splits(row: rows.Row) -> tuple[Split, ...]:
-    return ("valid", "test") if row.on_test else ("valid",)
-
-
-def _described(row: rows.Row, pace: Pace, mentions: int) -> str:
-    prepared = f" after {pace.prepared_seconds:.0f} s" if pace.prepared_seconds >= 1 else ""
-    return f"{row.name}: {pace.mentions_per_second:.2f} mentions/s{prepared}, so {mentions:,} mentions"
-
-
-def _last(result: Figures) -> str:
-    return "  ".join(f"{name} {100 * values[-1]:.1f}" for name, values in result.values.items())
+def _world_of(data: Path, split: Split) -> WorldOf:
+    return {mention.mention_id: mention.world for mention in Dataset(data).mentions(split)}
 
 
 def _facts(options: argparse.Namespace, sample: Sample) -> Iterator[str]:
     yield time.strftime("%Y-%m-%d", time.gmtime())
-    yield from machine_facts(torch.device("cpu"))
+    yield f"python -m bench.quality {shlex.join(options.arguments)}"
+    yield from machine_facts(chosen_device("auto"))
     yield data_facts(options.data)
     yield commit_facts()
-    yield f"training: {options.seconds:g} s a bi-encoder, {options.crossencoder_seconds:g} s a cross-encoder"
-    yield f"{options.seeds} seeds; contexts, candidates: {sample.length} tokens"
-    yield f"train worlds of at most {sample.most_entities:,} entities: {sample.available():,} mentions"
-    yield f"recall: {options.recall_mentions} mentions of each world, among all its entities"
-    yield f"accuracy: {options.accuracy_mentions} mentions of each world, {options.candidates} candidates"
+    yield f"train worlds held out for valid: {', '.join(sample.held_out) or 'none'}"
+    for stage, minutes in _limits(options).items():
+        yield f"{stage}: as many epochs as fit into {minutes:g} minutes, at most those of the preset"
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="archive or folder in ZESHEL's format")
     parser.add_argument("--model", type=Path, required=True, help="directory of a pretrained BERT")
-    parser.add_argument("--seconds", type=float, default=60, help="training time of each row of the bi-encoder")
+    parser.add_argument("--work", type=Path, required=True, help="directory for data sets, artifacts and checkpoints")
+    parser.add_argument("--out", type=Path, required=True, help="file for the tables")
+    parser.add_argument("--mentions", type=int, nargs="+", default=[650, 2600, 10_000], help="train mentions")
+    parser.add_argument("--evaluated", type=int, default=600, help="mentions of each valid and test world")
     parser.add_argument(
-        "--crossencoder_seconds", type=float, default=240, help="training time of each row of the cross-encoder"
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--row", action="append", help="measure only the row with this name; may be repeated")
-    parser.add_argument("--length", type=int, default=64, help="tokens of a mention in its context, and of a candidate")
-    parser.add_argument("--most_entities", type=int, default=3000, help="larger train worlds are left out")
-    parser.add_argument("--recall_mentions", type=int, default=100, help="evaluated mentions of each world")
-    parser.add_argument("--accuracy_mentions", type=int, default=40, help="evaluated mentions of each world")
-    parser.add_argument("--crossencoder_mentions", type=int, default=800, help="train mentions with candidates")
-    parser.add_argument("--candidates", type=int, default=16, help="candidates of the cross-encoder")
-    parser.add_argument("--scratch", type=Path, help="directory for temporary files; default: the system's")
-    parser.add_argument("--out", type=Path, help="file for the tables")
-    return parser.parse_args(arguments)
+        "--held_out", nargs="*", metavar="WORLD",
+        help="train worlds that join the valid worlds; default: the two with the fewest mentions of those with 2,000 "
+        "entities and enough mentions",
+    )  # fmt: skip
+    parser.add_argument("--preset", default="recommended")
+    parser.add_argument("--set", action="append", default=[], metavar="STAGE.SETTING=VALUE", help="for all rows")
+    parser.add_argument(
+        "--row", action="append", metavar="ROW[ with STAGE.SETTING=VALUE,...]",
+        help=f"measure only this row; may be repeated. Rows: {', '.join(row.name for row in TRAINED)}",
+    )  # fmt: skip
+    parser.add_argument("--minutes", type=float, help="most minutes of bi-encoder training; default: no limit")
+    parser.add_argument("--crossencoder_minutes", type=float, help="the same for the cross-encoder")
+    parser.add_argument("--against", action="append", default=list(_AGAINST), help="show gains over this row, too")
+    parser.add_argument("--rival_python", help="Python with entity-linkings; it trains as long as the first row")
+    parser.add_argument("--rival_options", default="", help="options of bench/quality/rival.py")
+    options = parser.parse_args(arguments)
+    options.arguments = sys.argv[1:] if arguments is None else arguments
+    options.model, options.work = options.model.absolute(), options.work.absolute()
+    options.row = options.row or [row.name for row in TRAINED]
+    return options
 
 
 if __name__ == "__main__":

@@ -1,64 +1,62 @@
-"""The rows of both tables: settings that override the ``blink`` preset.
-
-Each of the first rows adds established improvements to the row before. Each row below the base adds one ingredient to
-the base.
-"""
+"""The rows of the tables."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 Settings = dict[str, Any]
+Ranking = Literal["exact_title", "bm25", "biencoder", "retriever", "crossencoder", "linker"]
+"""What orders the candidates of a row. ``retriever`` is the bi-encoder with BM25 and names if the preset is hybrid."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way to train.
+    """One way to link.
 
     Attributes:
-        name: name in the table.
-        settings: settings of the stage that override those of ``blink``.
-        on_test: True to measure it on the test worlds, too. Choices are made by the valid worlds.
+        name: name in the tables.
+        ranking: what orders its candidates.
+        settings: settings that differ from those of the other rows.
     """
 
     name: str
-    settings: Settings
-    on_test: bool = False
+    ranking: Ranking
+    settings: Settings = field(default_factory=dict)
+
+    @property
+    def trainings(self) -> tuple[str, ...]:
+        """The training stages that the row needs."""
+        both = ("train_biencoder", "train_crossencoder")
+        return both if self.ranking in ("crossencoder", "linker") else both[:1]
 
 
-_PACE: Settings = {"learning_rate": 1e-4, "train_batch_size": 32}
-"""Also for BLINK's method, whose 1e-05 and 128 are meant for five epochs of ZESHEL and change little in minutes."""
+_NO_TRAINING: Settings = {"train_biencoder.num_train_epochs": 0}
 
-_TRAINED: Settings = _PACE | {
-    "type_optimization": "all",
-    "shuffle": True,
-    "mask_duplicate_golds": True,
-    "attention_dropout": 0.0,
-}
-_BASE: Settings = _TRAINED | {"pooling": "mean", "similarity": "cosine"}
-
-BIENCODER = (
-    Row("blink", {}, on_test=True),
-    Row("blink at this pace", _PACE, on_test=True),
-    Row("+ all parameters, shuffled, golds masked, no attention dropout", _TRAINED),
-    Row("+ mean over tokens, cosine with a learned temperature (base)", _BASE, on_test=True),
-    Row("base, but [CLS]", _BASE | {"pooling": "cls"}),
-    Row("base + one-world batches", _BASE | {"one_world_batches": True}, on_test=True),
-    Row("base + 2 hard negatives", _BASE | {"hard_negatives": 2}),
-    Row("base + one-world batches + 1 hard negative", _BASE | {"one_world_batches": True, "hard_negatives": 1}),
+UNTRAINED = (
+    Row("exact title match", "exact_title", _NO_TRAINING),
+    Row("BM25", "bm25", _NO_TRAINING),
+    Row("bi-encoder without training", "biencoder", _NO_TRAINING),
+    Row("retriever without training", "retriever", _NO_TRAINING),
 )
 
-RETRIEVER = BIENCODER[5]
-"""The row of the bi-encoder whose candidates the cross-encoders are trained and measured on."""
-
-_CROSS_TRAINED: Settings = {"type_optimization": "all", "attention_dropout": 0.0, "learning_rate": 1e-4}
-
-_FEW_CANDIDATES: Settings = _CROSS_TRAINED | {"train_candidates": 4}
-
-CROSSENCODER = (
-    Row("blink", {}, on_test=True),
-    Row("all parameters, no attention dropout, learning rate 1e-04", _CROSS_TRAINED),
-    Row("the same with 4 candidates a step", _FEW_CANDIDATES),
-    Row("the same from the bi-encoder", _FEW_CANDIDATES | {"from_biencoder": True}, on_test=True),
+TRAINED = (
+    Row("bi-encoder", "biencoder"),
+    Row("retriever", "retriever"),
+    Row("cross-encoder", "crossencoder"),
+    Row("linker", "linker"),
 )
+
+
+def row_named(text: str) -> Row:
+    """Return the row of ``--row``: ``NAME`` or ``NAME with STAGE.SETTING=VALUE,STAGE.SETTING=VALUE``."""
+    name, _, changes = text.partition(" with ")
+    names = {row.name: row for row in TRAINED}
+    if name not in names:
+        raise SystemExit(f"--row: expected one of {', '.join(names)}, got {name}")
+    return replace(names[name], name=text, settings=settings_of(changes.split(",") if changes else []))
+
+
+def settings_of(texts: list[str]) -> Settings:
+    """Return settings from texts such as ``train_biencoder.learning_rate=5e-5``."""
+    return {name: value for name, _, value in (text.partition("=") for text in texts)}

@@ -1,20 +1,22 @@
-"""The data of all rows: one data set, from which each training gets as many mentions as it has time for."""
+"""The data of all rows: the same mentions of worlds that no row is trained on, and nested sets of train mentions."""
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from zeshel_tasks.config import ConvertConfig, Split
-from zeshel_tasks.data.arrays import read_array
-from zeshel_tasks.data.blink_format import convert_split
-from zeshel_tasks.data.candidate_sets import tokenize_entities
-from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs
-from zeshel_tasks.data.tokens import Tokens, TokenTable
-from zeshel_tasks.data.zeshel import MENTION_FILES, Dataset
+from zeshel_tasks.config import Split
+from zeshel_tasks.data.zeshel import MENTION_FILES
+
+_HELD_OUT_WORLDS = 2
+_LARGE_WORLD = 2000  # entities
+
+_Lines = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -23,64 +25,75 @@ class Sample:
 
     Attributes:
         data: folder of a data set in ZESHEL's format.
-        tokens: tokenizer of the base model.
-        length: tokens of a mention in its context, and of a candidate.
-        most_entities: larger train worlds are left out, because encoding them would take most of a row's time.
-        scratch: folder for tables.
+        held_out: train worlds that move to valid.
+        evaluated: mentions of each valid and test world; a world with fewer has all of its mentions.
     """
 
     data: Path
-    tokens: Tokens
-    length: int
-    most_entities: int
-    scratch: Path
+    held_out: tuple[str, ...]
+    evaluated: int
 
-    def pairs(self, split: Split, most: int, seed: int = 0) -> GoldPairs:
-        """Return mentions with their golds: ``most`` of train in total, or ``most`` of each world of another split."""
-        folder = self.folder(split, most, seed)
-        if not folder.exists():
-            drawn = self.scratch / f"{folder.name}-data"
-            (drawn / "mentions").mkdir(parents=True)
-            (drawn / "documents").symlink_to((self.data / "documents").resolve())
-            lines = self._draw(split, most, seed)
-            (drawn / "mentions" / MENTION_FILES[split]).write_text("".join(lines), encoding="utf-8")
-            convert_split(Dataset(drawn), split, drawn, ConvertConfig())
-            tokenize_pairs(drawn / f"{split}.jsonl", self.tokens, self.length, self.length, folder)
-        return GoldPairs.load(folder)
+    def write(self, folder: Path, train_mentions: int) -> Path:
+        """Write a data set with ``train_mentions`` train mentions into the emptied ``folder``, and return the folder.
 
-    def folder(self, split: Split, most: int, seed: int = 0) -> Path:
-        """Return the folder in which :meth:`pairs` keeps its tables."""
-        return self.scratch / f"{split}-{most}-{seed}"
+        The train mentions of a smaller number are among those of a larger number.
+        """
+        train, valid, test = self._splits()
+        everything = [line for lines in train.values() for line in lines]
+        if train_mentions > len(everything):
+            raise SystemExit(f"--mentions: expected at most {len(everything):,}, got {train_mentions:,}")
+        random.Random("train").shuffle(everything)
+        return self._write(folder, everything[:train_mentions], self._drawn(valid, "valid"), self._drawn(test, "test"))
 
-    def entities(self, world: str) -> TokenTable:
-        """Return a world's entities: int32 [entities, length]."""
-        path = self.scratch / "entities" / f"{world}.npy"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            documents = list(Dataset(self.data).documents(world))
-            tokenize_entities(documents, len(documents), self.tokens, self.length, "title_and_text", path)
-        return read_array(path, mapped=True)
+    def write_small(self, folder: Path, train_mentions: int) -> Path:
+        """Write a data set of three small worlds, to time a training on ``train_mentions`` mentions."""
+        train, valid, test = (self._smallest(lines) for lines in self._splits())
+        return self._write(folder, train[:train_mentions], valid[:10], test[:10])
 
-    def available(self) -> int:
-        """Return the number of train mentions."""
-        return sum(map(len, self._lines("train").values()))
+    def _splits(self) -> tuple[_Lines, _Lines, _Lines]:
+        train, valid, test = (_lines(self.data, split) for split in ("train", "valid", "test"))
+        return train, valid | {world: train.pop(world) for world in self.held_out}, test
 
-    def _draw(self, split: Split, most: int, seed: int) -> list[str]:
-        draw, by_world = random.Random(f"{split} {seed}"), self._lines(split)
-        if split == "train":
-            everything = [line for lines in by_world.values() for line in lines]
-            return draw.sample(everything, min(most, len(everything)))
-        return [line for lines in by_world.values() for line in draw.sample(lines, min(most, len(lines)))]
+    def _drawn(self, by_world: _Lines, split: Split) -> Iterable[str]:
+        draw = random.Random(f"{split} 0")
+        return [line for lines in by_world.values() for line in draw.sample(lines, min(self.evaluated, len(lines)))]
 
-    def _lines(self, split: Split) -> dict[str, list[str]]:
-        by_world: dict[str, list[str]] = defaultdict(list)
-        with (self.data / "mentions" / MENTION_FILES[split]).open(encoding="utf-8") as lines:
-            for line in lines:
-                by_world[json.loads(line)["corpus"]].append(line.rstrip("\n") + "\n")
-        if split != "train":
-            return by_world
-        return {world: lines for world, lines in by_world.items() if self._size(world) <= self.most_entities}
+    def _smallest(self, by_world: _Lines) -> list[str]:
+        """Return the lines of the world with the fewest entities, of those with the most mentions up to 200."""
+        most = min(200, max(map(len, by_world.values())))
+        enough = (world for world, lines in by_world.items() if len(lines) >= most)
+        return by_world[min(enough, key=lambda world: world_size(self.data, world))]
 
-    def _size(self, world: str) -> int:
-        with (self.data / "documents" / f"{world}.json").open("rb") as lines:
-            return sum(1 for _ in lines)
+    def _write(self, folder: Path, train: Iterable[str], valid: Iterable[str], test: Iterable[str]) -> Path:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.data / "documents", folder / "documents")
+        (folder / "mentions").mkdir()
+        drawn: dict[Split, Iterable[str]] = {"train": train, "valid": valid, "test": test}
+        for split, lines in drawn.items():
+            (folder / "mentions" / MENTION_FILES[split]).write_text("".join(lines), encoding="utf-8")
+        return folder
+
+
+def hard_worlds(data: Path, evaluated: int) -> tuple[str, ...]:
+    """Return the train worlds to hold out: those of at least 2,000 entities and ``evaluated`` mentions, at most two.
+
+    In small worlds, and in worlds whose mentions are titles, rows hardly differ. The two with the fewest mentions cost
+    the trainings the least.
+    """
+    lines = _lines(data, "train")
+    large = [world for world in lines if len(lines[world]) >= evaluated and world_size(data, world) >= _LARGE_WORLD]
+    return tuple(sorted(large, key=lambda world: len(lines[world]))[:_HELD_OUT_WORLDS])
+
+
+def world_size(data: Path, world: str) -> int:
+    """Return the number of entities of a world."""
+    with (data / "documents" / f"{world}.json").open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def _lines(data: Path, split: Split) -> _Lines:
+    by_world: _Lines = defaultdict(list)
+    with (data / "mentions" / MENTION_FILES[split]).open(encoding="utf-8") as lines:
+        for line in lines:
+            by_world[json.loads(line)["corpus"]].append(line.rstrip("\n") + "\n")
+    return dict(by_world)
