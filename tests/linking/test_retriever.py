@@ -147,7 +147,7 @@ def test_parts_give_the_same_candidates_as_the_whole(
 
 
 def test_ranks_are_of_each_method_alone(
-    index: LexicalIndex, texts: MentionTexts, dense: Candidates, vectors: VectorFile
+    index: LexicalIndex, texts: MentionTexts, dense: Candidates, vectors: VectorFile, tmp_path: Path
 ) -> None:
     ranks = GoldRanks(3)
     (found,) = retrieve_candidates(hybrid(title=1.0), index, texts, [dense], vectors, K)
@@ -156,6 +156,9 @@ def test_ranks_are_of_each_method_alone(
     assert ranks.by_method["exact_title"].tolist() == [1, -1, -1]
     assert ranks.by_method["bm25"].tolist() == [1, 1, -1]
     assert ranks.by_method["biencoder"][2] == 1
+    ranks.save(tmp_path)
+    for method, of_method in ranks.by_method.items():
+        assert np.load(tmp_path / f"gold_rank_{method}.npy").tolist() == of_method.tolist()
 
 
 def test_pools_of_different_width_are_joined_with_padding() -> None:

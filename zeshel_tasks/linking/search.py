@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -98,3 +99,8 @@ class GoldRanks:
                 found = np.flatnonzero(positions == gold)
                 if len(found):
                     self.by_method[method][row] = found[0]
+
+    def save(self, folder: Path) -> None:
+        """Writes ``gold_rank_<method>.npy`` for each method."""
+        for method, ranks in self.by_method.items():
+            np.save(folder / f"gold_rank_{method}.npy", ranks)

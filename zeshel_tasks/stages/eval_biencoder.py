@@ -40,6 +40,7 @@ def work(job: Job) -> Metrics:
             alone.put(found, label)
         seconds += progress.seconds
     files.save()
+    alone.save(folder)
     (folder / "encodings.json").write_text(to_json(encodings, indent=1))
     for path in folder.iterdir():
         job.attempt.add(path.name, path)
