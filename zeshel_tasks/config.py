@@ -26,8 +26,10 @@ Preset = Literal["blink", "recommended", "smoke"]
 TypeOptimization = Literal["all", "additional_layers", "top_layer", "top4_layers", "all_encoder_layers"]
 Precision = Literal["auto", "fp32", "bf16"]
 Pooling = Literal["cls", "mean", "span", "span_and_mean"]
+PoolingSetting = Literal["auto", "cls", "mean", "span", "span_and_mean"]
 Similarity = Literal["dot", "cosine"]
 HardNegativeSource = Literal["model", "bm25", "both"]
+SimilaritySetting = Literal["auto", "dot", "cosine"]
 VectorDtype = Literal["float32", "float16"]
 FinalScore = Literal["fitted", "crossencoder"]
 PrivateAddresses = Literal["refuse", "allow"]
@@ -280,12 +282,17 @@ class TrainBiencoderConfig(EncoderConfig):
         "With gradient_accumulation_steps, share in-batch negatives among all parts of a batch, at the cost of "
         "encoding each part twice.",
     )
-    pooling: Pooling = setting(
+    pooling: PoolingSetting = setting(
         "cls",
         "Source of the vector: the output for [CLS], or the mean over all tokens; for a mention also the mean over its "
-        "own tokens between the markers (span), or the sum of both means. Candidates then have the mean over all.",
+        "own tokens between the markers (span), or the sum of both means. Candidates then have the mean over all. "
+        "auto is what bert_model declares in the files of sentence-transformers, or else the mean over all tokens.",
     )
-    similarity: Similarity = setting("dot", "Score: dot product, or cosine divided by a learned temperature.")
+    similarity: SimilaritySetting = setting(
+        "dot",
+        "Score: dot product, or cosine divided by a learned temperature. auto is the cosine, unless bert_model "
+        "declares vectors that are not normalized.",
+    )
     temperature: float = setting(0.05, "Initial temperature of the cosine similarity.", ge=0.01, le=1)
     temperature_learning_rate: float = setting(
         1e-2,
@@ -339,10 +346,10 @@ class TrainBiencoderConfig(EncoderConfig):
                 "type_optimization: expected layers that exist: additional_layers is the layer of add_linear, "
                 "got it with add_linear false"
             )
-        if self.add_linear and self.similarity == "cosine" and self.out_dim < 2:
+        if self.add_linear and self.similarity != "dot" and self.out_dim < 2:
             raise ValueError(
-                "out_dim: expected 2 or more with similarity cosine, because one number has no direction to learn, "
-                f"got {self.out_dim}"
+                f"out_dim: expected 2 or more with similarity {self.similarity}, because one number has no direction "
+                f"to learn, got {self.out_dim}"
             )
         return self
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertModel
 
-from zeshel_tasks.download.model_file_names import files_read
+from zeshel_tasks.download.model_file_names import files_read, without_weights
 from zeshel_tasks.download.model_files import bert_description, bert_directory, model_identity
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import model_location
@@ -102,6 +102,22 @@ def test_only_files_that_are_read_are_downloaded(place: tuple[str, Write], store
 )
 def test_weights_are_those_that_transformers_prefers(names: list[str], weights: list[str]) -> None:
     assert files_read(["README.md", *names]) == weights
+
+
+def test_declarations_of_pooling_are_read() -> None:
+    names = ["1_Pooling/config.json", "2_Dense/config.json", "modules.json", "onnx/model.safetensors"]
+    assert files_read(names) == ["1_Pooling/config.json", "modules.json"]
+    assert without_weights(names) == ["1_Pooling/config.json", "modules.json"]
+
+
+def test_pooling_that_is_declared_is_part_of_the_identity(golden: Path, store: LocalStore, tmp_path: Path) -> None:
+    model = shutil.copytree(golden / "bert", tmp_path / "bert")
+    identities = {model_identity(model_location(str(model)), store)}
+    for content in ("{}", "[]"):
+        (model / "1_Pooling").mkdir(exist_ok=True)
+        (model / "1_Pooling" / "config.json").write_text(content)
+        identities.add(model_identity(model_location(str(model)), store))
+    assert len(identities) == 3
 
 
 def test_transformers_opens_only_files_that_are_read(golden: Path, tmp_path: Path) -> None:

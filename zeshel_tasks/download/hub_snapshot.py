@@ -21,7 +21,7 @@ from zeshel_tasks.compute.disk import DISK_FULL
 from zeshel_tasks.compute.temporary import temporary_file
 from zeshel_tasks.compute.termination import removed_on_sigterm
 from zeshel_tasks.download.hub_settings import cache_folder
-from zeshel_tasks.download.model_file_names import files_read, missing_files
+from zeshel_tasks.download.model_file_names import files_read, missing_files, names_in
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store.artifacts import sha256_of
 from zeshel_tasks.store.identity import digest_of
@@ -76,7 +76,7 @@ class HubCache:
         folder = self.snapshot_folder(self.commit(revision))
         if missing_files(folder):
             return None
-        names = files_read(path.name for path in folder.iterdir())
+        names = files_read(names_in(folder))
         return Snapshot(commit=folder.name, files={name: _hash_of(folder / name) for name in names})
 
     def commit(self, revision: str) -> str:

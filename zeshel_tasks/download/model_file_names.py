@@ -14,6 +14,8 @@ from zeshel_tasks.errors import ConfigError
 
 CONFIG = "config.json"
 _ADAPTER = "adapter_config.json"
+DECLARATIONS = MODULES, POOLING = "modules.json", "1_Pooling/config.json"
+"""What sentence-transformers writes beside a model, see ``models/declared.py``."""
 _TOKENIZER = {
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.txt", "vocab.json", "merges.txt", "bpe.codes", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model",
@@ -30,19 +32,28 @@ WEIGHTS = tuple(_WEIGHTS)
 
 
 def files_read(names: Iterable[str]) -> list[str]:
-    """The names of the files that are read, sorted: configuration, tokenizer and weights, without subfolders."""
-    found = {name for name in names if "/" not in name}
+    """The names of the files that are read, sorted: configuration, tokenizer, weights and declarations."""
+    found = set(names)
     patterns = next((patterns for first, patterns in _WEIGHTS.items() if first in found), ())
     return sorted(
         name
         for name in found
-        if name == CONFIG or name in _TOKENIZER or any(fnmatchcase(name, pattern) for pattern in patterns)
+        if _describes(name) or ("/" not in name and any(fnmatchcase(name, pattern) for pattern in patterns))
     )
 
 
 def without_weights(names: Iterable[str]) -> list[str]:
-    """Those of the names that are of the configuration or of the tokenizer."""
-    return [name for name in names if name == CONFIG or name in _TOKENIZER]
+    """Those of the names that are of the configuration, of the tokenizer or of a declaration."""
+    return list(filter(_describes, names))
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of the files in a folder that may be read."""
+    return [path.name for path in folder.iterdir() if path.is_file()] + [POOLING] * (folder / POOLING).is_file()
+
+
+def _describes(name: str) -> bool:
+    return name == CONFIG or name in _TOKENIZER or name in DECLARATIONS
 
 
 def check_no_adapter(names: Iterable[str], where: str) -> None:

@@ -18,6 +18,7 @@ from zeshel_tasks.config import Pooling, Similarity, TrainBiencoderConfig
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.batches import Batch
 from zeshel_tasks.models.bert import load_bert
+from zeshel_tasks.models.declared import pooling_and_similarity
 from zeshel_tasks.models.encoder import Encoder
 from zeshel_tasks.models.model_types import ModelShape, check_layer, check_length, model_shape
 from zeshel_tasks.models.pooling import Markers, candidate_pooling
@@ -93,19 +94,20 @@ def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, 
     Raises:
         ConfigError: the BERT cannot be read or is too small for these settings.
     """
+    pooling, similarity = pooling_and_similarity(bert, config.pooling, config.similarity)
     settings = BiencoderSettings(
         max_context_length=config.max_context_length,
         max_cand_length=config.max_cand_length,
         lowercase=config.lowercase,
         pull_from_layer=config.pull_from_layer,
         out_dim=config.out_dim if config.add_linear else None,
-        pooling=config.pooling,
-        similarity=config.similarity,
+        pooling=pooling,
+        similarity=similarity,
     )
     check_biencoder(model_shape(bert), config)
     model = load_bert(bert, config.attention_dropout)
     towers = _towers(model, copy.deepcopy(model), settings, load_tokens(bert, lowercase=config.lowercase))
-    temperature = config.temperature if config.similarity == "cosine" else None
+    temperature = config.temperature if similarity == "cosine" else None
     return Biencoder(*towers, temperature), settings
 
 

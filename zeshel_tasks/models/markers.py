@@ -16,6 +16,7 @@ from transformers import AddedToken
 from zeshel_tasks.data.tokens import MARKERS
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.bert import load_bert
+from zeshel_tasks.models.declared import copy_declaration
 from zeshel_tasks.models.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ def with_markers(directory: Path, target: Path, *, lowercase: bool, seed: int) -
         torch.manual_seed(seed)
         _copy_with_embeddings(directory, target, first, numbers)
     tokenizer.save_pretrained(target)
+    copy_declaration(directory, target)
     log.info("bert_model: added %s to its vocabulary, with random embeddings", ", ".join(missing))
     return target
 

@@ -98,11 +98,11 @@ def build_objective(task: Fit, accelerator: Accelerator) -> tuple[nn.Module, Obj
     config = task.config
     assert isinstance(config, TrainBiencoderConfig)
     model, settings = new_biencoder(task.bert, config)
-    if task.weights is not None and (config.pooling, config.similarity) != ("cls", "dot"):
+    if task.weights is not None and (settings.pooling, settings.similarity) != ("cls", "dot"):
         log.warning(
             "biencoder_weights: BLINK trains for pooling cls and similarity dot, these settings are %s and %s",
-            config.pooling,
-            config.similarity,
+            settings.pooling,
+            settings.similarity,
         )
     tokenizer = load_tokenizer(task.bert, lowercase=config.lowercase)
     train_pairs, searched = GoldPairs.load(task.tables / "train"), SearchSet.load(task.tables / "valid")

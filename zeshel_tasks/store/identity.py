@@ -43,7 +43,7 @@ def folder_identity(location: StoreLocation, wanted: Callable[[Iterable[str]], l
 
     Args:
         location: of the folder.
-        wanted: selects the files that count, from the names of those directly in the folder.
+        wanted: selects the files that count, from the names of those in the folder and in its subfolders.
 
     Raises:
         DataError: the location does not exist, or contains no such file.
@@ -56,7 +56,8 @@ def folder_identity(location: StoreLocation, wanted: Callable[[Iterable[str]], l
         kind, found = "etag", {name: tags[name] for name in wanted(tags)}
     else:
         path = location.path
-        names = [file.name for file in path.iterdir() if file.is_file()] if path.is_dir() else []
+        found_files = [file for pattern in ("*", "*/*") for file in path.glob(pattern) if file.is_file()]
+        names = [file.relative_to(path).as_posix() for file in found_files]
         kind, found = "sha256", {name: sha256_of(path / name) for name in wanted(names)}
     if not found:
         raise DataError("nothing at this address", file=location.name)
