@@ -199,7 +199,7 @@ def test_gc_removes_what_neither_a_run_nor_a_champion_needs(
 ) -> None:
     kept, gone = compared("kept"), compared("gone")
     assert ended(started(*promote(kept)))[0] == EXIT_OK
-    model = [kept.manifest(f"train-{part}encoder") for part in ("bi", "cross")]
+    model = [kept.manifest(stage) for stage in ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse")]
     for key in list(store.keys("runs/")):
         store.delete(key)
     place = {"Bucket": bucket, "Key": "some/prefix/artifacts/train-biencoder/f/attempts/x/model"}
