@@ -29,8 +29,14 @@ def test_padding_does_not_matter() -> None:
     present = np.arange(11) < np.full((len(gold), 1), 8)
     assert fit_weights(padded, gold, present) == pytest.approx(fit_weights(features, gold), rel=1e-6)
     scores = combined(padded, np.array([2.0, -1.0]), present)
-    assert (scores[:, :8] == combined(features, np.array([2.0, -1.0]))).all()
+    assert scores[:, :8] == pytest.approx(2 * features[..., 0] - features[..., 1], rel=1e-5, abs=1e-5)
     assert np.isneginf(scores[:, 8:]).all()
+
+
+def test_equal_candidates_have_equal_scores() -> None:
+    features = np.repeat(np.random.default_rng(0).normal(size=(50, 1, 7)), 37, axis=1).astype(np.float32)
+    scores = combined(features, np.random.default_rng(1).normal(size=7), np.ones((50, 37), dtype=bool))
+    assert (scores == scores[:, :1]).all()
 
 
 def test_mentions_without_gold_or_choice_do_not_matter() -> None:

@@ -1,7 +1,11 @@
 """Links mentions: what turns the scores of several methods into one.
 
-listwise.py    fits the weights of a linear score on lists of candidates
-fusion.py      the final score of a candidate, and the best candidate of a mention
-fit_fusion.py  fits the weights of the final score
-metrics.py     accuracy of the linker, and of each score alone
+words.py, names.py, bm25.py   lexical search in a world: words, names, BM25
+lexical.py                    the lexical index of a world
+mention_texts.py              the words of a mention and around it
+features.py                   the features of a mention's candidates
+retriever.py, search.py       the hybrid retriever, and retrieval with it and with each method alone
+fusion.py                     the final score of a candidate, and the best candidate of a mention
+listwise.py, fit_fusion.py    fit the weights of a score on lists of candidates, and those of the final score
+metrics.py                    what is measured of the retriever and of the linker
 """

@@ -59,11 +59,12 @@ def fit_weights(
     return np.asarray(weights.detach().numpy() / scale)
 
 
-def combined(features: Features, weights: Weights, present: Flags | None = None) -> npt.NDArray[np.float32]:
-    """Returns the score of each candidate, float32 [mentions, candidates]; minus infinity for padding."""
-    if present is None:
-        return np.asarray(features @ weights, dtype=np.float32)
-    scores = np.where(present[..., None], features, 0) @ weights
+def combined(features: Features, weights: Weights, present: Flags) -> npt.NDArray[np.float32]:
+    """Returns the score of each candidate, float32 [mentions, candidates]; minus infinity for padding.
+
+    Candidates with equal features have equal scores. The rounding of a matrix product would depend on their places.
+    """
+    scores = (np.where(present[..., None], features, 0) * weights).sum(axis=2)
     return np.where(present, scores, -np.inf).astype(np.float32)
 
 
