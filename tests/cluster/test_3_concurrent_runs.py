@@ -125,6 +125,7 @@ def test_outage_of_kubernetes_fails_no_task(endless_run: DagRun, deployment: Dep
     )
 
 
+@pytest.mark.usefixtures("stuck_pod")  # is lost meanwhile
 @pytest.mark.usefixtures("given_up_run")  # leaves the CPU to this run
 def test_additional_worlds_are_trained_and_evaluated(merged_run: DagRun, first_run: DagRun) -> None:
     tasks = merged_run.succeed().tasks()
