@@ -2,6 +2,7 @@
 
 words.py, names.py, bm25.py   lexical search in a world: words, names, BM25
 lexical.py                    the lexical index of a world
+entity_set.py                 the entities among which mentions are linked, in one folder
 mention_texts.py              the words of a mention and around it
 features.py                   the features of a mention's candidates
 retriever.py, search.py       the hybrid retriever, and retrieval with it and with each method alone

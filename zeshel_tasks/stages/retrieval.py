@@ -13,11 +13,11 @@ from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.config import RetrievalConfig, Split
 from zeshel_tasks.data.arrays import Rows, new_array
 from zeshel_tasks.data.blink_format import read_blink_mentions
-from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, tokenize_entities
+from zeshel_tasks.data.candidate_sets import NO_CANDIDATE
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.candidates import Candidates, retrieve
-from zeshel_tasks.evaluation.encoding import encode_table
+from zeshel_tasks.evaluation.entity_encoding import TOKENS, VECTORS, EntityEncoder
 from zeshel_tasks.linking import lexical
 from zeshel_tasks.linking.bm25 import best
 from zeshel_tasks.linking.lexical import LexicalIndex
@@ -124,31 +124,15 @@ class DenseRetriever:
     def _encode(self, job: Job, world: str) -> Metrics:
         download = job.inputs["download"]
         entities, folder = world_size(download, world), job.new_folder("encodings")
-        table = tokenize_entities(
-            world_documents(download, world),
-            entities,
-            self._tokens,
-            self._settings.max_cand_length,
-            self._config.candidate_form,
-            folder / "tokens.npy",
+        encoder = EntityEncoder(
+            self._model.cand_encoder, self._tokens, self._settings.max_cand_length, self._accelerator, self._config
         )
-        progress = Progress(f"encode {world}", entities, "entities", self._config.print_interval)
-        with guarded_batches(self._config, progress, f"encoding {world}", "encode_batch_size") as count:
-            encode_table(
-                self._model.cand_encoder,
-                table,
-                self._config.encode_batch_size,
-                self._tokens.pad,
-                self._accelerator,
-                folder / "vectors.npy",
-                count,
-                self._config.vector_dtype,
-            )
-        job.attempt.add("tokens.npy", folder / "tokens.npy")
-        job.attempt.add("vectors.npy", folder / "vectors.npy")
+        progress = encoder.write(world_documents(download, world), entities, folder, world)
+        for name in (TOKENS, VECTORS):
+            job.attempt.add(name, folder / name)
         return {
             "world": world,
             "entities": entities,
             "entities_per_second": round(progress.rate, 1),
-            "tokens": self._tokens.identity(self._settings.max_cand_length, self._config.candidate_form),
+            "tokens": encoder.tokens_identity,
         }

@@ -1,0 +1,109 @@
+"""Entities in a file of their own: a line of JSON for each, found by position without reading the others.
+
+documents.jsonl    one line for each entity, with the fields of ZESHEL's documents
+offsets.npy        int64 [entities + 1], where each line begins, and the size of the file
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from zeshel_tasks.data.arrays import read_array
+from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.errors import DataError
+from zeshel_tasks.text.json_text import to_json
+
+DOCUMENTS, OFFSETS = "documents.jsonl", "offsets.npy"
+
+
+def document_line(document: Document) -> bytes:
+    """Returns an entity as a line of a ZESHEL documents file. Equal entities have equal lines."""
+    values: dict[str, Any] = {"document_id": document.document_id, "title": document.title, "text": document.text}
+    optional = {"url": document.url, "aliases": list(document.aliases), "types": list(document.types)}
+    values |= {name: value for name, value in optional.items() if value}
+    return to_json(values, ensure_ascii=False).encode() + b"\n"
+
+
+def document_of_line(line: bytes) -> Document:
+    """Returns the entity of a line of :func:`document_line`."""
+    values = json.loads(line)
+    aliases, types = (tuple(values.pop(name, ())) for name in ("aliases", "types"))
+    return Document(**values, aliases=aliases, types=types)
+
+
+class DocumentFile(Sequence[Document]):
+    """The entities of a folder, by position. Opens what :meth:`write` wrote; memory holds none of it.
+
+    Raises:
+        DataError: the files do not belong together.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / DOCUMENTS
+        self._offsets = read_array(folder / OFFSETS, mapped=True)
+        if self._offsets[-1] != self._path.stat().st_size:
+            expected, got = f"{self._offsets[-1]:,} bytes", f"{self._path.stat().st_size:,}"
+            raise DataError("documents are missing", file=DOCUMENTS, expected=expected, got=got)
+
+    @staticmethod
+    def write(documents: Iterable[Document], folder: Path) -> int:
+        """Writes both files into ``folder`` and returns the number of entities. Memory holds 8 bytes an entity."""
+        with DocumentWriter(folder) as writer:
+            for document in documents:
+                writer.add(document_line(document))
+        return len(writer)
+
+    def __len__(self) -> int:
+        """Returns the number of entities."""
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, position: int) -> Document: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[Document]: ...
+    def __getitem__(self, position: int | slice) -> Document | Sequence[Document]:
+        """Returns the entity at a position, or those of a slice."""
+        if isinstance(position, slice):
+            return [self[index] for index in range(*position.indices(len(self)))]
+        index = range(len(self))[position]  # raises IndexError; counts a negative position from the end
+        with self._path.open("rb") as file:
+            file.seek(int(self._offsets[index]))
+            return document_of_line(file.readline())
+
+    def __iter__(self) -> Iterator[Document]:
+        """Yields the entities in order, in one pass over the file."""
+        return map(document_of_line, self.lines())
+
+    def lines(self) -> Iterator[bytes]:
+        """Yields the lines in order."""
+        with self._path.open("rb") as file:
+            yield from file
+
+
+class DocumentWriter:
+    """Writes the files of a :class:`DocumentFile`, which are complete once the context is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._offsets = folder, array("q", [0])
+        self._file = (folder / DOCUMENTS).open("wb")
+
+    def __enter__(self) -> DocumentWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        np.save(self._folder / OFFSETS, np.frombuffer(self._offsets, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def add(self, line: bytes) -> None:
+        """Adds a line of :func:`document_line`."""
+        self._file.write(line)
+        self._offsets.append(self._offsets[-1] + len(line))

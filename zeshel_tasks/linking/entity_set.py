@@ -1,0 +1,110 @@
+"""The entities among which mentions are linked: documents, tokens, vectors and lexical index in one local folder.
+
+    entity_set.json                   name, fingerprint and identity of the token table
+    documents.jsonl, offsets.npy      see data/document_file.py
+    tokens.npy, vectors.npy           see evaluation/entity_encoding.py
+    index/                            see linking/lexical.py
+
+The position of an entity is its row in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from zeshel_tasks.data.arrays import read_array
+from zeshel_tasks.data.document_file import DocumentFile
+from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.evaluation.entity_encoding import TOKENS, VECTORS, EntityEncoder
+from zeshel_tasks.linking.lexical import LexicalIndex
+
+INDEX = "index"
+_DESCRIPTION = "entity_set.json"
+
+
+class EntitySetDescription(BaseModel):
+    """What ``entity_set.json`` says.
+
+    Attributes:
+        name: of the knowledge base.
+        fingerprint: identifies the entities, their order, and the bi-encoder with the settings of their vectors.
+        biencoder: fingerprint of the train-biencoder artifact that encoded the vectors.
+        tokens_identity: :meth:`~zeshel_tasks.data.tokens.Tokens.identity` of the token table; None if unknown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    fingerprint: str
+    biencoder: str
+    tokens_identity: str | None
+
+
+@dataclass(frozen=True)
+class EntitySet:
+    """The entities of an assembled folder. Everything is memory-mapped or read when needed.
+
+    Attributes:
+        folder: holds the files.
+        name, fingerprint, biencoder, tokens_identity: see :class:`EntitySetDescription`.
+        documents: the entities, by position.
+    """
+
+    folder: Path
+    name: str
+    fingerprint: str
+    biencoder: str
+    tokens_identity: str | None
+    documents: DocumentFile
+
+    @classmethod
+    def open(cls, folder: Path) -> EntitySet:
+        """Opens a folder that has all files."""
+        described = EntitySetDescription.model_validate_json((folder / _DESCRIPTION).read_bytes())
+        return cls(folder, documents=DocumentFile(folder), **described.model_dump())
+
+    @classmethod
+    def write(
+        cls, documents: Iterable[Document], encoder: EntityEncoder, biencoder: str, folder: Path, name: str
+    ) -> EntitySet:
+        """Encodes and indexes entities into the new folder ``folder``, without any store."""
+        folder.mkdir(parents=True)
+        count = DocumentFile.write(documents, folder)
+        encoder.write(DocumentFile(folder), count, folder, name)
+        identity = encoder.tokens_identity
+        description = EntitySetDescription(name=name, fingerprint=name, biencoder=biencoder, tokens_identity=identity)
+        return cls.complete(folder, description)
+
+    @classmethod
+    def complete(cls, folder: Path, description: EntitySetDescription) -> EntitySet:
+        """Adds the index, unless the folder has one, and the description; the other files must exist."""
+        if not (folder / INDEX).is_dir():
+            (folder / INDEX).mkdir()
+            LexicalIndex.write(DocumentFile(folder), folder / INDEX)
+        (folder / _DESCRIPTION).write_text(description.model_dump_json(indent=1))
+        return cls.open(folder)
+
+    def __len__(self) -> int:
+        """Returns the number of entities."""
+        return len(self.documents)
+
+    @property
+    def tokens(self) -> TokenTable:
+        """int32 [entities, max_cand_length], memory-mapped."""
+        return read_array(self.folder / TOKENS, mapped=True)
+
+    @cached_property
+    def vectors(self) -> VectorFile:
+        """The vectors, float32 or float16 [entities, dimension]."""
+        return VectorFile(self.folder / VECTORS)
+
+    @cached_property
+    def index(self) -> LexicalIndex:
+        """The lexical index of all entities."""
+        return LexicalIndex(self.folder / INDEX)
