@@ -8,5 +8,6 @@ features.py                   the features of a mention's candidates
 retriever.py, search.py       the hybrid retriever, and retrieval with it and with each method alone
 fusion.py                     the final score of a candidate, and the best candidate of a mention
 listwise.py, fit_fusion.py    fit the weights of a score on lists of candidates, and those of the final score
+calibration.py                the probability that the best candidate is right, and that the knowledge base has none
 metrics.py                    what is measured of the retriever and of the linker
 """
