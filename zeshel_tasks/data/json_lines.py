@@ -136,7 +136,7 @@ def read_records(path: Path, file: str, on_bad_line: BadLine | None = None) -> I
             if len(raw) > MAX_LINE_BYTES:
                 raise DataError("line too long", file=file, line=line, expected=f"at most {MAX_LINE_BYTES:,} bytes")
             try:
-                record = Record(_parse(raw, file, line), file, line)
+                record = Record(parse_object(raw, file, line), file, line)
             except DataError as error:
                 if on_bad_line is None:
                     raise
@@ -179,7 +179,12 @@ def count_lines(path: Path, file: str) -> int:
     return lines + (end != b"\n")
 
 
-def _parse(raw: bytes, file: str, line: int) -> dict[str, Any]:
+def parse_object(raw: bytes, file: str, line: int) -> dict[str, Any]:
+    """Parses a JSON object; ``file`` and ``line`` are for messages.
+
+    Raises:
+        DataError: these bytes are not a JSON object in UTF-8, or it has a field twice.
+    """
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,0 +1,175 @@
+"""Opens the files to import: local or in S3, compressed or not, line by line in bounded memory."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from zeshel_tasks.data.json_lines import BadLine
+from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.location import S3Address, located, store_location
+from zeshel_tasks.store.runs import store_at
+
+# More than four times the longest page of Wikipedia. A row takes up to 30 times as much while it is converted.
+MAX_LINE_BYTES = 8 * 2**20
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_OTHER_ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+_BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
+_NEEDS_PYARROW = "expected the package pyarrow: python -m pip install 'zeshel-tasks[import]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file to import.
+
+    Attributes:
+        path: where it is on this machine.
+        name: its name in messages.
+    """
+
+    path: Path
+    name: str
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its endings."""
+        return self.name.rstrip("/").rpartition("/")[2].partition(".")[0] or "file"
+
+
+def input_at(address: str, scratch: Path) -> Input:
+    """Opens a local file, or copies an object of S3 into the folder ``scratch``.
+
+    Raises:
+        ConfigError: the address has another form, or there is no such file.
+    """
+    location = located("IN", address, store_location)
+    if not isinstance(location, S3Address):
+        if not location.path.is_file():
+            raise ConfigError(f"IN: expected a file, got {location.name}")
+        return Input(location.path, location.name)
+    store = store_at(S3Address(location.address, location.bucket, location.key.rpartition("/")[0]))
+    name = location.key.rpartition("/")[2]
+    copy = store.local_copy(name, scratch / f"{len(list(scratch.iterdir()))}-{name[-100:]}") if name else None
+    if copy is None:
+        raise ConfigError(f"IN: expected an object, got {location.name}")
+    return Input(copy, location.name)
+
+
+@contextmanager
+def opened(file: Input) -> Iterator[IO[bytes]]:
+    """Opens a file for reading and decompresses it (gzip, bzip2, xz, zstd), which its first bytes tell.
+
+    Raises:
+        DataError: the compressed data is damaged or cut.
+        ConfigError: zstd needs a package that is not installed.
+    """
+    with file.path.open("rb") as packed:
+        head = packed.read(6)
+        packed.seek(0)
+        kind = next((kind for magic, kind in _COMPRESSED.items() if head.startswith(magic)), None)
+        try:
+            with _decompressed(packed, kind) as stream:
+                yield stream
+        except _BROKEN as error:
+            if kind is None or (isinstance(error, OSError) and error.errno is not None):
+                raise  # an error of the disk; gzip and bz2 raise errors without a number
+            raise DataError(f"damaged or cut: {error}", file=file.name, expected=f"{kind} data") from error
+
+
+def without_mark(head: bytes, file: Input) -> bytes:
+    """Returns the first bytes of a file without a byte order mark.
+
+    Raises:
+        DataError: the mark is not that of UTF-8.
+    """
+    for mark, encoding in _OTHER_ENCODINGS.items():
+        if head.startswith(mark):
+            got = f"{encoding}, as its byte order mark says"
+            raise DataError("not UTF-8", file=file.name, line=1, expected="UTF-8", got=got)
+    return head.removeprefix(codecs.BOM_UTF8)
+
+
+def lines(file: Input, on_bad: BadLine) -> Iterator[tuple[int, bytes]]:
+    """Yields the number, from 1, and the bytes of each line with its end, without a byte order mark.
+
+    Args:
+        file: what to read.
+        on_bad: receives the error of a line that is too long or contains NUL. The line is skipped.
+
+    Raises:
+        DataError: the file is empty, damaged or not in UTF-8, as its byte order mark tells.
+    """
+    number = 0
+    with opened(file) as stream:
+        for number, raw in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b""), start=1):
+            line = without_mark(raw, file) if number == 1 else raw
+            if len(raw) > MAX_LINE_BYTES:
+                while raw and not raw.endswith(b"\n"):
+                    raw = stream.readline(MAX_LINE_BYTES)
+                expected = f"at most {MAX_LINE_BYTES:,} bytes"
+                on_bad(DataError("line too long", file=file.name, line=number, expected=expected))
+            elif b"\0" in line:
+                got = f"NUL at byte {line.index(0) + 1}"
+                on_bad(DataError("not text", file=file.name, line=number, expected="text in UTF-8", got=got))
+            else:
+                yield number, line
+    if number == 0:
+        raise DataError("empty file", file=file.name, expected="at least one line")
+
+
+def decoded(raw: bytes, file: Input, line: int) -> str:
+    """Decodes a line.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        got = f"byte 0x{raw[error.start]:02x} at position {error.start + 1} of the line"
+        raise DataError("not UTF-8", file=file.name, line=line, expected="UTF-8", got=got) from None
+
+
+def text_lines(file: Input, on_bad: BadLine) -> Iterator[tuple[int, str]]:
+    """Like :func:`lines`, decoded and without line ends."""
+    for number, raw in lines(file, on_bad):
+        try:
+            yield number, decoded(raw, file, number).rstrip("\r\n")
+        except DataError as error:
+            on_bad(error)
+
+
+def pyarrow(module: str) -> Any:
+    """Imports a module of pyarrow.
+
+    Raises:
+        ConfigError: pyarrow is not installed.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"{module}: {_NEEDS_PYARROW}") from error
+
+
+def _decompressed(packed: IO[bytes], kind: str | None) -> IO[bytes]:
+    if kind == "gzip":
+        return cast("IO[bytes]", gzip.open(packed))
+    if kind == "bzip2":
+        return cast("IO[bytes]", bz2.open(packed))
+    if kind == "xz":
+        return cast("IO[bytes]", lzma.open(packed))
+    if kind == "zstd":
+        return io.BufferedReader(pyarrow("pyarrow").CompressedInputStream(packed, "zstd"))
+    return packed

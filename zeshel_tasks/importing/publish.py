@@ -1,0 +1,65 @@
+"""Checks where the results of an import go, and puts them there: all or nothing."""
+
+from __future__ import annotations
+
+import filecmp
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from unicodedata import normalize
+
+from zeshel_tasks.download.members import EXPECTED_NAME, can_be_kept
+from zeshel_tasks.errors import ConfigError, ZeshelError
+from zeshel_tasks.store import Store
+from zeshel_tasks.text.safe_text import quoted
+
+log = logging.getLogger(__name__)
+
+
+def world_name(text: str) -> str:
+    """Checks the name of a world, which will be the name of a file, and returns it in the normal form of files.
+
+    Raises:
+        ValueError: no file of a data set can have this name. The message is the expected form.
+    """
+    name = normalize("NFC", text)
+    if not name or name.startswith(".") or "/" in name or not can_be_kept(f"{name}.json"):
+        raise ValueError(f"expected {EXPECTED_NAME} without '/' that does not begin with '.'")
+    return name
+
+
+def publish(store: Store, files: Mapping[str, Path], scratch: Path) -> None:
+    """Puts files into a store in their order. The last one makes the others count.
+
+    Files with the same content may be there already, such as those of an import that was killed. After an error, none
+    of the new files stays.
+
+    Args:
+        store: where they go.
+        files: key -> finished local file, which must not change afterwards.
+        scratch: an empty folder.
+
+    Raises:
+        ConfigError: a file is there with other content.
+        StoreUnavailable: the store does not answer.
+    """
+    missing = [key for key, path in files.items() if not _is_there(store, key, path, scratch)]
+    try:
+        for key in missing:
+            store.upload(files[key], key)
+    except BaseException:
+        with suppress(ZeshelError):
+            store.delete_all(missing)
+        raise
+    log.info("%s: %s", store.address, ", ".join(missing) or "everything is there already")
+
+
+def _is_there(store: Store, key: str, path: Path, scratch: Path) -> bool:
+    found = next((found for found in store.objects(key) if found.key == key), None)
+    if found is None:
+        return False
+    copy = store.local_copy(key, scratch / "there") if found.size == path.stat().st_size else None
+    if copy is None or not filecmp.cmp(copy, path, shallow=False):
+        raise ConfigError(f"--out: expected no other {quoted(key)} in {store.address}, got one of {found.size:,} bytes")
+    return True
