@@ -31,6 +31,7 @@ Similarity = Literal["dot", "cosine"]
 HardNegativeSource = Literal["model", "bm25", "both"]
 SimilaritySetting = Literal["auto", "dot", "cosine"]
 VectorDtype = Literal["float32", "float16"]
+CandidateForm = Literal["title_and_text", "blink_eval"]
 FinalScore = Literal["fitted", "crossencoder"]
 PrivateAddresses = Literal["refuse", "allow"]
 RECALL_AT = (1, 4, 8, 16, 32, 64)
@@ -374,7 +375,7 @@ class RetrievalConfig(ComputeConfig):
         "Storage type of the candidates' vectors. float16 halves the files and may change the order of near ties.",
         shared=True,
     )
-    candidate_form: Literal["title_and_text", "blink_eval"] = setting(
+    candidate_form: CandidateForm = setting(
         "title_and_text",
         "Text of a candidate: title and text as in training, or text[:256] without a title as in BLINK's evaluation.",
         shared=True,
@@ -495,6 +496,18 @@ class PromoteConfig(StageConfig):
     )
     max_world_drop: float = setting(
         0.02, "Maximum drop below the champion in the unnormalized accuracy of any test world.", ge=0, le=1
+    )
+
+
+class LinkConfig(ComputeConfig):
+    """Link the mentions of texts against a knowledge base. Not a stage of the recipe."""
+
+    runs_a_model = True
+
+    top_k: int = setting(64, "Candidates to retrieve per mention.", ge=2, le=10_000)
+    eval_batch_size: int = setting(64, "Mentions per encoding batch.", affects_result=False, ge=1, le=100_000)
+    score_batch_size: int = setting(
+        2, "Mentions per scoring batch, each with all its candidates.", affects_result=False, ge=1, le=10_000
     )
 
 

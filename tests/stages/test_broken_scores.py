@@ -10,11 +10,11 @@ from tests.faults import Fault
 from tests.finished import copy_of
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.errors import DataError
+from zeshel_tasks.linking import reranker
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
-from zeshel_tasks.stages import eval_crossencoder
 from zeshel_tasks.store import Run
 
 
@@ -35,7 +35,7 @@ def test_accuracy_of_broken_scores_is_refused(
         torch.nn.init.constant_(model.encoder.additional_linear.bias, number)
         return model, settings, tokenizer
 
-    monkeypatch.setattr(eval_crossencoder, "load_crossencoder", broken)
+    monkeypatch.setattr(reranker, "load_crossencoder", broken)
     run = copy_of(finished_run, tmp_path)
     other = build_recipe("smoke", small_recipe.model_dump(exclude={"preset"}), {"eval_crossencoder.precision": "bf16"})
     with pytest.raises(DataError, match=f"scores on test are not finite numbers; .* got {number}$"):

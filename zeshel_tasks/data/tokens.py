@@ -13,12 +13,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers.normalizers import BertNormalizer
 
+from zeshel_tasks.config import CandidateForm
 from zeshel_tasks.data.arrays import new_array, release
 from zeshel_tasks.data.context_window import Side, context_window, first_words, last_words
 from zeshel_tasks.errors import ConfigError
@@ -26,8 +27,6 @@ from zeshel_tasks.text.json_text import to_json
 
 TokenTable = npt.NDArray[np.int32]
 """Token ids, int32 [rows, max_length], padded on the right; usually memory-mapped."""
-
-CandidateForm = Literal["title_and_text", "blink_eval"]
 
 MARKERS = MENTION_START, MENTION_END, TITLE_END = "[unused0]", "[unused1]", "[unused2]"
 BLINK_EVAL_CHARACTERS = 256

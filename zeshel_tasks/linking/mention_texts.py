@@ -41,6 +41,13 @@ def mention_text(mention: MentionInContext, context_words: int) -> MentionText:
     return MentionText(mention.mention, f"{left} {right}", mention.context_document_id)
 
 
+class TextsByRow(Protocol):
+    """Texts of mentions by row."""
+
+    def of(self, rows: Rows) -> list[MentionText]:
+        """Returns the texts of some rows."""
+
+
 class MentionTexts:
     """Texts of mentions by row, in the file ``path``. Memory holds 8 bytes a mention."""
 

@@ -14,7 +14,7 @@ from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.candidates import Candidates
 from zeshel_tasks.linking.features import Baselines, Lexical, search_baselines, search_words
 from zeshel_tasks.linking.lexical import LexicalIndex
-from zeshel_tasks.linking.mention_texts import MentionTexts
+from zeshel_tasks.linking.mention_texts import TextsByRow
 from zeshel_tasks.linking.retriever import Retriever
 
 Method = Literal["exact_title", "bm25", "biencoder"]
@@ -39,7 +39,7 @@ class Retrieved(NamedTuple):
 def retrieve_candidates(
     retriever: Retriever,
     index: LexicalIndex,
-    texts: MentionTexts,
+    texts: TextsByRow,
     dense: Iterable[Candidates],
     vectors: VectorFile,
     k: int,
@@ -63,7 +63,7 @@ def retrieve_candidates(
             yield Retrieved(part, part, [search_baselines(index, text, k) for text in texts.of(part.rows)])
 
 
-def search_all(index: LexicalIndex, texts: MentionTexts, dense: Candidates, k: int) -> list[Lexical]:
+def search_all(index: LexicalIndex, texts: TextsByRow, dense: Candidates, k: int) -> list[Lexical]:
     """Searches by words and names for each mention of ``dense``; see :func:`retrieve_candidates`."""
     of_mentions = zip(texts.of(dense.rows), dense.positions, strict=True)
     return [search_words(index, text, positions, k) for text, positions in of_mentions]

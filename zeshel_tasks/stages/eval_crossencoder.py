@@ -5,19 +5,14 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import nn
 
-from zeshel_tasks.compute.device import build_accelerator, device_name
+from zeshel_tasks.compute.device import device_name
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.data.arrays import Rows, new_array, read_array, release
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.evaluation.measures import accuracy_metrics
-from zeshel_tasks.evaluation.rerank import candidate_scores, checked_scores
-from zeshel_tasks.models.crossencoder import load_crossencoder
-from zeshel_tasks.models.inference import ready_for_inference
+from zeshel_tasks.linking.reranker import Reranker
 from zeshel_tasks.pipeline.contract import derived_artifact
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import SCORES, candidate_sets
@@ -29,12 +24,9 @@ log = logging.getLogger(__name__)
 class _Scorer:
     """Scores the candidates of one split, one world after the other."""
 
-    def __init__(self, job: Job, model: nn.Module, sets: CandidateSets, max_seq_length: int, pad: int) -> None:
-        self._job, self._config, self._sets = job, job.recipe.eval_crossencoder, sets
-        self._max_seq_length, self._pad = max_seq_length, pad
-        self._accelerator = build_accelerator(self._config)
-        job.device = device_name(self._accelerator)
-        self._model = ready_for_inference(model, self._accelerator)
+    def __init__(self, job: Job, reranker: Reranker, sets: CandidateSets) -> None:
+        self._job, self._config, self._reranker, self._sets = job, job.recipe.eval_crossencoder, reranker, sets
+        job.device = device_name(reranker.accelerator)
 
     def scored(self, world: str, rows: Rows) -> Artifact:
         """Scores of the candidates of the mentions ``rows`` of a world; reuses those of an earlier attempt."""
@@ -52,28 +44,21 @@ class _Scorer:
         with guarded_batches(self._config, progress, f"scoring {world}", "eval_batch_size") as count:
             for start in range(0, len(rows), size):
                 batch = rows[start : start + size]
-                scores[start : start + size] = self._scores(batch)
+                scores[start : start + size] = self._reranker.scores(self._sets, batch, f"on {self._job.split}")
                 count(len(batch))
         scores.flush()
         job.attempt.add(SCORES, path)
         return {"world": world, "mentions": len(rows), "mentions_per_second": round(progress.rate, 1)}
 
-    def _scores(self, rows: Rows) -> npt.NDArray[np.float32]:
-        with torch.inference_mode(), self._accelerator.autocast():
-            scores = candidate_scores(
-                self._model, self._sets, rows, self._max_seq_length, self._pad, self._accelerator.device
-            )
-            doing, expected = f"on {self._job.split}", "a cross-encoder with finite scores"
-            return checked_scores(scores, self._sets.candidates[rows], doing, expected)
-
 
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     assert job.split is not None
-    model, settings, tokens = load_crossencoder(job.inputs["train-crossencoder"].directory("model"))
-    folder = job.scratch / "candidates"
+    model, folder = job.inputs["train-crossencoder"].directory("model"), job.scratch / "candidates"
+    reranker = Reranker(model, job.recipe.eval_crossencoder)
+    settings, tokens = reranker.settings, reranker.tokens
     sets = candidate_sets(job, job.split, tokens, settings.max_context_length, settings.max_cand_length, folder)
-    scorer = _Scorer(job, model, sets, settings.max_seq_length, tokens.pad)
+    scorer = _Scorer(job, reranker, sets)
     scores = new_array(job.scratch / SCORES, np.float32, sets.candidates.shape)
     best = np.zeros(len(sets.mentions), dtype=np.int64)
     for world, rows in sets.mentions.rows_of_world().items():

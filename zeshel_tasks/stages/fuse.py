@@ -15,6 +15,8 @@ from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.json_lines import write_json_lines
 from zeshel_tasks.evaluation.measures import Flags, accuracy_metrics
 from zeshel_tasks.evaluation.metrics import AccuracyMetrics
+from zeshel_tasks.linking import evaluation_settings
+from zeshel_tasks.linking.evaluation_settings import EvaluationSettings
 from zeshel_tasks.linking.fit_fusion import fit_fusion
 from zeshel_tasks.linking.fusion import CROSSENCODER_ALONE, FUSION_FILE, Fusion, best_candidates
 from zeshel_tasks.linking.metrics import FusionMetrics, LinkerMetrics
@@ -42,12 +44,21 @@ def work(job: Job) -> Metrics:
     path = job.scratch / FUSION_FILE
     path.write_text(fusion.model_dump_json(indent=1))
     job.attempt.add(FUSION_FILE, path)
+    _add_evaluation_settings(job)
     splits = [split for split in ALL_SPLITS if f"eval-crossencoder-{split}" in job.inputs]
     return FusionMetrics(
         combines=fusion.combines,
         weights=fusion.model_dump(),
         splits={split: _linked(job, split, fusion) for split in splits},
     ).dump()
+
+
+def _add_evaluation_settings(job: Job) -> None:
+    """Whoever links other texts with these models does it as the evaluation did."""
+    configs = (job.inputs[name].manifest.config for name in ("convert", "eval-biencoder-valid"))
+    path = job.scratch / evaluation_settings.FILE
+    path.write_text(EvaluationSettings.of_configs(*configs).model_dump_json(indent=1))
+    job.attempt.add(evaluation_settings.FILE, path)
 
 
 def _fusion(job: Job, valid: RankedSplit) -> Fusion:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from zeshel_tasks.compute.device import build_accelerator, device_name
-from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.config import RetrievalConfig, Split
 from zeshel_tasks.data.arrays import Rows, new_array
@@ -16,8 +15,9 @@ from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.vector_file import VectorFile
-from zeshel_tasks.evaluation.candidates import Candidates, retrieve
+from zeshel_tasks.evaluation.candidates import Candidates
 from zeshel_tasks.evaluation.entity_encoding import TOKENS, VECTORS, EntityEncoder
+from zeshel_tasks.evaluation.mention_search import MentionSearch
 from zeshel_tasks.linking import lexical
 from zeshel_tasks.linking.bm25 import best
 from zeshel_tasks.linking.lexical import LexicalIndex
@@ -108,18 +108,14 @@ class DenseRetriever:
         self, table: MentionTable, rows: Rows, vectors: VectorFile, k: int, progress: Progress
     ) -> Iterator[Candidates]:
         """Retrieves ``k`` candidates of each of the mentions ``rows``, all of one world."""
-        with guarded_batches(self._config, progress, "in retrieval", "eval_batch_size") as count:
-            yield from retrieve(
-                self._model.context_encoder,
-                table.contexts,
-                rows,
-                vectors,
-                k,
-                self._config.eval_batch_size,
-                self._tokens.pad,
-                self._accelerator,
-                count,
-            )
+        search = MentionSearch(
+            self._model.context_encoder,
+            self._tokens,
+            self._settings.max_context_length,
+            self._accelerator,
+            self._config,
+        )
+        return search.search(table.contexts, rows, vectors, k, progress)
 
     def _encode(self, job: Job, world: str) -> Metrics:
         download = job.inputs["download"]

@@ -1,0 +1,159 @@
+"""Links mentions of texts against the entities of a knowledge base, with the numbers of the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from zeshel_tasks.compute.inference_guard import guarded_batches
+from zeshel_tasks.compute.progress import Progress
+from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.data.arrays import Rows
+from zeshel_tasks.data.candidate_sets import CandidateSets
+from zeshel_tasks.data.mention_table import MentionTable
+from zeshel_tasks.data.tokens import TokenTable
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.evaluation.mention_search import MentionSearch
+from zeshel_tasks.linking.entity_set import EntitySet
+from zeshel_tasks.linking.fusion import Scores, best_candidates
+from zeshel_tasks.linking.mention_texts import MentionInContext, MentionText, mention_text
+from zeshel_tasks.linking.models import LinkerModels
+from zeshel_tasks.linking.reranker import Reranker
+from zeshel_tasks.linking.search import retrieve_candidates
+
+MENTIONS_AT_ONCE = 1024
+"""Mentions whose contexts and candidates are in memory together: about 20 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The candidates of a mention, best first by the final score; of equal ones, the one that retrieval prefers.
+
+    Attributes:
+        positions: int64 [candidates], of the entities.
+        retrieval: float32 [candidates], scores of the retriever.
+        crossencoder: float32 [candidates], scores of the cross-encoder.
+        final: float32 [candidates], final scores.
+        share: the first candidate's share of the softmax of the final scores. No probability that it is right.
+    """
+
+    positions: Rows
+    retrieval: Scores
+    crossencoder: Scores
+    final: Scores
+    share: float
+
+
+class Linker:
+    """Links mentions. It may be used for any number of calls, one after the other.
+
+    Args:
+        models: the models.
+        entities: the knowledge base, encoded with the bi-encoder of ``models``.
+        config: device, precision, batch sizes, number of candidates.
+
+    Raises:
+        ConfigError: another bi-encoder has encoded the entities, or the device does not exist.
+    """
+
+    def __init__(self, models: LinkerModels, entities: EntitySet, config: LinkConfig) -> None:
+        expected, got = models.biencoder.manifest.fingerprint, entities.biencoder
+        if got != expected:
+            raise ConfigError(
+                f"--kb: expected {entities.name} encoded with the bi-encoder {expected[:12]} of run {models.run}, got "
+                f"it encoded with {got[:12]}: build it again with these models"
+            )
+        self._entities, self._config = entities, config
+        self._retriever, self._fusion = models.retriever(), models.fusion()
+        self._search = MentionSearch.load(models.biencoder.directory("model"), config)
+        self._reranker = Reranker(models.crossencoder.directory("model"), config)
+        identity = self._reranker.tokens.identity(self._reranker.settings.max_cand_length)
+        self._has_tokens = identity is not None and identity == entities.tokens_identity
+
+    def link(self, mentions: Iterable[MentionInContext]) -> Iterator[Linked]:
+        """Links mentions, in order. Reads :data:`MENTIONS_AT_ONCE` of them before it returns the first."""
+        waiting = iter(mentions)
+        while chunk := list(islice(waiting, MENTIONS_AT_ONCE)):
+            yield from self._link(chunk)
+
+    def _link(self, mentions: Sequence[MentionInContext]) -> Iterator[Linked]:
+        retrieval, positions = self._retrieve(mentions)
+        crossencoder = self._rerank(mentions, positions)
+        final = self._fusion.final_scores(crossencoder, retrieval)
+        _, share = best_candidates(final)
+        order = np.argsort(-final, axis=1, kind="stable")
+        for row, best in enumerate(order):
+            yield Linked(
+                positions=positions[row, best],
+                retrieval=retrieval[row, best],
+                crossencoder=crossencoder[row, best],
+                final=final[row, best],
+                share=float(share[row]),
+            )
+
+    def _retrieve(self, mentions: Sequence[MentionInContext]) -> tuple[Scores, Rows]:
+        """Returns scores and positions of the candidates, best first: [mentions, candidates]."""
+        vectors, rows, k = self._entities.vectors, np.arange(len(mentions)), self._config.top_k
+        contexts = self._search.tokens.mentions(_parts(mentions), self._search.max_context_length)
+        progress = Progress(f"retrieve from {self._entities.name}", len(rows), "mentions", self._config.print_interval)
+        dense = self._search.search(contexts, rows, vectors, k, progress)
+        texts = _Texts([mention_text(mention, self._retriever.context_words) for mention in mentions])
+        found = [
+            part.candidates
+            for part in retrieve_candidates(self._retriever, self._entities.index, texts, dense, vectors, k)
+        ]
+        return np.concatenate([part.scores for part in found]), np.concatenate([part.positions for part in found])
+
+    def _rerank(self, mentions: Sequence[MentionInContext], positions: Rows) -> Scores:
+        """Returns the cross-encoder's scores of the candidates: float32 [mentions, candidates]."""
+        tokens, settings = self._reranker.tokens, self._reranker.settings
+        contexts = tokens.mentions(_parts(mentions), settings.max_context_length)
+        table, candidates = self._tokens_of(positions)
+        sets = _candidate_sets(contexts, candidates, table)
+        scores = np.empty(positions.shape, dtype=np.float32)
+        progress = Progress("score", len(mentions), "mentions", self._config.print_interval)
+        size = self._config.score_batch_size
+        with guarded_batches(self._config, progress, "scoring", "score_batch_size") as count:
+            for start in range(0, len(mentions), size):
+                rows = np.arange(start, min(start + size, len(mentions)))
+                scores[rows] = self._reranker.scores(sets, rows, "of candidates")
+                count(len(rows))
+        return scores
+
+    def _tokens_of(self, positions: Rows) -> tuple[TokenTable, Rows]:
+        """Returns a token table for the cross-encoder, and the rows of the candidates in it.
+
+        If the bi-encoder has tokenized the entities in another way, the candidates are tokenized here.
+        """
+        if self._has_tokens:
+            return self._entities.tokens, positions
+        distinct, rows = np.unique(positions, return_inverse=True)
+        documents = [self._entities.documents[int(position)] for position in distinct]
+        pairs = [(document.title, document.text) for document in documents]
+        table = self._reranker.tokens.candidates(pairs, self._reranker.settings.max_cand_length)
+        return table, rows.reshape(positions.shape)
+
+
+class _Texts:
+    """Texts of mentions by row, in memory."""
+
+    def __init__(self, texts: Sequence[MentionText]) -> None:
+        self._texts = texts
+
+    def of(self, rows: Rows) -> list[MentionText]:
+        return [self._texts[row] for row in rows]
+
+
+def _parts(mentions: Iterable[MentionInContext]) -> list[tuple[str, str, str]]:
+    return [(mention.context_left, mention.mention, mention.context_right) for mention in mentions]
+
+
+def _candidate_sets(contexts: TokenTable, candidates: Rows, tokens: TokenTable) -> CandidateSets:
+    """Returns mentions of a single world, whose golds are unknown."""
+    nothing = np.zeros(len(contexts), dtype=np.int32)
+    unknown = np.full(len(contexts), -1, dtype=np.int32)
+    mentions = MentionTable(contexts, world=nothing, label=unknown, category=nothing, worlds=[""], categories=[""])
+    return CandidateSets(mentions, candidates.astype(np.int32), gold_rank=unknown, tokens={"": tokens})

@@ -1,0 +1,109 @@
+"""The models that link text: those of a champion, or of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from zeshel_tasks.champion.champions import KEY, Champion, read_champions
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.linking import evaluation_settings, retriever
+from zeshel_tasks.linking.evaluation_settings import EvaluationSettings
+from zeshel_tasks.linking.fusion import CROSSENCODER_ALONE, FUSION_FILE, Fusion
+from zeshel_tasks.linking.retriever import Retriever
+from zeshel_tasks.store import Artifact, Store
+from zeshel_tasks.store.artifacts import read_manifest
+
+STAGES = ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse")
+"""The stages whose artifacts link text."""
+
+
+@dataclass(frozen=True)
+class LinkerModels:
+    """Artifacts of the models and of the weights that combine them. Their files are fetched on first use.
+
+    Attributes:
+        run: id of the run that made them.
+        biencoder: of train-biencoder.
+        fitted: of fit-retrieval; None if the bi-encoder retrieves alone (a champion of an earlier version).
+        crossencoder: of train-crossencoder.
+        fused: of fuse; None if the cross-encoder decides alone (a champion of an earlier version).
+    """
+
+    run: str
+    biencoder: Artifact
+    fitted: Artifact | None
+    crossencoder: Artifact
+    fused: Artifact | None
+
+    @classmethod
+    def of_champion(cls, store: Store, cache: Path) -> LinkerModels:
+        """Opens the models of a store's champion.
+
+        Args:
+            store: the store.
+            cache: local directory for fetched files.
+
+        Raises:
+            ConfigError: there is no champion, or its models were deleted.
+            CorruptArtifact: a manifest, or the record of the champion, is broken.
+        """
+        champion = read_champions(store).champion
+        if champion is None:
+            raise ConfigError(
+                f"--store: expected a store with a champion, got none at {store.address}/{KEY}: name the run whose "
+                "models to use with --run"
+            )
+        return cls.of_record(store, champion, cache)
+
+    @classmethod
+    def of_record(cls, store: Store, champion: Champion, cache: Path) -> LinkerModels:
+        """Opens the models of a champion; see :meth:`of_champion`."""
+
+        def opened(folder: str) -> Artifact:
+            manifest = read_manifest(store, folder)
+            if manifest is None:
+                raise ConfigError(
+                    f"{store.address}/{KEY}: expected a champion whose models are in the store, got one whose {folder} "
+                    "is gone"
+                )
+            return Artifact(store, folder, manifest, cache)
+
+        return cls(
+            run=champion.run,
+            biencoder=opened(champion.biencoder),
+            fitted=None if champion.retriever is None else opened(champion.retriever),
+            crossencoder=opened(champion.crossencoder),
+            fused=None if champion.fusion is None else opened(champion.fusion),
+        )
+
+    @classmethod
+    def of_artifacts(cls, run: str, artifacts: Mapping[str, Artifact]) -> LinkerModels:
+        """Takes the artifacts of :data:`STAGES` by name, which were made from one another."""
+        biencoder, fitted, crossencoder, fused = (artifacts[name] for name in STAGES)
+        return cls(run=run, biencoder=biencoder, fitted=fitted, crossencoder=crossencoder, fused=fused)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the fingerprints of all artifacts. Equal ones give the same scores."""
+        parts = self.biencoder, self.fitted, self.crossencoder, self.fused
+        known = " ".join("-" if part is None else part.manifest.fingerprint for part in parts)
+        return hashlib.sha256(known.encode()).hexdigest()
+
+    def evaluation(self) -> EvaluationSettings:
+        """Reads how the evaluation linked mentions with these models."""
+        if self.fused is None or evaluation_settings.FILE not in self.fused:
+            return EvaluationSettings()
+        return EvaluationSettings.read(self.fused.path(evaluation_settings.FILE))
+
+    def retriever(self) -> Retriever:
+        """Reads the settings and weights of the retriever."""
+        return Retriever() if self.fitted is None else Retriever.read(self.fitted.path(retriever.FILE))
+
+    def fusion(self) -> Fusion:
+        """Reads the weights of the final score."""
+        if self.fused is None:
+            return CROSSENCODER_ALONE
+        return Fusion.model_validate_json(self.fused.path(FUSION_FILE).read_bytes())
