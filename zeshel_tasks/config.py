@@ -509,6 +509,12 @@ class LinkConfig(ComputeConfig):
     score_batch_size: int = setting(
         2, "Mentions per scoring batch, each with all its candidates.", affects_result=False, ge=1, le=10_000
     )
+    nil_share: float | None = setting(
+        None,
+        "Share of the mentions whose entity the knowledge base lacks, if it is known; it changes their probabilities.",
+        ge=0,
+        lt=1,
+    )
 
 
 class Recipe(BaseModel):

@@ -38,6 +38,8 @@ class Linked:
         crossencoder: float32 [candidates], scores of the cross-encoder.
         final: float32 [candidates], final scores.
         share: the first candidate's share of the softmax of the final scores. No probability that it is right.
+        right: probability that the first candidate is right; None without a calibration.
+        none: probability that the knowledge base has no entity for the mention; None without a calibration.
     """
 
     positions: Rows
@@ -45,15 +47,22 @@ class Linked:
     crossencoder: Scores
     final: Scores
     share: float
+    right: float | None
+    none: float | None
 
 
 class Linker:
     """Links mentions. It may be used for any number of calls, one after the other.
 
+    All linkers of a process have the same device and precision, because accelerate keeps one of each.
+
     Args:
         models: the models.
         entities: the knowledge base, encoded with the bi-encoder of ``models``.
         config: device, precision, batch sizes, number of candidates.
+
+    Attributes:
+        calibration: what turns scores into probabilities; None for models of an earlier version.
 
     Raises:
         ConfigError: another bi-encoder has encoded the entities, or the device does not exist.
@@ -67,7 +76,7 @@ class Linker:
                 f"it encoded with {got[:12]}: build it again with these models"
             )
         self._entities, self._config = entities, config
-        self._retriever, self._fusion = models.retriever(), models.fusion()
+        self._retriever, self._fusion, self.calibration = models.retriever(), models.fusion(), models.calibration()
         self._search = MentionSearch.load(models.biencoder.directory("model"), config)
         self._reranker = Reranker(models.crossencoder.directory("model"), config)
         identity = self._reranker.tokens.identity(self._reranker.settings.max_cand_length)
@@ -84,6 +93,7 @@ class Linker:
         crossencoder = self._rerank(mentions, positions)
         final = self._fusion.final_scores(crossencoder, retrieval)
         _, share = best_candidates(final)
+        right, none = self._probabilities(final, retrieval, crossencoder)
         order = np.argsort(-final, axis=1, kind="stable")
         for row, best in enumerate(order):
             yield Linked(
@@ -92,7 +102,19 @@ class Linker:
                 crossencoder=crossencoder[row, best],
                 final=final[row, best],
                 share=float(share[row]),
+                right=right[row],
+                none=none[row],
             )
+
+    def _probabilities(
+        self, final: Scores, retrieval: Scores, crossencoder: Scores
+    ) -> tuple[Sequence[float | None], Sequence[float | None]]:
+        """Returns :attr:`Linked.right` and :attr:`Linked.none` of some mentions."""
+        if self.calibration is None:
+            unknown = [None] * len(final)
+            return unknown, unknown
+        right, none = self.calibration.probabilities(final, retrieval, crossencoder, self._config.nil_share)
+        return right.tolist(), none.tolist()
 
     def _retrieve(self, mentions: Sequence[MentionInContext]) -> tuple[Scores, Rows]:
         """Returns scores and positions of the candidates, best first: [mentions, candidates]."""

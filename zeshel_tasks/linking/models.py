@@ -10,6 +10,7 @@ from pathlib import Path
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.linking import evaluation_settings, retriever
+from zeshel_tasks.linking.calibration import CALIBRATION_FILE, Calibration
 from zeshel_tasks.linking.evaluation_settings import EvaluationSettings
 from zeshel_tasks.linking.fusion import CROSSENCODER_ALONE, FUSION_FILE, Fusion
 from zeshel_tasks.linking.retriever import Retriever
@@ -30,6 +31,7 @@ class LinkerModels:
         fitted: of fit-retrieval; None if the bi-encoder retrieves alone (a champion of an earlier version).
         crossencoder: of train-crossencoder.
         fused: of fuse; None if the cross-encoder decides alone (a champion of an earlier version).
+        calibrated: of calibrate; None if there are no probabilities (a champion of an earlier version).
     """
 
     run: str
@@ -37,6 +39,7 @@ class LinkerModels:
     fitted: Artifact | None
     crossencoder: Artifact
     fused: Artifact | None
+    calibrated: Artifact | None = None
 
     @classmethod
     def of_champion(cls, store: Store, cache: Path) -> LinkerModels:
@@ -88,7 +91,7 @@ class LinkerModels:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the fingerprints of all artifacts. Equal ones give the same scores."""
-        parts = self.biencoder, self.fitted, self.crossencoder, self.fused
+        parts = self.biencoder, self.fitted, self.crossencoder, self.fused, self.calibrated
         known = " ".join("-" if part is None else part.manifest.fingerprint for part in parts)
         return hashlib.sha256(known.encode()).hexdigest()
 
@@ -107,3 +110,9 @@ class LinkerModels:
         if self.fused is None:
             return CROSSENCODER_ALONE
         return Fusion.model_validate_json(self.fused.path(FUSION_FILE).read_bytes())
+
+    def calibration(self) -> Calibration | None:
+        """Reads what turns scores into probabilities, if there is such."""
+        if self.calibrated is None:
+            return None
+        return Calibration.model_validate_json(self.calibrated.path(CALIBRATION_FILE).read_bytes())
