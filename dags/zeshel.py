@@ -1,9 +1,9 @@
 """### Retrain the zero-shot entity linker
 
 Download ZESHEL and any additional data sets, train a bi-encoder, retrieve candidates for train, valid and test in
-parallel, train a cross-encoder on them, combine the scores of both, compare the result with the champion, write a
-report, and promote the new model if it is better. *Trigger* opens a form with every setting; an empty field takes its
-value from the preset. If the data set has no held-out mentions, the held-out tasks are skipped.
+parallel, train a cross-encoder on them, combine the scores of both, fit what the scores mean, compare the result with
+the champion, write a report, and promote the new model if it is better. *Trigger* opens a form with every setting; an
+empty field takes its value from the preset. If the data set has no held-out mentions, the held-out tasks are skipped.
 
 | you want to | do this |
 |---|---|
@@ -57,13 +57,14 @@ with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
     train_crossencoder = stage("train-crossencoder")
     scores = [stage("eval-crossencoder", split) for split in ("valid", "test")]
     fuse = stage("fuse", trigger_rule=TriggerRule.NONE_FAILED)  # held-out tasks may be skipped
+    calibrate = stage("calibrate")
     compare = stage("compare")
     report = stage("report")
     approve = approval(deployment)
     promote = stage("promote")
 
     chain(download, convert, train_biencoder, fit_retrieval, candidates, train_crossencoder, scores, fuse)
-    chain(fuse, compare, report, approve, promote)
+    chain(fuse, [calibrate, compare], report, approve, promote)
 
     # Held-out mentions belong to the training worlds, whose entities `eval-biencoder-train` has encoded.
     for split in HELDOUT_SPLITS:

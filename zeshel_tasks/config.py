@@ -465,6 +465,14 @@ class FuseConfig(StageConfig):
     )
 
 
+class CalibrateConfig(StageConfig):
+    """Fit the probability that a link is right, and that a mention has no entity."""
+
+    linked_precision: float = setting(
+        0.95, "Precision of the linked mentions for which the stage fits and measures a threshold.", ge=0.01, lt=1
+    )
+
+
 class CompareConfig(StageConfig):
     """Compare the model with the champion on the same test mentions."""
 
@@ -531,6 +539,7 @@ class Recipe(BaseModel):
     train_crossencoder: TrainCrossencoderConfig = TrainCrossencoderConfig()
     eval_crossencoder: EvalCrossencoderConfig = EvalCrossencoderConfig()
     fuse: FuseConfig = FuseConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
     compare: CompareConfig = CompareConfig()
     report: ReportConfig = ReportConfig()
     promote: PromoteConfig = PromoteConfig()

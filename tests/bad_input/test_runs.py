@@ -154,6 +154,7 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
     ("eval-crossencoder-test", {"metrics": {"normalized_accuracy": {"micro": "all"}}}),
     ("fuse", {"metrics": {}}),
     ("fuse", {"metrics": {"splits": {"test": {"linker": {}}}}}),
+    ("calibrate", {"metrics": {"splits": {"test": {"right": {}}}}}),
     ("train-biencoder", {"inputs": {}}),
     ("train-biencoder", {"files": {}}),
     ("train-crossencoder", {"files": {}}),

@@ -19,6 +19,7 @@ def champion(run: str, trained: str | None = None) -> Champion:
         crossencoder=f"artifacts/train-crossencoder/{trained}",
         retriever=f"artifacts/fit-retrieval/{run}",
         fusion=f"artifacts/fuse/{run}",
+        calibration=f"artifacts/calibrate/{run}",
         promoted_at="2026-11-24T03:00:00+00:00",
         decision={"promoted": True, "reason": f"{run} is better"},
     )
@@ -53,7 +54,7 @@ def test_champions_are_kept_in_order_of_promotion(store: Store) -> None:
     assert champions.earlier == (champion("b"), champion("a"))
     assert champions.folders == {
         f"artifacts/{stage}/{run}"
-        for stage in ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse")
+        for stage in ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse", "calibrate")
         for run in "abc"
     }
 
@@ -146,7 +147,7 @@ def test_other_final_score_is_another_model_of_the_same_encoders(store: Store) -
 
 
 def test_champion_of_an_earlier_version_is_its_crossencoder_alone(store: Store) -> None:
-    written = champion("a").model_dump(exclude={"retriever", "fusion"})
+    written = champion("a").model_dump(exclude={"retriever", "fusion", "calibration"})
     old = Champion.model_validate(written)
     assert old.folders == (old.biencoder, old.identity) == (written["biencoder"], written["crossencoder"])
     assert read_champions(store).promote(old)

@@ -15,12 +15,12 @@ STAGES = (
     "download", "convert", "train-biencoder", "fit-retrieval",
     "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
     "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test",
-    "fuse", "compare", "report", "promote",
+    "fuse", "calibrate", "compare", "report", "promote",
 )  # fmt: skip
 # Stages that run one after the other. The others run at the same time as one of these.
 CHAIN = (
     "download", "convert", "train-biencoder", "fit-retrieval", "eval-biencoder-train",
-    "train-crossencoder", "eval-crossencoder-test", "fuse", "compare", "report", "promote",
+    "train-crossencoder", "eval-crossencoder-test", "fuse", "calibrate", "compare", "report", "promote",
 )  # fmt: skip
 
 

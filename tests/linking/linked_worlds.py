@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zeshel_tasks.config import EvalBiencoderConfig, LinkConfig
 from zeshel_tasks.data.blink_format import BlinkMention, read_blink_mentions
@@ -27,6 +28,7 @@ class LinkedWorlds:
     predictions: list[dict[str, Any]]
     ranked: RankedSplit
     final: Scores
+    probabilities: npt.NDArray[np.float32]
     entities: dict[str, EntitySet]
 
     def rows(self) -> Iterator[tuple[str, list[int]]]:
@@ -42,7 +44,7 @@ class LinkedWorlds:
 
 def linked_worlds(run: Run, folder: Path) -> LinkedWorlds:
     models = models_of_run(run, folder / "cache")
-    step = {name: run.artifact(name, folder / "cache") for name in ("download", "convert", "fuse")}
+    step = {name: run.artifact(name, folder / "cache") for name in ("download", "convert", "fuse", "calibrate")}
     evaluated = (run.artifact(f"eval-{name}-test", folder / "cache") for name in ("biencoder", "crossencoder"))
     step["convert"].path("test.mentions.jsonl")
     mentions = list(read_blink_mentions(step["convert"].path("test.jsonl")))
@@ -66,5 +68,6 @@ def linked_worlds(run: Run, folder: Path) -> LinkedWorlds:
         list(read_json_lines(step["fuse"].path("test/predictions.jsonl"))),
         RankedSplit.read(*evaluated),
         np.load(step["fuse"].path("test/scores.npy")),
+        np.load(step["calibrate"].path("test/probabilities.npy")),
         entities,
     )

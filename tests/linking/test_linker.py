@@ -41,6 +41,7 @@ def test_mentions_get_the_predictions_and_scores_of_the_evaluation(worlds: Linke
         assert_as_evaluated(worlds, rows, found)
         for row, linked in zip(rows, found, strict=True):
             assert linked.share == pytest.approx(worlds.predictions[row]["confidence"], abs=2e-6)
+            assert (linked.right, linked.none) == pytest.approx(tuple(worlds.probabilities[row]), abs=1e-5)
 
 
 def test_other_batches_change_only_last_bits(worlds: LinkedWorlds) -> None:
@@ -71,7 +72,7 @@ def test_entities_of_another_biencoder_are_refused(worlds: LinkedWorlds) -> None
 
 def test_models_of_an_earlier_champion_link_with_the_crossencoder_alone(worlds: LinkedWorlds, tmp_path: Path) -> None:
     world, rows = next(iter(worlds.rows()))
-    models = replace(worlds.models, fitted=None, fused=None)
+    models = replace(worlds.models, fitted=None, fused=None, calibrated=None)
     assert models.fingerprint != worlds.models.fingerprint
     assert models.evaluation().top_k == 64
     linked = next(Linker(models, worlds.entities[world], LinkConfig(top_k=4)).link([worlds.mentions[rows[0]]]))

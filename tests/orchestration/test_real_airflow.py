@@ -28,7 +28,7 @@ def test_run_succeeds_with_parallel_evaluations_and_metrics(
     assert {name for name, state in retrained.states.items() if state == "skipped"} == HELDOUT
     assert retrained.states["approve"] == "success"
     stages = retrained.states.keys() - HELDOUT - {"approve"}
-    assert len(stages) == 14
+    assert len(stages) == 15
     evals = [task for task in airflow.client.task_states(DAG, run_id) if task.task_id in EVALS]
     assert len(evals) == 3
     assert max(task.started for task in evals if task.started) < min(task.ended for task in evals if task.ended)

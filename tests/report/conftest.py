@@ -65,6 +65,7 @@ def example_data(
     values: dict[str, Any] = {
         "recall": recall,
         "linking": _linking({split: recall[split] for split in worlds if split != "train"}, dice),
+        "calibration": _calibration({split: recall[split] for split in worlds if split != "train"}),
         "comparison": _comparison(worlds.get("test", ()), dice),
         "training": {"train-biencoder": _training(0.9, 0.93), "train-crossencoder": _training(0.7, 0.76, dropped=5120)},
         "curves": {name: _curve(points, dice) for name in ("train-biencoder", "train-crossencoder")},
@@ -125,6 +126,52 @@ def _linking(recall: dict[str, Any], dice: random.Random) -> dict[str, Any]:
         "combines": "both",
         "weights": {"crossencoder": 0.83, "retrieval": 0.213},
         "splits": {split: {part: _accuracy(found, dice) for part in parts} for split, found in recall.items()},
+    }
+
+
+def _calibration(recall: dict[str, Any]) -> dict[str, Any]:
+    dice = random.Random(11)  # its own, so that the other examples stay as they are
+
+    def confidence(error: float) -> dict[str, Any]:
+        return {
+            "calibration_error": error + dice.uniform(0, 0.01),
+            "risk_area": 0.15 + error + dice.uniform(0, 0.01),
+            "at_threshold": {"linked": dice.uniform(0.3, 0.5), "precision": 0.96 - error + dice.uniform(0, 0.01)},
+        }
+
+    def group(mentions: int) -> dict[str, Any]:
+        accuracy = dice.uniform(0.5, 0.7)
+        return {"mentions": mentions, "accuracy": accuracy, "right": confidence(0.01), "softmax": confidence(0.08)}
+
+    def bins(error: float) -> list[dict[str, Any]]:
+        places = [(place + 0.5) / 15 for place in range(15)]
+        return [{"mentions": 300, "probability": at, "right": max(0.0, at - error * at)} for at in places]
+
+    def curve(height: float) -> list[dict[str, Any]]:
+        return [{"coverage": step / 50, "risk": height * (step / 50) ** 2} for step in range(1, 51)]
+
+    def of_split(found: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **group(found["mentions"]),
+            "risk_difference": {"difference": -0.07, "interval": [-0.0801, -0.0599]},
+            "nil": {
+                **{"mentions": 2 * found["mentions"], "area": 0.84, "softmax_area": 0.76, "precision": 0.79},
+                **{"recall": 0.73, "f1": 0.7588, "calibration_error": 0.021},
+            },
+            "diagrams": {
+                **{"reliability": bins(0.03), "softmax_reliability": bins(0.2)},
+                **{"risk": curve(0.4), "softmax_risk": curve(0.5)},
+            },
+            "worlds": {name: group(world["mentions"]) for name, world in found["worlds"].items()},
+        }
+
+    return {
+        "linked_precision": 0.95,
+        "threshold": 0.8712,
+        "softmax_threshold": 0.9813,
+        "right": {"log_odds": 0.42, "margin": 0.31, "crossencoder": 0.05},
+        "none": {"log_odds": -0.37, "retrieval": -0.93},
+        "splits": {split: of_split(found) for split, found in recall.items()},
     }
 
 
@@ -207,6 +254,7 @@ def _stages() -> list[dict[str, Any]]:
         ("eval-crossencoder-valid", False, 1180.0, 12010.0, "NVIDIA H100"),
         ("eval-crossencoder-test", False, 1173.3, 12010.0, "NVIDIA H100"),
         ("fuse", False, 3.1, None, "cpu"),
+        ("calibrate", False, 4.2, None, "cpu"),
     ]
     return [
         {
@@ -217,7 +265,7 @@ def _stages() -> list[dict[str, Any]]:
             "peak_gpu_memory_mb": gpu,
             "device": device,
             "fingerprint": f"{index:02x}" * 32,
-            "started_at": f"2025-11-23T0{index}:12:31+00:00",
+            "started_at": f"2025-11-23T{index:02}:12:31+00:00",
         }
         for index, (name, reused, seconds, gpu, device) in enumerate(rows)
     ]
@@ -244,7 +292,7 @@ def _configuration() -> dict[str, dict[str, Any]]:
     recipe = build_recipe("recommended", {"train_biencoder.learning_rate": 3e-5, "bert_model": "bert-base-uncased"})
     plain = recipe.model_dump(mode="json")
     trained = ("download", "convert", "train-biencoder", "eval-biencoder", "train-crossencoder")
-    stages = (*trained, "eval-crossencoder", "fuse")
+    stages = (*trained, "eval-crossencoder", "fuse", "calibrate")
     return {stage: plain[stage.replace("-", "_")] for stage in stages}
 
 

@@ -19,7 +19,7 @@ BuildData = Callable[..., ReportData]
 BuildRun = Callable[..., RunFacts]
 Drawn = Callable[..., list[ElementTree.Element]]
 
-NOTHING: dict[str, Any] = {"recall": {}, "linking": None, "training": {}, "curves": {}}
+NOTHING: dict[str, Any] = {"recall": {}, "linking": None, "calibration": None, "training": {}, "curves": {}}
 CSS = Path(charts.__file__).with_name("report.css").read_text()
 
 
@@ -57,6 +57,12 @@ def past(build_run: BuildRun) -> Callable[..., tuple[PastRun, ...]]:
     return past
 
 
+def calibration_charts(data: ReportData) -> list[LineChart]:
+    assert data.calibration is not None
+    tested = data.calibration.splits["test"]
+    return [charts.reliability_chart("test", tested), charts.risk_chart("test", tested)]
+
+
 def all_charts(data: ReportData, run: RunFacts) -> list[LineChart]:
     curve, training = data.curves["train-biencoder"], data.training["train-biencoder"]
     made = [
@@ -64,6 +70,7 @@ def all_charts(data: ReportData, run: RunFacts) -> list[LineChart]:
         charts.loss_chart("train-biencoder", curve),
         charts.validation_chart("train-biencoder", curve, training),
         charts.history_chart(run.history),
+        *calibration_charts(data),
     ]
     assert None not in made
     return [chart for chart in made if chart]
@@ -87,9 +94,12 @@ def points(svg: ElementTree.Element) -> list[list[tuple[float, float]]]:
 
 def test_every_chart_has_screen_reader_description(drawn: Drawn, build_data: BuildData, past: Any) -> None:
     data = build_data()
-    svgs = drawn(past((0.8, 0.5), (0.9, 0.6)), recall=data.recall, curves=data.curves, training=data.training)
+    parts = {name: getattr(data, name) for name in ("recall", "curves", "training", "calibration")}
+    svgs = drawn(past((0.8, 0.5), (0.9, 0.6)), **parts)
     assert [svg.attrib["aria-label"] for svg in svgs] == [
         "Recall by number of candidates, test, valid, train",
+        "Share of right links by probability, test",
+        "Share of wrong links by share of linked mentions, test",
         "Accuracy and recall on test of the last 2 runs",
         "Training loss of train-biencoder by step",
         "Validation recall@64 of train-biencoder by step",
@@ -113,9 +123,20 @@ def test_style_sheet_defines_every_line_colour(build_data: BuildData, build_run:
 
 
 def test_rate_axes_go_from_0_to_100_percent(build_data: BuildData, build_run: BuildRun) -> None:
-    recall, _, validation, history = all_charts(build_data(), build_run())
-    for chart in (recall, validation, history):
+    recall, _, validation, *others = all_charts(build_data(), build_run())
+    for chart in (recall, validation, *others):
         assert (chart.y_ticks[0].text, chart.y_ticks[-1].text) == ("0%", "100%")
+
+
+def test_calibration_charts_show_both_confidences(build_data: BuildData, drawn: Drawn) -> None:
+    calibration = build_data().calibration
+    reliability, risk = drawn(calibration=calibration)
+    assert [len(line) for line in points(reliability)] == [2, 15, 15]
+    assert [len(line) for line in points(risk)] == [50, 50]
+    assert titles(reliability)[-1] == "96.67%: 93.77% of 300"
+    diagonal, softmax, calibrated = points(reliability)
+    assert diagonal[0][1] > diagonal[1][1]  # upwards, as y is from the top
+    assert softmax[-1][1] > calibrated[-1][1]  # fewer are right than the softmax says
 
 
 def test_recall_chart_has_line_per_average_and_tick_per_k(build_data: BuildData, drawn: Drawn) -> None:

@@ -110,7 +110,7 @@ def test_non_finite_number_becomes_null(build_data: BuildData, summary: Summary)
 
 def test_stages_with_the_same_hardware_are_grouped(build_data: BuildData, summary: Summary) -> None:
     hardware = summary(build_data())["provenance"]["hardware"]
-    assert [len(group["stages"]) for group in hardware] == [2, 8]
+    assert [len(group["stages"]) for group in hardware] == [2, 9]
     assert hardware[0]["stages"] == ["download", "convert"]
 
 

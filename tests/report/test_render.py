@@ -138,6 +138,11 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
             "12.34%",
         ),
         (("fusion", "weights", "retrieval"), 0.7654, "0.7654 × retrieval score"),
+        (("calibration", "splits", "test", "right", "calibration_error"), 0.123412, "12.34%"),
+        (("calibration", "splits", "valid", "nil", "f1"), 0.123412, "12.34%"),
+        (("calibration", "splits", "test", "worlds", "lego", "softmax", "at_threshold", "linked"), 0.123412, "12.34%"),
+        (("calibration", "splits", "test", "risk_difference", "difference"), -0.123412, "-12.34"),
+        (("calibration", "threshold"), 0.7654, "0.7654; softmax"),
         (("comparison", "overall", "difference"), 0.123412, "+12.34"),
         (("comparison", "worlds", "lego", "difference"), -0.123412, "-12.34"),
         (("comparison", "worlds", "lego", "champion"), 0.123412, "12.34%"),
@@ -262,7 +267,14 @@ def test_page_has_dark_phone_and_print_styles(unchanged_html: str) -> None:
 
 
 def test_run_without_results_has_report(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
-    empty: dict[str, Any] = {"recall": {}, "linking": None, "training": {}, "curves": {}, "configuration": {}}
+    empty: dict[str, Any] = {
+        "recall": {},
+        "linking": None,
+        "calibration": None,
+        "training": {},
+        "curves": {},
+        "configuration": {},
+    }
     nowhere: dict[str, Any] = {}
     metrics, html = report(
         build_data(mistakes=[], comparison=None, convert=None, provenance=nowhere, **empty),
@@ -293,7 +305,7 @@ def test_mistake_says_that_gold_was_not_retrieved(report: Report, build_data: Bu
 def test_every_world_has_row_in_each_table(report: Report, build_data: BuildData, number: int) -> None:
     names = tuple(f"world_{index:02}" for index in range(number))
     html = report(build_data({"test": names}))[1]
-    assert all(html.count(f'<th scope="row">{name}</th>') == 4 for name in names)
+    assert all(html.count(f'<th scope="row">{name}</th>') == 5 for name in names)
 
 
 def test_page_shows_the_largest_groups_and_one_row_for_the_rest(report: Report, build_data: BuildData) -> None:
@@ -316,7 +328,9 @@ def test_page_shows_the_largest_groups_and_one_row_for_the_rest(report: Report, 
     rest = r">([\d,]+) smaller ones .*?<td class=\"num\">([\d,]+)</td>"
     assert re.findall(rest, of_test) == [("650", f"{sum(range(650)):,}")]
     assert re.findall(rest, of_valid) == [("1", f"{min(w.mentions for w in data.recall['valid'].worlds.values()):,}")]
-    assert html.count("smaller ones") == 2 + 2 + 1 + 1 + 2  # recall, accuracy, categories, champion, data
+    assert (
+        html.count("smaller ones") == 2 + 2 + 1 + 2 + 1 + 2
+    )  # recall, accuracy, categories, calibration, champion, data
 
 
 @pytest.mark.parametrize("hybrid", [True, False])

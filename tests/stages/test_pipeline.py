@@ -65,12 +65,12 @@ def mean(values: list[float]) -> Any:
     return pytest.approx(sum(values) / len(values))
 
 
-def test_pipeline_has_fourteen_steps() -> None:
+def test_pipeline_has_fifteen_steps() -> None:
     assert NAMES == [
         "download", "convert", "train-biencoder", "fit-retrieval",
         "eval-biencoder-train", "eval-biencoder-valid", "eval-biencoder-test",
         "train-crossencoder", "eval-crossencoder-valid", "eval-crossencoder-test",
-        "fuse", "compare", "report", "promote",
+        "fuse", "calibrate", "compare", "report", "promote",
     ]  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def test_retraining_reuses_results_and_compares_with_the_champion(
     champion = read_champions(store).champion
     assert champion is not None
     assert champion.run == "first"
-    models = ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse")
+    models = ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse", "calibrate")
     assert champion.folders == tuple(record_of(first, stage).artifact for stage in models)
 
     # Nothing is new, so everything is reused, including the promotion.
@@ -206,7 +206,13 @@ def test_other_final_score_is_compared_with_the_champion(first_run: Run, small_r
     alone = small_recipe.model_copy(update={"fuse": FuseConfig(final_score="crossencoder")})
     run = sibling(first_run, "alone")
     run_pipeline(run.address, alone)
-    assert [name for name in NAMES if not record_of(run, name).reused] == ["fuse", "compare", "report", "promote"]
+    assert [name for name in NAMES if not record_of(run, name).reused] == [
+        "fuse",
+        "calibrate",
+        "compare",
+        "report",
+        "promote",
+    ]
     parts = {
         linker.run_id: manifest_of(linker, "fuse").metrics["splits"]["test"]["linker"] for linker in (first_run, run)
     }

@@ -103,7 +103,7 @@ def compared(store: S3Store, manifest_facts: dict[str, Any], tmp_path: Path) -> 
                 overall=figures,
                 worlds={"elves": figures},
             )
-        for stage in ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse"):
+        for stage in ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse", "calibrate"):
             artifact(run, stage, {})
         artifact(run, "compare", metrics.dump())
         return run
@@ -199,7 +199,10 @@ def test_gc_removes_what_neither_a_run_nor_a_champion_needs(
 ) -> None:
     kept, gone = compared("kept"), compared("gone")
     assert ended(started(*promote(kept)))[0] == EXIT_OK
-    model = [kept.manifest(stage) for stage in ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse")]
+    model = [
+        kept.manifest(stage)
+        for stage in ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse", "calibrate")
+    ]
     for key in list(store.keys("runs/")):
         store.delete(key)
     place = {"Bucket": bucket, "Key": "some/prefix/artifacts/train-biencoder/f/attempts/x/model"}

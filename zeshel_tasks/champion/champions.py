@@ -31,6 +31,8 @@ class Champion(BaseModel):
         crossencoder: folder of its train-crossencoder artifact.
         fusion: folder of its fuse artifact, which has the weights of the final score; None for a champion of an earlier
             version, whose cross-encoder decides alone.
+        calibration: folder of its calibrate artifact; None for a champion of an earlier version, whose scores are no
+            probabilities.
         promoted_at: time of the promotion, ISO 8601.
         decision: metrics of ``promote``, which contain the reason.
     """
@@ -41,18 +43,19 @@ class Champion(BaseModel):
     retriever: str | None = None
     crossencoder: str
     fusion: str | None = None
+    calibration: str | None = None
     promoted_at: str
     decision: dict[str, Any]
 
     @property
     def folders(self) -> tuple[str, ...]:
         """Folders of the model's artifacts."""
-        folders = self.biencoder, self.retriever, self.crossencoder, self.fusion
+        folders = self.biencoder, self.retriever, self.crossencoder, self.fusion, self.calibration
         return tuple(folder for folder in folders if folder is not None)
 
     @property
     def identity(self) -> str:
-        """The folder that identifies the model: that of the last artifact that is made from all the others."""
+        """The folder that identifies the model: that of the last artifact that decides its links."""
         return self.fusion or self.crossencoder
 
 

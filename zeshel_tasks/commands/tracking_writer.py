@@ -120,6 +120,7 @@ class Tracking:
         folders = {"biencoder": champion.biencoder, "crossencoder": champion.crossencoder}
         folders |= {} if champion.retriever is None else {"retriever": champion.retriever}
         folders |= {} if champion.fusion is None else {"fusion": champion.fusion}
+        folders |= {} if champion.calibration is None else {"calibration": champion.calibration}
         addresses = {f"{part}_address": public_address(store, folder) for part, folder in folders.items()}
         return self._client.create_model_version(
             name,

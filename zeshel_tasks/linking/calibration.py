@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from zeshel_tasks.linking.fusion import Scores
+from zeshel_tasks.linking.logistic import probability
 
 CALIBRATION_FILE = "calibration.json"
 FEATURES = (
@@ -135,7 +136,7 @@ class Calibration(BaseModel):
         """
         found = features_of(final, retrieval, crossencoder)
         clipped = np.clip(found, *np.array([self.ranges[name] for name in FEATURES]).T)
-        right, none = (_probability(model.log_odds(clipped)) for model in (self.right, self.none))
+        right, none = (probability(model.log_odds(clipped)) for model in (self.right, self.none))
         return Probabilities(*(part.astype(np.float32) for part in in_text(right, none, nil_share)))
 
     def threshold(self, precision: float, nil_share: float = 0.0) -> float:
@@ -214,8 +215,3 @@ def _features(final: Features, retrieval: Features, crossencoder: Features) -> F
             with np.errstate(divide="ignore"):  # the logarithm of 0 where there are no others
                 log_odds = -np.log(np.exp(others - mine[:, None]).sum(axis=1))
     return np.stack([log_odds, *margin, *rank[1:], *own], axis=1)
-
-
-def _probability(log_odds: Features) -> Features:
-    probability: Features = np.exp(-np.logaddexp(0, -log_odds))
-    return probability

@@ -19,6 +19,7 @@ from zeshel_tasks.store.artifacts import read_manifest
 
 STAGES = ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse")
 """The stages whose artifacts link text."""
+CALIBRATE = "calibrate"
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,15 @@ class LinkerModels:
             fitted=None if champion.retriever is None else opened(champion.retriever),
             crossencoder=opened(champion.crossencoder),
             fused=None if champion.fusion is None else opened(champion.fusion),
+            calibrated=None if champion.calibration is None else opened(champion.calibration),
         )
 
     @classmethod
     def of_artifacts(cls, run: str, artifacts: Mapping[str, Artifact]) -> LinkerModels:
-        """Takes the artifacts of :data:`STAGES` by name, which were made from one another."""
+        """Takes the artifacts of :data:`STAGES` and of calibrate, if any, which were made from one another."""
         biencoder, fitted, crossencoder, fused = (artifacts[name] for name in STAGES)
-        return cls(run=run, biencoder=biencoder, fitted=fitted, crossencoder=crossencoder, fused=fused)
+        calibrated = artifacts.get(CALIBRATE)
+        return cls(run, biencoder, fitted, crossencoder, fused, calibrated)
 
     @property
     def fingerprint(self) -> str:

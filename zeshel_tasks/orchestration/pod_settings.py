@@ -70,7 +70,9 @@ class PodSettings(_Settings):
         description="User and group ID of the pods. Root is rejected. Null: the cluster chooses, as OpenShift does.",
     )
     model: PodClass = Field(PodClass(), description="Pods of the stages that run a model (train-*, eval-*).")
-    data: PodClass = Field(PodClass(), description="Pods of the other stages (download, convert, fuse, report).")
+    data: PodClass = Field(
+        PodClass(), description="Pods of the other stages (download, convert, fuse, calibrate, report)."
+    )
     scratch_size: Size = Field("50Gi", description="Maximum scratch space. A pod that uses more is evicted.")
     shm_size: Size = Field("8Gi", description="Maximum size of /dev/shm, which counts as memory.")
     termination_grace_period_seconds: Seconds = Field(120, description="Time from SIGTERM to SIGKILL.")

@@ -96,6 +96,15 @@ STAGES: dict[str, Stage] = {
             optional_inputs=tuple(name for split in HELDOUT_SPLITS for name in _both(split)),
         ),
         Stage(
+            "calibrate",
+            imported("zeshel_tasks.stages.calibrate:work"),
+            "Fit the probability that a link is right, and that a mention has no entity; measure both.",
+            "They are fitted on valid, with and without the golds. Needs no model and takes seconds.",
+            section="calibration",
+            inputs=(*_both("valid"), *_both("test"), "fuse"),
+            optional_inputs=tuple(name for split in HELDOUT_SPLITS for name in _both(split)),
+        ),
+        Stage(
             "compare",
             imported("zeshel_tasks.stages.compare:work"),
             "Compare the model with the champion on the same test mentions.",
@@ -118,6 +127,7 @@ STAGES: dict[str, Stage] = {
                 *(f"eval-biencoder-{split}" for split in SPLITS),
                 *(f"eval-crossencoder-{split}" for split in SPLITS if split in _RANKED),
                 "fuse",
+                "calibrate",
                 "compare",
             ),
             optional_inputs=tuple(name for split in HELDOUT_SPLITS for name in _both(split)),
@@ -130,7 +140,7 @@ STAGES: dict[str, Stage] = {
             "The champion is in `models/champion.json`; see `promote.margin` and `promote.max_world_drop`. The task's "
             "log and XCom hold the decision and its reason. `zeshel rollback` restores the champion before this one.",
             section="champion",
-            inputs=(*_MODELS, "fit-retrieval", "fuse", "compare"),
+            inputs=(*_MODELS, "fit-retrieval", "fuse", "calibrate", "compare"),
             outside=outside.standing,
             deliver=imported("zeshel_tasks.stages.promote:deliver"),
         ),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from zeshel_tasks.config import Split
 from zeshel_tasks.evaluation.metrics import RecallMetrics
+from zeshel_tasks.linking.calibration_metrics import ReliabilityBin, Risk, SplitCalibration
 from zeshel_tasks.report.chart import RATE_TICKS, Dot, Line, LineChart, Tick, round_ticks
 from zeshel_tasks.report.curves import ThinCurve, ThinPoint
 from zeshel_tasks.report.formats import decimal, moment, percent
@@ -74,6 +75,39 @@ def validation_chart(stage: str, curve: ThinCurve, training: TrainingMetrics | N
     )
 
 
+def reliability_chart(split: Split, measured: SplitCalibration) -> LineChart:
+    """The share of right links over their mean probability, calibrated and by the softmax."""
+    return LineChart(
+        description=f"Share of right links by probability, {split}",
+        lines=(
+            Line((Dot(0, 0), Dot(1, 1)), "ink", dashed=True),
+            Line(_bin_dots(measured.diagrams.softmax_reliability), "valid", "softmax", "square", dashed=True),
+            Line(_bin_dots(measured.diagrams.reliability), "test", "calibrated", "circle"),
+        ),
+        x_range=(0, 1),
+        x_ticks=RATE_TICKS,
+        y_ticks=RATE_TICKS,
+        title="linked correctly",
+        x_label="probability",
+    )
+
+
+def risk_chart(split: Split, measured: SplitCalibration) -> LineChart:
+    """The share of wrong links over the share of most confident mentions that are linked."""
+    return LineChart(
+        description=f"Share of wrong links by share of linked mentions, {split}",
+        lines=(
+            Line(_risk_dots(measured.diagrams.softmax_risk), "valid", "softmax", dashed=True),
+            Line(_risk_dots(measured.diagrams.risk), "test", "calibrated"),
+        ),
+        x_range=(0, 1),
+        x_ticks=RATE_TICKS,
+        y_ticks=RATE_TICKS,
+        title="linked wrongly",
+        x_label="most confident mentions",
+    )
+
+
 def history_chart(runs: Sequence[PastRun]) -> LineChart | None:
     """Accuracy and recall of the runs, the latest on the right; a single run is no history."""
     if len(runs) < 2:
@@ -110,6 +144,17 @@ def _recall_lines(split: Split, metrics: RecallMetrics) -> list[Line]:
         )
         for average, by_k in by_average.items()
     ]
+
+
+def _bin_dots(bins: Sequence[ReliabilityBin]) -> tuple[Dot, ...]:
+    return tuple(
+        Dot(each.probability, each.right, f"{percent(each.probability)}: {percent(each.right)} of {each.mentions:,}")
+        for each in bins
+    )
+
+
+def _risk_dots(points: Sequence[Risk]) -> tuple[Dot, ...]:
+    return tuple(Dot(point.coverage, point.risk) for point in points)
 
 
 def _curve_line(points: Sequence[ThinPoint], color: str, marker: str, few: int) -> Line:

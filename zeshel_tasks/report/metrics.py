@@ -13,6 +13,9 @@ times are in seconds, memory is in MB, and null means "no value"::
                      the mentions that are correct, wrong_candidate (gold retrieved, another preferred), not_retrieved}
     fusion           the linker's final score: combines, weights, and alone: {split: {retriever, crossencoder: accuracy
                      of each without the other}}
+    calibration      metrics of calibrate: linked_precision, threshold, softmax_threshold, the weights right and none,
+                     and splits: {split: mentions, accuracy, right and softmax (calibration_error, risk_area,
+                     at_threshold), risk_difference, nil, diagrams, worlds}
     comparison       metrics of compare: champion, overall, worlds
     training         {stage: metrics of the training}
     curves           {stage: {loss, valid_recall, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned;
@@ -40,6 +43,7 @@ from zeshel_tasks.champion.metrics import ComparisonMetrics
 from zeshel_tasks.config import ALL_SPLITS
 from zeshel_tasks.data.blink_format import ConvertMetrics
 from zeshel_tasks.evaluation.metrics import RETRIEVERS, AccuracyMetrics, RecallMetrics
+from zeshel_tasks.linking.calibration_metrics import CalibrationMetrics
 from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.report.configuration import compare_with_preset
 from zeshel_tasks.report.report_data import Provenance, ReportData, RunFacts
@@ -74,6 +78,7 @@ def _measured(data: ReportData) -> dict[str, Any]:
         "recall": {split: _recall(data.recall[split]) for split in ALL_SPLITS if split in data.recall},
         "accuracy": {split: _accuracy(data.accuracy[split]) for split in ALL_SPLITS if split in data.accuracy},
         "fusion": _fusion(data.linking) if data.linking else None,
+        "calibration": _calibration(data.calibration) if data.calibration else None,
         "comparison": _comparison(data.comparison) if data.comparison else None,
         "training": {stage: metrics.dump() for stage, metrics in sorted(data.training.items())},
         "curves": dict(sorted(data.model_dump(mode="json", include={"curves"})["curves"].items())),
@@ -152,6 +157,16 @@ def _fusion(metrics: FusionMetrics) -> dict[str, Any]:
         if (found := metrics.splits.get(split))
     }
     return {"combines": metrics.combines, "weights": metrics.dump()["weights"], "alone": alone}
+
+
+def _calibration(metrics: CalibrationMetrics) -> dict[str, Any]:
+    plain = metrics.dump()
+    splits = {
+        split: {**found, "worlds": dict(sorted(found["worlds"].items()))}
+        for split in ALL_SPLITS
+        if (found := plain["splits"].get(split))
+    }
+    return {**plain, "splits": splits}
 
 
 def _sorted_groups(metrics: AccuracyMetrics) -> dict[str, Any]:

@@ -62,6 +62,11 @@ def _page(data: ReportData, run: RunFacts, metrics: dict[str, Any]) -> str:
                 )
                 for stage, curve in sorted(data.curves.items())
             },
+            calibration_charts=(
+                (charts.reliability_chart("test", tested), charts.risk_chart("test", tested))
+                if data.calibration and (tested := data.calibration.splits.get("test"))
+                else ()
+            ),
             history_chart=charts.history_chart(run.history),
             css=Markup(css),
             css_hash=Markup(base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()),

@@ -18,6 +18,7 @@ from zeshel_tasks.data.blink_format import ConvertMetrics
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.download.metrics import SourceMetrics
 from zeshel_tasks.evaluation.metrics import AccuracyMetrics, RecallMetrics
+from zeshel_tasks.linking.calibration_metrics import CalibrationMetrics
 from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.metrics import Number
 from zeshel_tasks.report.curves import ThinCurve
@@ -158,6 +159,7 @@ class ReportData(_Given):
     Attributes:
         recall: metrics of ``eval-biencoder``.
         linking: metrics of ``fuse``.
+        calibration: metrics of ``calibrate``.
         comparison: metrics of ``compare``.
         training: metrics by stage (``train-biencoder``).
         curves: training curves by stage.
@@ -169,6 +171,7 @@ class ReportData(_Given):
 
     recall: dict[Split, RecallMetrics] = Field(default_factory=dict)
     linking: FusionMetrics | None = None
+    calibration: CalibrationMetrics | None = None
     comparison: ComparisonMetrics | None = None
     training: dict[str, TrainingMetrics] = Field(default_factory=dict)
     curves: dict[str, ThinCurve] = Field(default_factory=dict)

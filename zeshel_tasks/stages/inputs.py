@@ -19,7 +19,7 @@ from zeshel_tasks.data.search_set import SearchSet, draw_entities
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Dataset, Document
 from zeshel_tasks.linking.fusion import Scores
-from zeshel_tasks.linking.models import STAGES, LinkerModels
+from zeshel_tasks.linking.models import CALIBRATE, STAGES, LinkerModels
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.pipeline.lineage import read_inputs
 from zeshel_tasks.store import Artifact, Run
@@ -62,7 +62,7 @@ def models_of_run(run: Run, cache: Path) -> LinkerModels:
         ConfigError: a stage has not finished, or was not repeated after one that it depends on.
     """
     between = ("eval-biencoder-valid", "eval-crossencoder-valid")
-    return LinkerModels.of_artifacts(run.run_id, read_inputs(run, (*STAGES, *between), (), cache))
+    return LinkerModels.of_artifacts(run.run_id, read_inputs(run, (*STAGES, *between), (CALIBRATE,), cache))
 
 
 def split_file(job: Job, split: Split) -> Path:

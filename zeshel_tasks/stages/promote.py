@@ -67,6 +67,7 @@ def _candidate(run: Run, decision: Decision, inputs: Mapping[str, Artifact]) -> 
         retriever=_folder(inputs, "fit-retrieval"),
         crossencoder=_folder(inputs, "train-crossencoder"),
         fusion=_folder(inputs, "fuse"),
+        calibration=_folder(inputs, "calibrate"),
         promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
         decision=decision.dump(),
     )

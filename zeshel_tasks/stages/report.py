@@ -29,6 +29,7 @@ def work(job: Job) -> Metrics:
         {
             "recall": _metrics_by_split(manifests, "eval-biencoder"),
             "linking": manifests["fuse"].metrics,
+            "calibration": manifests["calibrate"].metrics,
             "comparison": manifests["compare"].metrics,
             "training": {name: manifests[name].metrics for name in _TRAININGS},
             "curves": {name: _curve(job.inputs[name]) for name in _TRAININGS},

@@ -1,0 +1,62 @@
+"""The artifact of calibrate, in a finished run of the whole recipe."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.finished import manifest_of
+from zeshel_tasks.config import CalibrateConfig
+from zeshel_tasks.linking.calibration import Calibration
+from zeshel_tasks.linking.calibration_metrics import CalibrationMetrics
+from zeshel_tasks.linking.metrics import FusionMetrics
+from zeshel_tasks.store import Run
+
+SPLITS = ("valid", "test")
+
+
+@pytest.fixture
+def metrics(finished_run: Run) -> CalibrationMetrics:
+    return CalibrationMetrics.model_validate(manifest_of(finished_run, "calibrate").metrics)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_probabilities_are_those_of_the_calibration(finished_run: Run, split: str, tmp_path: Path) -> None:
+    made, fused, retrieved, scored = (
+        finished_run.artifact(name, tmp_path)
+        for name in ("calibrate", "fuse", f"eval-biencoder-{split}", f"eval-crossencoder-{split}")
+    )
+    calibration = Calibration.model_validate_json(made.path("calibration.json").read_bytes())
+    scores = fused.path(f"{split}/scores.npy"), retrieved.path("scores.npy"), scored.path("scores.npy")
+    expected = calibration.probabilities(*(np.load(path) for path in scores))
+    written = np.load(made.path(f"{split}/probabilities.npy"), allow_pickle=False)
+    assert written.dtype == np.float32
+    np.testing.assert_array_equal(written, np.stack(expected, axis=1))
+    assert ((written > 0) & (written < 1)).all()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_calibration_is_measured_on_all_mentions_by_world(
+    finished_run: Run, metrics: CalibrationMetrics, split: str
+) -> None:
+    fused = FusionMetrics.model_validate(manifest_of(finished_run, "fuse").metrics)
+    measured, linker = metrics.splits[split], fused.splits[split].linker
+    assert measured.mentions == linker.mentions
+    assert measured.accuracy == pytest.approx(linker.unnormalized_accuracy.micro)
+    assert {world: group.mentions for world, group in measured.worlds.items()} == {
+        world: group.mentions for world, group in linker.worlds.items()
+    }
+    for world, group in linker.worlds.items():
+        assert measured.worlds[world].accuracy == pytest.approx(group.unnormalized_accuracy)
+    assert measured.nil.mentions == 2 * linker.mentions
+
+
+def test_threshold_has_the_wanted_precision_on_valid(metrics: CalibrationMetrics) -> None:
+    assert metrics.linked_precision == CalibrateConfig().linked_precision
+    on_valid = metrics.splits["valid"]
+    for found, threshold in ((on_valid.right, metrics.threshold), (on_valid.softmax, metrics.softmax_threshold)):
+        if threshold is None:
+            assert found.at_threshold.precision is None
+        else:
+            assert found.at_threshold.precision is not None
+            assert found.at_threshold.precision >= 0.95
