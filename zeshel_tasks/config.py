@@ -32,6 +32,7 @@ HardNegativeSource = Literal["model", "bm25", "both"]
 SimilaritySetting = Literal["auto", "dot", "cosine"]
 VectorDtype = Literal["float32", "float16"]
 CandidateForm = Literal["title_and_text", "blink_eval"]
+Offsets = Literal["code_points", "utf16"]
 FinalScore = Literal["fitted", "crossencoder"]
 PrivateAddresses = Literal["refuse", "allow"]
 RECALL_AT = (1, 4, 8, 16, 32, 64)
@@ -510,18 +511,34 @@ class PromoteConfig(StageConfig):
 class LinkConfig(ComputeConfig):
     """Link the mentions of texts against a knowledge base. Not a stage of the recipe."""
 
-    runs_a_model = True
-
-    top_k: int = setting(64, "Candidates to retrieve per mention.", ge=2, le=10_000)
-    eval_batch_size: int = setting(64, "Mentions per encoding batch.", affects_result=False, ge=1, le=100_000)
-    score_batch_size: int = setting(
-        2, "Mentions per scoring batch, each with all its candidates.", affects_result=False, ge=1, le=10_000
+    candidates: int = setting(
+        64, "Candidates to retrieve per mention; by default as many as in the evaluation.", ge=2, le=10_000
+    )
+    top_k: int = setting(5, "Candidates to show per mention, the best ones.", ge=1, le=10_000)
+    threshold: str | None = setting(
+        None,
+        "Link a mention only if this is the probability at least that its best candidate is right; precision=0.95 is "
+        "the probability at which the linked mentions of valid have this precision. None links a mention unless its "
+        "entity is more likely missing than not.",
+        pattern=r"^(precision=)?(0|1|0?\.[0-9]{1,9}|1\.0{1,9})$",
     )
     nil_share: float | None = setting(
         None,
         "Share of the mentions whose entity the knowledge base lacks, if it is known; it changes their probabilities.",
         ge=0,
         lt=1,
+    )
+    offsets: Offsets = setting(
+        "code_points", "Unit of start and end: code_points, as in Python, or utf16, as in JavaScript and Java."
+    )
+    tokenized: bool = setting(
+        False,
+        "The texts consist of tokens with single spaces between them, as ZESHEL's documents do, and stay as they are; "
+        "false separates words and punctuation.",
+    )
+    eval_batch_size: int = setting(64, "Mentions per encoding batch.", affects_result=False, ge=1, le=100_000)
+    score_batch_size: int = setting(
+        2, "Mentions per scoring batch, each with all its candidates.", affects_result=False, ge=1, le=10_000
     )
 
 

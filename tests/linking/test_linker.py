@@ -1,16 +1,23 @@
 """Linking the test mentions of a run gives what its evaluation gave."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.linking.linked_worlds import LinkedWorlds, linked_worlds
 from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.data.blink_format import CASED_FIELDS
+from zeshel_tasks.data.json_lines import read_json_lines
+from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.link_files.lines import LineReader, all_mentions
 from zeshel_tasks.linking.linker import Linked, Linker
+from zeshel_tasks.linking.mention_texts import MentionText, mention_text
 from zeshel_tasks.store import Run
 
 
@@ -44,6 +51,66 @@ def test_mentions_get_the_predictions_and_scores_of_the_evaluation(worlds: Linke
             assert (linked.right, linked.none) == pytest.approx(tuple(worlds.probabilities[row]), abs=1e-5)
 
 
+def tokens_and_offsets(worlds: LinkedWorlds, row: int) -> tuple[list[str], int, int]:
+    """The tokens of a mention's page, and which of them are the mention."""
+    path = worlds.download.path("mentions/test.json")
+    known = {mention["mention_id"]: mention for mention in read_json_lines(path)}
+    mention, place = worlds.mentions[row], known[worlds.mentions[row].mention_id]
+    (page,) = worlds.entities[mention.world].index.named("page", mention_text(mention, 0))
+    text = worlds.entities[mention.world].documents[int(page)].text
+    return text.split(" "), place["start_index"], place["end_index"]
+
+
+def with_offsets(tokens: list[str], start: int, end: int, *, plain: bool) -> dict[str, Any]:
+    """A text and its mention by offsets: the tokens, or the plain text that they may come from."""
+    text, starts = "", []
+    for number, token in enumerate(tokens):
+        glued = number == 0 or (plain and (token in ".,;:!?)'" or tokens[number - 1] in "('"))
+        text += ("" if glued else "\n" if plain and number % 7 == 0 else " ") + token
+        starts.append(len(text) - len(token))
+    return {"text": text, "mentions": [{"start": starts[start], "end": starts[end] + len(tokens[end])}]}
+
+
+def in_form(worlds: LinkedWorlds, row: int, form: str) -> dict[str, Any]:
+    """A test mention as an input line."""
+    mention = worlds.mentions[row]
+    page = mention.context_document_id
+    if form == "blink":
+        cased = {name: getattr(mention, name) for name in CASED_FIELDS}
+        return {name: text.lower() for name, text in cased.items()} | {"context_document_id": page}
+    tokens, start, end = tokens_and_offsets(worlds, row)
+    if form == "zeshel":
+        return {"context_document_id": page, "start_index": start, "end_index": end}
+    return {"id": page} | with_offsets(tokens, start, end, plain=form == "plain")
+
+
+def linked_in_form(worlds: LinkedWorlds, world: str, rows: Sequence[int], form: str) -> list[Linked]:
+    entities, context_tokens = worlds.entities[world], worlds.models.evaluation().context_tokens
+
+    def find_page(name: str) -> Document | None:
+        return entities.documents[int(entities.index.named("page", MentionText("", "", name))[0])]
+
+    reader = LineReader("in", context_tokens, "code_points", tokenized=form == "tokens", find_page=find_page)
+    lines = [reader.read(json.dumps(in_form(worlds, row, form)).encode(), row) for row in rows]
+    return list(worlds.linker(world).link(all_mentions(lines)))
+
+
+@pytest.mark.parametrize("form", ["blink", "zeshel", "tokens"])
+def test_each_form_of_a_line_gives_the_numbers_of_the_evaluation(worlds: LinkedWorlds, form: str) -> None:
+    for world, rows in worlds.rows():
+        assert_as_evaluated(worlds, rows, linked_in_form(worlds, world, rows, form))
+
+
+def test_plain_text_gives_the_predictions_of_the_evaluation_and_the_scores_of_both_models(worlds: LinkedWorlds) -> None:
+    """BM25 sees a few words less or more, because these documents have tokens such as 2% and three dots."""
+    for world, rows in worlds.rows():
+        for row, found in zip(rows, linked_in_form(worlds, world, rows, "plain"), strict=True):
+            assert found.positions[0] == worlds.predictions[row]["predicted_id"]
+            columns = {position: column for column, position in enumerate(worlds.ranked.candidates[row])}
+            expected = worlds.ranked.crossencoder[row][[columns[position] for position in found.positions]]
+            np.testing.assert_allclose(found.crossencoder, expected, atol=1e-5, rtol=0)
+
+
 def test_other_batches_change_only_last_bits(worlds: LinkedWorlds) -> None:
     """The scores of this small bi-encoder hardly differ, so its standardized scores differ more than by last bits."""
     world, rows = next(iter(worlds.rows()))
@@ -75,7 +142,7 @@ def test_models_of_an_earlier_champion_link_with_the_crossencoder_alone(worlds: 
     models = replace(worlds.models, fitted=None, fused=None, calibrated=None)
     assert models.fingerprint != worlds.models.fingerprint
     assert models.evaluation().top_k == 64
-    linked = next(Linker(models, worlds.entities[world], LinkConfig(top_k=4)).link([worlds.mentions[rows[0]]]))
+    linked = next(Linker(models, worlds.entities[world], LinkConfig(candidates=4)).link([worlds.mentions[rows[0]]]))
     np.testing.assert_array_equal(linked.final, linked.crossencoder)
     assert len(linked.positions) == 4
     assert linked.right is linked.none is None

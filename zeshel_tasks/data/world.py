@@ -16,7 +16,7 @@ NAMES = ("mention_id", "category", "context_document_id", "label_document_id")
 """Fields of a mention that BLINK's format drops."""
 
 
-class _Page:
+class Page:
     """A text and the places of its tokens, so that the time to find a span does not depend on the text's length.
 
     Single spaces separate tokens, so two consecutive spaces have an empty token between them. Takes 4 bytes a token.
@@ -42,7 +42,7 @@ class World:
 
     def __init__(self, name: str, documents: Iterable[Document]) -> None:
         self.name = name
-        self._pages: dict[str, _Page] = {}
+        self._pages: dict[str, Page] = {}
         self._documents = {document.document_id: (index, document) for index, document in enumerate(documents)}
 
     def check(self, mention: Mention, file: str) -> None:
@@ -97,8 +97,8 @@ class World:
         found = () if name.isascii() else (known for known in self._documents if normalize("NFC", known) == form)
         return "".join(f", such as {known}" for known in islice(found, 1))
 
-    def _page(self, mention: Mention) -> _Page:
+    def _page(self, mention: Mention) -> Page:
         name = mention.context_document_id
         if name not in self._pages:
-            self._pages[name] = _Page(self._documents[name][1].text)
+            self._pages[name] = Page(self._documents[name][1].text)
         return self._pages[name]

@@ -118,7 +118,7 @@ class Linker:
 
     def _retrieve(self, mentions: Sequence[MentionInContext]) -> tuple[Scores, Rows]:
         """Returns scores and positions of the candidates, best first: [mentions, candidates]."""
-        vectors, rows, k = self._entities.vectors, np.arange(len(mentions)), self._config.top_k
+        vectors, rows, k = self._entities.vectors, np.arange(len(mentions)), self._config.candidates
         contexts = self._search.tokens.mentions(_parts(mentions), self._search.max_context_length)
         progress = Progress(f"retrieve from {self._entities.name}", len(rows), "mentions", self._config.print_interval)
         dense = self._search.search(contexts, rows, vectors, k, progress)
