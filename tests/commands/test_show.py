@@ -82,6 +82,9 @@ def test_text_has_the_metrics_of_every_split(finished_run: Run, capsys: pytest.C
             row = f"{metrics['normalized_accuracy']['micro']:.2%} {metrics['unnormalized_accuracy']['micro']:.2%} "
             row += f"{metrics['mentions']} {metrics['retrieved']}"
             assert f"{split} {name} mentions {row}" in " ".join(text.split())
+        calibrated = manifest_of(finished_run, "calibrate").metrics["splits"][split]
+        row = f"{calibrated['right']['calibration_error']:.2%}"
+        assert f"{split} calibrated {row}" in " ".join(text.split())
 
 
 def test_run_of_earlier_version_shows_its_crossencoder(

@@ -36,7 +36,12 @@ def show_run(run_address: str, *, as_json: bool) -> None:
         print(to_json(_as_json(run, finished), indent=2))
         return
     try:
-        tables = (_stages_table(run, finished), _recall_table(finished), _accuracy_table(finished))
+        tables = (
+            _stages_table(run, finished),
+            _recall_table(finished),
+            _accuracy_table(finished),
+            _calibration_table(finished),
+        )
         lines = _provenance(run, finished)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         problem = "this version does not know the metrics or settings of a manifest; --json shows them unchanged"
@@ -136,6 +141,21 @@ def _accuracies(finished: Finished) -> Iterator[tuple[str, str, dict[str, Any]]]
     for _, manifest in finished.values():
         if manifest.stage == "eval-crossencoder":
             yield manifest.metrics["split"], "cross-encoder", manifest.metrics
+
+
+def _calibration_table(finished: Finished) -> Table:
+    table = Table(box=SIMPLE, title="calibration", title_justify="left")
+    for column in ("split", "confidence", "error", "precision", "linked", "risk area", "missing entities"):
+        table.add_column(column, justify="left" if column in ("split", "confidence") else "right")
+    if "calibrate" not in finished:
+        return table
+    for split, found in finished["calibrate"][1].metrics["splits"].items():
+        for confidence, name, area in (("right", "calibrated", "area"), ("softmax", "softmax", "softmax_area")):
+            measured = found[confidence]
+            at = measured["at_threshold"]
+            rates = measured["calibration_error"], at["precision"], at["linked"], measured["risk_area"]
+            table.add_row(split, name, *map(_percent, rates), _percent(found["nil"][area]))
+    return table
 
 
 def _provenance(run: Run, finished: Finished) -> list[str]:
