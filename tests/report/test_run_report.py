@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.finished import NAMES, STEPS, manifest_of, record_of
@@ -81,12 +82,12 @@ def test_reused_run_reports_same_measurements(finished_run: Run, reused_run: Run
 
 def test_most_confident_mistakes_come_first(finished_run: Run, tmp_path: Path) -> None:
     predictions = finished_run.artifact("fuse", tmp_path).path("test/predictions.jsonl").read_text()
-    wrong = [line for line in map(json.loads, predictions.splitlines()) if not line["correct"]]
+    wrong = np.array([not json.loads(line)["correct"] for line in predictions.splitlines()])
+    right = np.load(finished_run.artifact("calibrate", tmp_path).path("test/probabilities.npy"))[wrong, 0]
     mistakes = metrics_of(finished_run)["mistakes"]
     assert mistakes
-    assert [mistake["confidence"] for mistake in mistakes] == sorted(
-        (prediction["confidence"] for prediction in wrong), reverse=True
-    )[: len(mistakes)]
+    expected = np.sort(right)[::-1][: len(mistakes)]
+    assert [mistake["confidence"] for mistake in mistakes] == pytest.approx(expected, abs=1e-6)
 
 
 def test_rerun_of_report_stage_gives_same_report(reused_run: Run, small_recipe: Recipe) -> None:

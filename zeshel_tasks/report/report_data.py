@@ -133,7 +133,7 @@ class Mistake(_Given):
     """A mention for which the linker preferred a wrong candidate.
 
     Attributes:
-        confidence: probability of the predicted candidate among the candidates.
+        confidence: calibrated probability that the predicted candidate is right.
         gold_rank: rank of the gold in retrieval, from 1; None if it was not retrieved.
     """
 

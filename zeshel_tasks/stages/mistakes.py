@@ -7,19 +7,22 @@ from itertools import islice
 from typing import Any
 
 from zeshel_tasks.config import Split
+from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.report.report_data import EntityFacts, EntityText, Mistake
+from zeshel_tasks.stages.calibrate import PROBABILITIES
 from zeshel_tasks.stages.inputs import split_file, world_documents
 
 
 def most_confident_mistakes(job: Job, split: Split, count: int) -> list[Mistake]:
-    """The ``count`` wrong predictions of a split with the highest probability, the most confident first."""
+    """The ``count`` wrong predictions with the highest calibrated probability of a split, the most confident first."""
+    right = read_array(job.inputs["calibrate"].path(f"{split}/{PROBABILITIES}"))[:, 0]
     predictions = read_json_lines(job.inputs["fuse"].path(f"{split}/predictions.jsonl"))
     wrong = ((row, prediction) for row, prediction in enumerate(predictions) if not prediction["correct"])
-    chosen = dict(heapq.nsmallest(count, wrong, key=lambda item: -item[1]["confidence"]))
+    chosen = dict(heapq.nsmallest(count, wrong, key=lambda item: -right[item[0]]))
     entities = _entities(job, chosen)
     mistakes = {}
     for row, mention in enumerate(read_blink_mentions(split_file(job, split))):
@@ -33,7 +36,7 @@ def most_confident_mistakes(job: Job, split: Split, count: int) -> list[Mistake]
                 mention=mention.mention,
                 context_left=mention.context_left,
                 context_right=mention.context_right,
-                confidence=prediction["confidence"],
+                confidence=round(float(right[row]), 6),
                 gold_title=gold.title,
                 gold_text=EntityText.of(gold.text),
                 gold_rank=prediction["gold_rank"],
