@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
 from zeshel_tasks.commands.argument_types import path, run, seed, store
-from zeshel_tasks.commands.import_flags import add_entity_flags, add_export_flags, add_mention_flags
+from zeshel_tasks.commands.import_flags import add_entity_flags
+from zeshel_tasks.commands.kb import add_kb_commands
 from zeshel_tasks.commands.settings_flags import (
     add_recipe,
     add_settings_to_check,
@@ -94,8 +95,6 @@ def _parser() -> _MainParser:
     _add_commands_on_runs(parser)
     _add_commands_on_stores(parser)
     add_entity_flags(parser.add_command("import-entities", "Make a world of a knowledge base in another format."))
-    add_mention_flags(parser.add_command("import-mentions", "Make a data set of texts with mentions of such worlds."))
-    add_export_flags(parser.add_command("export-mentions", "Write the texts and mentions of such a data set as JSON."))
     if find_spec("zeshel_tasks.demo"):  # Airflow's image does without it
         _add_commands_for_the_demo(parser)
     return parser
@@ -153,7 +152,11 @@ def _add_commands_on_stores(main_parser: _MainParser) -> None:
     rollback.add_argument("--reason", default="no reason given", metavar="TEXT", help="recorded with the model")
     rollback.set_defaults(command=_roll_back)
 
-    gc = main_parser.add_command("gc", "Remove everything from a store that no run refers to.")
+    add_kb_commands(
+        main_parser.add_command("kb", "Build, change, list and delete knowledge bases of your own entities.")
+    )
+
+    gc = main_parser.add_command("gc", "Remove everything from a store that no run or knowledge base refers to.")
     _add_store(gc)
     gc.add_argument("--older_than", required=True, metavar="DAYS", help="minimum age, for example 30d; at least 2d")
     gc.add_argument("--dry_run", action="store_true", help="only list what would be removed")

@@ -20,7 +20,7 @@ def test_all_files_have_the_same_positions(golden: Path, tmp_path: Path) -> None
     model = Encoder(load_bert(golden / "bert")).eval()
     encoder = EntityEncoder(model, tokens, 16, Accelerator(cpu=True), EvalBiencoderConfig(encode_batch_size=2))
     EntitySet.write(DOCUMENTS, encoder, "b" * 64, tmp_path / "set", "jedi")
-    entities = EntitySet.open(tmp_path / "set")
+    entities = EntitySet.open(tmp_path / "set", "jedi")
     assert (len(entities), entities.name, entities.biencoder) == (len(DOCUMENTS), "jedi", "b" * 64)
     assert list(entities.documents) == DOCUMENTS
     assert entities.tokens_identity == tokens.identity(16)

@@ -1,4 +1,4 @@
-"""``zeshel gc``: remove everything from a store that no run refers to."""
+"""``zeshel gc``: remove everything from a store that neither a run nor a knowledge base refers to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from zeshel_tasks.champion.champions import champion_folders
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.knowledge_base.head import knowledge_base_folders
 from zeshel_tasks.store import Store, open_store
 from zeshel_tasks.store.garbage import Cleanup, Garbage, clean_up
 
@@ -23,11 +24,15 @@ def collect_garbage(store_address: str, older_than: str, *, dry_run: bool) -> No
         CorruptArtifact: a record, or a manifest that a run refers to, is broken. Nothing was removed.
     """
     age, store = _age(older_than), _store(store_address)
-    done = clean_up(store, datetime.now(UTC) - age, roots=champion_folders, dry_run=dry_run)
+    done = clean_up(store, datetime.now(UTC) - age, roots=_roots, dry_run=dry_run)
     for garbage in done.removed:
         print(_line(garbage))
     removed = sum(garbage.size for garbage in done.removed)
     print(f"{'would remove' if dry_run else 'removed'} {_size(removed)}; {_kept(done)}")
+
+
+def _roots(store: Store) -> set[str]:
+    return champion_folders(store) | knowledge_base_folders(store)
 
 
 def _age(text: str) -> timedelta:

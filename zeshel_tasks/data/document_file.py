@@ -10,15 +10,24 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
 from zeshel_tasks.data.arrays import read_array
-from zeshel_tasks.data.zeshel import Document, document_line
+from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import DataError
+from zeshel_tasks.text.json_text import to_json
 
 DOCUMENTS, OFFSETS = "documents.jsonl", "offsets.npy"
+
+
+def document_line(document: Document) -> bytes:
+    """Returns an entity as a line of a ZESHEL documents file. Equal entities have equal lines."""
+    values: dict[str, Any] = {"document_id": document.document_id, "title": document.title, "text": document.text}
+    optional = {"url": document.url, "aliases": list(document.aliases), "types": list(document.types)}
+    values |= {name: value for name, value in optional.items() if value}
+    return to_json(values, ensure_ascii=False).encode() + b"\n"
 
 
 def document_of_line(line: bytes) -> Document:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zeshel_tasks.compute.termination import scratch_folder
-from zeshel_tasks.data.json_lines import BadLine, Record
-from zeshel_tasks.data.zeshel import Document, document_line
+from zeshel_tasks.data.json_lines import BadLine, Record, write_json_lines
+from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.importing.bad_rows import BadRows, MaxSkipped
 from zeshel_tasks.importing.entity_formats import EntityReader
@@ -91,6 +92,13 @@ def read_entities(inputs: Iterable[Input], reader: EntityReader, scratch: Path, 
     index.unlink()
 
 
+def as_json(document: Document) -> dict[str, Any]:
+    """Returns the line of an entity in ``documents/<world>.json``. Parts that it does not have are left out."""
+    line: dict[str, Any] = {"document_id": document.document_id, "title": document.title, "text": document.text}
+    optional = {"url": document.url, "aliases": list(document.aliases), "types": list(document.types)}
+    return line | {name: value for name, value in optional.items() if value}
+
+
 def _document(record: Record, reader: EntityReader, seen: SeenIds) -> Document:
     document = reader.columns.document(record)
     seen.check(record, reader.columns.column("id"), document.document_id)
@@ -99,7 +107,12 @@ def _document(record: Record, reader: EntityReader, seen: SeenIds) -> Document:
 
 def _write(documents: Iterable[Document], path: Path) -> int:
     count = 0
-    with path.open("wb") as file:
+
+    def counted() -> Iterator[dict[str, Any]]:
+        nonlocal count
         for document in documents:
-            count += file.write(document_line(document)) > 0
+            count += 1
+            yield as_json(document)
+
+    write_json_lines(path, counted())
     return count

@@ -1,6 +1,6 @@
 """The entities among which mentions are linked: documents, tokens, vectors and lexical index in one local folder.
 
-    entity_set.json                   name, fingerprint and identity of the token table
+    entity_set.json                   fingerprint, bi-encoder and identity of the token table
     documents.jsonl, offsets.npy      see data/document_file.py
     tokens.npy, vectors.npy           see evaluation/entity_encoding.py
     index/                            see linking/lexical.py
@@ -33,17 +33,19 @@ class EntitySetDescription(BaseModel):
     """What ``entity_set.json`` says.
 
     Attributes:
-        name: of the knowledge base.
         fingerprint: identifies the entities, their order, and the bi-encoder with the settings of their vectors.
         biencoder: fingerprint of the train-biencoder artifact that encoded the vectors.
         tokens_identity: :meth:`~zeshel_tasks.data.tokens.Tokens.identity` of the token table; None if unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
     fingerprint: str
     biencoder: str
     tokens_identity: str | None
+
+    def write(self, folder: Path) -> None:
+        """Writes the file. Its folder must have all other files."""
+        (folder / _DESCRIPTION).write_text(self.model_dump_json(indent=1))
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class EntitySet:
 
     Attributes:
         folder: holds the files.
-        name, fingerprint, biencoder, tokens_identity: see :class:`EntitySetDescription`.
+        name: of the knowledge base.
+        fingerprint, biencoder, tokens_identity: see :class:`EntitySetDescription`.
         documents: the entities, by position.
     """
 
@@ -64,10 +67,10 @@ class EntitySet:
     documents: DocumentFile
 
     @classmethod
-    def open(cls, folder: Path) -> EntitySet:
+    def open(cls, folder: Path, name: str) -> EntitySet:
         """Opens a folder that has all files."""
         described = EntitySetDescription.model_validate_json((folder / _DESCRIPTION).read_bytes())
-        return cls(folder, documents=DocumentFile(folder), **described.model_dump())
+        return cls(folder, name, documents=DocumentFile(folder), **described.model_dump())
 
     @classmethod
     def write(
@@ -77,18 +80,12 @@ class EntitySet:
         folder.mkdir(parents=True)
         count = DocumentFile.write(documents, folder)
         encoder.write(DocumentFile(folder), count, folder, name)
-        identity = encoder.tokens_identity
-        description = EntitySetDescription(name=name, fingerprint=name, biencoder=biencoder, tokens_identity=identity)
-        return cls.complete(folder, description)
-
-    @classmethod
-    def complete(cls, folder: Path, description: EntitySetDescription) -> EntitySet:
-        """Adds the index, unless the folder has one, and the description; the other files must exist."""
-        if not (folder / INDEX).is_dir():
-            (folder / INDEX).mkdir()
-            LexicalIndex.write(DocumentFile(folder), folder / INDEX)
-        (folder / _DESCRIPTION).write_text(description.model_dump_json(indent=1))
-        return cls.open(folder)
+        (folder / INDEX).mkdir()
+        LexicalIndex.write(DocumentFile(folder), folder / INDEX)
+        EntitySetDescription(fingerprint=name, biencoder=biencoder, tokens_identity=encoder.tokens_identity).write(
+            folder
+        )
+        return cls.open(folder, name)
 
     def __len__(self) -> int:
         """Returns the number of entities."""

@@ -49,7 +49,7 @@ def _run_step(step: Step, run: Run, recipe: Recipe, *, may_work: bool) -> Manife
     if not has_split(run, step.split):
         raise ConfigError(f"--split: expected a split of the data set, got {step.split}, which it does not have")
     config: StageConfig = getattr(recipe, stage.settings)
-    with _scratch() as scratch:
+    with scratch_space() as scratch:
         inputs = read_inputs(run, step.inputs, stage.optional_inputs, scratch / "cache")
         outside = stage.outside(config, run)
         target = Target(stage.name, step.split, config.fingerprint_fields(), identities(inputs) | outside)
@@ -156,8 +156,12 @@ def _made_or_reused(
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
-    """A temporary directory; ``ZESHEL_SCRATCH`` is its parent (the scratch volume of a pod)."""
+def scratch_space() -> Iterator[Path]:
+    """A temporary directory; ``ZESHEL_SCRATCH`` is its parent (the scratch volume of a pod).
+
+    Raises:
+        ConfigError: ``ZESHEL_SCRATCH`` is not a directory.
+    """
     parent = os.environ.get("ZESHEL_SCRATCH")
     folder = located("ZESHEL_SCRATCH", parent, local_location).path if parent else None
     if folder and not folder.is_dir():

@@ -23,6 +23,5 @@ def work(job: Job) -> Metrics:
 
 def _fetched(download: Artifact) -> Path:
     """Fetches the whole data set into a local folder."""
-    for name in download.manifest.files:
-        download.path(name)
+    download.directory("mentions")
     return download.directory("documents").parent

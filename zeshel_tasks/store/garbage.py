@@ -1,8 +1,10 @@
 """Removes artifacts that no run refers to, while runs are active.
 
-A run refers to an artifact with a record. An artifact refers to the artifacts that it ``uses`` in its manifest. The
-caller names further roots, such as the champions' models. An artifact that nothing refers to is removed once it is old.
-A run may be about to reuse an old artifact at the same moment, so both sides keep an order:
+A run refers to an artifact with a record. A change of a knowledge base does so, too, until the head of the knowledge
+base names the artifact; if the change was killed, its records count until they are old. An artifact refers to the
+artifacts that it ``uses`` in its manifest. The caller names further roots: the champions' models and the knowledge
+bases. An artifact that nothing refers to is removed once it is old. A run may be about to reuse an old artifact at the
+same moment, so both sides keep an order:
 
 * a run writes its record, then checks that the manifest exists, and makes the artifact again if it does not;
 * a cleanup sets the manifest aside, then looks for records, and restores the manifest if there is one.
@@ -24,7 +26,7 @@ from typing import Literal, NamedTuple, TypeVar
 from zeshel_tasks.store.artifacts import Manifest, manifest_key, put_aside, read_manifest_now, removed_manifest_key
 from zeshel_tasks.store.base import Store, StoredObject
 from zeshel_tasks.store.lock import locked
-from zeshel_tasks.store.runs import listed_records, read_record
+from zeshel_tasks.store.runs import listed_records, read_record, records_of_changes
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ _AT_ONCE = 1000  # objects
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
-Reason = Literal["no run refers to it", "never finished", "left by an attempt", "unfinished upload"]
+Reason = Literal["no run refers to it", "never finished", "left by an attempt", "left by a change", "unfinished upload"]
 
 
 class Garbage(NamedTuple):
@@ -115,14 +117,15 @@ class _Folder:
 class _References:
     """Finds the folders that runs refer to. The second call reads only new records."""
 
-    def __init__(self, store: Store, roots: Roots) -> None:
-        self._store, self._roots = store, roots
+    def __init__(self, store: Store, roots: Roots, limit: float) -> None:
+        self._store, self._roots, self._limit = store, roots, limit
         self._named_by: dict[StoredObject, str] = {}
         self._manifests: dict[str, Manifest] = {}
 
     def look(self, young: Iterable[str]) -> set[str]:
         """Returns the folders in ``young`` and those that a record, a root or one of these refers to."""
-        new = [listed for listed in listed_records(self._store) if listed not in self._named_by]
+        changes = (listed for listed in records_of_changes(self._store) if listed.modified >= self._limit)
+        new = [listed for listed in (*listed_records(self._store), *changes) if listed not in self._named_by]
         records = _each(lambda listed: read_record(self._store, listed.key), new)
         self._named_by.update({listed: record.artifact for listed, record in zip(new, records, strict=True) if record})
         # Records that were deleted since the first call still count: keeping too much does no harm.
@@ -154,7 +157,7 @@ class _Cleaner:
 
     def __init__(self, store: Store, limit: float, roots: Roots) -> None:
         self._store, self._limit = store, limit
-        self._references = _References(store, roots)
+        self._references = _References(store, roots, limit)
         self._young: list[str] = []
         self._doomed: list[_Folder] = []
         self._leftovers: list[StoredObject] = []
@@ -169,6 +172,10 @@ class _Cleaner:
         referred = self._references.look(self._young)
         for folder in folders:
             self._sort(folder, folder.name in referred)
+        for record in records_of_changes(self._store):
+            if self._is_old(record):
+                self._leftovers.append(record)
+                self._note(record.key, [record], "left by a change")
         self._uploads = [found for found in self._store.unfinished("artifacts/") if self._is_old(found)]
         for upload in self._uploads:
             self._note(upload.key, [upload], "unfinished upload")

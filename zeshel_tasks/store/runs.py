@@ -18,6 +18,7 @@ from zeshel_tasks.store.checksummed import checksummed, read_checksummed
 from zeshel_tasks.store.local import LocalStore
 
 _RECORD = re.compile(r"runs/[^/]+/(stages|uses)/[^/]+\.json")
+_RECORD_OF_CHANGE = re.compile(r"kb/[^/]+/changes/[^/]+/uses/[^/]+\.json")
 
 
 class RunRecord(BaseModel):
@@ -37,11 +38,17 @@ class RunRecord(BaseModel):
 
 
 class Run:
-    """One run of the recipe in a store."""
+    """One run of the recipe in a store, or one change of a knowledge base.
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    Args:
+        store: the store.
+        run_id: its id.
+        parent: key prefix of its folder.
+    """
+
+    def __init__(self, store: Store, run_id: str, parent: str = "runs") -> None:
         self.store, self.run_id = store, run_id
-        self._folder = f"runs/{run_id}"
+        self._folder = f"{parent}/{run_id}"
 
     @property
     def address(self) -> str:
@@ -90,6 +97,10 @@ class Run:
         """Writes a small file for people into the run's own folder."""
         self.store.put(f"{self._folder}/{name}", data)
 
+    def forget(self) -> None:
+        """Deletes all records."""
+        self.store.delete_all(list(self.store.keys(f"{self._folder}/")))
+
     def _put_record(self, key: str, name: str, manifest: Manifest, reused: bool, wall_seconds: float) -> None:
         record = RunRecord(
             stage=name,
@@ -119,6 +130,14 @@ class Run:
 def listed_records(store: Store) -> Iterator[StoredObject]:
     """Yields the records of all runs, as in a listing."""
     return (found for found in store.objects("runs/") if _RECORD.fullmatch(found.key))
+
+
+def records_of_changes(store: Store) -> Iterator[StoredObject]:
+    """Yields the records of all changes of knowledge bases, as in a listing.
+
+    A change deletes its records when it is done. One that was killed leaves them.
+    """
+    return (found for found in store.objects("kb/") if _RECORD_OF_CHANGE.fullmatch(found.key))
 
 
 def read_record(store: Store, key: str) -> RunRecord | None:

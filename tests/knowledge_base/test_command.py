@@ -1,0 +1,79 @@
+"""zeshel kb: what its subcommands print, and what they refuse."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.knowledge_base.conftest import entity
+from tests.store.wrapped import AgedStore
+from zeshel_tasks.cli import main
+from zeshel_tasks.data.document_file import document_line
+
+
+def documents_file(folder: Path, *numbers: int, text: str = "") -> str:
+    path = folder / f"documents-{len(list(folder.iterdir()))}.json"
+    path.write_bytes(b"".join(document_line(entity(number, text)) for number in numbers))
+    return str(path)
+
+
+@pytest.fixture
+def address(store: AgedStore) -> str:
+    return store.address
+
+
+def test_life_of_a_knowledge_base(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def kb(action: str, *arguments: str) -> str:
+        assert main(["kb", action, "--store", address, *arguments]) == 0
+        return capsys.readouterr().out
+
+    one, other = documents_file(tmp_path, 0, 1, 2), documents_file(tmp_path, 3)
+    of_base = ("--name", "beasts")
+    assert kb("build", one, other, *of_base) == "beasts: 4 entities (4 added, 4 encoded)\n"
+    table = tmp_path / "more.csv"
+    table.write_text("id,title,text\nid3,Beast,new\nid4,Beast,\n")
+    assert kb("add", str(table), "--format", "csv", "--template", "{title}", *of_base) == (
+        "beasts: 5 entities (1 added, 1 changed, 2 encoded)\n"
+    )
+    ids = tmp_path / "ids"
+    ids.write_bytes(b"id1\r\nid2")
+    assert kb("remove", "id0", "--file", str(ids), *of_base) == "beasts: 2 entities (3 removed, 0 encoded)\n"
+    assert "beasts" in kb("list")
+    shown = kb("show", *of_base)
+    assert "entities      2\n" in shown
+    assert "removes 3" in shown
+    assert '"entities": 2' in kb("show", "--json", *of_base)
+    assert kb("compact", *of_base) == "beasts: 2 entities (nothing added or removed, 0 encoded)\n"
+    assert kb("refresh", *of_base) == "beasts: 2 entities (nothing added or removed, 0 encoded)\n"
+    assert kb("delete", *of_base).startswith("beasts: deleted")
+    assert kb("list").startswith("no knowledge bases in ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["build", "IN", "--name", "a/b"], 2, "--name: expected a name that can be a folder"),
+        (["build", "nothing.json", "--name", "x"], 2, "IN: expected a file"),
+        (["build", "IN", "--name", "x", "--run", "elsewhere/runs/r"], 2, "--run: expected a run of the store"),
+        (["build", "IN", "--name", "x", "--run", "STORE/runs/r"], 2, "expected a finished stage train-biencoder"),
+        (["build", "IN", "--name", "x", "--encode_batch_size", "0"], 2, "encode_batch_size"),
+        (["build", "IN", "IN", "--name", "x"], 3, "duplicate (field 'document_id')"),
+        (["add", "IN", "--name", "x"], 2, "--name: expected a knowledge base"),
+        (["remove", "--name", "x"], 2, "expected ids of entities, or --file"),
+        (["remove", "--file", "nothing", "--name", "x"], 2, "--file: expected a file with an id on each line"),
+        (["show", "--name", "x"], 2, "none; make one with `zeshel kb build`"),
+        (["refresh", "--name", "x"], 2, "--name: expected a knowledge base"),
+        (["delete", "--name", "x"], 2, "--name: expected a knowledge base"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    address: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    documents = documents_file(tmp_path, 0)
+    words = [documents if word == "IN" else word.replace("STORE", address) for word in arguments]
+    assert main(["kb", words[0], "--store", address, *words[1:]]) == code
+    assert message in capsys.readouterr().out

@@ -1,0 +1,9 @@
+"""Knowledge bases: the user's own entities, encoded once, to which mentions are linked.
+
+head.py       the head of a knowledge base, which names its segments and changes by compare-and-swap
+keys.py       which rows of the segments are live
+segments.py   makes and reads segments: immutable artifacts of some entities, or of the ids of removed ones
+changes.py    build, add, remove, refresh, compact and delete
+encoding.py   the bi-encoder and its settings, from the champion or a run
+opening.py    assembles the live entities in one local folder
+"""
