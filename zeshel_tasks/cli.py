@@ -16,6 +16,7 @@ from zeshel_tasks import __version__
 from zeshel_tasks.commands.argument_types import path, run, seed, store
 from zeshel_tasks.commands.import_flags import add_entity_flags
 from zeshel_tasks.commands.kb import add_kb_commands
+from zeshel_tasks.commands.link import add_link_flags
 from zeshel_tasks.commands.settings_flags import (
     add_recipe,
     add_settings_to_check,
@@ -146,6 +147,10 @@ def _add_commands_on_stores(main_parser: _MainParser) -> None:
     champions = main_parser.add_command("champions", "List the champion and the champions before it.")
     _add_store(champions)
     champions.set_defaults(command=_champions)
+
+    add_link_flags(
+        main_parser.add_command("link", "Link the mentions of your texts against a knowledge base, with the champion.")
+    )
 
     rollback = main_parser.add_command("rollback", "Return to the previous champion.")
     _add_store(rollback)

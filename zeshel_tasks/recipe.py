@@ -10,15 +10,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.presets import PRESETS
+from zeshel_tasks.stage_config import StageConfig
 from zeshel_tasks.text.safe_text import quoted, safe_text
 from zeshel_tasks.text.yaml_text import read_yaml
+
+Config = TypeVar("Config", bound=StageConfig)
 
 
 def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> Recipe:
@@ -40,6 +43,18 @@ def build_recipe(preset: str = "recommended", *overrides: Mapping[str, Any]) -> 
             values[stage] |= {name: _none_as_none(value) for name, value in settings.items()}
     try:
         return Recipe.model_validate({"preset": preset, **values})
+    except ValidationError as error:
+        raise ConfigError(*_problems(error)) from error
+
+
+def build_settings(model: type[Config], values: Mapping[str, Any]) -> Config:
+    """Return validated settings that belong to no stage of the recipe.
+
+    Raises:
+        ConfigError: a setting is unknown, of the wrong type or out of range; all problems are listed.
+    """
+    try:
+        return model.model_validate({name: _none_as_none(value) for name, value in values.items()})
     except ValidationError as error:
         raise ConfigError(*_problems(error)) from error
 

@@ -15,6 +15,7 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.pipeline.stage import Stage
 from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, preset_values, read_config_file
+from zeshel_tasks.stage_config import StageConfig
 from zeshel_tasks.text.yaml_text import MAX_CHARACTERS
 
 
@@ -26,6 +27,14 @@ def add_stage_settings(parser: argparse.ArgumentParser, stage: Stage, *, prefix:
         group.add_argument(
             f"--{prefix}{name}", dest=f"setting:{prefix}{name}", metavar="VALUE", help=text, **_value_options(field)
         )
+
+
+def add_settings_of(parser: argparse.ArgumentParser, model: type[StageConfig]) -> None:
+    """Add a flag for each setting of a command that is no stage; :func:`given_settings` reads them."""
+    group = parser.add_argument_group("settings")
+    for name, field in model.model_fields.items():
+        text = f"{field.description} ({field.default})".replace("%", "%%")
+        group.add_argument(f"--{name}", dest=f"setting:{name}", metavar="VALUE", help=text, **_value_options(field))
 
 
 def add_settings_to_check(parser: argparse.ArgumentParser, stage: Stage) -> None:
@@ -69,7 +78,7 @@ def recipe_of(options: argparse.Namespace, prefix: str = "") -> Recipe:
     from_file: dict[str, Any] = {}
     if options.config is not None:
         preset, from_file = read_config_file(str(options.config), _text_of(options.config))
-    flags = {name if "." in name else prefix + name: value for name, value in _given_settings(options)}
+    flags = {name if "." in name else prefix + name: value for name, value in given_settings(options)}
     return build_recipe(options.preset or preset or "recommended", from_file, flags)
 
 
@@ -83,7 +92,8 @@ def _with_underscores(argument: str) -> str:
     return name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument
 
 
-def _given_settings(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+def given_settings(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """Yield the settings that flags give, by the names of the flags."""
     for name, value in vars(options).items():
         if name.startswith("setting:") and value is not None:
             yield name.removeprefix("setting:"), value

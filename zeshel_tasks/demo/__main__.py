@@ -25,6 +25,8 @@ from typing import Any
 from rich.console import Console
 
 from zeshel_tasks.commands.argument_types import parsed
+from zeshel_tasks.compute.temporary import temporary_folder
+from zeshel_tasks.demo.links import ZESHEL, show_links
 from zeshel_tasks.demo.local_airflow import AirflowFailed, LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 from zeshel_tasks.demo.watch import failed_lines, watch
@@ -33,7 +35,6 @@ from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.text.safe_text import quoted
 
 DAG_ID = "zeshel"
-ZESHEL = [sys.executable, "-m", "zeshel_tasks"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,6 +99,8 @@ def _show_end(console: Console, airflow: LocalAirflow, run_id: str, address: str
     tasks = airflow.client.task_states(DAG_ID, run_id)
     if state == "success":
         subprocess.run([*ZESHEL, "show", "--run", address], check=True)
+        with temporary_folder("zeshel-demo-", None) as folder:
+            show_links(address, folder, console)
     for task in tasks:
         if task.state == "failed":
             console.print(f"{task.task_id} failed; the end of its log:", style="bold red")

@@ -38,6 +38,13 @@ def set_up_logs(level: int = logging.INFO) -> None:
     sys.excepthook = _print_crash
 
 
+def log_to_stderr() -> None:
+    """Log to stderr from now on, because stdout gets data."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.setStream(sys.stderr)
+
+
 def flush_output() -> None:
     """Write out what was printed, unless nobody reads it any more."""
     try:

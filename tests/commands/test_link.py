@@ -1,0 +1,183 @@
+"""``zeshel link`` against a knowledge base of a test world, with the champion."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.finished import copy_of
+from zeshel_tasks.cli import main
+from zeshel_tasks.commands import link_setup
+from zeshel_tasks.commands.link import print_links
+from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK
+from zeshel_tasks.stages.inputs import world_documents
+from zeshel_tasks.store import Run, open_store
+
+WORLD = "grove"
+
+
+@pytest.fixture(scope="module")
+def run(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run whose models are the champion of its store, which has a knowledge base."""
+    folder = tmp_path_factory.mktemp("link")
+    copy = copy_of(finished_run, folder)
+    documents = copy.artifact("download", folder / "cache").path(f"documents/{WORLD}.json")
+    assert main(["kb", "build", "--store", copy.store.address, "--name", WORLD, str(documents)]) == EXIT_OK
+    return copy
+
+
+@pytest.fixture(scope="module")
+def entity(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Document:
+    """An entity that its title finds."""
+    download = finished_run.artifact("download", tmp_path_factory.mktemp("entity"))
+    return next(iter(world_documents(download, WORLD)))
+
+
+def link(run: Run, *arguments: object) -> int:
+    return main(["link", "--store", run.store.address, "--kb", WORLD, *map(str, arguments)])
+
+
+def linked_text(run: Run, capsysbinary: pytest.CaptureFixture[bytes], *arguments: object) -> dict[str, Any]:
+    assert link(run, *arguments) == EXIT_OK
+    (line,) = capsysbinary.readouterr().out.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = EXIT_CONFIG) -> str:
+    """Returns the error message. It is on stderr where stdout would have the links."""
+    assert main(["link", *map(str, arguments)]) == code
+    out, err = capsys.readouterr()
+    return out + err
+
+
+def test_one_text_is_linked(run: Run, entity: Document, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    text = f"They saw [[{entity.title}]] there ."
+    found = linked_text(run, capsysbinary, "--text", text, "--top-k", 3)
+    assert list(found) == ["text", "links", "linked_by"]
+    (linked,) = found["links"]
+    assert text[linked["start"] : linked["end"]] == linked["mention"] == entity.title
+    assert len(linked["candidates"]) == 3
+    best = linked["candidates"][0]
+    assert linked["nil"] or (linked["id"], linked["title"], linked["url"]) == (best["id"], best["title"], best["url"])
+    assert set(best) == {"id", "title", "url", "score", "retrieval", "crossencoder"}
+    assert best["score"] >= linked["candidates"][1]["score"]
+    assert all(0 <= linked[name] <= 1 for name in ("probability", "nil_probability", "softmax"))
+    by = found["linked_by"]
+    assert (by["run"], by["kb"], len(by["models"]), len(by["kb_fingerprint"])) == (run.run_id, WORLD, 64, 64)
+
+
+def test_lines_come_back_as_they_were_written(run: Run, tmp_path: Path) -> None:
+    lines = [
+        '{"z": 1.0e5, "id": 12345678901234567890, "text": "The \\u00e9 [[x]]",  "a":{"b" : [1.50]}}',
+        '{"text": "no mention", "meta": "ü"}  ',
+        '{"text": "", "mentions": []}',
+        '{"context_left": "a", "mention": "b", "context_right": "", "n": -0}',
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert link(run, "--in", tmp_path / "in.jsonl", "--out", tmp_path / "new" / "out.jsonl") == EXIT_OK
+    out = (tmp_path / "new" / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    for given, written in zip(lines, out, strict=True):
+        assert written.startswith(given.strip()[:-1] + ', "links": ')
+    assert [len(json.loads(line)["links"]) for line in out] == [1, 0, 0, 1]
+
+
+def test_standard_input_and_output(
+    run: Run, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = json.dumps({"text": "😀 the sword", "spans": [{"start": 3, "end": 6}]}).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+    (linked,) = linked_text(run, capsysbinary, "--in", "-", "--out", "-", "--offsets", "utf16")["links"]
+    assert (linked["start"], linked["end"], linked["mention"]) == (3, 6, "the")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert link(run, "--in", "-", "--out", "-") == EXIT_OK
+    assert capsysbinary.readouterr().out == b""
+
+
+def test_files_of_a_folder_are_linked_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / "in" / name).write_text('{"text": "the [[sword]]"}\n' * 3)
+    folders = "--in", tmp_path / "in", "--out", tmp_path / "out"
+    assert link(run, *folders, "--shard", "b.jsonl") == EXIT_OK
+    assert not (tmp_path / "out" / "a.jsonl").exists()
+    first = (tmp_path / "out" / "b.jsonl").read_bytes()
+    assert link(run, *folders) == EXIT_OK
+    assert (tmp_path / "out" / "a.jsonl").read_bytes() == first
+
+    def unexpected(self: object) -> None:
+        raise AssertionError("nothing is to be linked")
+
+    monkeypatch.setattr(link_setup.Linking, "_linker", property(unexpected))
+    assert link(run, *folders, "--device", "cpu", "--score-batch-size", 7) == EXIT_OK  # settings that change no result
+
+
+def test_a_threshold_decides_what_is_linked(run: Run, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    def answer(*arguments: object) -> dict[str, Any]:
+        found: dict[str, Any] = linked_text(run, capsysbinary, "--text", "the [[sword]] of", *arguments)["links"][0]
+        return found
+
+    everything, nothing = answer("--threshold", 0), answer("--threshold", 1)
+    assert not everything["nil"]
+    assert everything["id"] == everything["candidates"][0]["id"]
+    assert (nothing["nil"], nothing["id"], nothing["title"]) == (True, None, None)
+    assert nothing["candidates"] == everything["candidates"]
+    assert answer("--nil-share", 0.9)["nil_probability"] > everything["nil_probability"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--text", "a", "--in", "b"], "--text: expected either --text, or --in and --out, got both"),
+        ([], "--text: expected either --text, or --in and --out, got neither"),
+        (["--in", "b"], "--out: expected a file, a folder, s3://bucket/key or -, got none"),
+        (["--in", "s3://b/a.jsonl", "--out", "s3://b/out/"], "--out: expected a folder or prefix/ exactly if --in is"),
+        (["--in", "a.jsonl", "--out", "a.jsonl"], "--out: expected another place than --in, got a.jsonl"),
+        (["--in", "-", "--out", "-", "--shard", "a"], "--shard: expected --in with a folder, got none"),
+        (["--text", "a", "--threshold", "2"], "threshold: "),
+        (["--text", "a", "--threshold", "precision=high"], "threshold: "),
+        (["--text", "a", "--top-k", "0"], "top_k: "),
+        (["--text", "a", "--nil-share", "1"], "nil_share: "),
+        (["--text", "a", "--offsets", "bytes"], "offsets: "),
+        (["--text", "a", "--kb", "unknown"], "unknown"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    run: Run, capsys: pytest.CaptureFixture[str], arguments: list[str], problem: str
+) -> None:
+    given = ["--store", run.store.address, *([] if "--kb" in arguments else ["--kb", WORLD]), *arguments]
+    assert problem in refused(capsys, *given)
+
+
+def test_a_wrong_offset_is_refused_with_line_and_field(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "ab", "mentions": [{"start": 1, "end": 9}]}\n')
+    given = "--store", run.store.address, "--kb", WORLD, "--in", path, "--out", tmp_path / "out.jsonl"
+    message = refused(capsys, *given, code=EXIT_DATA)
+    assert "in.jsonl:2: wrong offset (field 'mentions[0].end'); expected at most 2 code points; got 9" in message
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_store_without_champion_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, "--store", tmp_path, "--kb", WORLD, "--text", "a")
+    assert "--store: expected a store with a champion, got none" in message
+    assert open_store(str(tmp_path)).get("models/champion.json") is None
+    message = refused(capsys, "--kb", WORLD, "--text", "a")
+    assert message == "ERROR: --store: expected the store of the knowledge base, or --run, got neither\n"
+
+
+def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    candidate = {"id": "7", "title": "Bat\x1b[2J", "url": None}
+    rates = {"probability": 0.934, "nil_probability": 0.02, "candidates": [candidate]}
+    print_links([{"mention": "bat", **candidate, "nil": False, **rates}])
+    print_links([{"mention": "cat", **dict.fromkeys(candidate), "nil": True, **rates, "probability": None}])
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    for part in ("bat", r"Bat\x1b[2J", "7", "93.4%", "2.0%", "NIL", "–"):
+        assert part in shown

@@ -1,0 +1,150 @@
+"""What ``zeshel link`` links with: models, knowledge base and settings."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from zeshel_tasks import __version__
+from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.errors import ConfigError, TryAgain
+from zeshel_tasks.recipe import build_settings
+from zeshel_tasks.store import Store, open_run, open_store
+from zeshel_tasks.text.json_text import to_json
+
+if TYPE_CHECKING:
+    from zeshel_tasks.data.zeshel import Document
+    from zeshel_tasks.link_files.answers import Answers
+    from zeshel_tasks.link_files.batches import LinkedCounts
+    from zeshel_tasks.link_files.lines import LineReader
+    from zeshel_tasks.linking.entity_set import EntitySet
+    from zeshel_tasks.linking.linker import Linker
+    from zeshel_tasks.linking.models import LinkerModels
+
+log = logging.getLogger(__name__)
+
+
+class Linking:
+    """Models, knowledge base and settings. Loads the models when they are needed, and keeps them.
+
+    Args:
+        store: address of the store that has the knowledge base; None for that of ``run``.
+        run: address of the run whose models to use; None for the champion of ``store``.
+        kb: name of the knowledge base.
+        settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
+        cache: local directory for fetched files, which later commands may use, too.
+
+    Attributes:
+        config: all settings.
+
+    Raises:
+        ConfigError: there is no champion, run or knowledge base, or a setting does not suit the models.
+    """
+
+    def __init__(self, store: str | None, run: str | None, kb: str, settings: Mapping[str, Any], cache: Path) -> None:
+        from zeshel_tasks.knowledge_base.head import KnowledgeBase
+
+        self._cache, self._name = cache, kb
+        self._models, self._store = _models_and_store(store, run, cache)
+        evaluation = self._models.evaluation()
+        usual = {"candidates": evaluation.top_k, "precision": evaluation.precision}
+        self.config = build_settings(LinkConfig, usual | dict(settings))
+        self._context_tokens = evaluation.context_tokens
+        self._threshold = _threshold(self.config, self._models)
+        self._entities_seen = KnowledgeBase.read(self._store, self._name).head.fingerprint
+
+    @property
+    def identities(self) -> dict[str, str]:
+        """What decides the content of the output, besides the input."""
+        return {
+            "version": __version__,
+            "models": self._models.fingerprint,
+            "knowledge_base": self._entities_seen,
+            "settings": to_json(self.config.fingerprint_fields(), sort_keys=True),
+        }
+
+    def lines(self, stream: IO[bytes], name: str, counts: LinkedCounts) -> Iterator[bytes]:
+        """Links the lines of a file; ``name`` is for messages."""
+        from zeshel_tasks.link_files.batches import linked_lines
+
+        yield from linked_lines(stream, self._reader(name), self._linker, self._answers, counts)
+        log.info("%s: linked %s", name, counts)
+
+    @cached_property
+    def _entities(self) -> EntitySet:
+        from zeshel_tasks.knowledge_base.opening import open_knowledge_base
+
+        biencoder = self._models.biencoder.manifest.fingerprint
+        found = open_knowledge_base(self._store, self._name, self._cache / "kb", biencoder)
+        if found.fingerprint != self._entities_seen:
+            raise TryAgain(f"knowledge base {self._name} has just been changed")
+        return found
+
+    @cached_property
+    def _linker(self) -> Linker:
+        from zeshel_tasks.linking.linker import Linker
+
+        return Linker(self._models, self._entities, self.config)
+
+    @cached_property
+    def _answers(self) -> Answers:
+        from zeshel_tasks.link_files.answers import Answers
+
+        linked_by = {
+            "run": self._models.run,
+            "models": self._models.fingerprint,
+            "kb": self._name,
+            "kb_fingerprint": self._entities.fingerprint,
+        }
+        return Answers(self._entities.documents, self.config.top_k, self._threshold, linked_by)
+
+    def _reader(self, name: str) -> LineReader:
+        from zeshel_tasks.link_files.lines import LineReader
+
+        return LineReader(name, self._context_tokens, self.config.offsets, self.config.tokenized, self._page)
+
+    def _page(self, document_id: str) -> Document | None:
+        from zeshel_tasks.linking.mention_texts import MentionText
+
+        found = self._entities.index.named("page", MentionText("", "", document_id))
+        return self._entities.documents[int(found[0])] if len(found) else None
+
+
+def _models_and_store(store: str | None, run: str | None, cache: Path) -> tuple[LinkerModels, Store]:
+    from zeshel_tasks.linking.models import LinkerModels
+    from zeshel_tasks.stages.inputs import models_of_run
+
+    if run is None:
+        if store is None:
+            raise ConfigError("--store: expected the store of the knowledge base, or --run, got neither")
+        opened = open_store(store)
+        return LinkerModels.of_champion(opened, cache), opened
+    of_run = open_run(run)
+    return models_of_run(of_run, cache), of_run.store if store is None else open_store(store)
+
+
+def _threshold(config: LinkConfig, models: LinkerModels) -> float | None:
+    """The probability at which a mention is linked."""
+    if config.threshold is None and config.nil_share is None:
+        return None
+    calibration = models.calibration()
+    if calibration is None:
+        setting = "nil_share" if config.threshold is None else "threshold"
+        raise ConfigError(
+            f"{setting}: expected models with a calibration, which turns scores into probabilities; got run "
+            f"{models.run} without one: run its stage calibrate, or leave out --{setting}"
+        )
+    if config.threshold is None:
+        return None
+    kind, _, number = config.threshold.rpartition("=")
+    if not kind:
+        return float(number)
+    threshold = calibration.threshold(float(number), config.nil_share or 0.0)
+    if math.isinf(threshold):
+        raise ConfigError(f"threshold: expected a precision that the models reach on valid, got {number}")
+    log.info("linked mentions have a precision of %s at a probability of %.4f", number, threshold)
+    return threshold
