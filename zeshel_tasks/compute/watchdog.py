@@ -5,12 +5,14 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
-import sys
 import threading
 import time
 from types import TracebackType
 
 from zeshel_tasks.errors import EXIT_TRY_AGAIN
+
+# Not `sys.stderr`, which a program may replace by an object without a file, and only a file gets the stacks.
+_STANDARD_ERROR = 2
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +54,13 @@ class Watchdog:
                 self._end()
 
     def _end(self) -> None:
-        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-        log.error(
-            "no progress for %g minutes (stall_minutes): a GPU, the network or another process of this training "
-            "hangs, or a single step takes longer; the next attempt resumes from the last checkpoint",
-            self._minutes,
-        )
-        logging.shutdown()
-        os._exit(EXIT_TRY_AGAIN)
+        try:
+            faulthandler.dump_traceback(_STANDARD_ERROR)
+            log.error(
+                "no progress for %g minutes (stall_minutes): a GPU, the network or another process of this training "
+                "hangs, or a single step takes longer; the next attempt resumes from the last checkpoint",
+                self._minutes,
+            )
+            logging.shutdown()
+        finally:  # if an error ended only this thread, the process would hang forever
+            os._exit(EXIT_TRY_AGAIN)
