@@ -16,12 +16,14 @@ import pytest
 from tests.faults import Fault
 from tests.finished import NAMES, manifest_of
 from tests.fork_server import fork_server
+from tests.rounds import NIGHTLY
 from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_TRY_AGAIN
 from zeshel_tasks.store import Run, open_run
 
 VARYING = {"training_seconds", "mentions_per_second", "entities_per_second"}
 KILLS = 30
+LINES = (2, 6, 12, 18, 25) if NIGHTLY else (6, 12, 25, 40)  # about new work, before a kill
 NEVER = 10**6  # more lines than a run prints
 
 
@@ -82,7 +84,7 @@ def test_repeatedly_killed_run_leaves_same_artifacts(flags: list[str], tmp_path:
     generator, deaths = random.Random(4), 0
     while deaths < KILLS:
         number = signal.SIGTERM if deaths % 4 == 3 else signal.SIGKILL
-        if exit_code_after(generator.choice((2, 6, 12, 18, 25)), number, killed, flags) == 0:
+        if exit_code_after(generator.choice(LINES), number, killed, flags) == 0:
             break
         deaths += 1
     fault("training: a whole run is killed", deaths)

@@ -19,10 +19,12 @@ import yaml
 from tests.mailbox import Mailbox, mail_server
 from tests.orchestration.real_airflow import DAG, DAGS, ended, running_airflow, states, wait
 from zeshel_tasks.champion.champions import read_champions
+from zeshel_tasks.config import HELDOUT_SPLITS
 from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.store import LocalStore
 
 ROOT = Path(__file__).parents[1]
+HELDOUT = {f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS}
 YAML_OF_THE_DAG = re.compile(r"```yaml\n(dag:\n.*?)```", re.DOTALL)
 # Airflow would render this text if Params were templates.
 RENDERED = "rendered-by-a-template"
@@ -157,6 +159,15 @@ def retrained(airflow: LocalAirflow, airflow_folder: Path, api: httpx.Client, ma
     time.sleep(READING_SECONDS)
     assert api.patch(address, json={"chosen_options": ["Approve"], "params_input": {}}).is_success
     return RetrainedRun(run_id, question, champion is not None, ended(airflow, run_id))
+
+
+@pytest.fixture(scope="session")
+def run_without_data(airflow: LocalAirflow, airflow_folder: Path) -> str:
+    """Id of a run that failed because its data set does not exist."""
+    run_id = "no-data"
+    airflow.client.trigger(DAG, {"download.source": str(airflow_folder / "nowhere.tar.bz2")}, run_id)
+    ended(airflow, run_id)
+    return run_id
 
 
 def _run_after_an_update(airflow: LocalAirflow, api: httpx.Client) -> str:

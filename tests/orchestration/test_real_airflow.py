@@ -7,16 +7,15 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.orchestration.real_airflow import DAG, DAGS, ended
-from tests.whole_airflow import RetrainedRun
-from zeshel_tasks.config import HELDOUT_SPLITS, SPLITS
+from tests.orchestration.real_airflow import DAG, DAGS, states
+from tests.whole_airflow import HELDOUT, RetrainedRun
+from zeshel_tasks.config import SPLITS
 from zeshel_tasks.demo.local_airflow import AirflowFailed, LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 from zeshel_tasks.orchestration.settings import path_safe, run_address
 from zeshel_tasks.store import open_run
 
 EVALS = {f"eval-biencoder-{split}" for split in SPLITS}
-HELDOUT = {f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS}
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -44,20 +43,6 @@ def test_run_succeeds_with_parallel_evaluations_and_metrics(
     assert Path(run.address, "report", "index.html").is_file()
 
 
-def test_run_with_the_same_params_reuses_all_stages(
-    airflow: LocalAirflow, airflow_folder: Path, retrained: RetrainedRun, quick_recipe: dict[str, Any]
-) -> None:
-    second = finished(airflow, {**quick_recipe, "approve": False}, "second")
-    assert set(second.values()) == {"success", "skipped"}, failures(airflow, "second")
-    assert any("no approval needed" in line.text for line in airflow.client.log(DAG, "second", "approve", 1))
-    again = open_run(run_address(str(airflow_folder / "store"), "second"))
-    for task in retrained.states.keys() - HELDOUT - {"approve"}:
-        record = again.record(task)
-        assert record is not None
-        assert record.reused
-        assert any(line.text.startswith("reused ") for line in airflow.client.log(DAG, "second", task, 1))
-
-
 def test_pages_of_a_run_require_a_token(airflow: LocalAirflow, retrained: RetrainedRun) -> None:
     address = f"{airflow.url}/zeshel/runs/{path_safe(retrained.run_id)}"
     credentials = {"username": airflow.username, "password": airflow.password}
@@ -79,13 +64,13 @@ def test_rest_api_refuses_an_invalid_param(airflow: LocalAirflow, name: str, val
     assert caught.value.status == 400
 
 
-def test_missing_data_fails_without_retry_and_is_logged(airflow: LocalAirflow, airflow_folder: Path) -> None:
-    states = finished(airflow, {"download.source": str(airflow_folder / "nowhere.tar.bz2")}, "no-data")
-    assert states.pop("download") == "failed"
-    assert set(states.values()) == {"upstream_failed"}
-    download = airflow.client.task_states(DAG, "no-data")[0]
+def test_missing_data_fails_without_retry_and_is_logged(airflow: LocalAirflow, run_without_data: str) -> None:
+    found = states(airflow, run_without_data)
+    assert found.pop("download") == "failed"
+    assert set(found.values()) == {"upstream_failed"}
+    download = airflow.client.task_states(DAG, run_without_data)[0]
     assert download.try_number == 1
-    errors = [line.text for line in airflow.client.log(DAG, "no-data", "download", 1) if line.level == "error"]
+    errors = [line.text for line in airflow.client.log(DAG, run_without_data, "download", 1) if line.level == "error"]
     assert any("nowhere.tar.bz2" in text for text in errors)
 
 
@@ -94,12 +79,6 @@ def test_second_airflow_in_the_same_folder_is_refused(airflow: LocalAirflow) -> 
     with pytest.raises(AirflowFailed, match=f"another demo \\(process {os.getpid()}\\)"):
         second.__enter__()
     assert airflow.client.health()["scheduler"]["status"] == "healthy"
-
-
-def finished(airflow: LocalAirflow, params: dict[str, Any], run_id: str) -> dict[str, str | None]:
-    """Triggers a run, waits for its end, and returns the state of each task."""
-    airflow.client.trigger(DAG, params, run_id)
-    return ended(airflow, run_id)
 
 
 def failures(airflow: LocalAirflow, run_id: str) -> str:

@@ -6,7 +6,7 @@ The notifier is the one in docs/operations.md. Its mails go to the tests' own se
 from __future__ import annotations
 
 import html
-import itertools
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -14,10 +14,11 @@ import pytest
 
 from tests.mailbox import Mailbox, text_of
 from tests.orchestration.real_airflow import DAG, ended, wait
-from tests.whole_airflow import RetrainedRun
+from tests.whole_airflow import HELDOUT, RetrainedRun
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.demo.local_airflow import LocalAirflow
-from zeshel_tasks.store import LocalStore
+from zeshel_tasks.orchestration.settings import run_address
+from zeshel_tasks.store import LocalStore, open_run
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -49,37 +50,53 @@ def test_late_run_sends_mail(retrained: RetrainedRun, mailbox: Mailbox) -> None:
     assert "It began 20" in text_of(mailbox.wait(f"{retrained.run_id} is late"))
 
 
-def test_failed_run_sends_mail(airflow: LocalAirflow, airflow_folder: Path, mailbox: Mailbox) -> None:
-    airflow.client.trigger(DAG, {"download.source": str(airflow_folder / "nowhere")}, "bad")
-    assert ended(airflow, "bad")["download"] == "failed"
-    assert DAG in mailbox.wait("Run ID bad")["subject"]
+def test_failed_run_sends_mail(run_without_data: str, mailbox: Mailbox) -> None:
+    assert DAG in mailbox.wait(f"Run ID {run_without_data}")["subject"]
 
 
-def test_backfill_runs_take_turns_at_each_stage(
-    airflow: LocalAirflow, api: httpx.Client, retrained: RetrainedRun
-) -> None:
-    """All runs begin at once; the first trains and the others reuse. No one is asked: the champion is ahead."""
-    changed = {"train_biencoder.learning_rate": 3e-4, "promote.margin": 1}
-    backfill = {
-        "dag_id": DAG,
-        "from_date": "2021-12-01T00:00:00Z",
-        "to_date": "2024-12-01T00:00:00Z",
-        "max_active_runs": 3,
-        "dag_run_conf": changed,
-    }
+@pytest.fixture(scope="module")
+def backfill(airflow: LocalAirflow, api: httpx.Client, retrained: RetrainedRun) -> list[str]:
+    """Ids of two finished runs of a backfill, in the order of their first task.
+
+    Both begin at once; the first trains and the second reuses. No one is asked: the champion is ahead.
+    """
     before = set(airflow.client.run_ids(DAG))
+    asked = {
+        "dag_id": DAG,
+        "from_date": "2022-12-01T00:00:00Z",
+        "to_date": "2024-12-01T00:00:00Z",
+        "max_active_runs": 2,
+        "dag_run_conf": {"train_crossencoder.learning_rate": 3e-4, "promote.margin": 1},
+    }
     # Airflow refuses while another of its processes writes to SQLite.
-    wait(lambda: api.post("/backfills", json=backfill).is_success, "a backfill", airflow)
-    run_ids = wait(lambda: len(found := set(airflow.client.run_ids(DAG)) - before) == 3 and found, "three runs")
+    wait(lambda: api.post("/backfills", json=asked).is_success, "a backfill", airflow)
+    run_ids = wait(lambda: len(found := set(airflow.client.run_ids(DAG)) - before) == 2 and found, "two runs")
     assert run_ids
     assert all(set(ended(airflow, run_id).values()) == {"success", "skipped"} for run_id in run_ids)
+    return sorted(run_ids, key=lambda run_id: times(airflow, run_id)["download"])
 
+
+def times(airflow: LocalAirflow, run_id: str) -> dict[str, tuple[datetime, datetime]]:
+    """Returns when each task of a run started and ended."""
+    found = airflow.client.task_states(DAG, run_id)
+    return {task.task_id: (task.started, task.ended) for task in found if task.started and task.ended}
+
+
+def test_backfill_runs_take_turns_at_each_stage(airflow: LocalAirflow, backfill: list[str]) -> None:
+    first, second = (times(airflow, run_id) for run_id in backfill)
     for task in ("convert", "train-biencoder", "train-crossencoder"):
-        tries = sorted(
-            (found.started, found.ended)
-            for run_id in run_ids
-            for found in airflow.client.task_states(DAG, run_id)
-            if found.task_id == task and found.started and found.ended
-        )
-        assert len(tries) == 3
-        assert all(ended <= begun for (_, ended), (begun, _) in itertools.pairwise(tries)), (task, tries)
+        (_, ended), (begun, _) = sorted((first[task], second[task]))
+        assert ended <= begun, task
+
+
+def test_run_with_the_same_params_reuses_all_stages(
+    airflow: LocalAirflow, airflow_folder: Path, backfill: list[str], retrained: RetrainedRun
+) -> None:
+    second = backfill[1]
+    run = open_run(run_address(str(airflow_folder / "store"), second))
+    for task in retrained.states.keys() - HELDOUT - {"approve"}:
+        record = run.record(task)
+        assert record is not None
+        assert record.reused, task
+        assert any(line.text.startswith("reused ") for line in airflow.client.log(DAG, second, task, 1)), task
+    assert any("no approval needed" in line.text for line in airflow.client.log(DAG, second, "approve", 1))

@@ -22,12 +22,12 @@ from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.text.safe_text import quoted
 
+SHELL = "$(touch {canary}) `touch {canary}`; touch {canary} & touch {canary} | cat > {canary} ${IFS} \\ \"'"
+TEMPLATE = "{{ var.value.hostile }} {{{{ run_id }}}} {% raw %} {{ ''.__class__ }} ${var.value.hostile}"
 HOSTILE = {
-    "shell": "/no/$(touch {canary}) `touch {canary}`; touch {canary} & touch {canary} | cat > {canary} ${IFS} \\ \"'",
-    "template": "/no/{{ var.value.hostile }} {{{{ run_id }}}} {% raw %} {{ ''.__class__ }} ${var.value.hostile}",
+    "shell, template and unicode": f"/no/{TEMPLATE} {SHELL} \u202e\u00e9\U0001f600",
     "yaml": "!!python/object/apply:os.system ['touch {canary}']",
     "flag": "--run={canary} --preset=blink",
-    "unicode": "/no/\u202e\u00e9\U0001f600",
 }
 DOWNLOAD = Step(STAGES["download"])
 
@@ -55,11 +55,11 @@ def test_hostile_text_arrives_as_one_literal_argument(
     airflow: LocalAirflow, airflow_folder: Path, fault: Fault
 ) -> None:
     """Each value is the address of the data set, which may be any text. The stage quotes it unchanged."""
-    texts = {kind: source(text, airflow_folder) for kind, text in HOSTILE.items()}
-    for kind, text in texts.items():
-        airflow.client.trigger(DAG, {"preset": "smoke", "download.source": text}, f"hostile-{kind}")
-    for kind, text in texts.items():
-        log = ended_log(airflow, f"hostile-{kind}")
+    texts = [source(text, airflow_folder) for text in HOSTILE.values()]
+    for number, text in enumerate(texts):
+        airflow.client.trigger(DAG, {"preset": "smoke", "download.source": text}, f"hostile-{number}")
+    for number, text in enumerate(texts):
+        log = ended_log(airflow, f"hostile-{number}")
         assert f"source: expected a file, got {quoted(text)}: no such file" in log
         assert RENDERED not in log
         fault("params: hostile text")
