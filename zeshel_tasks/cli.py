@@ -42,6 +42,7 @@ Run the stages that retrain an entity linker, and inspect and manage their runs.
   zeshel eval-biencoder --run s3://bucket/zeshel/runs/r1 --split test
   zeshel pipeline --run out/runs/r1 --preset smoke --source data.tar.bz2 --bert_model models/bert
   zeshel show --run out/runs/r1
+  zeshel link --store s3://bucket/zeshel --kb products --text "The [[Batmobile]] left"
   zeshel rollback --store s3://bucket/zeshel --reason "odd links in sports"
   zeshel gc --store s3://bucket/zeshel --older-than 30d --dry-run
 

@@ -137,6 +137,7 @@ def test_a_threshold_decides_what_is_linked(run: Run, capsysbinary: pytest.Captu
         (["--in", "b"], "--out: expected a file, a folder, s3://bucket/key or -, got none"),
         (["--in", "s3://b/a.jsonl", "--out", "s3://b/out/"], "--out: expected a folder or prefix/ exactly if --in is"),
         (["--in", "a.jsonl", "--out", "a.jsonl"], "--out: expected another place than --in, got a.jsonl"),
+        (["--in", "a.jsonl", "--out", "./a.jsonl"], "--out: expected another place than --in, got ./a.jsonl"),
         (["--in", "-", "--out", "-", "--shard", "a"], "--shard: expected --in with a folder, got none"),
         (["--text", "a", "--threshold", "2"], "threshold: "),
         (["--text", "a", "--threshold", "precision=high"], "threshold: "),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import Fault
 from zeshel_tasks.errors import DataError, TryAgain
 from zeshel_tasks.link_files import shards
 from zeshel_tasks.link_files.shards import file_at, link_shards, shard_names
@@ -87,7 +88,7 @@ def kills(monkeypatch: pytest.MonkeyPatch, worker: Worker) -> None:
 
 
 def test_killed_at_any_step_and_run_again_it_writes_the_same_bytes(
-    source: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     expected = store_location(str(tmp_path / "expected"))
     whole = Worker()
@@ -95,6 +96,7 @@ def test_killed_at_any_step_and_run_again_it_writes_the_same_bytes(
         kills(patched, whole)
         assert run(source, expected, tmp_path, whole) == ["0.jsonl", "1.jsonl", "2.jsonl"]
     assert whole.steps == 3 * 6
+    fault("linking: killed between two steps", whole.steps)
     for dies_at in range(whole.steps):
         target = store_location(str(tmp_path / f"killed-{dies_at}"))
         dying = Worker(dies_at)
@@ -136,6 +138,7 @@ def test_folders_may_be_prefixes_of_s3(s3_folders: tuple[StoreLocation, StoreLoc
         worker = Worker()
         run(source, target, tmp_path, worker)
         assert worker.linked == expected
+        assert not any((tmp_path / "scratch").iterdir())  # else it would hold all files in the end
     assert content(target)["0.jsonl"] == b'{"text": "0"}\n'[::-1]
 
 

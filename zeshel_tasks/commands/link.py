@@ -108,6 +108,8 @@ def _link_file(linking: Linking, source: str, target: str, scratch: Path) -> Non
 
     counts = LinkedCounts()
     if source == STREAM:
+        if sys.stdin is None:  # Python's value for one that is closed
+            raise ConfigError("--in: expected an open standard input for -, got a closed one")
         stream, name = sys.stdin.buffer, "--in"
     else:
         given = file_at(store_location(source))
@@ -167,8 +169,13 @@ def _check(options: argparse.Namespace) -> None:
         return
     if _is_folder(options.source) != (_is_folder(options.target) or _may_become_folder(options)):
         raise ConfigError(f"--out: expected a folder or prefix/ exactly if --in is one, got {options.target}")
-    if store_location(options.source) == store_location(options.target):
+    if _place(options.source) == _place(options.target):
         raise ConfigError(f"--out: expected another place than --in, got {options.target}")
+
+
+def _place(address: str) -> tuple[object, ...]:
+    location = store_location(address)
+    return (location.path.resolve(),) if isinstance(location, LocalPath) else (location.bucket, location.key)
 
 
 def _may_become_folder(options: argparse.Namespace) -> bool:

@@ -77,7 +77,7 @@ class File:
 
 
 def file_at(location: StoreLocation) -> File:
-    """Returns the file at an address."""
+    """Returns the file at an address; there may be none yet."""
     if isinstance(location, LocalPath):
         return File(replace(location, path=location.path.parent, address=str(location.path.parent)), location.path.name)
     folder, _, name = location.key.rpartition("/")
@@ -124,11 +124,14 @@ def link_shards(
             log.info("%s is finished", made.location.name)
         else:
             unfinished = scratch / f"{name}.unfinished"
-            link(given.fetched(scratch), given.location.name, unfinished)
+            fetched = given.fetched(scratch)
+            link(fetched, given.location.name, unfinished)
             if file_identity(given.location) != made_from["input"]:
                 raise TryAgain(f"{given.location.name} has changed while it was read")
             made.store.upload(unfinished, name)
             unfinished.unlink()
+            if fetched.parent == scratch:  # a copy of an object of S3
+                fetched.unlink()
             record = ShardRecord(made_from=made_from, content=file_identity(made.location))
             made.store.put(_record_key(name), checksummed(record))
         yield name
