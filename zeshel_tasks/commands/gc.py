@@ -24,14 +24,15 @@ def collect_garbage(store_address: str, older_than: str, *, dry_run: bool) -> No
         CorruptArtifact: a record, or a manifest that a run refers to, is broken. Nothing was removed.
     """
     age, store = _age(older_than), _store(store_address)
-    done = clean_up(store, datetime.now(UTC) - age, roots=_roots, dry_run=dry_run)
+    done = clean_up(store, datetime.now(UTC) - age, roots=roots, dry_run=dry_run)
     for garbage in done.removed:
         print(_line(garbage))
     removed = sum(garbage.size for garbage in done.removed)
     print(f"{'would remove' if dry_run else 'removed'} {_size(removed)}; {_kept(done)}")
 
 
-def _roots(store: Store) -> set[str]:
+def roots(store: Store) -> set[str]:
+    """The artifact folders that must stay although no run refers to them."""
     return champion_folders(store) | knowledge_base_folders(store)
 
 
