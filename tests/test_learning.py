@@ -1,4 +1,4 @@
-"""The smoke preset learns to link in unseen worlds: as the demo, with fewer mentions to save time."""
+"""The smoke preset learns to link in unseen worlds: as the demo, with fewer mentions and candidates to save time."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def test_demo_learns_to_link_entities_of_unseen_worlds(tmp_path: Path) -> None:
     write_sample_worlds(archive)
     build_small_bert(archive, bert)
     inputs = {"source": str(archive), "bert_model": str(bert)}
-    fewer = {"convert.max_mentions_per_world": 60}
+    fewer = {"convert.max_mentions_per_world": 60, "eval_biencoder.top_k": 8}
     trained, untrained = f"{tmp_path}/runs/trained", f"{tmp_path}/runs/untrained"
     run_pipeline(trained, build_recipe("smoke", inputs, fewer))
     without_training = build_recipe("smoke", inputs, {**fewer, "num_train_epochs": 0})
@@ -39,5 +39,5 @@ def test_demo_learns_to_link_entities_of_unseen_worlds(tmp_path: Path) -> None:
     assert recall["8"] >= 3 * recall_untrained["8"], (recall, recall_untrained)
     for method in ("biencoder", "bm25", "exact_title"):
         together, alone = retrieval["recall"]["micro"], retrieval["methods"][method]["micro"]
-        assert all(together[k] >= alone[k] - 0.03 for k in ("1", "8", "16")), (method, together, alone)
+        assert all(together[k] >= alone[k] - 0.03 for k in ("1", "4", "8")), (method, together, alone)
     assert accuracy > recall["1"] + 0.05, (accuracy, recall)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -130,18 +131,19 @@ class _Examples:
 
 
 def _large_enough(worlds: dict[str, list[TrainPage]], tokenizer: BertTokenizer) -> list[list[_Page]]:
-    tokenized = [_tokenize(pages, tokenizer) for pages in worlds.values() if len(pages) >= _PAGES]
+    @cache  # pages have few different words, and the tokenizer takes longer for many short texts than for one
+    def ids(text: str) -> list[int]:
+        return list(tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text.lower())))
+
+    tokenized = [
+        [_Page(ids(page.title), [ids(word) for word in page.text.split()]) for page in pages]
+        for pages in worlds.values()
+        if len(pages) >= _PAGES
+    ]
     if not tokenized:
         most = max(map(len, worlds.values()), default=0)
         raise DataError("too few pages", expected=f"a train world with at least {_PAGES}", got=f"at most {most}")
     return tokenized
-
-
-def _tokenize(pages: list[TrainPage], tokenizer: BertTokenizer) -> list[_Page]:
-    def ids(text: str) -> list[int]:
-        return list(tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text.lower())))
-
-    return [_Page(ids(page.title), [ids(word) for word in page.text.split()]) for page in pages]
 
 
 def _flat(words: list[list[int]]) -> list[int]:
