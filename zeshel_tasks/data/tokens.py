@@ -45,6 +45,7 @@ class Tokens:
     Attributes:
         tokenizer: the tokenizer.
         pad, cls, sep: ids of the special tokens; BERT calls them [PAD], [CLS] and [SEP].
+        spaces_count: False if white space only separates words, as for BERT.
 
     Raises:
         ConfigError: the vocabulary lacks a marker or a special token.
@@ -56,7 +57,7 @@ class Tokens:
         self.mention_start, self.mention_end, self.title_end = map(self._id, MARKERS)
         self._never_text = {self.pad, self.cls, self.sep, self.mention_start, self.mention_end, self.title_end}
         self._never_text |= set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-        self._spaces_count = _spaces_count(tokenizer)
+        self.spaces_count = _spaces_count(tokenizer)
 
     def mentions(self, parts: Sequence[tuple[str, str, str]], max_length: int) -> TokenTable:
         """Returns the ids of (context_left, mention, context_right). Each part is tokenized separately.
@@ -161,7 +162,7 @@ class Tokens:
         """
         if self._lowercase:
             text = text.lower()
-        return " ".join(["", *text.split()]) if self._spaces_count else text
+        return " ".join(["", *text.split()]) if self.spaces_count else text
 
     def _id(self, token: str | None) -> int:
         vocabulary: dict[str, int] = self.tokenizer.get_vocab()

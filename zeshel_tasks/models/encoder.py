@@ -66,6 +66,12 @@ class Encoder(nn.Module):
         for module in unused:
             module.requires_grad_(False)
 
+    def drop_unused(self) -> None:
+        """Removes the layers that do not affect the output, so that the model's own output is the one that is used."""
+        layers = self._layers
+        self.bert_model.encoder.layer = self.bert_model.encoder.layer[:layers]  # type: ignore[index, union-attr]
+        self._config.num_hidden_layers, self.pull_from_layer = layers, -1
+
     @property
     def _layers(self) -> int:
         """Number of layers that affect the output."""

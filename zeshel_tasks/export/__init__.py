@@ -1,0 +1,1 @@
+"""Writes the models of a run in the formats of other programs."""
