@@ -110,9 +110,7 @@ class _Folder:
         shutil.copyfile(context_window.__file__, self._folder / "context_window.py")
         code = _CODE.read_text(encoding="utf-8")
         assert code.count(_IMPORT) == 1
-        (self._folder / _CODE.name).write_text(
-            code.replace(_IMPORT, "from .context_window import"), encoding="utf-8"
-        )
+        (self._folder / _CODE.name).write_text(code.replace(_IMPORT, "from .context_window import"), encoding="utf-8")
         gap = not counts_after_padding(self._encoder.model_type)
         self._add_root(
             f"{_CODE.stem}.{kind}Transformer",
@@ -180,7 +178,9 @@ class _Folder:
     def _add_dense(self, linear: nn.Linear, activation: str, **settings: Any) -> None:
         sizes = {"in_features": linear.in_features, "out_features": linear.out_features, "bias": True}
         folder = self.add("Dense", {**sizes, "activation_function": activation, **settings})
-        save_file({f"linear.{name}": tensor for name, tensor in linear.state_dict().items()}, folder / "model.safetensors")
+        save_file(
+            {f"linear.{name}": tensor for name, tensor in linear.state_dict().items()}, folder / "model.safetensors"
+        )
 
 
 def _write(path: Path, content: object) -> None:

@@ -3,8 +3,8 @@
     mention      left [unused0] mention [unused1] right
     candidate    title [unused2] description
 
-A mention keeps the tokens of its context that fit around it, on both sides. Apart from the three markers, no text becomes
-a special token, even if it spells one. Nothing here is imported by the package that exports.
+A mention keeps the tokens of its context that fit around it, on both sides. Apart from the three markers, no text
+becomes a special token, even if it spells one.
 """
 
 from __future__ import annotations
