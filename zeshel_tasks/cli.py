@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
 from zeshel_tasks.commands.argument_types import path, run, seed, store
+from zeshel_tasks.commands.export import add_export_flags
 from zeshel_tasks.commands.import_flags import add_entity_flags
 from zeshel_tasks.commands.kb import add_kb_commands
 from zeshel_tasks.commands.link import add_link_flags
@@ -137,7 +138,10 @@ def _add_commands_on_runs(main_parser: _MainParser) -> None:
     export = main_parser.add_command("export-blink", "Write the results of a run in BLINK's file formats.")
     _add_run(export)
     export.add_argument("--out", required=True, type=path, help="a new or empty directory")
-    export.set_defaults(command=_export)
+    export.set_defaults(command=_export_blink)
+    models = main_parser.add_command("export", "Write the models of a run or of the champion for another program.")
+    add_export_flags(models)
+    models.set_defaults(command=_export)
 
     track = main_parser.add_command("track", "Send a run to MLflow ($MLFLOW_TRACKING_URI), as each stage does.")
     _add_run(track)
@@ -229,10 +233,16 @@ def _show(options: argparse.Namespace) -> None:
     show_run(options.run, as_json=options.json)
 
 
-def _export(options: argparse.Namespace) -> None:
-    from zeshel_tasks.commands.export_blink import export_blink
+def _export_blink(options: argparse.Namespace) -> None:
+    from zeshel_tasks.commands.export import export_blink
 
     export_blink(options.run, _with_folder(options.out))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from zeshel_tasks.commands.export import export
+
+    export(options, _with_folder(options.out))
 
 
 def _champions(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,20 @@ def store(text: str) -> str:
 def path(text: str) -> Path:
     """Parse a local path."""
     return parsed(text, local_location).path
+
+
+def hub_repository(text: str) -> str:
+    """Check the full name of a repository on the hub."""
+    if not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"expected owner/name, got {quoted(text)}")
+    return text
+
+
+def license_id(text: str) -> str:
+    """Check the identifier of a licence on the hub."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,50}", text):
+        raise argparse.ArgumentTypeError(f"expected an identifier such as apache-2.0, got {quoted(text)}")
+    return text
 
 
 def seed(text: str) -> int:

@@ -65,15 +65,23 @@ def token_header() -> dict[str, str]:
     """The header that identifies the user, if there is a token.
 
     Raises:
+        ConfigError: see :func:`token`.
+    """
+    known = "" if _is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") else token()
+    return {"Authorization": f"Bearer {known}"} if known else {}
+
+
+def token() -> str:
+    """The user's token, from the environment or its file; empty if there is none.
+
+    Raises:
         ConfigError: the token cannot be sent in a header, or its file cannot be read.
     """
-    if _is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN"):
-        return {}
     check_files(["HF_TOKEN_PATH"])
-    token = _first("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") or _read(_path("HF_TOKEN_PATH") or _home() / "token")
-    if not token.isascii() or not token.isprintable() or " " in token:
+    found = _first("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") or _read(_path("HF_TOKEN_PATH") or _home() / "token")
+    if not found.isascii() or not found.isprintable() or " " in found:
         raise ConfigError("HF_TOKEN: expected a token of ASCII characters without spaces, got another text")
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    return found
 
 
 def cache_folder() -> Path:

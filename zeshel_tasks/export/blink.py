@@ -1,4 +1,4 @@
-"""``zeshel export-blink``: write a run's results as files that BLINK's own scripts read.
+"""Writes a run's results as files that BLINK's own scripts read.
 
 train.jsonl valid.jsonl test.jsonl               the mentions
 biencoder/pytorch_model.bin                      keys context_encoder.* and cand_encoder.*
@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE
@@ -36,28 +35,19 @@ from zeshel_tasks.text.json_text import to_json
 log = logging.getLogger(__name__)
 
 
-def export_blink(run_address: str, out: Path) -> None:
-    """Write the files into the new or empty directory ``out``.
+def write_blink(run_address: str, out: Path, cache: Path) -> None:
+    """Write the files into the empty directory ``out``.
 
     In BLINK's format, the candidate sets repeat every candidate's tokens for every mention. One split of them is in
     memory at a time: mentions x top_k x max_cand_length x 8 bytes.
 
     Raises:
-        ConfigError: ``out`` is not empty, or a stage has not finished.
+        ConfigError: a stage has not finished.
         DataError: an artifact is damaged, or comes from a version with other metrics.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out: expected a new or empty directory, got {out}")
     run = open_run(run_address)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(f"{out.name}-", out.parent) as cache:
-        unfinished = cache / "unfinished"
-        unfinished.mkdir()
-        wanted = ("convert", "train-biencoder", "train-crossencoder", *(f"eval-biencoder-{split}" for split in SPLITS))
-        artifacts = {name: run.artifact(name, cache) for name in wanted}
-        _Export(artifacts, unfinished, cache).write()
-        unfinished.replace(out)
-    log.info("wrote BLINK's files to %s", out)
+    wanted = ("convert", "train-biencoder", "train-crossencoder", *(f"eval-biencoder-{split}" for split in SPLITS))
+    _Export({name: run.artifact(name, cache) for name in wanted}, out, cache).write()
 
 
 class _Export:

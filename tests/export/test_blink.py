@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from tests.finished import manifest_of, record_of
-from zeshel_tasks.commands.export_blink import _warn_of_differences, export_blink, log
+from zeshel_tasks.commands.export import export_blink
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Pooling, Recipe, Similarity
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.export.blink import _warn_of_differences, log
 from zeshel_tasks.models.biencoder import BiencoderSettings
 from zeshel_tasks.store import Artifact, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
