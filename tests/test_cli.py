@@ -20,7 +20,7 @@ from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Stage
 from zeshel_tasks.store import Manifest, open_run
 
-COMMANDS = [*STAGES, "pipeline", "show", "export-blink", "make-sample-worlds", "make-small-bert"]
+COMMANDS = [*STAGES, "pipeline", "show", "export-blink", "export", "make-sample-worlds", "make-small-bert"]
 
 
 @pytest.fixture(autouse=True)

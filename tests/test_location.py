@@ -150,6 +150,9 @@ OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
     "export-blink --out": (
         "file", lambda address: parse_arguments("export-blink", "--run", "s/runs/r", "--out", address)
     ),
+    "export --out": (
+        "file", lambda address: parse_arguments("export", "--format", "blink", "--run", "s/runs/r", "--out", address)
+    ),
     "--config": ("file", lambda address: parse_arguments("pipeline", "--run", "s/runs/r", "--config", address)),
     "ZESHEL_SCRATCH": ("file", use_scratch),
 }  # fmt: skip

@@ -10,7 +10,7 @@ becomes a special token, even if it spells one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from sentence_transformers.base.modules import Module, Transformer
@@ -32,7 +32,7 @@ class LinkerTransformer(Transformer):
         options: see :class:`sentence_transformers.base.modules.Transformer`.
     """
 
-    config_keys = [*Transformer.config_keys, "lowercase", "lengths", "gap"]  # noqa: RUF012
+    config_keys: ClassVar[list[str]] = [*Transformer.config_keys, "lowercase", "lengths", "gap"]
 
     def __init__(
         self, model_name_or_path: str, *, lowercase: bool, lengths: dict[str, int], gap: bool = True, **options: Any
@@ -153,7 +153,7 @@ class MentionPooling(Module):
         and_mean: add the mean over all tokens.
     """
 
-    config_keys = ["embedding_dimension", "start", "end", "and_mean"]  # noqa: RUF012
+    config_keys: ClassVar[list[str]] = ["embedding_dimension", "start", "end", "and_mean"]
 
     def __init__(self, embedding_dimension: int, start: int, end: int, and_mean: bool = False) -> None:
         super().__init__()
