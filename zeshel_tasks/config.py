@@ -511,6 +511,9 @@ class PromoteConfig(StageConfig):
 class LinkConfig(ComputeConfig):
     """Link the mentions of texts against a knowledge base. Not a stage of the recipe."""
 
+    precision: Precision = setting(
+        "fp32", "fp32, bf16, or auto: bf16 if the hardware supports it, else fp32; by default as in the evaluation."
+    )
     candidates: int = setting(
         64, "Candidates to retrieve per mention; by default as many as in the evaluation.", ge=2, le=10_000
     )

@@ -71,6 +71,14 @@ def test_one_text_is_linked(run: Run, entity: Document, capsysbinary: pytest.Cap
     assert (by["run"], by["kb"], len(by["models"]), len(by["kb_fingerprint"])) == (run.run_id, WORLD, 64, 64)
 
 
+def test_candidates_and_precision_are_those_of_the_evaluation(run: Run, tmp_path: Path) -> None:
+    usual = link_setup.Linking(run.store.address, None, WORLD, {}, tmp_path).config
+    assert (usual.candidates, usual.precision) == (100, "fp32")
+    other = {"candidates": "7", "precision": "bf16"}
+    given = link_setup.Linking(None, run.address, WORLD, other, tmp_path).config
+    assert (given.candidates, given.precision) == (7, "bf16")
+
+
 def test_lines_come_back_as_they_were_written(run: Run, tmp_path: Path) -> None:
     lines = [
         '{"z": 1.0e5, "id": 12345678901234567890, "text": "The \\u00e9 [[x]]",  "a":{"b" : [1.50]}}',

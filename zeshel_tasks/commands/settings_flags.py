@@ -33,7 +33,8 @@ def add_settings_of(parser: argparse.ArgumentParser, model: type[StageConfig]) -
     """Add a flag for each setting of a command that is no stage; :func:`given_settings` reads them."""
     group = parser.add_argument_group("settings")
     for name, field in model.model_fields.items():
-        text = f"{field.description} ({field.default})".replace("%", "%%")
+        usual = "" if "by default" in str(field.description) else f" ({str(field.default).lower()})"
+        text = f"{field.description}{usual}".replace("%", "%%")
         group.add_argument(f"--{name}", dest=f"setting:{name}", metavar="VALUE", help=text, **_value_options(field))
 
 
