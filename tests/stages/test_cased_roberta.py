@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from zeshel_tasks.commands.export_blink import export_blink
 
 from tests.models.families import ACCEPTED
 from tests.models.reference import Reference
+from zeshel_tasks.commands.export import export_blink
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Recipe
 from zeshel_tasks.data.blink_format import read_blink_mentions
