@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,7 +114,7 @@ class Tokens:
 
         Equal identities mean equal token tables. Returns None if the tokenizer is not backed by ``tokenizers``.
         """
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        backend = _backend(self.tokenizer)
         if backend is None:
             return None
         rules = json.loads(backend.to_str())
@@ -138,21 +139,24 @@ class Tokens:
         return [Side(ids, cut=a != b) for ids, a, b in zip(self._ids(near), whole, near, strict=True)]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
-        # Text from data never becomes a special token, even if it spells one.
-        encoded = self.tokenizer(
-            [self._prepared(text) for text in texts],
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        ids: list[list[int]] = encoded["input_ids"]
         # SentencePiece's vocabulary contains the special tokens, and finds them in text.
         return [
             row if self._never_text.isdisjoint(row) else [id_ for id_ in row if id_ not in self._never_text]
-            for row in ids
+            for row in self._encoded([self._prepared(text) for text in texts])
         ]
+
+    def _encoded(self, texts: list[str]) -> list[list[int]]:
+        """Returns the ids of texts. Text from data never becomes a special token, even if it spells one."""
+        backend = _backend(self.tokenizer)
+        if backend is None:
+            encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
+            ids: list[list[int]] = encoded["input_ids"]
+            return ids
+        # Without the places of the tokens in the text, which `transformers` asks for.
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _prepared(self, text: str) -> str:
         """Returns the text in the case and with the spaces that the tokenizer needs.
@@ -179,19 +183,32 @@ def write_table(
 ) -> TokenTable:
     """Encodes ``items`` in batches into a memory-mapped ``.npy`` file of int32 [rows, max_length].
 
+    The next batch is read while ``encode`` works on one in a thread, so memory holds two batches.
+
     Raises:
         ValueError: the number of items is not ``rows``.
     """
     table = new_array(path, np.int32, (rows, max_length))
     filled = 0
-    for batch in _batches(items):
-        table[filled : filled + len(batch)] = encode(batch)
-        filled += len(batch)
+    for encoded in _one_ahead(encode, _batches(items)):
+        table[filled : filled + len(encoded)] = encoded
+        filled += len(encoded)
         release(table)
     if filled != rows:
         raise ValueError(f"{path.name}: expected {rows} rows, got {filled}")
     table.flush()
     return table
+
+
+def _one_ahead(encode: Callable[[Sequence[T]], TokenTable], batches: Iterable[Sequence[T]]) -> Iterator[TokenTable]:
+    with ThreadPoolExecutor(1) as thread:
+        running: Future[TokenTable] | None = None
+        for batch in batches:
+            if running is not None:
+                yield running.result()
+            running = thread.submit(encode, batch)
+        if running is not None:
+            yield running.result()
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
@@ -200,11 +217,16 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
         yield batch
 
 
+def _backend(tokenizer: Any) -> Any:
+    """Returns the tokenizer of the library ``tokenizers``; None if this one is written in Python."""
+    return getattr(tokenizer, "backend_tokenizer", None)
+
+
 def _special_tokens(tokenizer: Any) -> tuple[str | None, str | None, str | None]:
     return tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token
 
 
 def _spaces_count(tokenizer: Any) -> bool:
     """Returns False for BERT, for which white space only separates words. It has its own rules for what that is."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend = _backend(tokenizer)
     return backend is None or not isinstance(backend.normalizer, BertNormalizer)
