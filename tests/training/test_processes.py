@@ -1,5 +1,7 @@
 """A step has the gradient of one process with the whole batch, for any number of processes and mentions."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 
 from tests.training.conftest import MakeFit
@@ -15,7 +18,8 @@ from tests.training.results import result
 from tests.training.shares import BATCHES, gradients
 from zeshel_tasks.training.fit import fit
 from zeshel_tasks.training.launch import processes_for, run_in_processes
-from zeshel_tasks.training.processes import parts_with_rows, share_of
+from zeshel_tasks.training.objective import separate_parts
+from zeshel_tasks.training.processes import Agreement, parts_with_rows, share_of
 
 
 def process(index: int, count: int) -> Accelerator:
@@ -64,6 +68,39 @@ def test_three_processes_have_the_gradient_of_one(
     assert {name.partition(".")[0] for name in found} == {str(size) for size in BATCHES}
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_processes_exchange_gradients_once_in_a_step() -> None:
+    inside, seen = False, []
+
+    @contextmanager
+    def unsynced() -> Iterator[None]:
+        nonlocal inside
+        inside = True
+        yield
+        inside = False
+
+    weight = torch.ones((), requires_grad=True)
+
+    def loss(rows: np.ndarray) -> torch.Tensor:
+        seen.append(("forward", inside))
+        return weight * len(rows)
+
+    for part in separate_parts(loss, np.arange(6), 3, unsynced):
+        part.root.backward()
+        seen.append(("backward", inside))
+    assert seen == [*[("forward", True), ("backward", True)] * 2, ("forward", False), ("backward", False)]
+
+
+def test_processes_agree_without_their_gpus() -> None:
+    """There is no GPU here, so flags on one would fail."""
+    accelerator = SimpleNamespace(num_processes=2, device=torch.device("cuda"))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        agreement = Agreement(cast("Accelerator", accelerator), 1)
+        assert agreement.any(True, False) == [True, False]
+    finally:
+        dist.destroy_process_group()
 
 
 def test_three_processes_train_on_two_mentions_at_a_time(crossencoder_fit: MakeFit) -> None:

@@ -81,14 +81,16 @@ class BiencoderObjective:
             self._negatives.table[:] = state["hard_negatives"].numpy()
 
     def parts(self, model: nn.Module, rows: Rows, count: int) -> Iterator[Part]:
+        unsynced = partial(self._accelerator.no_sync, model)
         if count == 1 or not self._config.gradient_cache:
-            return separate_parts(partial(self.loss, model), rows, count)
+            return separate_parts(partial(self.loss, model), rows, count, unsynced)
         share = share_of(rows, self._accelerator)
         return cached_parts(
             partial(self._encode, model),
             lambda vectors: self._cross_entropy(vectors, share),
             np.array_split(share.mine, parts_with_rows(rows, count, self._accelerator)),
             self._accelerator.device,
+            unsynced,
         )
 
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:

@@ -69,7 +69,8 @@ class CrossencoderObjective:
         pass
 
     def parts(self, model: nn.Module, rows: Rows, count: int) -> Iterator[Part]:
-        return separate_parts(partial(self.loss, model), rows, parts_with_rows(rows, count, self._accelerator))
+        parts, unsynced = parts_with_rows(rows, count, self._accelerator), partial(self._accelerator.no_sync, model)
+        return separate_parts(partial(self.loss, model), rows, parts, unsynced)
 
     def loss(self, model: nn.Module, rows: Rows) -> torch.Tensor:
         """Returns this process's share of the mean loss over the mentions ``rows``."""

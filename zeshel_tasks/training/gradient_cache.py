@@ -8,11 +8,12 @@ Source: Gao et al., 2021 (arXiv:2101.06983).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 
 from zeshel_tasks.data.arrays import Rows
-from zeshel_tasks.training.objective import Part
+from zeshel_tasks.training.objective import Part, Unsynced, last_marked
 from zeshel_tasks.training.snapshot import random_states, restore_random_states
 
 Vectors = tuple[torch.Tensor, ...]
@@ -23,6 +24,7 @@ def cached_parts(
     loss: Callable[[Vectors], torch.Tensor],
     parts: Sequence[Rows],
     device: torch.device,
+    unsynced: Unsynced,
 ) -> Iterator[Part]:
     """Yields the parts of the loss over the whole batch. A part's root is a scalar with its share of the gradient.
 
@@ -31,6 +33,7 @@ def cached_parts(
         loss: computes the loss from these tensors, each concatenated over all parts.
         parts: the rows of each part.
         device: the device whose random state dropout uses.
+        unsynced: for all parts but the last.
     """
     states, encoded = [], []
     with torch.no_grad():
@@ -42,8 +45,9 @@ def cached_parts(
     gradients = torch.autograd.grad(total, leaves)
     sizes = [[len(tensor) for tensor in tensors] for tensors in encoded]
     shares = [torch.split(gradient, [size[which] for size in sizes]) for which, gradient in enumerate(gradients)]
-    for number, rows in enumerate(parts):
+    for number, (last, rows) in enumerate(last_marked(parts)):
         restore_random_states(states[number], device, 0)
-        again = encode(rows)
-        root = torch.stack([(tensor * share[number]).sum() for tensor, share in zip(again, shares, strict=True)]).sum()
-        yield Part(root, total.detach() if number == 0 else torch.zeros_like(total))
+        with nullcontext() if last else unsynced():
+            again = encode(rows)
+            root = torch.stack([(tensor * share[number]).sum() for tensor, share in zip(again, shares, strict=True)])
+            yield Part(root.sum(), total.detach() if number == 0 else torch.zeros_like(total))

@@ -24,6 +24,7 @@ from zeshel_tasks.training.checkpoints import Checkpoints
 from zeshel_tasks.training.metrics import EpochMetrics, TrainingMetrics
 from zeshel_tasks.training.objective import Objective, epoch_order
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, set_learning_rates, share_of_peak
+from zeshel_tasks.training.processes import Agreement
 from zeshel_tasks.training.saver import Saver
 from zeshel_tasks.training.snapshot import TrainingState
 
@@ -69,6 +70,7 @@ class Trainer:
         self._total_steps = self._steps_an_epoch * config.num_train_epochs
         _check_learning_rate(self._total_steps, config)
         self._state = TrainingState()
+        self._agreement = Agreement(accelerator, config.stall_minutes)
         self._losses: list[torch.Tensor] = []  # losses of the steps since the last point of the curve
         self._saver = Saver(
             checkpoints, model, self._optimizer, objective.state, accelerator, best, config.checkpoint_minutes
@@ -143,7 +145,7 @@ class Trainer:
     def _stop_or_save(self) -> None:
         """Stops after a signal, or saves a checkpoint if one is due. Called between two steps."""
         self._watchdog.beat()
-        stop, due = self._agreed(self._interrupt.requested, self._saver.due())
+        stop, due = self._agreement.any(self._interrupt.requested, self._saver.due())
         if stop:
             raise _ToldToStop
         if due:
@@ -152,7 +154,7 @@ class Trainer:
 
     def _stop_in_validation(self) -> None:
         self._watchdog.beat()
-        if self._agreed(self._interrupt.requested)[0]:
+        if self._agreement.any(self._interrupt.requested)[0]:
             raise _ToldToStop
 
     def _stop_if_alone(self) -> None:
@@ -284,13 +286,6 @@ class Trainer:
         now = time.monotonic()
         self._state.seconds += now - self._resumed_at
         self._resumed_at = now
-
-    def _agreed(self, *mine: bool) -> list[bool]:
-        """Returns True for each flag that any process has set: all of them must stop or save at the same step."""
-        if self._accelerator.num_processes == 1:
-            return list(mine)
-        flags = torch.tensor([float(flag) for flag in mine], device=self._accelerator.device)
-        return [bool(flag > 0) for flag in self._accelerator.reduce(flags, reduction="sum").tolist()]
 
     def _less_memory(self) -> str:
         config = self._config

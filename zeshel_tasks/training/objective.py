@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from torch import nn
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.data.arrays import Rows
 
+T = TypeVar("T")
 Tensors = dict[str, torch.Tensor]
+Unsynced = Callable[[], AbstractContextManager[object]]
+"""In this context, several processes keep the gradients of a part to themselves and add those of the next part."""
 
 
 class Part(NamedTuple):
@@ -56,8 +60,8 @@ class Objective(Protocol):
     def parts(self, model: nn.Module, rows: Rows, count: int) -> Iterator[Part]:
         """Yields the mean loss over ``rows`` in at most ``count`` parts.
 
-        Each is backpropagated before the next is computed. If there are several processes, each
-        computes its share, and the mean over the processes is the loss.
+        Each is backpropagated before the next is computed. If there are several processes, each computes its share,
+        and the mean over the processes is the loss. They exchange gradients once, in the last part.
         """
 
     def validate(self, model: nn.Module, after_batch: Callable[[], None]) -> dict[str, float]:
@@ -75,11 +79,17 @@ def finite_scores(config: EncoderConfig) -> str:
     return f"finite scores: lower learning_rate (now {config.learning_rate}), or use precision fp32"
 
 
-def separate_parts(loss: Callable[[Rows], torch.Tensor], rows: Rows, count: int) -> Iterator[Part]:
+def separate_parts(loss: Callable[[Rows], torch.Tensor], rows: Rows, count: int, unsynced: Unsynced) -> Iterator[Part]:
     """Yields independent parts. Each is the loss of its own rows, weighted by their number."""
-    for part in np.array_split(rows, count):
-        weighted = loss(part) * (len(part) / len(rows))
-        yield Part(weighted, weighted.detach())
+    for last, part in last_marked(np.array_split(rows, count)):
+        with nullcontext() if last else unsynced():
+            weighted = loss(part) * (len(part) / len(rows))
+            yield Part(weighted, weighted.detach())
+
+
+def last_marked(parts: Sequence[T]) -> Iterator[tuple[bool, T]]:
+    """Yields each part with True if it is the last one."""
+    return ((number == len(parts), part) for number, part in enumerate(parts, 1))
 
 
 def epoch_order(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,29 @@ def parts_with_rows(rows: Rows, count: int, accelerator: Accelerator) -> int:
     """
     processes: int = accelerator.num_processes
     return max(1, min(count, len(rows) // processes))
+
+
+class Agreement:
+    """Lets all processes stop or save at the same step.
+
+    They compare flags of the host by gloo. To read a result from the GPUs' own communication would wait for the step.
+
+    Args:
+        accelerator: of the training.
+        minutes: time that a process may need to arrive.
+    """
+
+    def __init__(self, accelerator: Accelerator, minutes: float) -> None:
+        several = accelerator.num_processes > 1
+        self._group = dist.new_group(backend="gloo", timeout=timedelta(minutes=minutes)) if several else None
+
+    def any(self, *mine: bool) -> list[bool]:
+        """Returns True for each flag that any process has set. All processes call it at the same step."""
+        if self._group is None:
+            return list(mine)
+        flags = torch.tensor(mine, dtype=torch.int32)
+        dist.all_reduce(flags, dist.ReduceOp.MAX, self._group)
+        return [bool(flag) for flag in flags.tolist()]
 
 
 def gather_with_gradient(tensor: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
