@@ -30,11 +30,23 @@ def test_parts_are_sorted_by_length_and_bounded_by_tokens(
 ) -> None:
     monkeypatch.setattr(batches, "_TOKENS_ON_CPU", 20)
     lengths = np.random.default_rng(0).integers(1, 30, 50)
-    parts = list(parts_by_length(lengths, CPU))
+    parts = list(parts_by_length(lengths, 29, CPU))
     assert sorted(np.concatenate([rows for rows, _ in parts])) == list(range(50))
     assert all(length == lengths[rows].max() for rows, length in parts)
     assert all(len(rows) * length <= 20 or len(rows) == 1 for rows, length in parts)
     assert [length for _, length in parts] == sorted((length for _, length in parts), reverse=True)
+
+
+def test_lengths_on_a_gpu_are_multiples_of_16_within_the_limit() -> None:
+    lengths = np.array([24, 17, 16, 3])
+    assert [length for _, length in parts_by_length(lengths, 24, torch.device("cuda"))] == [24]
+    assert [length for _, length in parts_by_length(lengths[1:], 24, torch.device("cuda"))] == [24]
+    assert [length for _, length in parts_by_length(lengths[2:], 24, torch.device("cuda"))] == [16]
+
+
+def test_batch_of_128_sequences_is_not_padded_to_the_longest_on_a_gpu() -> None:
+    lengths = np.repeat([128, 48], 64)
+    assert [length for _, length in parts_by_length(lengths, 128, torch.device("cuda"))] == [128, 48]
 
 
 def test_batch_without_padding_has_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, AutoTokenizer
 
+from zeshel_tasks.config import Pooling
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.bert import load_bert
@@ -157,3 +160,22 @@ def test_file_without_weights_is_refused(
 def test_tokenizer_lowercases_only_if_asked(golden: Path) -> None:
     assert load_tokenizer(golden / "bert", lowercase=True).tokenize("The") == ["the"]
     assert load_tokenizer(golden / "bert", lowercase=False).tokenize("The") != ["the"]
+
+
+class _Reads(TorchDispatchMode):
+    """Counts the values that the host reads from a tensor, for which it would wait for a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_forward_pass_reads_no_value_on_the_host(golden: Path, pooling: Pooling) -> None:
+    encoder = Encoder(load_bert(golden / "bert"), pooling=pooling)
+    with _Reads() as reads:
+        encoder(BATCH)
+    assert BATCH.parts[0].mask is not None
+    assert reads.count == 0

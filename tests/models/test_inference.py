@@ -82,6 +82,19 @@ def test_pooler_and_linear_layer_train_in_fp32_under_autocast(golden: Path) -> N
     assert dtypes == [torch.float32] * 2
 
 
+@pytest.mark.parametrize(("precision", "expected"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_layer_norms_put_out_the_precision_of_the_matrix_products(
+    golden: Path, precision: str, expected: torch.dtype
+) -> None:
+    model, _ = new_crossencoder(golden / "bert", build_recipe("smoke").train_crossencoder)
+    inputs: set[torch.dtype] = set()
+    for layer in model.encoder.bert_model.encoder.layer:
+        layer.register_forward_pre_hook(lambda _module, arguments: inputs.add(arguments[0].dtype))
+    with accelerator_in(precision).autocast():
+        model(pair_batch(ROWS, ROWS, 48, 0, torch.device("cpu")))
+    assert inputs == {expected}
+
+
 def test_fp32_weights_stay(golden: Path) -> None:
     model, _ = new_biencoder(golden / "bert", build_recipe("smoke").train_biencoder)
     ready_for_inference(model, accelerator_in("fp32"))

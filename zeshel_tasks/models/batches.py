@@ -14,8 +14,11 @@ from zeshel_tasks.data.arrays import Rows
 Ids = npt.NDArray[np.int32]
 
 # Tokens of one part of a batch, including padding. On a CPU, larger parts are no faster and only take memory: 4,096
-# tokens of a 384-wide BERT run at the rate of the bare matrix products. A GPU needs more, to hide kernel launches.
-_TOKENS_ON_CPU, _TOKENS_ON_GPU = 4096, 16_384
+# tokens of a 384-wide BERT run at the rate of the bare matrix products. A GPU needs more, to hide kernel launches, but
+# a batch of 128 x 128 tokens must have several parts, or its short sequences are padded to the longest.
+_TOKENS_ON_CPU, _TOKENS_ON_GPU = 4096, 8192
+# Kernels for GPUs want lengths that are multiples of this, in masks above all.
+_MULTIPLE_ON_GPU = 16
 
 
 class TokenBatch(NamedTuple):
@@ -32,6 +35,15 @@ class TokenBatch(NamedTuple):
     mask: torch.Tensor | None
     segments: torch.Tensor | None = None
     positions: torch.Tensor | None = None
+
+    @property
+    def visible(self) -> torch.Tensor | None:
+        """The mask for all heads and queries, bool [sequences, 1, 1, length].
+
+        A model takes it as it is. Of a mask of two dimensions, transformers asks on each forward pass if it hides
+        anything, so the host would wait for the GPU.
+        """
+        return None if self.mask is None else self.mask[:, None, None, :]
 
 
 class Batch(NamedTuple):
@@ -55,7 +67,7 @@ def token_batch(rows: Ids, pad: int, device: torch.device) -> Batch:
         device: device of the tensors.
     """
     parts, order = [], []
-    for chosen, length in parts_by_length(used_lengths(rows, pad), device):
+    for chosen, length in parts_by_length(used_lengths(rows, pad), rows.shape[1], device):
         ids = rows[chosen, :length]
         parts.append(TokenBatch(on_device(ids, device).long(), mask_of(ids != pad, device)))
         order.append(chosen)
@@ -69,16 +81,21 @@ def used_lengths(rows: Ids, pad: int) -> Rows:
     return np.where(used.any(1), last, 1)
 
 
-def parts_by_length(lengths: Rows, device: torch.device) -> Iterator[tuple[Rows, int]]:
-    """Yields the positions of sequences of similar length, longest first, and the length of the longest.
+def parts_by_length(lengths: Rows, most: int, device: torch.device) -> Iterator[tuple[Rows, int]]:
+    """Yields the positions of sequences of similar length, longest first, and the length to pad them to.
 
     Parts are limited by tokens, so parts of short sequences contain more of them.
+
+    Args:
+        lengths: int64 [sequences], at least 1.
+        most: limit of a padded length.
+        device: device of the batch.
     """
-    bound = _TOKENS_ON_GPU if device.type == "cuda" else _TOKENS_ON_CPU
+    bound, multiple = (_TOKENS_ON_GPU, _MULTIPLE_ON_GPU) if device.type == "cuda" else (_TOKENS_ON_CPU, 1)
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        length = int(lengths[order[start]])
+        length = min(most, -(-int(lengths[order[start]]) // multiple) * multiple)
         end = start + max(1, bound // length)
         yield order[start:end], length
         start = end

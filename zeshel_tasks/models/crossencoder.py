@@ -75,7 +75,8 @@ def pair_batch(contexts: Ids, candidates: Ids, max_seq_length: int, pad: int, de
     context = np.minimum(used_lengths(contexts, pad), max_seq_length)
     candidate = np.clip(used_lengths(candidates, pad) - 1, 0, max(0, max_seq_length - room))
     parts, order = [], []
-    for chosen, length in parts_by_length(context + candidate, device):
+    most = min(max_seq_length, room + candidates.shape[1] - 1)
+    for chosen, length in parts_by_length(context + candidate, most, device):
         first, column = context[chosen, None], np.arange(length)[None, :]
         of_candidate, used = column >= first, column < first + candidate[chosen, None]
         ids = np.where(

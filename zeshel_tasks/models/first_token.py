@@ -30,10 +30,9 @@ def first_token(bert: Any, batch: TokenBatch, layers: int) -> torch.Tensor:
     )
     if layers == 0:
         return hidden[:, 0]
-    visible = None if batch.mask is None else batch.mask[:, None, None, :]
     for layer in bert.encoder.layer[: layers - 1]:
-        hidden = layer(hidden, attention_mask=visible)
-    return _last_layer(bert.encoder.layer[layers - 1], hidden, visible)
+        hidden = layer(hidden, attention_mask=batch.visible)
+    return _last_layer(bert.encoder.layer[layers - 1], hidden, batch.visible)
 
 
 def _last_layer(layer: Any, hidden: torch.Tensor, visible: torch.Tensor | None) -> torch.Tensor:

@@ -63,6 +63,11 @@ def counts_after_padding(model_type: str) -> bool:
     return model_type in _AFTER_PADDING
 
 
+def takes_whole_masks(model_type: str) -> bool:
+    """True if the models also accept a mask of four dimensions. The others make it themselves."""
+    return model_type != "layoutlm"
+
+
 def model_shape(directory: Path) -> ModelShape:
     """The shape of the model, from the directory's ``config.json``.
 
