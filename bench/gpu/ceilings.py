@@ -18,7 +18,7 @@ Kind = Literal["bf16", "tf32", "fp32"]
 Product = tuple[int, int, int]
 """Rows, inner dimension, columns."""
 
-_TOKENS = {"cuda": 16_384, "cpu": 256}  # tokens that the package computes at once (models/batches.py)
+_TOKENS = {"cuda": 8192, "cpu": 256}  # tokens that the package computes at once (models/batches.py)
 _SQUARES = {"cuda": (4096, 8192), "cpu": (256, 512)}
 _COPIED_BYTES = {"cuda": 2**30, "cpu": 2**24}
 _DTYPES: dict[Kind, torch.dtype] = {"bf16": torch.bfloat16, "tf32": torch.float32, "fp32": torch.float32}

@@ -38,10 +38,12 @@ class Row:
 
     Attributes:
         name: name of the stage.
+        precision: of our side.
         measured: measurements of each side, one per round.
     """
 
     name: str
+    precision: str
     measured: dict[Side, list[Measurement]] = field(default_factory=lambda: {side: [] for side in _SIDES})
 
     def rate(self, side: Side) -> float:
@@ -63,7 +65,7 @@ class Row:
             f"{theirs:,.2f}",
             f"{ours:,.2f}",
             f"{ours / theirs:.2f}x",
-            f"{stage.goal:g}x",
+            f"{stage.goals[self.precision]:g}x",
             self.memory("comparator"),
             self.memory("ours"),
             " / ".join(f"{self.measured[side][0].count:,}" for side in _SIDES),
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         inputs = Inputs(data_folder(options.data, Path(folder)), options.model, recipe, Path(folder))
         names = options.stage or list(STAGES)
         in_own_process(make_inputs, names, inputs)
-        rows = [_measured(name, inputs, options.seconds, options.rounds) for name in names]
+        rows = [_measured(name, options.precision, inputs, options.seconds, options.rounds) for name in names]
     print()
     for line in _table([_HEADINGS, *(row.cells() for row in rows)]):
         print(line)
@@ -135,8 +137,8 @@ def _facts(options: argparse.Namespace, recipe: Recipe) -> Iterator[str]:
     )
 
 
-def _measured(name: str, inputs: Inputs, seconds: float, rounds: int) -> Row:
-    row = Row(name)
+def _measured(name: str, precision: str, inputs: Inputs, seconds: float, rounds: int) -> Row:
+    row = Row(name, precision)
     for turn in range(rounds):
         for side, known in row.measured.items():
             found = in_own_process(measure, name, side, inputs, seconds, known[0].count if known else None)

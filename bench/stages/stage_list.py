@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bench.plain.biencoder import ENCODE_BATCH_SIZE
@@ -35,7 +35,7 @@ class Stage:
     Attributes:
         title: name of the measurement.
         items: unit of the items.
-        goal: intended speed as a multiple of the comparator's.
+        goals: intended speed as a multiple of the comparator's, by our side's precision.
         available: number of items in the sample.
         comparator: the comparator's work.
         ours: our work.
@@ -43,7 +43,7 @@ class Stage:
 
     title: str
     items: str
-    goal: float
+    goals: Mapping[str, float]
     available: Size
     comparator: Work
     ours: Work
@@ -90,7 +90,7 @@ STAGES = {
     "train-biencoder": Stage(
         "bi-encoder training",
         "mentions",
-        5,
+        {"fp32": 2.5, "bf16": 8},
         _mixed,
         Work(plain_side.train_biencoder, _biencoder_step),
         Work(our_side.train_biencoder, _biencoder_step),
@@ -98,7 +98,7 @@ STAGES = {
     "encode": Stage(
         "candidate encoding",
         "entities",
-        10,
+        {"fp32": 4, "bf16": 10},
         lambda inputs: len(inputs.encoded()),
         Work(plain_side.encode, lambda _: ENCODE_BATCH_SIZE),
         Work(our_side.encode, _encoded_at_once),
@@ -106,7 +106,7 @@ STAGES = {
     "retrieve": Stage(
         "retrieval",
         "mentions",
-        10,
+        {"fp32": 4, "bf16": 10},
         _retrieved,
         Work(plain_side.retrieve, _one),
         Work(our_side.retrieve, _retrieved_at_once),
@@ -114,7 +114,7 @@ STAGES = {
     "train-crossencoder": Stage(
         "cross-encoder training",
         "mentions",
-        5,
+        {"fp32": 5, "bf16": 12},
         _mixed,
         Work(plain_side.train_crossencoder, _crossencoder_step),
         Work(our_side.train_crossencoder, _crossencoder_step),
@@ -122,13 +122,18 @@ STAGES = {
     "score": Stage(
         "cross-encoder scoring",
         "mentions",
-        8,
+        {"fp32": 5, "bf16": 10},
         _mixed,
         Work(plain_side.score, lambda _: plain_side.EVAL_BATCH_SIZE),
         Work(our_side.score, _scored_at_once),
     ),
     "tokenize": Stage(
-        "convert + tokenize", "mentions", 10, _world, Work(plain_side.tokenize, _one), Work(our_side.tokenize, _one)
+        "convert + tokenize",
+        "mentions",
+        {"fp32": 10, "bf16": 10},
+        _world,
+        Work(plain_side.tokenize, _one),
+        Work(our_side.tokenize, _one),
     ),
 }
 """The stages in the order of the recipe, except for ``tokenize``, which is part of several stages."""

@@ -1,6 +1,4 @@
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from threading import Event
 
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizer
 
 from zeshel_tasks.config import CandidateForm
-from zeshel_tasks.data.tokens import Tokens, TokenTable, write_table
+from zeshel_tasks.data.tokens import Tokens, write_table
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens
 
@@ -86,30 +84,6 @@ def test_vocabulary_without_markers_is_refused_by_name(tmp_path: Path) -> None:
 def test_wrong_number_of_rows_is_an_error(tmp_path: Path, given_rows: int) -> None:
     with pytest.raises(ValueError, match="3"):
         write_table(tmp_path / "t.npy", 3, 8, range(given_rows), lambda batch: np.zeros((len(batch), 8), np.int32))
-
-
-def test_next_batch_is_read_while_one_is_encoded(tmp_path: Path) -> None:
-    read: list[int] = []
-    second_batch_is_read = Event()
-
-    def items() -> Iterator[int]:
-        for number in range(2500):
-            read.append(number)
-            if number == 1024:
-                second_batch_is_read.set()
-            yield number
-
-    def encode(batch: Sequence[int]) -> TokenTable:
-        assert second_batch_is_read.wait(10)
-        return np.array(batch, dtype=np.int32)[:, None]
-
-    table = write_table(tmp_path / "t.npy", 2500, 1, items(), encode)
-    assert table[:, 0].tolist() == read
-
-
-def test_error_in_a_batch_is_raised(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        write_table(tmp_path / "t.npy", 3, 8, range(3), lambda batch: np.full((len(batch), 8), 1 // batch[0], np.int32))
 
 
 @pytest.mark.parametrize("part", range(3))

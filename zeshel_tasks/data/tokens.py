@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -183,32 +182,19 @@ def write_table(
 ) -> TokenTable:
     """Encodes ``items`` in batches into a memory-mapped ``.npy`` file of int32 [rows, max_length].
 
-    The next batch is read while ``encode`` works on one in a thread, so memory holds two batches.
-
     Raises:
         ValueError: the number of items is not ``rows``.
     """
     table = new_array(path, np.int32, (rows, max_length))
     filled = 0
-    for encoded in _one_ahead(encode, _batches(items)):
-        table[filled : filled + len(encoded)] = encoded
-        filled += len(encoded)
+    for batch in _batches(items):
+        table[filled : filled + len(batch)] = encode(batch)
+        filled += len(batch)
         release(table)
     if filled != rows:
         raise ValueError(f"{path.name}: expected {rows} rows, got {filled}")
     table.flush()
     return table
-
-
-def _one_ahead(encode: Callable[[Sequence[T]], TokenTable], batches: Iterable[Sequence[T]]) -> Iterator[TokenTable]:
-    with ThreadPoolExecutor(1) as thread:
-        running: Future[TokenTable] | None = None
-        for batch in batches:
-            if running is not None:
-                yield running.result()
-            running = thread.submit(encode, batch)
-        if running is not None:
-            yield running.result()
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:
