@@ -79,6 +79,25 @@ def test_candidates_and_precision_are_those_of_the_evaluation(run: Run, tmp_path
     assert (given.candidates, given.precision) == (7, "bf16")
 
 
+def test_added_entity_is_linkable_and_removed_one_is_gone(
+    run: Run, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def kb(action: str, *arguments: str) -> None:
+        assert main(["kb", action, "--store", run.store.address, "--name", WORLD, *arguments]) == EXIT_OK
+        capsysbinary.readouterr()
+
+    def candidates() -> set[str]:
+        (found,) = linked_text(run, capsysbinary, "--text", "They saw [[Zorblax]] .", "--top-k", 1000)["links"]
+        return {candidate["id"] for candidate in found["candidates"]}
+
+    before = candidates()
+    (tmp_path / "new.csv").write_text("id,title,text\nz1,Zorblax,A robot .\n")
+    kb("add", str(tmp_path / "new.csv"), "--format", "csv")
+    assert candidates() == before | {"z1"}
+    kb("remove", "z1")
+    assert candidates() == before
+
+
 def test_lines_come_back_as_they_were_written(run: Run, tmp_path: Path) -> None:
     lines = [
         '{"z": 1.0e5, "id": 12345678901234567890, "text": "The \\u00e9 [[x]]",  "a":{"b" : [1.50]}}',
