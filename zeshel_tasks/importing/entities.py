@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zeshel_tasks.compute.termination import scratch_folder
+from zeshel_tasks.data.document_file import document_values
 from zeshel_tasks.data.json_lines import BadLine, Record, write_json_lines
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import DataError
@@ -92,13 +93,6 @@ def read_entities(inputs: Iterable[Input], reader: EntityReader, scratch: Path, 
     index.unlink()
 
 
-def as_json(document: Document) -> dict[str, Any]:
-    """Returns the line of an entity in ``documents/<world>.json``. Parts that it does not have are left out."""
-    line: dict[str, Any] = {"document_id": document.document_id, "title": document.title, "text": document.text}
-    optional = {"url": document.url, "aliases": list(document.aliases), "types": list(document.types)}
-    return line | {name: value for name, value in optional.items() if value}
-
-
 def _document(record: Record, reader: EntityReader, seen: SeenIds) -> Document:
     document = reader.columns.document(record)
     seen.check(record, reader.columns.column("id"), document.document_id)
@@ -112,7 +106,7 @@ def _write(documents: Iterable[Document], path: Path) -> int:
         nonlocal count
         for document in documents:
             count += 1
-            yield as_json(document)
+            yield document_values(document)
 
     write_json_lines(path, counted())
     return count

@@ -241,7 +241,7 @@ def delete(store: Store, name: str) -> None:
         ConfigError: there is no such knowledge base.
     """
     base = KnowledgeBase.read(store, name)
-    assert base.head  # raises
+    log.info("deleting the knowledge base %s of %d entities", name, base.head.entities)
     base.delete()
 
 
