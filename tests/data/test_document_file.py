@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from zeshel_tasks.data.document_file import DocumentFile, document_line
-from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.data.document_file import DocumentFile
+from zeshel_tasks.data.zeshel import Document, document_line
 from zeshel_tasks.errors import DataError
 
 DOCUMENTS = [

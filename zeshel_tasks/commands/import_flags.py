@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from typing import get_args
 
-from zeshel_tasks.commands.argument_types import parsed, store
+from zeshel_tasks.commands.argument_types import parsed, seed, store
+from zeshel_tasks.config import SPLITS, Split
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.importing.annotated import Match
 from zeshel_tasks.importing.bad_rows import MaxSkipped
 from zeshel_tasks.importing.entity_columns import COLUMNS, REQUIRED
 from zeshel_tasks.importing.entity_formats import ENTITY_FORMATS, EntitySettings, entity_reader
+from zeshel_tasks.importing.mention_formats import MENTION_FORMATS, mention_source
+from zeshel_tasks.importing.offsets import OffsetUnit
 from zeshel_tasks.importing.publish import world_name
+from zeshel_tasks.importing.splits import DEFAULT_SHARES, Shares, SplitBy
 
 
 def add_entity_flags(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +50,36 @@ def entity_settings(options: argparse.Namespace) -> EntitySettings:
     return EntitySettings(names, options.template, options.separator, options.delimiter, options.language)
 
 
-def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inputs", nargs="+", type=store, metavar="IN", help="files, local or s3://, may be compressed")
+def add_mention_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``import-mentions``."""
+    _add_inputs(parser, "*")
+    for split in SPLITS:
+        parser.add_argument(f"--{split}", nargs="+", default=[], type=store, metavar="IN", help=f"files for {split}")
+    parser.add_argument("--entities", required=True, type=store, metavar="ADDRESS", help="the --out of import-entities")
+    formats = "; ".join(f"{name}: {found.summary}" for name, found in MENTION_FORMATS.items())
+    parser.add_argument("--format", required=True, choices=list(MENTION_FORMATS), help=formats)
+    parser.add_argument("--world", type=_world, metavar="NAME", help="world of texts that name none")
+    golds = "; ".join(f"{name}: {', '.join(found.golds)}" for name, found in MENTION_FORMATS.items())
+    parser.add_argument("--gold", metavar="FIELD", help=f"where the entity is; the first is the default. {golds}")
+    parser.add_argument("--match", choices=get_args(Match), help="what this field has of the entity")
+    parser.add_argument("--offsets", choices=get_args(OffsetUnit), help="unit of the offsets (default: the format's)")
+    parser.add_argument("--nil_if_unknown", action="store_true", help="unknown entities and missing labels mean NIL")
+    parser.add_argument(
+        "--shares",
+        type=_shares,
+        default=DEFAULT_SHARES,
+        metavar="SPLIT=SHARE,...",
+        help="of mentions without a split of their own (default: train=0.8,valid=0.1,test=0.1)",
+    )
+    parser.add_argument("--split_by", choices=get_args(SplitBy), default="document", help="what stays in one split")
+    parser.add_argument("--seed", type=seed, default=7)
+    _add_max_skipped(parser)
+    parser.set_defaults(command=_import_mentions)
+
+
+def _add_inputs(parser: argparse.ArgumentParser, number: str = "+") -> None:
+    usage = "files, local or s3://, may be compressed"
+    parser.add_argument("inputs", nargs=number, type=store, metavar="IN", help=usage)
     parser.add_argument("--out", required=True, type=store, metavar="ADDRESS", help="a folder or s3://bucket/prefix")
 
 
@@ -67,9 +102,36 @@ def _max_skipped(text: str) -> MaxSkipped:
     return parsed(text, MaxSkipped.parse)
 
 
+def _shares(text: str) -> Shares:
+    return parsed(text, Shares.parse)
+
+
 def _import_entities(options: argparse.Namespace) -> None:
     from zeshel_tasks.importing.entities import import_entities
 
     reader = entity_reader(options.format, entity_settings(options))
     done = import_entities(options.inputs, reader, options.out, options.world, options.max_skipped)
     print(f"{options.world}: {done.used:,} entities, {done.skipped:,} rows skipped")
+
+
+def _import_mentions(options: argparse.Namespace) -> None:
+    from zeshel_tasks.importing.mentions import MentionSettings, import_mentions
+
+    sources: list[tuple[str, Split | None]] = [(address, None) for address in options.inputs]
+    sources += [(address, split) for split in SPLITS for address in getattr(options, split)]
+    if not sources:
+        raise ConfigError("IN: expected at least one file, got none")
+    settings = MentionSettings(
+        source=mention_source(options.format, options.gold, options.match, options.offsets),
+        world=options.world,
+        nil_if_unknown=options.nil_if_unknown,
+        shares=options.shares,
+        split_by=options.split_by,
+        seed=options.seed,
+        max_skipped=options.max_skipped,
+    )
+    done = import_mentions(sources, options.entities, options.out, settings)
+    counts = ", ".join(f"{split} {count:,}" for split, count in done.mentions.items())
+    print(f"mentions: {counts}; without an entity: {done.nil:,}; skipped: {done.skipped:,}")
+    for reason, count in done.left_out.items():
+        print(f"left out {count:,} texts: {reason}")

@@ -116,7 +116,7 @@ def convert_split(dataset: Dataset, split: Split, out_dir: Path, config: Convert
     with tempfile.TemporaryFile(dir=out_dir) as spool:
         for name, mentions in sorted(by_world.items()):
             chosen, worlds[name] = _convert_world(
-                World(name, dataset.documents(name)), mentions, split, config, on_bad, spool
+                World(name, dataset.documents(name), dataset.contexts(name)), mentions, split, config, on_bad, spool
             )
             kept += chosen
         _check_enough_is_left(kept, bad, lines, split, config)

@@ -10,28 +10,15 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 
 from zeshel_tasks.data.arrays import read_array
-from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.data.zeshel import Document, document_line
 from zeshel_tasks.errors import DataError
-from zeshel_tasks.text.json_text import to_json
 
 DOCUMENTS, OFFSETS = "documents.jsonl", "offsets.npy"
-
-
-def document_values(document: Document) -> dict[str, Any]:
-    """Returns the fields of an entity in a ZESHEL documents file. Parts that it does not have are left out."""
-    values: dict[str, Any] = {"document_id": document.document_id, "title": document.title, "text": document.text}
-    optional = {"url": document.url, "aliases": list(document.aliases), "types": list(document.types)}
-    return values | {name: value for name, value in optional.items() if value}
-
-
-def document_line(document: Document) -> bytes:
-    """Returns an entity as a line of a ZESHEL documents file. Equal entities have equal lines."""
-    return to_json(document_values(document), ensure_ascii=False).encode() + b"\n"
 
 
 def document_of_line(line: bytes) -> Document:

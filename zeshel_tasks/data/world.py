@@ -9,7 +9,7 @@ from itertools import accumulate, islice
 from typing import Any
 from unicodedata import normalize
 
-from zeshel_tasks.data.zeshel import Document, Mention
+from zeshel_tasks.data.zeshel import Context, Document, Mention
 from zeshel_tasks.errors import DataError
 
 NAMES = ("mention_id", "category", "context_document_id", "label_document_id")
@@ -38,12 +38,22 @@ class Page:
 
 
 class World:
-    """One world's documents, in memory, and the mentions among them."""
+    """One world's documents and contexts, in memory, and the mentions among them.
 
-    def __init__(self, name: str, documents: Iterable[Document]) -> None:
+    Raises:
+        DataError: a context has the id of a document.
+    """
+
+    def __init__(self, name: str, documents: Iterable[Document], contexts: Iterable[Context] = ()) -> None:
         self.name = name
         self._pages: dict[str, Page] = {}
         self._documents = {document.document_id: (index, document) for index, document in enumerate(documents)}
+        self._contexts = {context.document_id: context for context in contexts}
+        if both := self._contexts.keys() & self._documents.keys():
+            expected = f"no id of documents/{name}.json"
+            raise DataError(
+                "both a document and a context", file=f"contexts/{name}.json", expected=expected, got=min(both)
+            )
 
     def check(self, mention: Mention, file: str) -> None:
         """Checks that the mention's documents exist and that its span contains its text; ``file`` is for messages.
@@ -55,8 +65,8 @@ class World:
         """
         error = partial(DataError, file=file, line=mention.line)
         for field in ("context_document_id", "label_document_id"):
-            if getattr(mention, field) not in self._documents:
-                got = getattr(mention, field)
+            got = getattr(mention, field)
+            if got not in self._documents and (field == "label_document_id" or got not in self._contexts):
                 expected = f"a document of documents/{self.name}.json{self._like(got)}"
                 raise error("unknown document", field=field, expected=expected, got=got)
         page = self._page(mention)
@@ -100,5 +110,6 @@ class World:
     def _page(self, mention: Mention) -> Page:
         name = mention.context_document_id
         if name not in self._pages:
-            self._pages[name] = Page(self._documents[name][1].text)
+            page = self._contexts[name] if name in self._contexts else self._documents[name][1]
+            self._pages[name] = Page(page.text)
         return self._pages[name]

@@ -1,6 +1,7 @@
 """Reads a data set in ZESHEL's format, strictly and one world at a time.
 
     documents/<world>.json         lines of {"document_id", "title", "text"}, the entities of a world
+    contexts/<world>.json          lines of {"document_id", "text"}, pages with mentions that are no entities; optional
     mentions/<split>.json          lines of {"mention_id", "context_document_id", "corpus", "start_index", "end_index",
                                     "text", "label_document_id", "category"}
 
@@ -16,11 +17,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unicodedata import normalize
 
 from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.data.json_lines import BadLine, Record, read_records
 from zeshel_tasks.errors import DataError
+from zeshel_tasks.text.json_text import to_json
 
 MENTION_FILES: dict[Split, str] = {
     "train": "train.json",
@@ -50,6 +53,22 @@ class Document:
     url: str | None = None
     aliases: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
+
+
+def document_line(document: Document) -> bytes:
+    """Returns an entity as a line of a ZESHEL documents file. Equal entities have equal lines."""
+    values: dict[str, Any] = {"document_id": document.document_id, "title": document.title, "text": document.text}
+    optional = {"url": document.url, "aliases": list(document.aliases), "types": list(document.types)}
+    values |= {name: value for name, value in optional.items() if value}
+    return to_json(values, ensure_ascii=False).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A page with mentions that is no entity, and so no candidate."""
+
+    document_id: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +154,21 @@ class Dataset:
                 types=record.names("types"),
             )
 
+    def contexts(self, world: str) -> Iterator[Context]:
+        """Yields the pages of a world that are no entities, in file order; none if it has no file of them.
+
+        Raises:
+            DataError: a line is broken, a field is missing or has the wrong type, or a ``document_id`` occurs twice.
+        """
+        file = f"contexts/{world}.json"
+        if not (self.root / file).is_file():
+            return
+        first_line: dict[str, int] = {}
+        for record in read_records(self.root / file, self.name_in_messages(file)):
+            document_id = record.name("document_id")
+            _check_new(record, "document_id", document_id, first_line)
+            yield Context(document_id, record.text("text"))
+
     def mentions(self, split: Split, on_bad_line: BadLine | None = None) -> Iterator[Mention]:
         """Yields the mentions of a split in file order.
 
@@ -211,12 +245,23 @@ def check_part(dataset: Dataset) -> DatasetSummary:
 
 
 def _counted(dataset: Dataset, splits: Iterable[Split]) -> DatasetSummary:
+    _check_contexts(dataset)
     documents = {world: sum(1 for _ in dataset.documents(world)) for world in dataset.worlds}
     mentions: dict[str, dict[str, int]] = {}
     bad_mentions: dict[str, int] = {}
     for split in splits:
         mentions[split], bad_mentions[split] = _count_mentions(dataset, split)
     return DatasetSummary(documents, mentions, bad_mentions)
+
+
+def _check_contexts(dataset: Dataset) -> None:
+    for path in sorted((dataset.root / "contexts").glob("*.json")):
+        if not path.name.startswith(".") and path.stem not in dataset.worlds:
+            file = dataset.name_in_messages(f"contexts/{path.name}")
+            raise DataError("contexts of no world", file=file, expected=f"documents/{path.name}")
+    for world in dataset.worlds:
+        for _ in dataset.contexts(world):
+            pass
 
 
 class BadLines:

@@ -14,7 +14,7 @@ from typing import IO, Protocol, cast
 
 from zeshel_tasks.compute.progress import ByteProgress
 from zeshel_tasks.download.bounded_xz import BoundedXz
-from zeshel_tasks.download.members import EXPECTED_NAME, FOLDERS, can_be_kept, is_member
+from zeshel_tasks.download.members import ALL_FOLDERS, EXPECTED_NAME, FOLDERS, can_be_kept, is_member
 from zeshel_tasks.errors import DataError
 
 MAX_MEMBERS = 100_000
@@ -38,9 +38,10 @@ log = logging.getLogger(__name__)
 
 
 def unpack(archive: Path, destination: Path, max_bytes: int, name: str = "") -> None:
-    """Extract ``documents/*.json`` and ``mentions/*.json`` from a tar archive, in one pass and bounded memory.
+    """Extract the ``*.json`` of ``documents/``, ``mentions/`` and ``contexts/`` from a tar archive, in one pass and
+    bounded memory.
 
-    Both folders may be inside one common folder (``zeshel/documents/...``), which is dropped. All other files in the
+    These folders may be inside one common folder (``zeshel/documents/...``), which is dropped. All other files in the
     archive are ignored, with one log line.
 
     Args:
@@ -83,7 +84,7 @@ class _Selection:
         self._archive, self._max_bytes = archive, max_bytes
         self._seen: set[PurePosixPath] = set()
         self._prefix: PurePosixPath | None = None
-        self._found = dict.fromkeys(FOLDERS, 0)
+        self._found = dict.fromkeys(ALL_FOLDERS, 0)
         self._bytes = self._ignored = self._members = 0
 
     def target(self, member: tarfile.TarInfo) -> PurePosixPath | None:
@@ -106,8 +107,8 @@ class _Selection:
     def check_complete(self) -> None:
         if self._ignored:
             log.info("ignored %s files of the archive that do not belong to the data set", f"{self._ignored:,}")
-        for folder, count in self._found.items():
-            if not count:
+        for folder in FOLDERS:
+            if not self._found[folder]:
                 raise DataError("not a data set in ZESHEL's format", file=self._archive, expected=f"{folder}/*.json")
 
     def _safe_path(self, member: tarfile.TarInfo) -> PurePosixPath:

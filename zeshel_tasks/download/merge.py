@@ -40,7 +40,7 @@ class Part:
 
 
 def merge(parts: Sequence[Part], assigned: Mapping[str, Split], out: Path) -> None:
-    """Move the documents of all parts into ``out``, and write their mentions there.
+    """Move the documents and contexts of all parts into ``out``, and write their mentions there.
 
     Each part is checked by itself, so that errors name its own files and lines. An unreadable mention is counted and
     logged, and keeps its split; ``convert`` decides how to handle it.
@@ -59,11 +59,10 @@ def merge(parts: Sequence[Part], assigned: Mapping[str, Split], out: Path) -> No
     _check_assigned(assigned, owner)
     for part in parts:
         check_part(part.dataset)
-    for name in ("documents", "mentions"):
-        (out / name).mkdir()
+    (out / "mentions").mkdir()
     for part in parts:
         for world in part.dataset.worlds:
-            (part.folder / "documents" / f"{world}.json").rename(out / "documents" / f"{world}.json")
+            _move_pages(world, part, out)
     before, after = set(), {}
     with ExitStack() as opened:
         for part in parts:
@@ -77,6 +76,14 @@ def merge(parts: Sequence[Part], assigned: Mapping[str, Split], out: Path) -> No
         if split in before and split not in after:
             expected = f"expected a world left for {split}, got each of its worlds in another split"
             raise ConfigError(f"worlds_to_splits: {expected}")
+
+
+def _move_pages(world: str, part: Part, out: Path) -> None:
+    for folder in ("documents", "contexts"):
+        path = part.folder / folder / f"{world}.json"
+        if path.is_file():
+            (out / folder).mkdir(exist_ok=True)
+            path.rename(out / folder / path.name)
 
 
 def _mention_lines(part: Part, owner: Mapping[str, str]) -> Iterator[tuple[Split, str, bytes]]:

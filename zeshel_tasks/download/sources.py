@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeGuard
 from zeshel_tasks.config import DownloadConfig
 from zeshel_tasks.download.archive import unpack
 from zeshel_tasks.download.fetch import deadline_of, fetch, source_identity
-from zeshel_tasks.download.members import EXPECTED_NAME, FOLDERS, can_be_kept, is_member
+from zeshel_tasks.download.members import ALL_FOLDERS, EXPECTED_NAME, FOLDERS, can_be_kept, is_member
 from zeshel_tasks.download.transfer import Fetched
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.location import LocalPath, S3Address, SourceLocation, StoreLocation, located, source_location
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> Fetched:
-    """Put ``documents/*.json`` and ``mentions/*.json`` of a data set into a folder.
+    """Put ``documents/*.json``, ``mentions/*.json`` and any ``contexts/*.json`` of a data set into a folder.
 
     Args:
         source: as in :class:`~zeshel_tasks.config.DownloadConfig`; an S3 prefix ends with ``/``.
@@ -107,7 +107,7 @@ def _folder(location: StoreLocation) -> _Folder:
     name, store = location.name, store_at(location)
     files = [
         file
-        for folder in FOLDERS
+        for folder in ALL_FOLDERS
         for file in store.objects(f"{folder}/")
         if is_member(folder, file.key.removeprefix(f"{folder}/")) and file.key.count("/") == 1
     ]
@@ -124,7 +124,7 @@ def _folder(location: StoreLocation) -> _Folder:
 
 def _check_regular(root: Path, name: str) -> None:
     """Refuse broken links, which a listing leaves out, and pipes and devices, at which reading would wait for ever."""
-    for folder in FOLDERS:
+    for folder in ALL_FOLDERS:
         for path in sorted((root / folder).glob("*")):
             if is_member(folder, path.name) and not (path.is_file() or path.is_dir()):
                 problem = "not a file, or a link to a file that is not there"

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from zeshel_tasks.compute.termination import scratch_folder
-from zeshel_tasks.data.document_file import document_values
-from zeshel_tasks.data.json_lines import BadLine, Record, write_json_lines
-from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.data.json_lines import BadLine, Record
+from zeshel_tasks.data.zeshel import Document, document_line
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.importing.bad_rows import BadRows, MaxSkipped
 from zeshel_tasks.importing.entity_formats import EntityReader
@@ -101,12 +99,7 @@ def _document(record: Record, reader: EntityReader, seen: SeenIds) -> Document:
 
 def _write(documents: Iterable[Document], path: Path) -> int:
     count = 0
-
-    def counted() -> Iterator[dict[str, Any]]:
-        nonlocal count
+    with path.open("wb") as file:
         for document in documents:
-            count += 1
-            yield document_values(document)
-
-    write_json_lines(path, counted())
+            count += file.write(document_line(document)) > 0
     return count

@@ -9,9 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from unicodedata import normalize
 
+from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.download.members import EXPECTED_NAME, can_be_kept
 from zeshel_tasks.errors import ConfigError, ZeshelError
-from zeshel_tasks.store import Store
+from zeshel_tasks.location import LocalPath, located, store_location
+from zeshel_tasks.store import LocalStore, Store
+from zeshel_tasks.store.runs import store_at
 from zeshel_tasks.text.safe_text import quoted
 
 log = logging.getLogger(__name__)
@@ -53,6 +56,39 @@ def publish(store: Store, files: Mapping[str, Path], scratch: Path) -> None:
             store.delete_all(missing)
         raise
     log.info("%s: %s", store.address, ", ".join(missing) or "everything is there already")
+
+
+def publish_data_set(address: str, data: Path, scratch: Path) -> None:
+    """Puts the files of a data set into a store: all or nothing.
+
+    A new local folder appears at once. In other cases, the file of mentions without which ``download`` refuses the data
+    set is written last.
+
+    Args:
+        address: a folder or an S3 prefix.
+        data: folder with the finished files, which must not change afterwards.
+        scratch: a folder for temporary files.
+
+    Raises:
+        ConfigError: a file is there with other content, or mentions that are not among the files.
+        StoreUnavailable: the store does not answer.
+    """
+    files = {path.relative_to(data).as_posix(): path for path in sorted(data.rglob("*")) if path.is_file()}
+    keys = sorted(files, key=lambda key: (key.startswith("mentions/"), key == "mentions/train.json", key))
+    ordered = {key: files[key] for key in keys}
+    location = located("--out", address, store_location)
+    if isinstance(location, LocalPath) and not location.path.exists():
+        parent = location.path.absolute().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(f".{location.path.name[:100]}-", parent) as folder:
+            publish(LocalStore(folder / "unfinished"), ordered, scratch)
+            (folder / "unfinished").rename(location.path)
+        return
+    store = store_at(location)
+    for key in store.keys("mentions/"):
+        if key not in files:
+            raise ConfigError(f"--out: expected no other mentions in {store.address}, got {quoted(key)}")
+    publish(store, ordered, scratch)
 
 
 def _is_there(store: Store, key: str, path: Path, scratch: Path) -> bool:

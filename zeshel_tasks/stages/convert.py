@@ -23,5 +23,6 @@ def work(job: Job) -> Metrics:
 
 def _fetched(download: Artifact) -> Path:
     """Fetches the whole data set into a local folder."""
-    download.directory("mentions")
+    for name in download.manifest.files:
+        download.path(name)
     return download.directory("documents").parent

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from zeshel_tasks.data.zeshel import check_dataset
+from zeshel_tasks.download.members import ALL_FOLDERS
 from zeshel_tasks.download.merge import Part, merge
 from zeshel_tasks.download.metrics import DownloadMetrics, SourceMetrics
 from zeshel_tasks.download.sources import obtain
@@ -31,7 +32,7 @@ def work(job: Job) -> Metrics:
     job.check_outside()
     data = _merged(job, parts)
     summary = check_dataset(data)
-    for folder in ("documents", "mentions"):
+    for folder in ALL_FOLDERS:
         job.attempt.add_directory(folder, data / folder)
     mentions = {split: sum(worlds.values()) for split, worlds in summary.mentions.items()}
     log.info("%d worlds, %s documents, mentions: %s", len(summary.documents), sum(summary.documents.values()), mentions)
