@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from zeshel_tasks import __version__
 from zeshel_tasks.commands.argument_types import path, run, seed, store
 from zeshel_tasks.commands.export import add_export_flags
-from zeshel_tasks.commands.import_flags import add_entity_flags, add_mention_flags
+from zeshel_tasks.commands.import_flags import add_entity_flags, add_mention_export_flags, add_mention_flags
 from zeshel_tasks.commands.kb import add_kb_commands
 from zeshel_tasks.commands.link import add_link_flags
 from zeshel_tasks.commands.settings_flags import (
@@ -99,6 +99,7 @@ def _parser() -> _MainParser:
     _add_commands_on_stores(parser)
     add_entity_flags(parser.add_command("import-entities", "Make a world of a knowledge base in another format."))
     add_mention_flags(parser.add_command("import-mentions", "Make a data set of texts with mentions of such worlds."))
+    add_mention_export_flags(parser.add_command("export-mentions", "Write the texts and mentions of such a data set as JSON."))
     if find_spec("zeshel_tasks.demo"):  # Airflow's image does without it
         _add_commands_for_the_demo(parser)
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-from zeshel_tasks.commands.argument_types import parsed, seed, store
+from zeshel_tasks.commands.argument_types import parsed, path, seed, store
 from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.annotated import Match
@@ -77,6 +77,13 @@ def add_mention_flags(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_import_mentions)
 
 
+def add_mention_export_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``export-mentions``."""
+    parser.add_argument("data", type=store, metavar="DATA", help="a data set of import-mentions: a folder or s3://")
+    parser.add_argument("--out", required=True, type=path, metavar="FILE", help="the file to write (.jsonl)")
+    parser.set_defaults(command=_export_mentions)
+
+
 def _add_inputs(parser: argparse.ArgumentParser, number: str = "+") -> None:
     usage = "files, local or s3://, may be compressed"
     parser.add_argument("inputs", nargs=number, type=store, metavar="IN", help=usage)
@@ -135,3 +142,9 @@ def _import_mentions(options: argparse.Namespace) -> None:
     print(f"mentions: {counts}; without an entity: {done.nil:,}; skipped: {done.skipped:,}")
     for reason, count in done.left_out.items():
         print(f"left out {count:,} texts: {reason}")
+
+
+def _export_mentions(options: argparse.Namespace) -> None:
+    from zeshel_tasks.importing.export import export_mentions
+
+    print(f"{export_mentions(options.data, options.out):,} texts")

@@ -2,12 +2,13 @@
 
 ZESHEL's texts consist of tokens with single spaces between them: words, and punctuation characters one by one, as in
 ``Tyler ' s``. A span that starts or ends inside a word cuts the word. The tokens contain all characters of the text
-except white space, in order, so a span of tokens is found again in the text: :func:`character_span`.
+except white space, in order, so a span of tokens is found again in the text: :func:`character_spans`.
 """
 
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
@@ -52,29 +53,33 @@ def tokenized(text: str, spans: Iterable[Span] = ()) -> tuple[str, list[TokenSpa
     return " ".join(tokens), [span if span.start <= span.end else None for span in found]
 
 
-def character_span(text: str, tokens: str, span: TokenSpan) -> Span:
-    """Returns the part of a plain text that a span of its tokens stands for.
+def character_spans(text: str, tokens: str, spans: Iterable[TokenSpan]) -> list[Span]:
+    """Returns the parts of a plain text that spans of its tokens stand for.
 
     Args:
         text: the plain text.
         tokens: the same text as :func:`tokenized` returned it.
-        span: a part of ``tokens``.
+        spans: parts of ``tokens``.
 
     Raises:
-        ValueError: ``tokens`` are not those of ``text``, or the span is not within them.
+        ValueError: ``tokens`` are not those of ``text``, or a span is not within them.
     """
-    start = position = 0
-    for number, token in enumerate(tokens.split(" ")):
+    starts, ends = array("I"), array("I")
+    position = 0
+    for token in tokens.split(" ") if tokens else ():
         while position < len(text) and text[position].isspace():
             position += 1
         if not token or not text.startswith(token, position):
-            raise ValueError(f"expected the tokens of the text, got {token!r} as token {number}")
-        if number == span.start:
-            start = position
+            raise ValueError(f"expected the tokens of the text, got {token!r} as token {len(starts)}")
+        starts.append(position)
         position += len(token)
-        if number == span.end and span.start <= span.end:
-            return Span(start, position)
-    raise ValueError(f"expected a span within {number + 1} tokens, got {span.start} to {span.end}")
+        ends.append(position)
+    found = []
+    for first, last in spans:
+        if not 0 <= first <= last < len(starts):
+            raise ValueError(f"expected a span within {len(starts)} tokens, got {first} to {last}")
+        found.append(Span(starts[first], ends[last]))
+    return found
 
 
 @cache

@@ -39,6 +39,11 @@ class MaxSkipped:
         return f"{self.number:,}" if self.number is not None else f"{100 * self.share:.8g}%"
 
 
+def refuse(error: DataError) -> None:
+    """Ends the reading of a file at its first bad row (:data:`~zeshel_tasks.data.json_lines.BadLine`)."""
+    raise error
+
+
 class BadRows:
     """Receives the error of each row that cannot be used (:data:`~zeshel_tasks.data.json_lines.BadLine`).
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.importing.annotated import Match
+from zeshel_tasks.importing.bad_rows import refuse
 from zeshel_tasks.importing.inputs import Input
 from zeshel_tasks.importing.json_records import json_records
 from zeshel_tasks.importing.seen_ids import database
@@ -41,7 +42,7 @@ class EntityIndex:
         Raises:
             DataError: the file is not in ZESHEL's format, or an id occurs twice.
         """
-        for position, record in enumerate(json_records(file, _refuse)):
+        for position, record in enumerate(json_records(file, refuse)):
             row = (world, record.name("document_id"), record.text("title"), record.optional_name("url"), position)
             inserted = self._database.execute("INSERT INTO entities VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
             if not inserted.rowcount:
@@ -79,7 +80,3 @@ class EntityIndex:
     def close(self) -> None:
         """Closes the database."""
         self._database.close()
-
-
-def _refuse(error: DataError) -> None:
-    raise error

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 
 from zeshel_tasks.data.json_lines import BadLine
 from zeshel_tasks.errors import ConfigError, DataError
-from zeshel_tasks.location import S3Address, located, store_location
+from zeshel_tasks.location import S3Address, StoreLocation, located, store_location
 from zeshel_tasks.store.runs import store_at
 
 # More than four times the longest page of Wikipedia. A row takes up to 30 times as much while it is converted.
@@ -63,6 +63,18 @@ def input_at(address: str, scratch: Path) -> Input:
     if copy is None:
         raise ConfigError(f"IN: expected an object, got {location.name}")
     return Input(copy, location.name)
+
+
+def fetched_files(location: StoreLocation, folder: str, scratch: Path) -> dict[str, Input]:
+    """Fetches ``<folder>/*.json`` of a data set; returns each file by its name without the ending, sorted."""
+    store, found = store_at(location), dict[str, Input]()
+    for key in sorted(store.keys(f"{folder}/")):
+        name = key.removeprefix(f"{folder}/")
+        if "/" not in name and name.endswith(".json") and not name.startswith("."):
+            path = store.local_copy(key, scratch / name)
+            if path is not None:
+                found[name.removesuffix(".json")] = Input(path, key)
+    return found
 
 
 @contextmanager

@@ -7,11 +7,15 @@ entities become several worlds: ``towns`` for train, ``towns-valid`` and ``towns
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from zeshel_tasks.config import SPLITS, Split
+from zeshel_tasks.data.mention_category import mention_category
+from zeshel_tasks.data.raw_text import Span, tokenized
 from zeshel_tasks.data.zeshel import MENTION_FILES
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.inputs import Input
@@ -23,6 +27,12 @@ NIL = "nil"
 
 _JOINED = "mentions JOIN texts ON mentions.text = texts.number"
 _PART = "CASE WHEN split IN ('valid', 'test') THEN split ELSE 'train' END"
+_TEXTS = (
+    f"SELECT number, id, text FROM texts WHERE world = ? AND (number IN (SELECT text FROM mentions WHERE {_PART} = ?) "
+    "OR (? AND number NOT IN (SELECT text FROM mentions))) ORDER BY number"
+)
+_MENTIONS = f'SELECT id, split, gold, title, start, "end" FROM mentions WHERE text = ? AND {_PART} = ? ORDER BY number'
+_Mention = tuple[str, Split, str | None, str, int, int]
 
 
 def write_mention_files(table: MentionTable, documents: Mapping[str, Input], out: Path) -> tuple[dict[Split, int], int]:
@@ -42,15 +52,50 @@ def write_mention_files(table: MentionTable, documents: Mapping[str, Input], out
     out.mkdir()
     names = _names(table, documents)
     _write_documents(names, documents, out)
-    for (world, part), name in names.items():
-        _write(_contexts(table, world, part, is_first=name == world), out / "contexts" / f"{name}.json")
-    counts: dict[Split, int] = {}
+    counts = Counter[Split]()
     nil = 0
-    for split, file in MENTION_FILES.items():
-        if found := _write(_mentions(table, split, names, "IS NOT NULL"), out / "mentions" / file):
-            counts[split] = found
-        nil += _write(_mentions(table, split, names, "IS NULL"), out / NIL / file)
-    return counts, nil
+    with ExitStack() as opened:
+        files = _Files(out, opened)
+        for (world, part), name in names.items():
+            for text, document_id, content in table.rows(_TEXTS, world, part, name == world):
+                mentions = table.rows(_MENTIONS, text, part)
+                for split, gold in _write_text(name, document_id, content.decode(), list(mentions), files):
+                    counts[split] += gold is not None
+                    nil += gold is None
+    return {split: counts[split] for split in MENTION_FILES if counts[split]}, nil
+
+
+class _Files:
+    """The files of a data set that are written at the same time. Each one is made by its first line."""
+
+    def __init__(self, out: Path, opened: ExitStack) -> None:
+        self._out, self._opened, self._files = out, opened, dict[str, IO[bytes]]()
+
+    def write(self, name: str, line: dict[str, Any]) -> None:
+        """Appends a line to a file."""
+        if name not in self._files:
+            path = self._out / name
+            path.parent.mkdir(exist_ok=True)
+            self._files[name] = self._opened.enter_context(path.open("wb"))
+        self._files[name].write(to_json(line, ensure_ascii=False).encode() + b"\n")
+
+
+def _write_text(
+    world: str, document_id: str, text: str, mentions: list[_Mention], files: _Files
+) -> Iterator[tuple[Split, str | None]]:
+    """Writes a text, whose words only its own mentions cut, and the mentions. Yields split and entity of each one."""
+    tokens, places = tokenized(text, (Span(start, end) for *_, start, end in mentions))
+    original = {} if tokens == text else {"original": text}
+    files.write(f"contexts/{world}.json", {"document_id": document_id, "text": tokens} | original)
+    words = tokens.split(" ")
+    for (mention_id, split, gold, title, *_), place in zip(mentions, places, strict=True):
+        assert place is not None
+        surface = " ".join(words[place.start : place.end + 1])
+        line: dict[str, Any] = {"mention_id": mention_id, "context_document_id": document_id, "corpus": world}
+        line |= {"start_index": place.start, "end_index": place.end, "text": surface, "label_document_id": gold}
+        line |= {} if gold is None else {"category": mention_category(surface, tokenized(title)[0])}
+        files.write(f"{NIL if gold is None else 'mentions'}/{MENTION_FILES[split]}", line)
+        yield split, gold
 
 
 def _names(table: MentionTable, documents: Collection[str]) -> dict[tuple[str, str], str]:
@@ -75,45 +120,3 @@ def _write_documents(names: Mapping[tuple[str, str], str], documents: Mapping[st
     (out / "documents").mkdir()
     for (world, _), name in names.items():
         shutil.copyfile(documents[world].path, out / "documents" / f"{name}.json")
-
-
-def _contexts(table: MentionTable, world: str, part: str, *, is_first: bool) -> Iterator[bytes]:
-    """Lines of the texts with mentions of a part; those without any mention are in the first part."""
-    query = (
-        f"SELECT line FROM texts WHERE world = ? AND (number IN (SELECT text FROM mentions WHERE {_PART} = ?) "
-        "OR (? AND number NOT IN (SELECT text FROM mentions))) ORDER BY number"
-    )
-    return (line for (line,) in table.rows(query, world, part, is_first))
-
-
-def _mentions(table: MentionTable, split: Split, names: Mapping[tuple[str, str], str], gold: str) -> Iterator[bytes]:
-    columns = 'texts.id, mentions.id, gold, surface, category, "start", "end"'
-    query = f"SELECT {columns} FROM {_JOINED} WHERE world = ? AND split = ? AND gold {gold} ORDER BY mentions.number"
-    for (world, part), name in names.items():
-        if part == (split if split in ("valid", "test") else "train"):
-            for row in table.rows(query, world, split):
-                yield _mention_line(name, *row)
-
-
-def _mention_line(
-    world: str, text: str, mention_id: str, gold: str | None, surface: str, category: str | None, start: int, end: int
-) -> bytes:
-    line: dict[str, Any] = {"mention_id": mention_id, "context_document_id": text, "corpus": world}
-    line |= {"start_index": start, "end_index": end, "text": surface, "label_document_id": gold}
-    line |= {} if category is None else {"category": category}
-    return to_json(line, ensure_ascii=False).encode() + b"\n"
-
-
-def _write(lines: Iterator[bytes], path: Path) -> int:
-    """Writes a file and returns its number of lines; writes none without lines."""
-    first = next(lines, None)
-    if first is None:
-        return 0
-    path.parent.mkdir(exist_ok=True)
-    count = 1
-    with path.open("wb") as file:
-        file.write(first)
-        for line in lines:
-            file.write(line)
-            count += 1
-    return count

@@ -12,9 +12,9 @@ from zeshel_tasks.config import Split
 from zeshel_tasks.importing.seen_ids import database
 
 _TABLES = (
-    "CREATE TABLE texts (number INTEGER PRIMARY KEY, world TEXT, id TEXT, line BLOB, UNIQUE (world, id))",
-    "CREATE TABLE mentions (number INTEGER PRIMARY KEY, text INT, id TEXT UNIQUE, gold TEXT, surface TEXT, "
-    'category TEXT, "start" INT, "end" INT, split TEXT, is_free INT)',
+    "CREATE TABLE texts (number INTEGER PRIMARY KEY, world TEXT, id TEXT, text BLOB, UNIQUE (world, id))",
+    "CREATE TABLE mentions (number INTEGER PRIMARY KEY, text INT, id TEXT UNIQUE, gold TEXT, title TEXT, "
+    'start INT, "end" INT, split TEXT, is_free INT)',
 )
 
 
@@ -24,16 +24,14 @@ class MentionRow(NamedTuple):
     Attributes:
         mention_id: unique.
         gold: ``document_id`` of its entity; None if it has none.
-        surface: its tokens, separated by single spaces.
-        category: None if it has no entity.
-        start, end: its first and its last token in its text.
+        title: of its entity; empty if it has none.
+        start, end: where it is in its text, in code points.
         split: None if the shares decide.
     """
 
     mention_id: str
     gold: str | None
-    surface: str
-    category: str | None
+    title: str
     start: int
     end: int
     split: Split | None
@@ -43,30 +41,31 @@ class MentionTable:
     """Texts with their mentions, in the order in which they were added.
 
     Attributes:
-        database: tables ``texts`` (``number``, ``world``, ``id``, ``line``) and ``mentions`` (``number``, ``text``,
-            and the fields of :class:`MentionRow`; ``is_free`` is 1 if the shares decide about the split). The function
-            ``rank(seed, ...)`` gives rows an order that depends on nothing else.
+        database: tables ``texts`` (``number``, ``world``, ``id``, ``text`` in UTF-8) and ``mentions`` (``number``,
+            ``text``, and the fields of :class:`MentionRow`; ``is_free`` is 1 if the shares decide about the split). The
+            function ``rank(seed, ...)`` gives rows an order that depends on nothing else.
     """
 
     def __init__(self, path: Path) -> None:
         self.database = database(path)
         self.database.create_function("rank", -1, _rank, deterministic=True)
-        for table in _TABLES:
-            self.database.execute(table)
+        for statement in (*_TABLES, "CREATE INDEX mentions_of_text ON mentions (text)"):
+            self.database.execute(statement)
 
     def has_text(self, world: str, document_id: str) -> bool:
         """Returns True if a text of the world has this id."""
         query = "SELECT 1 FROM texts WHERE world = ? AND id = ?"
         return self.database.execute(query, (world, document_id)).fetchone() is not None
 
-    def add_text(self, world: str, document_id: str, line: bytes) -> int:
-        """Adds a text with its line of ``contexts/<world>.json``; returns its number."""
-        added = self.database.execute("INSERT INTO texts VALUES (NULL, ?, ?, ?)", (world, document_id, line))
+    def add_text(self, world: str, document_id: str, text: str) -> int:
+        """Adds a text; returns its number."""
+        row = (world, document_id, text.encode())
+        added = self.database.execute("INSERT INTO texts VALUES (NULL, ?, ?, ?)", row)
         return int(added.lastrowid or 0)
 
     def add_mention(self, text: int, row: MentionRow) -> bool:
         """Adds a mention of a text. Returns False if its id was added before."""
-        query = "INSERT INTO mentions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        query = "INSERT INTO mentions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
         return self.database.execute(query, (text, *row, row.split is None)).rowcount == 1
 
     def rows(self, query: str, *values: object) -> Iterator[Any]:

@@ -12,13 +12,12 @@ from pathlib import Path
 from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config import Split
 from zeshel_tasks.data.json_lines import Record
-from zeshel_tasks.data.mention_category import mention_category
-from zeshel_tasks.data.raw_text import Span, TokenSpan, tokenized
+from zeshel_tasks.data.raw_text import Span
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.importing.annotated import AnnotatedText, Annotation, NoLabel, Reading
 from zeshel_tasks.importing.bad_rows import BadRows, MaxSkipped
 from zeshel_tasks.importing.entity_index import Entity, EntityIndex, UnknownEntity
-from zeshel_tasks.importing.inputs import Input, input_at
+from zeshel_tasks.importing.inputs import Input, fetched_files, input_at
 from zeshel_tasks.importing.mention_files import write_mention_files
 from zeshel_tasks.importing.mention_formats import MentionSource
 from zeshel_tasks.importing.mention_table import MentionRow, MentionTable
@@ -27,8 +26,6 @@ from zeshel_tasks.importing.offsets import Offsets
 from zeshel_tasks.importing.publish import publish_data_set
 from zeshel_tasks.importing.splits import DEFAULT_SHARES, Shares, SplitBy, assign_splits, check_worlds
 from zeshel_tasks.location import located, store_location
-from zeshel_tasks.store.runs import store_at
-from zeshel_tasks.text.json_text import to_json
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +106,9 @@ def import_mentions(
             data = scratch / "data"
             counts, nil = write_mention_files(table, documents, data)
         if not counts:
-            raise DataError("no mentions", file=", ".join(source for source, _ in sources), expected="at least one")
+            raise DataError(
+                "no mentions with an entity", file=", ".join(source for source, _ in sources), expected="at least one"
+            )
         if bad.count:
             (data / "skipped").mkdir()
             (scratch / "skipped.jsonl").rename(data / "skipped" / "mentions.jsonl")
@@ -124,27 +123,10 @@ def fetched_documents(address: str, folder: Path) -> dict[str, Input]:
         ConfigError: there are none.
     """
     location = located("--entities", address, store_location)
-    store, found = store_at(location), dict[str, Input]()
-    for key in sorted(store.keys("documents/")):
-        name = key.removeprefix("documents/")
-        if "/" not in name and name.endswith(".json") and not name.startswith("."):
-            path = store.local_copy(key, folder / name)
-            if path is not None:
-                found[name.removesuffix(".json")] = Input(path, key)
+    found = fetched_files(location, "documents", folder)
     if not found:
         raise ConfigError(f"--entities: expected documents/<world>.json in {location.name}, got none")
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A mention, where it is, and its entity."""
-
-    annotation: Annotation
-    place: Record
-    span: Span
-    entity: Entity | None
-    mention_id: str
 
 
 class _Importer:
@@ -176,50 +158,30 @@ class _Importer:
         if self._index.has(world, text.document_id) or self._table.has_text(world, text.document_id):
             expected = f"an id that no entity and no other text of {world} has"
             raise text.record.error("duplicate", field="id", expected=expected, got=text.document_id)
-        found = list(self._found(text, world))
-        tokens, places = tokenized(text.text, (mention.span for mention in found))
-        original = {} if tokens == text.text else {"original": text.text}
-        line = to_json({"document_id": text.document_id, "text": tokens} | original, ensure_ascii=False)
-        number = self._table.add_text(world, text.document_id, f"{line}\n".encode())
-        words = tokens.split(" ")
-        for mention, place in zip(found, places, strict=True):
-            try:
-                self._add_mention(number, mention, place, words, split)
-            except DataError as error:
-                self._bad(error)
+        number = self._table.add_text(world, text.document_id, text.text)
+        for row, place, name in self._rows(text, world, split):
+            if self._table.add_mention(number, row):
+                self.used += 1
+            else:
+                self._bad(place.error("duplicate", field=name, expected="each mention once", got=row.mention_id))
 
-    def _found(self, text: AnnotatedText, world: str) -> Iterator[_Found]:
-        """Yields the mentions of a text that can be used."""
+    def _rows(self, text: AnnotatedText, world: str, split: Split | None) -> Iterator[tuple[MentionRow, Record, str]]:
+        """Yields the mentions of a text that can be used, each with its place and field for messages."""
         offsets, seen = Offsets(text.text, self._settings.source.unit), set[Span]()
         for annotation in text.annotations:
-            place = annotation.place or text.record
+            place, name = annotation.place or text.record, annotation.field
             try:
                 span = _span(text.text, annotation, offsets, place)
                 if span in seen:
-                    expected, got = "each span once", f"{span.start} to {span.end}"
-                    raise place.error("duplicate", field=annotation.field, expected=expected, got=got)
-                entity = self._entity(annotation, world, place)
+                    got = f"{span.start} to {span.end}"
+                    raise place.error("duplicate", field=name, expected="each span once", got=got)
+                gold, title = self._entity(annotation, world, place) or (None, "")
             except DataError as error:
                 self._bad(error)
                 continue
             seen.add(span)
             mention_id = annotation.mention_id or f"{world}:{text.document_id}:{span.start}-{span.end}"
-            yield _Found(annotation, place, span, entity, mention_id)
-
-    def _add_mention(
-        self, text: int, found: _Found, place: TokenSpan | None, words: list[str], split: Split | None
-    ) -> None:
-        field, entity = found.annotation.field, found.entity
-        if place is None:
-            raise found.place.error("empty mention", field=field, expected="more than white space")
-        surface = " ".join(words[place.start : place.end + 1])
-        gold, category = None, None
-        if entity is not None:
-            gold, category = entity.document_id, mention_category(surface, tokenized(entity.title)[0])
-        row = MentionRow(found.mention_id, gold, surface, category, *place, split or found.annotation.split)
-        if not self._table.add_mention(text, row):
-            raise found.place.error("duplicate", field=field, expected="each mention once", got=found.mention_id)
-        self.used += 1
+            yield MentionRow(mention_id, gold, title, *span, split or annotation.split), place, name
 
     def _world(self, text: AnnotatedText) -> str:
         world = text.world or self._settings.world or (self._worlds[0] if len(self._worlds) == 1 else None)
@@ -229,15 +191,15 @@ class _Importer:
         return world
 
     def _entity(self, annotation: Annotation, world: str, place: Record) -> Entity | None:
-        label, field, skips = annotation.label, annotation.field, not self._settings.nil_if_unknown
+        label, name, skips = annotation.label, annotation.field, not self._settings.nil_if_unknown
         if isinstance(label, NoLabel):
             if skips:
-                raise place.error("no label", field=field, expected="an entity, or --nil-if-unknown")
+                raise place.error("no label", field=name, expected="an entity, or --nil-if-unknown")
             return None
         if label is None or label in NIL_LABELS:
             return None
         try:
-            entity = self._index.find(world, label, place, field)
+            entity = self._index.find(world, label, place, name)
         except UnknownEntity:
             if skips:
                 raise
@@ -245,7 +207,7 @@ class _Importer:
         title = annotation.title
         if title is not None and _squeezed(title).casefold() != _squeezed(entity.title).casefold():
             expected = f"{title!r}, which the mention names"
-            raise place.error("another entity", field=field, expected=expected, got=repr(entity.title))
+            raise place.error("another entity", field=name, expected=expected, got=repr(entity.title))
         return entity
 
 
@@ -256,6 +218,8 @@ def _span(text: str, annotation: Annotation, offsets: Offsets, place: Record) ->
         got = f"{annotation.start} to {annotation.end}"
         raise place.error("wrong span", field=annotation.field, expected=str(error), got=got) from None
     found = text[span.start : span.end]
+    if not found.strip():
+        raise place.error("empty mention", field=annotation.field, expected="more than white space", got=repr(found))
     if annotation.text is not None and _squeezed(annotation.text) != _squeezed(found):
         expected = f"{annotation.text!r} from {annotation.start} to {annotation.end} (see --offsets)"
         raise place.error("another text", field=annotation.field, expected=expected, got=repr(found))

@@ -55,7 +55,8 @@ def publish(store: Store, files: Mapping[str, Path], scratch: Path) -> None:
         with suppress(ZeshelError):
             store.delete_all(missing)
         raise
-    log.info("%s: %s", store.address, ", ".join(missing) or "everything is there already")
+    if not missing:
+        log.info("%s: everything is there already", store.address)
 
 
 def publish_data_set(address: str, data: Path, scratch: Path) -> None:

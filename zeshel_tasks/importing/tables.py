@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from zeshel_tasks.data.json_lines import BadLine, Record
 from zeshel_tasks.errors import DataError
+from zeshel_tasks.importing.bad_rows import refuse
 from zeshel_tasks.importing.entity_columns import EntityColumns
 from zeshel_tasks.importing.inputs import MAX_LINE_BYTES, Input, decoded, lines, pyarrow
 
@@ -87,9 +88,5 @@ def _records(rows: _CsvReader, file: Input, columns: EntityColumns, on_bad: BadL
 
 def _decoded_lines(file: Input) -> Iterator[str]:
     """The lines of a table. One that is no text damages all that follow, because a row may have several lines."""
-    for number, raw in lines(file, _refuse):
+    for number, raw in lines(file, refuse):
         yield decoded(raw, file, number)
-
-
-def _refuse(error: DataError) -> None:
-    raise error
