@@ -99,7 +99,9 @@ def _parser() -> _MainParser:
     _add_commands_on_stores(parser)
     add_entity_flags(parser.add_command("import-entities", "Make a world of a knowledge base in another format."))
     add_mention_flags(parser.add_command("import-mentions", "Make a data set of texts with mentions of such worlds."))
-    add_mention_export_flags(parser.add_command("export-mentions", "Write the texts and mentions of such a data set as JSON."))
+    add_mention_export_flags(
+        parser.add_command("export-mentions", "Write texts and mentions of such a data set as JSON.")
+    )
     if find_spec("zeshel_tasks.demo"):  # Airflow's image does without it
         _add_commands_for_the_demo(parser)
     return parser

@@ -7,7 +7,7 @@ import pytest
 from tests.knowledge_base.conftest import entity
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.cli import main
-from zeshel_tasks.data.document_file import document_line
+from zeshel_tasks.data.zeshel import document_line
 
 
 def documents_file(folder: Path, *numbers: int, text: str = "") -> str:

@@ -73,7 +73,7 @@ def add_mention_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split_by", choices=get_args(SplitBy), default="document", help="what stays in one split")
     parser.add_argument("--seed", type=seed, default=7)
-    _add_max_skipped(parser)
+    add_max_skipped(parser)
     parser.set_defaults(command=_import_mentions)
 
 

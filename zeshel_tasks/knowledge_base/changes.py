@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zeshel_tasks.data.document_file import document_line
-from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.data.zeshel import Document, document_line
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, TryAgain
 from zeshel_tasks.knowledge_base import head
 from zeshel_tasks.knowledge_base.head import Encoding, KnowledgeBase, Segment
