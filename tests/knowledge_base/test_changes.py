@@ -1,5 +1,6 @@
 """An added entity is there and a removed one is gone, and nothing else is encoded."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from tests.knowledge_base.conftest import Promote, encoding_by, entities, entity
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.data.zeshel import Document
-from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.errors import ConfigError, DataError, TryAgain
 from zeshel_tasks.knowledge_base.changes import add, build, compact, delete, refresh, remove
 from zeshel_tasks.knowledge_base.head import Encoding, KnowledgeBase, names
 from zeshel_tasks.knowledge_base.opening import open_knowledge_base
@@ -164,3 +165,42 @@ def test_base_in_s3(s3_store: Store, tmp_path: Path) -> None:
     found = opened(s3_store, tmp_path / "1", "Käse")
     assert ids(found) == ["id1", "id2", "id3", "id4", "id7"]
     assert_same(found, opened(s3_store, tmp_path / "2", "Käse"))  # with the stored index
+
+
+def overtaken(store: AgedStore, other: Callable[[], object]) -> None:
+    """Lets another change swap the head just before the next swap of the head."""
+
+    def interfere(operation: str, key: str) -> None:
+        if operation == "put_if_unchanged":
+            store.before = lambda operation, key: None
+            other()
+
+    store.before = interfere
+
+
+@pytest.mark.parametrize("again", ["build", "refresh"])
+def test_replacement_that_another_change_has_overtaken_must_be_repeated(
+    store: AgedStore, encoding: Encoding, promote: Promote, tmp_path: Path, again: str
+) -> None:
+    build(store, "beasts", entities(0, 1), encoding)
+    other = promote(store, "b" * 64)
+    repeat = {
+        "build": lambda: build(store, "beasts", entities(5), other),
+        "refresh": lambda: refresh(store, "beasts", other),
+    }
+    overtaken(store, lambda: add(store, "beasts", entities(7)))
+    with pytest.raises(TryAgain, match="knowledge base beasts: changed at the same time; nothing is lost, try again"):
+        repeat[again]()
+    assert ids(opened(store, tmp_path)) == ["id0", "id1", "id7"]
+
+
+def test_entities_of_an_overtaken_bi_encoder_are_not_added(
+    store: AgedStore, encoding: Encoding, promote: Promote, tmp_path: Path
+) -> None:
+    build(store, "beasts", entities(0, 1), encoding)
+    other = promote(store, "b" * 64)
+    overtaken(store, lambda: refresh(store, "beasts", other))
+    with pytest.raises(TryAgain, match="changed at the same time"):
+        add(store, "beasts", entities(7))
+    assert add(store, "beasts", entities(7)).encoded == 1
+    assert ids(opened(store, tmp_path)) == ["id0", "id1", "id7"]
