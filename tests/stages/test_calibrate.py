@@ -60,3 +60,13 @@ def test_threshold_has_the_wanted_precision_on_valid(metrics: CalibrationMetrics
         else:
             assert found.at_threshold.precision is not None
             assert found.at_threshold.precision >= 0.95
+
+
+def test_valid_is_measured_by_models_that_have_not_seen_its_worlds(
+    finished_run: Run, metrics: CalibrationMetrics, tmp_path: Path
+) -> None:
+    for split, seen in (("valid", True), ("test", False)):
+        bins = metrics.splits[split].diagrams.reliability
+        measured = sum(each.mentions * each.probability for each in bins) / metrics.splits[split].mentions
+        written = np.load(finished_run.artifact("calibrate", tmp_path).path(f"{split}/probabilities.npy"))[:, 0]
+        assert (measured != pytest.approx(written.mean(), abs=1e-5)) is seen
