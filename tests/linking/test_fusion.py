@@ -104,6 +104,15 @@ def test_fitted_score_is_never_worse_than_either_alone(seed: int, mentions: int)
     assert linked >= max(right(crossencoder, gold), right(retrieval, gold))
 
 
+def test_few_mentions_do_not_outweigh_the_retriever() -> None:
+    """With 20 valid mentions, the most likely weights alone would fall below it on other mentions for some seeds."""
+    for seed in range(20):
+        fusion = fit_fusion(*two_judges(seed, 0.5, 1.5, mentions=20))
+        unseen, retrieved, labels = two_judges(1000, 0.5, 1.5, mentions=2000)
+        linked = right(fusion.final_scores(unseen, retrieved), labels)
+        assert linked >= right(retrieved, labels) - 10, (seed, fusion)
+
+
 @pytest.mark.parametrize(
     ("crossencoder", "retrieval", "alone"), [(3, -3, "crossencoder"), (-3, 3, "retriever")], ids=["first", "second"]
 )

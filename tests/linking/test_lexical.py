@@ -6,7 +6,7 @@ import pytest
 from tests.linking.conftest import DOCUMENTS
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.linking.bm25 import best
-from zeshel_tasks.linking.lexical import FILES, LexicalIndex
+from zeshel_tasks.linking.lexical import FILES, LEAD_WORDS, LexicalIndex
 from zeshel_tasks.linking.mention_texts import MentionText
 from zeshel_tasks.linking.names import NameKind, Names
 
@@ -28,6 +28,17 @@ def test_the_context_is_a_query_of_its_own(index: LexicalIndex) -> None:
     text = mention("unknown", "they hit it with the lightsaber of")
     assert best(index.context_scores(text), 6).tolist() == [2]
     assert not index.mention_scores(text).any()
+
+
+def test_names_and_the_first_words_are_fields_of_their_own(tmp_path: Path) -> None:
+    later = Document("b", "Later", "word " * LEAD_WORDS + "luke five")
+    LexicalIndex.write([DOCUMENTS[0], DOCUMENTS[1], later], tmp_path)
+    index = LexicalIndex(tmp_path)
+    assert best(index.mention_scores(mention("luke"), "lead"), 3).tolist() == [1], "only there among the first words"
+    assert best(index.mention_scores(mention("luke"), "names"), 3).tolist() == [0]
+    assert best(index.context_scores(mention("", "the five"), "names"), 3).tolist() == [0], "an alias is a name"
+    assert set(best(index.mention_scores(mention("luke")), 3).tolist()) == {0, 1, 2}
+    assert index.text_words(np.array([2, 0])).tolist() == [LEAD_WORDS + 2, 5]
 
 
 @pytest.mark.parametrize("text", ["", "?!", "nobody", "\ud800"])
@@ -71,14 +82,16 @@ def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         LexicalIndex.write(iter(DOCUMENTS), tmp_path / name)
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == sorted(FILES)
+    written = (path for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert sorted(path.relative_to(tmp_path / "one").as_posix() for path in written) == sorted(FILES)
     for name in FILES:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_the_index_is_mapped_not_read(index: LexicalIndex) -> None:
-    assert isinstance(index._bm25._index.scores["data"], np.memmap)
+    assert all(isinstance(field._index.scores["data"], np.memmap) for field in index._bm25.values())
     assert isinstance(index._names._hashes, np.memmap)
+    assert isinstance(index._lengths, np.memmap)
 
 
 def test_equal_scores_are_in_the_order_of_positions() -> None:

@@ -48,6 +48,25 @@ def test_mentions_without_gold_or_choice_do_not_matter() -> None:
     assert fit_weights(features, gold, present) == pytest.approx(fit_weights(features[others], gold[others]), rel=1e-6)
 
 
+def test_a_mention_of_twice_the_importance_counts_as_two() -> None:
+    features, gold = choices([2.0, -1.0], mentions=300)
+    importance = np.where(np.arange(300) < 100, 6.0, 3.0)
+    weights = fit_weights(features, gold, importance=importance)
+    twice = np.r_[0:100, 0:300]
+    expected = fit_weights(features[twice], gold[twice])  # its standard deviations, which scale the penalty, differ
+    assert weights == pytest.approx(expected, rel=1e-2)
+    assert weights != pytest.approx(fit_weights(features, gold), rel=1e-4)
+
+
+def test_preferred_weights_win_over_few_mentions_and_lose_against_many() -> None:
+    features, gold = choices([2.0, -1.0])
+    few = fit_weights(features[:3] * [10, 1], gold[:3], penalty=10.0, center=[0.1, 3.0])
+    assert few == pytest.approx([0.1, 3.0], abs=0.1)
+    many = fit_weights(features, gold, penalty=10.0 / len(gold), center=[0.1, 3.0])
+    assert many == pytest.approx([2.0, -1.0], abs=0.2)
+    assert fit_weights(features, np.full(len(gold), -1), center=[0.1, 3.0]).tolist() == [0.1, 3.0]
+
+
 def test_feature_that_always_marks_the_gold_gets_a_bounded_weight() -> None:
     features, gold = choices([1.0, 0.0])
     features[..., 1] = np.arange(8) == gold[:, None]

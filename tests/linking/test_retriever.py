@@ -6,10 +6,11 @@ import pytest
 
 from tests.linking.conftest import DOCUMENTS
 from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.evaluation.candidates import Candidates
-from zeshel_tasks.linking.features import FEATURES, Pool, pool_of
-from zeshel_tasks.linking.lexical import LexicalIndex
+from zeshel_tasks.linking.features import FEATURES, Pool, pool_of, search_words
+from zeshel_tasks.linking.lexical import LEAD_WORDS, LexicalIndex
 from zeshel_tasks.linking.mention_texts import MentionText, MentionTexts
 from zeshel_tasks.linking.retriever import Retriever
 from zeshel_tasks.linking.search import GoldRanks, retrieve_candidates, search_all
@@ -58,7 +59,7 @@ def test_the_pool_is_the_union_of_what_each_method_retrieves(
 ) -> None:
     pool = pool_of(search_all(index, texts, dense, K), dense, vectors)
     tatooine, jedi, nobody = (of_pool(pool, row) for row in range(3))
-    assert set(tatooine) == {1, 5, *dense.positions[0].tolist()}
+    assert set(tatooine) == {0, 1, 5, *dense.positions[0].tolist()}, "0 by its first words"
     assert set(jedi) >= {2, 3}
     assert set(nobody) == set(dense.positions[2].tolist())
     assert [tatooine[n]["title"] for n in (1, 5)] == [1, 1]
@@ -84,15 +85,66 @@ def test_the_page_of_the_mention_counts_as_without_words(
 ) -> None:
     found = search_all(index, texts, dense, K)[1]
     own, other = (found.features[found.pool == position][0] for position in (2, 3))
-    assert own[1:3].tolist() == [0, 0]
+    assert own[1:5].tolist() == [0, 0, 0, 0]
     assert (other[1:3] > 0).all()
+
+
+def test_the_first_words_names_and_length_of_a_page_are_features(
+    tmp_path: Path, vectors: VectorFile, dense: Candidates
+) -> None:
+    padding = "word " * LEAD_WORDS
+    documents = [
+        Document("a", "on conflict", f"int vtab ( ) {padding}"),
+        Document("b", "virtual tables", f"{padding} vtab vtab"),
+        *DOCUMENTS[2:],
+    ]
+    LexicalIndex.write(documents, tmp_path / "index")
+    texts = MentionTexts(tmp_path / "text", [MentionText("vtab", "what to do on a conflict", "")])
+    alone = Candidates(*(part[:1] for part in dense))
+    pool = of_pool(pool_of(search_all(LexicalIndex(tmp_path / "index"), texts, alone, K), alone, vectors), 0)
+    assert pool[0]["bm25_mention_in_lead"] > 0 > pool[1]["bm25_mention_in_lead"]
+    assert pool[0]["bm25_context_in_names"] > 0 > pool[1]["bm25_context_in_names"]
+    assert pool[0]["log_length"] == pytest.approx(np.log1p(2 + LEAD_WORDS))
+    assert pool[1]["log_length"] == pytest.approx(np.log1p(2 + LEAD_WORDS))
+
+
+def test_each_query_of_bm25_adds_to_the_pool(tmp_path: Path, dense: Candidates, vectors: VectorFile) -> None:
+    """With one entity by each query, the best by its lead alone and the best by its names alone are candidates."""
+    documents = [
+        Document("a", "x", "vtab vtab vtab " * LEAD_WORDS),
+        Document("b", "y", "int vtab"),
+        Document("c", "conflict", "conflict"),
+        Document("d", "z", "conflict " * 100),
+        *DOCUMENTS[4:],
+    ]
+    LexicalIndex.write(documents, tmp_path / "index")
+    index, text = LexicalIndex(tmp_path / "index"), MentionText("vtab", "a conflict", "")
+    best_of_each = [
+        int(scores.argmax()) for scores in (index.mention_scores(text, "lead"), index.context_scores(text, "names"))
+    ]
+    found = search_words(index, text, np.array([4]), 1)
+    assert {*best_of_each, 4} <= set(found.pool.tolist())
+
+
+def test_a_retriever_of_an_earlier_version_ranks_by_the_features_it_has(
+    index: LexicalIndex, texts: MentionTexts, dense: Candidates, vectors: VectorFile, tmp_path: Path
+) -> None:
+    path = tmp_path / "retriever.json"
+    path.write_text(json.dumps({"hybrid": True, "context_words": 8, "weights": {"dense": 0.5, "title": 2.0}}))
+    found = search_all(index, texts, dense, K)
+    old, new = (
+        Retriever.read(path).fuse(found, dense, vectors),
+        hybrid(dense=0.5, title=2.0).fuse(found, dense, vectors),
+    )
+    assert old.positions.tolist() == new.positions.tolist()
+    assert old.scores.tolist() == new.scores.tolist()
 
 
 def test_scores_without_spread_are_zero(vectors: VectorFile, index: LexicalIndex, texts: MentionTexts) -> None:
     rows = np.array([2])
     alone = Candidates(rows, np.ones((1, 1), np.float32), np.array([[4]]), np.ones((1, 5), np.float32))
     pool = pool_of(search_all(index, texts, alone, K), alone, vectors)
-    assert pool.features[0].tolist() == [[0.0] * len(FEATURES)]
+    assert pool.features[0].tolist() == [[0.0] * len(FEATURES)], "its text is empty, too"
 
 
 def hybrid(**weights: float) -> Retriever:
@@ -178,7 +230,7 @@ WEIGHTS = dict.fromkeys(FEATURES, 1.0)
         "",
         "[]",
         '{"hybrid": true, "context_words": 8, "weights": {}}',
-        '{"hybrid": true, "context_words": 8, "weights": {"dense": 1}}',
+        '{"hybrid": true, "context_words": 8, "weights": {"sparse": 1}}',
         json.dumps({"hybrid": False, "context_words": 8, "weights": WEIGHTS}),
         json.dumps({"hybrid": True, "context_words": 8, "weights": WEIGHTS | {"dense": None}}),
     ],

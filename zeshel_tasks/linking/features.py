@@ -18,15 +18,17 @@ from zeshel_tasks.linking.listwise import Features, Flags
 from zeshel_tasks.linking.mention_texts import MentionText
 from zeshel_tasks.linking.names import NameKind
 
-SCORES = ("dense", "bm25_mention", "bm25_context")
+SCORES = ("dense", "bm25_mention", "bm25_context", "bm25_mention_in_lead", "bm25_context_in_names")
 _NAMES: tuple[NameKind, ...] = ("title", "title_without_parenthesis", "alias")
-FEATURES = (*SCORES, *_NAMES, "own_page")
+FEATURES = (*SCORES, *_NAMES, "own_page", "log_length")
 """The features, in their order.
 
 The scores have mean 0 and standard deviation 1 among the candidates of a mention, because the scales of scores differ
-between worlds and models. The others are 1 if the mention is the candidate's title, its title without the parenthesis
-at its end, or an alias, and if the candidate is the page that the mention is on, else 0. That page shares all words of
-the context, so it counts as without BM25.
+between worlds and models. They are those of the bi-encoder, and of BM25 with the mention or its context as the query,
+over everything, over the first words of the texts, and over the names. The next four are 1 if the mention is the
+candidate's title, its title without the parenthesis at its end, or an alias, and if the candidate is the page that the
+mention is on, else 0. That page shares all words of the context, so it counts as without BM25. The last one is the
+logarithm of 1 + the words of the candidate's text: long pages are linked more often.
 """
 
 _SCORED_AT_ONCE = 16_384  # vectors in memory: 50 MB for BERT-base
@@ -104,16 +106,21 @@ def search_words(index: LexicalIndex, text: MentionText, dense: Rows, k: int) ->
         index: of the mention's world.
         text: the mention.
         dense: int64, the entities that the bi-encoder retrieved.
-        k: entities to retrieve by each of BM25 of the mention, BM25 of the context, and each kind of name.
+        k: entities to retrieve by each query of BM25, and by each kind of name.
     """
-    scores = index.mention_scores(text), index.context_scores(text)
+    scores = (
+        index.mention_scores(text),
+        index.context_scores(text),
+        index.mention_scores(text, "lead"),
+        index.context_scores(text, "names"),
+    )
     by_words = [best(of_query, k) for of_query in scores]
     by_name = [index.named(kind, text)[:k] for kind in _NAMES]
     pool = np.unique(np.concatenate([dense, *by_words, *by_name]))
     own = np.isin(pool, index.named("page", text))
     columns = [np.zeros(len(pool)), *(np.where(own, 0, of_query[pool]) for of_query in scores)]
-    columns += [np.isin(pool, named) for named in by_name]
-    return Lexical(Baselines(by_name[0], by_words[0]), pool, np.stack([*columns, own], axis=1).astype(np.float32))
+    columns += [*(np.isin(pool, named) for named in by_name), own, np.log1p(index.text_words(pool))]
+    return Lexical(Baselines(by_name[0], by_words[0]), pool, np.stack(columns, axis=1).astype(np.float32))
 
 
 def pool_of(found: Sequence[Lexical], candidates: Candidates, vectors: VectorFile) -> Pool:

@@ -12,13 +12,20 @@ from zeshel_tasks.linking.listwise import fit_weights
 
 log = logging.getLogger(__name__)
 
+_PRIOR = 30.0
+"""As many mentions speak for the order of the retriever, as it were.
+
+With tens of valid mentions, the most likely weights can be worse than the retriever on the mentions of other worlds.
+With thousands, the prior hardly matters.
+"""
+
 _MOST_SCORES = 4_000_000  # far more than two weights need: 64 MB of features in float64
 
 
 def fit_fusion(crossencoder: Scores, retrieval: Scores, gold_rank: npt.NDArray[np.int32]) -> Fusion:
     """Returns the weights with which most mentions are linked correctly.
 
-    The candidates are the weights that maximize the likelihood of the golds, and either score alone. So the result
+    The candidates are the most likely weights, given the golds and a prior for the retriever, and either score alone. So the result
     links at least as many of these mentions correctly as the cross-encoder or the retriever. A negative weight is not a
     candidate: it would mean that one of the two prefers wrong entities, which other worlds need not confirm.
 
@@ -53,7 +60,8 @@ def _most_likely(crossencoder: Scores, retrieval: Scores, gold_rank: npt.NDArray
     rows = known[:: -(-len(known) * crossencoder.shape[1] // _MOST_SCORES) or 1]
     present = np.isfinite(crossencoder[rows])
     features = np.stack([np.where(present, scores[rows], 0) for scores in (crossencoder, retrieval)], axis=2)
-    weights = fit_weights(features, gold_rank[rows], present)
+    (alone,) = fit_weights(features[..., 1:], gold_rank[rows], present)
+    weights = fit_weights(features, gold_rank[rows], present, _PRIOR / max(1, len(rows)), center=(0.0, alone))
     return Fusion(crossencoder=float(weights[0]), retrieval=float(weights[1]))
 
 

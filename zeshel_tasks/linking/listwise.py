@@ -5,6 +5,8 @@ Source: the conditional logit model of McFadden, 1974, "Conditional logit analys
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,19 +20,27 @@ _STEPS = 200
 
 
 def fit_weights(
-    features: Features, gold: npt.NDArray[np.integer], present: Flags | None = None, penalty: float = 1e-3
+    features: Features,
+    gold: npt.NDArray[np.integer],
+    present: Flags | None = None,
+    penalty: float = 1e-3,
+    importance: npt.NDArray[np.floating] | None = None,
+    center: Sequence[float] | None = None,
 ) -> Weights:
     """Returns the weight of each feature: float64 [features].
 
-    Minimizes the mean negative log-likelihood of the golds, by L-BFGS in float64 from zero weights, plus ``penalty``
-    times the squared weights. The penalty acts on features scaled to a standard deviation of 1, so it bounds the weight
-    of a feature that always (or never) marks the gold. The loss is convex, so the start does not matter.
+    Minimizes the weighted mean of the negative log-likelihoods of the golds, by L-BFGS in float64 from zero weights,
+    plus ``penalty`` times the squared distance of the weights from ``center``. The penalty acts on features scaled to a standard deviation of 1, so it
+    bounds the weight of a feature that always (or never) marks the gold. The loss is convex, so the start does not
+    matter.
 
     Args:
         features: float [mentions, candidates, features], finite where a candidate is present.
         gold: int [mentions], column of the gold; -1 for a mention without it, which is left out.
         present: bool [mentions, candidates], False for padding; None if every candidate is present.
         penalty: strength of the regularization.
+        importance: float [mentions], above 0: how much each mention counts; None if all count the same.
+        center: the weights to prefer, one of each feature; None for zeros.
 
     Raises:
         ValueError: a feature of a present candidate is not finite, or a gold is not present.
@@ -39,10 +49,13 @@ def fit_weights(
     _check(features, gold, present)
     rows = np.flatnonzero((gold >= 0) & (present.sum(1) > 1))  # one candidate is certain with any weights
     if not len(rows):
-        return np.zeros(features.shape[2])
+        return np.zeros(features.shape[2]) if center is None else np.array(center, dtype=np.float64)
     scaled, scale = _standardized(features[rows], present[rows])
     inputs, missing = torch.from_numpy(scaled), torch.from_numpy(~present[rows])
     targets = torch.from_numpy(gold[rows].astype(np.int64))
+    counts = np.ones(len(rows)) if importance is None else importance[rows].astype(np.float64)
+    shares = torch.from_numpy(counts / counts.sum())
+    preferred = torch.from_numpy(np.zeros_like(scale) if center is None else scale * center)
     weights = torch.zeros(features.shape[2], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [weights], max_iter=_STEPS, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
@@ -51,7 +64,9 @@ def fit_weights(
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         scores = (inputs @ weights).masked_fill(missing, float("-inf"))
-        value = F.cross_entropy(scores, targets) + penalty * weights.square().sum()
+        value = (
+            shares @ F.cross_entropy(scores, targets, reduction="none") + penalty * (weights - preferred).square().sum()
+        )
         value.backward()  # type: ignore[no-untyped-call]
         return value
 

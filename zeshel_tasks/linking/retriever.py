@@ -26,7 +26,8 @@ class Retriever(BaseModel):
     Attributes:
         hybrid: False for the bi-encoder alone.
         context_words: words on each side of a mention that are a query of BM25.
-        weights: the weight of each of :data:`~zeshel_tasks.linking.features.FEATURES`; empty unless ``hybrid``.
+        weights: of :data:`~zeshel_tasks.linking.features.FEATURES`; empty unless ``hybrid``. A feature without one
+            counts nothing: it did not exist when the weights were fitted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -45,8 +46,8 @@ class Retriever(BaseModel):
             found = cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise DataError("not a retriever", file=path.name, expected="its settings", got=str(error)) from error
-        if tuple(found.weights) not in ((), FEATURES) or found.hybrid != bool(found.weights):
-            expected = f"weights of {', '.join(FEATURES)}" if found.hybrid else "no weights"
+        if not found.weights.keys() <= set(FEATURES) or found.hybrid != bool(found.weights):
+            expected = f"weights of some of {', '.join(FEATURES)}" if found.hybrid else "no weights"
             raise DataError(
                 "another retriever", file=path.name, expected=expected, got=", ".join(found.weights) or "none"
             )
@@ -63,7 +64,7 @@ class Retriever(BaseModel):
             vectors: of the world's entities.
         """
         pool = pool_of(found, dense, vectors)
-        scores = combined(pool.features, np.array([self.weights[name] for name in FEATURES]), pool.present)
+        scores = combined(pool.features, np.array([self.weights.get(name, 0.0) for name in FEATURES]), pool.present)
         order = np.argsort(-scores, axis=1, kind="stable")[:, : dense.positions.shape[1]]
         return dense._replace(
             scores=np.take_along_axis(scores, order, axis=1),

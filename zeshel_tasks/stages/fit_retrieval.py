@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,7 @@ def _fit(job: Job, config: FitRetrievalConfig) -> tuple[Retriever, FitMetrics]:
     pool = Pool.joined(pools)
     at_gold = pool.positions == table.label[chosen[by_world], None]
     gold = np.where(at_gold.any(1), at_gold.argmax(1), -1)
-    weights = fit_weights(pool.features, gold, pool.present)
+    weights = fit_weights(pool.features, gold, pool.present, importance=_importance(rows_of_world))
     retriever = Retriever(
         hybrid=True,
         context_words=config.context_words,
@@ -77,6 +78,15 @@ def _fit(job: Job, config: FitRetrievalConfig) -> tuple[Retriever, FitMetrics]:
     job.uses.clear()  # nothing reads them by way of this artifact, which a champion keeps
     log.info("weights: %s", "  ".join(f"{name} {weight:.3f}" for name, weight in retriever.weights.items()))
     return retriever, FitMetrics(hybrid=True, mentions=len(chosen), weights=retriever.weights, recall=recall)
+
+
+def _importance(rows_of_world: Mapping[str, Rows]) -> npt.NDArray[np.float64]:
+    """How much each mention counts, in the order of the pools: a world as much as the root of its mentions.
+
+    The retriever is for other worlds. If each mention counted the same, the largest world of valid would decide; if
+    each world did, the chance of a few mentions.
+    """
+    return np.concatenate([np.full(len(rows), max(1, len(rows)) ** -0.5) for rows in rows_of_world.values()])
 
 
 def _spread(count: int, most: int) -> Rows:

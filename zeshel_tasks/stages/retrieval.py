@@ -53,14 +53,14 @@ def lexical_index(job: Job, world: str) -> LexicalIndex:
         folder = part.new_folder("index")
         LexicalIndex.write(world_documents(download, world), folder)
         for name in lexical.FILES:
-            part.attempt.add(name, folder / name)
+            part.attempt.add(f"index/{name}", folder / name)
         return {"world": world, "entities": world_size(download, world)}
 
     inputs = {"documents": download.manifest.files[f"documents/{world}.json"].sha256}
-    made = derived_artifact(job, "lexical-index", {"world": world}, inputs, work)
+    config = {"world": world, "files": lexical.FILES}  # an index of an earlier version lacks some
+    made = derived_artifact(job, "lexical-index", config, inputs, work)
     job.uses.pop()  # nothing reads it by way of the stage's artifact, which a champion may keep
-    paths = [made.path(name) for name in lexical.FILES]
-    return LexicalIndex(paths[0].parent)
+    return LexicalIndex(made.directory("index"))
 
 
 def best_by_words(job: Job, split: Split, table: MentionTable, k: int, path: Path) -> None:
