@@ -25,9 +25,10 @@ _MOST_SCORES = 4_000_000  # far more than two weights need: 64 MB of features in
 def fit_fusion(crossencoder: Scores, retrieval: Scores, gold_rank: npt.NDArray[np.int32]) -> Fusion:
     """Returns the weights with which most mentions are linked correctly.
 
-    The candidates are the most likely weights, given the golds and a prior for the retriever, and either score alone. So the result
-    links at least as many of these mentions correctly as the cross-encoder or the retriever. A negative weight is not a
-    candidate: it would mean that one of the two prefers wrong entities, which other worlds need not confirm.
+    The candidates are the most likely weights, given the golds and a prior for the retriever, and either score alone.
+    So the result links at least as many of these mentions correctly as the cross-encoder or the retriever. A negative
+    weight is not a candidate: it would mean that one of the two prefers wrong entities, which other worlds need not
+    confirm.
 
     Args:
         crossencoder: float32 [mentions, top_k].

@@ -29,10 +29,10 @@ def fit_weights(
 ) -> Weights:
     """Returns the weight of each feature: float64 [features].
 
-    Minimizes the weighted mean of the negative log-likelihoods of the golds, by L-BFGS in float64 from zero weights,
-    plus ``penalty`` times the squared distance of the weights from ``center``. The penalty acts on features scaled to a standard deviation of 1, so it
-    bounds the weight of a feature that always (or never) marks the gold. The loss is convex, so the start does not
-    matter.
+    Minimizes the weighted mean of the negative log-likelihoods of the golds, by L-BFGS in float64, plus ``penalty``
+    times the squared distance of the weights from ``center``. The penalty acts on features scaled to a standard
+    deviation of 1, so it bounds the weight of a feature that always (or never) marks the gold. The loss is convex, so
+    the start does not matter.
 
     Args:
         features: float [mentions, candidates, features], finite where a candidate is present.
