@@ -6,6 +6,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.faults import Fault
 from zeshel_tasks.cli import main
 from zeshel_tasks.data.zeshel import Dataset, Document
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_TRY_AGAIN, StoreUnavailable
@@ -77,8 +78,12 @@ def test_every_skipped_row_is_written_to_a_file(kb: Path, tmp_path: Path) -> Non
 
 
 def test_nothing_stays_of_an_import_that_the_store_refuses(
-    kb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kb: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
 ) -> None:
+    fault("store: import refused before its end")
     upload = LocalStore.upload
 
     def fail_on_documents(store: LocalStore, path: Path, key: str) -> None:

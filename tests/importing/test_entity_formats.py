@@ -8,6 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from tests.faults import Fault
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.importing.entities import read_entities
@@ -181,7 +182,8 @@ is_obsolete: true
         ("obo", "[Term]\nname: A\n", "kb:1: missing field (field 'id'); expected a string"),
     ],
 )
-def test_row_that_cannot_be_used(name: str, content: bytes | str, message: str, tmp_path: Path) -> None:
+def test_row_that_cannot_be_used(name: str, content: bytes | str, message: str, tmp_path: Path, fault: Fault) -> None:
+    fault("input: entity to import that cannot be used")
     with pytest.raises(DataError) as caught:
         read(tmp_path, content, name)
     assert str(caught.value).startswith(message)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 
+from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.importing import inputs
 from zeshel_tasks.importing.inputs import Input, input_at, lines, text_lines
@@ -95,3 +96,12 @@ def test_object_of_s3_is_an_input(bucket: str, tmp_path: Path) -> None:
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"expected the package pyarrow: .*zeshel-tasks\[import\]"):
         inputs.pyarrow("pyarrow_that_is_not_there")
+
+
+def test_text_that_is_too_long_is_refused() -> None:
+    record = Record({}, "kb", 7)
+    inputs.check_length(record, "text", "x" * inputs.MAX_TEXT_CHARACTERS)
+    with pytest.raises(
+        DataError, match=r"^kb:7: text too long \(field 'text'\); expected at most 4,194,304 characters"
+    ):
+        inputs.check_length(record, "text", "x" * (inputs.MAX_TEXT_CHARACTERS + 1))

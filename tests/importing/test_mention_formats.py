@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults import Fault
 from tests.importing.conftest import ImportMentions, lines_of, linked
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
 
@@ -304,7 +305,9 @@ def test_mention_that_cannot_be_used(
     import_mentions: ImportMentions,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    fault: Fault,
 ) -> None:
+    fault("input: mention to import that cannot be used")
     assert import_mentions(content, form) == EXIT_DATA
     assert message in capsys.readouterr().out
     assert not (tmp_path / "data").exists()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.faults import Fault
 from tests.importing.conftest import ImportMentions, lines_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.data.raw_text import TokenSpan, character_spans
@@ -105,8 +106,13 @@ def test_prefix_of_s3_is_a_source(kb: Path, bucket: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("address", ["new", "kb"])
 def test_nothing_stays_of_a_data_set_that_the_store_refuses(
-    address: str, kb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    address: str,
+    kb: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
 ) -> None:
+    fault("store: import refused before its end")
     upload, before = LocalStore.upload, files_of(kb)
 
     def fail_on_train(store: LocalStore, path: Path, key: str) -> None:

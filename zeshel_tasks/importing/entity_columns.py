@@ -9,6 +9,7 @@ from typing import Any
 from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.importing.inputs import check_length
 from zeshel_tasks.importing.nil import NIL_LABELS
 
 REQUIRED = ("id", "title")
@@ -72,6 +73,7 @@ class EntityColumns:
         entity["text"] = record.optional_name(self.column("text")) or ""
         if not entity["text"].strip():
             entity["text"] = self._rendered(record, entity)
+        check_length(record, self.column("text"), entity["text"])
         return Document(document_id=entity.pop("id"), **entity)
 
     def _placeholders(self) -> list[str]:

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from zeshel_tasks.data.json_lines import BadLine
+from zeshel_tasks.data.json_lines import BadLine, Record
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.location import S3Address, StoreLocation, located, store_location
 from zeshel_tasks.store.runs import store_at
 
-# More than four times the longest page of Wikipedia. A row takes up to 30 times as much while it is converted.
-MAX_LINE_BYTES = 8 * 2**20
+# More than the longest page of Wikipedia, which has less than 3 million characters.
+MAX_TEXT_CHARACTERS = 4 * 2**20
+# A line of contexts/ has such a text twice, each character in up to four bytes.
+MAX_LINE_BYTES = 64 * 2**20
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _OTHER_ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
@@ -96,6 +98,17 @@ def opened(file: Input) -> Iterator[IO[bytes]]:
             if kind is None or (isinstance(error, OSError) and error.errno is not None):
                 raise  # an error of the disk; gzip and bz2 raise errors without a number
             raise DataError(f"damaged or cut: {error}", file=file.name, expected=f"{kind} data") from error
+
+
+def check_length(record: Record, field: str, text: str) -> None:
+    """Checks that a text can be converted in bounded memory.
+
+    Raises:
+        DataError: it is too long.
+    """
+    if len(text) > MAX_TEXT_CHARACTERS:
+        expected = f"at most {MAX_TEXT_CHARACTERS:,} characters"
+        raise record.error("text too long", field=field, expected=expected, got=f"{len(text):,}")
 
 
 def without_mark(head: bytes, file: Input) -> bytes:

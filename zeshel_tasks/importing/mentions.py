@@ -17,7 +17,7 @@ from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.importing.annotated import AnnotatedText, Annotation, NoLabel, Reading
 from zeshel_tasks.importing.bad_rows import BadRows, MaxSkipped
 from zeshel_tasks.importing.entity_index import Entity, EntityIndex, UnknownEntity
-from zeshel_tasks.importing.inputs import Input, fetched_files, input_at
+from zeshel_tasks.importing.inputs import Input, check_length, fetched_files, input_at
 from zeshel_tasks.importing.mention_files import write_mention_files
 from zeshel_tasks.importing.mention_formats import MentionSource
 from zeshel_tasks.importing.mention_table import MentionRow, MentionTable
@@ -158,6 +158,7 @@ class _Importer:
         if self._index.has(world, text.document_id) or self._table.has_text(world, text.document_id):
             expected = f"an id that no entity and no other text of {world} has"
             raise text.record.error("duplicate", field="id", expected=expected, got=text.document_id)
+        check_length(text.record, "text", text.text)
         number = self._table.add_text(world, text.document_id, text.text)
         for row, place, name in self._rows(text, world, split):
             if self._table.add_mention(number, row):
