@@ -13,6 +13,7 @@ from zeshel_tasks.errors import ConfigError, DataError, TryAgain
 from zeshel_tasks.knowledge_base.changes import add, build, compact, delete, refresh, remove
 from zeshel_tasks.knowledge_base.head import Encoding, KnowledgeBase, names
 from zeshel_tasks.knowledge_base.opening import open_knowledge_base
+from zeshel_tasks.linking import lexical
 from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.store import Store
 
@@ -37,7 +38,7 @@ def assert_same(one: EntitySet, other: EntitySet, atol: float = 0) -> None:
     np.testing.assert_allclose(one.vectors.rows(rows), other.vectors.rows(rows), atol=atol, rtol=0)
     assert one.tokens_identity == other.tokens_identity
     assert one.fingerprint == other.fingerprint
-    for name in ("data.csc.index.npy", "name_hashes.npy", "name_entities.npy"):
+    for name in lexical.FILES:
         assert (one.folder / "index" / name).read_bytes() == (other.folder / "index" / name).read_bytes()
 
 

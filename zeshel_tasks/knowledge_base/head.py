@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from zeshel_tasks.config import CandidateForm, Precision, VectorDtype
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.linking import lexical
 from zeshel_tasks.pipeline.job import Target
 from zeshel_tasks.store.base import Store, checked_key
 from zeshel_tasks.store.checksummed import checksummed, read_checksummed
@@ -97,7 +98,7 @@ class Head(BaseModel):
     @property
     def index(self) -> Target:
         """The artifact of the lexical index."""
-        return Target("lexical-index", None, {}, {"documents": self.documents})
+        return Target("lexical-index", None, {"files": lexical.FILES}, {"documents": self.documents})
 
     @property
     def folders(self) -> set[str]:

@@ -100,13 +100,11 @@ def _add_index(base: KnowledgeBase, part: Path, scratch: Path) -> None:
         (part / INDEX).mkdir()
         LexicalIndex.write(DocumentFile(part), part / INDEX)
         for name in lexical.FILES:
-            job.attempt.add(name, part / INDEX / name)
+            job.attempt.add(f"{INDEX}/{name}", part / INDEX / name)
         return {"world": base.name, "entities": base.head.entities}
 
     job = Job(run, Recipe(), {}, index, scratch)
     made = derived_artifact(job, index.stage, index.config, index.inputs, work)
     if not (part / INDEX).is_dir():
-        (part / INDEX).mkdir()
-        for name in lexical.FILES:
-            shutil.copyfile(made.path(name), part / INDEX / name)
+        shutil.copytree(made.directory(INDEX), part / INDEX, copy_function=shutil.copyfile)
     run.forget()
