@@ -129,7 +129,7 @@ def _models_and_store(store: str | None, run: str | None, cache: Path) -> tuple[
 
 def _threshold(config: LinkConfig, models: LinkerModels) -> float | None:
     """The probability at which a mention is linked."""
-    if config.threshold is None and config.nil_share is None:
+    if config.threshold is None and "nil_share" not in config.model_fields_set:
         return None
     calibration = models.calibration()
     if calibration is None:
