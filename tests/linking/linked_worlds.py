@@ -38,7 +38,7 @@ class LinkedWorlds:
 
     def linker(self, world: str, settings: dict[str, Any] | None = None, **changed: Any) -> Linker:
         """Returns a new linker, because each test has its own state of accelerate. Its batches are the evaluation's."""
-        config = LinkConfig(candidates=self.models.evaluation().top_k, score_batch_size=8)
+        config = LinkConfig(candidates=self.models.evaluation().top_k, score_batch_size=8, nil_share=None)
         return Linker(self.models, replace(self.entities[world], **changed), config.model_copy(update=settings or {}))
 
 
