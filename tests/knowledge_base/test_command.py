@@ -57,12 +57,12 @@ def test_life_of_a_knowledge_base(address: str, tmp_path: Path, capsys: pytest.C
         (["build", "IN", "--name", "x", "--run", "STORE/runs/r"], 2, "expected a finished stage train-biencoder"),
         (["build", "IN", "--name", "x", "--encode_batch_size", "0"], 2, "encode_batch_size"),
         (["build", "IN", "IN", "--name", "x"], 3, "duplicate (field 'document_id')"),
-        (["add", "IN", "--name", "x"], 2, "--name: expected a knowledge base"),
+        (["add", "IN", "--name", "x"], 2, "expected a knowledge base of"),
         (["remove", "--name", "x"], 2, "expected ids of entities, or --file"),
         (["remove", "--file", "nothing", "--name", "x"], 2, "--file: expected a file with an id on each line"),
         (["show", "--name", "x"], 2, "none; make one with `zeshel kb build`"),
-        (["refresh", "--name", "x"], 2, "--name: expected a knowledge base"),
-        (["delete", "--name", "x"], 2, "--name: expected a knowledge base"),
+        (["refresh", "--name", "x"], 2, "expected a knowledge base of"),
+        (["delete", "--name", "x"], 2, "expected a knowledge base of"),
     ],
 )
 def test_wrong_arguments_are_refused(

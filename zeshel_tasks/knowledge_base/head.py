@@ -153,7 +153,7 @@ class KnowledgeBase:
         if self._head is None:
             known = ", ".join(sorted(names(self.store))[:20]) or "none; make one with `zeshel kb build`"
             where = f"{self.store.address}/{FOLDER}"
-            raise ConfigError(f"--name: expected a knowledge base of {where} ({known}), got {quoted(self.name)}")
+            raise ConfigError(f"expected a knowledge base of {where} ({known}), got {quoted(self.name)}")
         return self._head
 
     def replace(self, encoding: Encoding, segments: tuple[Segment, ...], entities: int, documents: str) -> bool:
