@@ -45,6 +45,13 @@ def test_module_imports_no_model_library_airflow_or_s3_client(module: str) -> No
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.parametrize("stage", ["convert", "fuse", "calibrate", "compare", "report", "promote"])
+def test_stage_that_loads_no_model_imports_no_model_library(stage: str) -> None:
+    """These imports take seconds. compare and report use a model only for a champion that was never evaluated."""
+    ended = run_python(BLOCKED.format(heavy=HEAVY - {"numpy"}, module=f"zeshel_tasks.stages.{stage}"))
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.parametrize("module", ["zeshel_tasks.models.encoder", "zeshel_tasks.store.s3"])
 def test_blocker_refuses_heavy_imports(module: str) -> None:
     ended = run_python(BLOCKED.format(heavy=HEAVY | S3_CLIENT, module=module))

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.knowledge_base.encoding import encoding_of
 from zeshel_tasks.linking.models import LinkerModels
-from zeshel_tasks.stages.inputs import models_of_run
+from zeshel_tasks.stages.run_models import models_of_run
 from zeshel_tasks.store import Run, artifact_folder
 
 

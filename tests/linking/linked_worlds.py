@@ -16,7 +16,8 @@ from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.linking.fusion import Scores
 from zeshel_tasks.linking.linker import Linker
 from zeshel_tasks.linking.models import LinkerModels
-from zeshel_tasks.stages.inputs import RankedSplit, models_of_run, world_documents
+from zeshel_tasks.stages.inputs import RankedSplit, world_documents
+from zeshel_tasks.stages.run_models import models_of_run
 from zeshel_tasks.store import Artifact, Run
 
 

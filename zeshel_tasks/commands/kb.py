@@ -182,7 +182,7 @@ def _encoding(opened: Store, options: argparse.Namespace) -> Encoding:
     from zeshel_tasks.knowledge_base.encoding import encoding_of
     from zeshel_tasks.linking.models import LinkerModels
     from zeshel_tasks.pipeline.contract import scratch_space
-    from zeshel_tasks.stages.inputs import models_of_run
+    from zeshel_tasks.stages.run_models import models_of_run
     from zeshel_tasks.store import open_run
 
     with scratch_space() as scratch:

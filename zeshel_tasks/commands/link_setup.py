@@ -116,7 +116,7 @@ class Linking:
 
 def _models_and_store(store: str | None, run: str | None, cache: Path) -> tuple[LinkerModels, Store]:
     from zeshel_tasks.linking.models import LinkerModels
-    from zeshel_tasks.stages.inputs import models_of_run
+    from zeshel_tasks.stages.run_models import models_of_run
 
     if run is None:
         if store is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zeshel_tasks.linking.models import LinkerModels
 from zeshel_tasks.pipeline.registry import RECIPE
-from zeshel_tasks.stages.inputs import models_of_run
+from zeshel_tasks.stages.run_models import models_of_run
 from zeshel_tasks.store import Artifact, Manifest, Store, artifact_folder, open_run, open_store
 from zeshel_tasks.store.artifacts import read_manifest
 

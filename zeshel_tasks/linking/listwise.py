@@ -6,17 +6,20 @@ Source: the conditional logit model of McFadden, 1974, "Conditional logit analys
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn import functional as F
 
 Features = npt.NDArray[np.floating]
 Weights = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-_STEPS = 200
+_STEPS = 100
+_GRADIENT = 1e-9  # at the minimum
+_SMALLEST_STEP = 1e-9
+_LEAST_CURVATURE = 1e-9  # where neither the mentions nor a penalty determine a weight
+_MENTIONS_AT_ONCE = 1024  # bounds the memory of intermediate results
 
 
 def fit_weights(
@@ -29,10 +32,10 @@ def fit_weights(
 ) -> Weights:
     """Returns the weight of each feature: float64 [features].
 
-    Minimizes the weighted mean of the negative log-likelihoods of the golds, by L-BFGS in float64, plus ``penalty``
-    times the squared distance of the weights from ``center``. The penalty acts on features scaled to a standard
-    deviation of 1, so it bounds the weight of a feature that always (or never) marks the gold. The loss is convex, so
-    the start does not matter.
+    Minimizes the weighted mean of the negative log-likelihoods of the golds, by Newton's method in float64, plus
+    ``penalty`` times the squared distance of the weights from ``center``. The penalty acts on features scaled to a
+    standard deviation of 1, so it bounds the weight of a feature that always (or never) marks the gold. The loss is
+    convex, so the start does not matter.
 
     Args:
         features: float [mentions, candidates, features], finite where a candidate is present.
@@ -51,27 +54,27 @@ def fit_weights(
     if not len(rows):
         return np.zeros(features.shape[2]) if center is None else np.array(center, dtype=np.float64)
     scaled, scale = _standardized(features[rows], present[rows])
-    inputs, missing = torch.from_numpy(scaled), torch.from_numpy(~present[rows])
-    targets = torch.from_numpy(gold[rows].astype(np.int64))
     counts = np.ones(len(rows)) if importance is None else importance[rows].astype(np.float64)
-    shares = torch.from_numpy(counts / counts.sum())
-    preferred = torch.from_numpy(np.zeros_like(scale) if center is None else scale * center)
-    weights = torch.zeros(features.shape[2], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [weights], max_iter=_STEPS, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
-    )
+    choices = _Choices(scaled, gold[rows], present[rows], counts / counts.sum())
+    preferred = np.zeros_like(scale) if center is None else scale * center
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        scores = (inputs @ weights).masked_fill(missing, float("-inf"))
-        value = (
-            shares @ F.cross_entropy(scores, targets, reduction="none") + penalty * (weights - preferred).square().sum()
-        )
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+    def loss(weights: Weights) -> float:
+        return choices.loss(weights) + penalty * float(np.square(weights - preferred).sum())
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return np.asarray(weights.detach().numpy() / scale)
+    weights = preferred
+    for _ in range(_STEPS):
+        gradient, curvature = choices.derivatives(weights)
+        gradient += 2 * penalty * (weights - preferred)
+        if np.abs(gradient).max() < _GRADIENT:
+            break
+        curvature += max(2 * penalty, _LEAST_CURVATURE) * np.eye(len(weights))
+        step, size, before = np.linalg.solve(curvature, gradient), 1.0, loss(weights)
+        while loss(weights - size * step) >= before and size > _SMALLEST_STEP:
+            size /= 2
+        if size <= _SMALLEST_STEP:
+            break
+        weights = weights - size * step
+    return weights / scale
 
 
 def combined(features: Features, weights: Weights, present: Flags) -> npt.NDArray[np.float32]:
@@ -81,6 +84,50 @@ def combined(features: Features, weights: Weights, present: Flags) -> npt.NDArra
     """
     scores = (np.where(present[..., None], features, 0) * weights).sum(axis=2)
     return np.where(present, scores, -np.inf).astype(np.float32)
+
+
+class _Choices(NamedTuple):
+    """Mentions whose golds are known, with weights that sum to 1.
+
+    Attributes:
+        features: float64 [mentions, candidates, features], 0 for padding.
+        gold: int [mentions], column of the gold.
+        present: bool [mentions, candidates].
+        share: float64 [mentions].
+    """
+
+    features: Weights
+    gold: npt.NDArray[np.integer]
+    present: Flags
+    share: Weights
+
+    def loss(self, weights: Weights) -> float:
+        """The weighted mean of the negative log-likelihoods of the golds."""
+        scores = self._scores(weights)
+        highest = scores.max(axis=1)
+        total = highest + np.log(np.exp(scores - highest[:, None]).sum(axis=1))
+        return float(self.share @ (total - scores[np.arange(len(scores)), self.gold]))
+
+    def derivatives(self, weights: Weights) -> tuple[Weights, Weights]:
+        """The first and second derivatives of the loss: float64 [features] and [features, features]."""
+        scores = self._scores(weights)
+        likely = np.exp(scores - scores.max(axis=1, keepdims=True))
+        likely /= likely.sum(axis=1, keepdims=True)
+        width = len(weights)
+        gradient, curvature = np.zeros(width), np.zeros((width, width))
+        for start in range(0, len(scores), _MENTIONS_AT_ONCE):
+            part = slice(start, start + _MENTIONS_AT_ONCE)
+            features, share = self.features[part], self.share[part]
+            weighted = features * (likely[part] * share[:, None])[..., None]
+            expected = np.matmul(likely[part, None], features)[:, 0]
+            of_gold = features[np.arange(len(features)), self.gold[part]]
+            gradient += share @ (expected - of_gold)
+            curvature += features.reshape(-1, width).T @ weighted.reshape(-1, width)
+            curvature -= expected.T @ (expected * share[:, None])
+        return gradient, curvature
+
+    def _scores(self, weights: Weights) -> Weights:
+        return np.where(self.present, self.features @ weights, -np.inf)
 
 
 def _check(features: Features, gold: npt.NDArray[np.integer], present: Flags) -> None:

@@ -19,10 +19,8 @@ from zeshel_tasks.data.search_set import SearchSet, draw_entities
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Dataset, Document
 from zeshel_tasks.linking.fusion import Scores
-from zeshel_tasks.linking.models import CALIBRATE, STAGES, LinkerModels
 from zeshel_tasks.pipeline.job import Job
-from zeshel_tasks.pipeline.lineage import read_inputs
-from zeshel_tasks.store import Artifact, Run
+from zeshel_tasks.store import Artifact
 from zeshel_tasks.store.artifacts import read_manifest
 
 SCORES = "scores.npy"
@@ -53,16 +51,6 @@ class RankedSplit:
             retrieval=read_array(retrieved.path(SCORES), mapped=True),
             crossencoder=read_array(scored.path(SCORES), mapped=True),
         )
-
-
-def models_of_run(run: Run, cache: Path) -> LinkerModels:
-    """The models of a run, which link text. ``cache`` is a local directory for their files.
-
-    Raises:
-        ConfigError: a stage has not finished, or was not repeated after one that it depends on.
-    """
-    between = ("eval-biencoder-valid", "eval-crossencoder-valid")
-    return LinkerModels.of_artifacts(run.run_id, read_inputs(run, (*STAGES, *between), (CALIBRATE,), cache))
 
 
 def split_file(job: Job, split: Split) -> Path:
