@@ -33,6 +33,7 @@ SimilaritySetting = Literal["auto", "dot", "cosine"]
 VectorDtype = Literal["float32", "float16"]
 CandidateForm = Literal["title_and_text", "blink_eval"]
 Offsets = Literal["code_points", "utf16"]
+Mentions = Literal["given", "titles"]
 FinalScore = Literal["fitted", "crossencoder"]
 PrivateAddresses = Literal["refuse", "allow"]
 RECALL_AT = (1, 4, 8, 16, 32, 64)
@@ -533,6 +534,12 @@ class LinkConfig(ComputeConfig):
         ge=0,
         lt=1,
     )
+    mentions: Mentions = setting(
+        "given",
+        "Mentions of a text without a list of them: given in [[double brackets]]; titles finds the titles and aliases "
+        "of the knowledge base's entities.",
+    )
+    ignore_case: bool = setting(False, "Find titles and aliases in any case.")
     offsets: Offsets = setting(
         "code_points", "Unit of start and end: code_points, as in Python, or utf16, as in JavaScript and Java."
     )
@@ -545,6 +552,12 @@ class LinkConfig(ComputeConfig):
     score_batch_size: int = setting(
         2, "Mentions per scoring batch, each with all its candidates.", affects_result=False, ge=1, le=10_000
     )
+
+    @model_validator(mode="after")
+    def _check_case(self) -> LinkConfig:
+        if self.ignore_case and self.mentions != "titles":
+            raise ValueError(f"ignore_case: expected false unless mentions is titles, got true with {self.mentions}")
+        return self
 
 
 class Recipe(BaseModel):

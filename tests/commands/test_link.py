@@ -71,6 +71,14 @@ def test_one_text_is_linked(run: Run, entity: Document, capsysbinary: pytest.Cap
     assert (by["run"], by["kb"], len(by["models"]), len(by["kb_fingerprint"])) == (run.run_id, WORLD, 64, 64)
 
 
+def test_mentions_may_be_titles(run: Run, entity: Document, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    title = entity.title
+    text = f"So {title.upper()} came ."
+    assert linked_text(run, capsysbinary, "--text", text, "--mentions", "titles")["links"] == []
+    found = linked_text(run, capsysbinary, "--text", text, "--mentions", "titles", "--ignore-case")["links"]
+    assert [linked["mention"] for linked in found] == [title.upper()]
+
+
 def test_candidates_and_precision_are_those_of_the_evaluation(run: Run, tmp_path: Path) -> None:
     usual = link_setup.Linking(run.store.address, None, WORLD, {}, tmp_path).config
     assert (usual.candidates, usual.precision) == (100, "fp32")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from zeshel_tasks.config import Offsets
+from zeshel_tasks.data.raw_text import Span
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.link_files.lines import GivenMention, LineReader
@@ -48,6 +49,20 @@ def test_a_mention_in_brackets_lies_between_them() -> None:
     (found,) = read({"text": "The [[Bat-mobile]] left", "context_document_id": "bat", "id": 3})
     assert (found.mention.mention, found.text, found.place) == ("Bat - mobile", "Bat-mobile", (6, 16))
     assert found.mention.context_document_id == "bat"
+
+
+def test_mentions_of_a_text_without_a_list_may_be_found() -> None:
+    def find(text: str) -> list[Span]:
+        return [Span(text.index("Batmobile"), text.index("Batmobile") + 9)] if "Batmobile" in text else []
+
+    def read(values: Any, offsets: Offsets) -> list[GivenMention]:
+        reader = LineReader("in.jsonl", 3, offsets, tokenized=False, find_page={}.get, find_mentions=find)
+        return reader.read(json.dumps(values).encode(), 7).mentions
+
+    (found,) = read({"id": "a", "text": "[[The]] 🦇 Batmobile left"}, "code_points")
+    assert (found.text, found.place, found.mention.context_right) == ("Batmobile", (10, 19), "left")
+    assert read({"text": "🦇 Batmobile"}, "utf16")[0].place == (3, 12)
+    assert read({"text": "Batmobile", "mentions": []}, "code_points") == read({"text": "car"}, "utf16") == []
 
 
 def test_blinks_form_is_one_mention() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zeshel_tasks.data.zeshel import Document
     from zeshel_tasks.link_files.answers import Answers
     from zeshel_tasks.link_files.batches import LinkedCounts
-    from zeshel_tasks.link_files.lines import LineReader
+    from zeshel_tasks.link_files.lines import FindMentions, LineReader
     from zeshel_tasks.linking.entity_set import EntitySet
     from zeshel_tasks.linking.linker import Linker
     from zeshel_tasks.linking.models import LinkerModels
@@ -105,7 +105,17 @@ class Linking:
     def _reader(self, name: str) -> LineReader:
         from zeshel_tasks.link_files.lines import LineReader
 
-        return LineReader(name, self._context_tokens, self.config.offsets, self.config.tokenized, self._page)
+        return LineReader(
+            name, self._context_tokens, self.config.offsets, self.config.tokenized, self._page, self._find_mentions
+        )
+
+    @cached_property
+    def _find_mentions(self) -> FindMentions | None:
+        if self.config.mentions == "given":
+            return None
+        from zeshel_tasks.link_files.titles import TitleFinder
+
+        return TitleFinder(self._entities.documents, ignore_case=self.config.ignore_case).spans
 
     def _page(self, document_id: str) -> Document | None:
         from zeshel_tasks.linking.mention_texts import MentionText

@@ -1,7 +1,7 @@
 """The forms of an input line: a JSON object with the mentions of one text.
 
     {"text", "mentions": [{"start", "end"}]}       offsets of characters; also as "spans", as annotation tools call them
-    {"text"}                                       mentions in [[double brackets]]
+    {"text"}                                       mentions in [[double brackets]], or those that a function finds
     {"context_left", "mention", "context_right"}   BLINK's form of one mention
     {"context_document_id", "start_index", "end_index"}   ZESHEL's form: tokens of a page of the knowledge base
 
@@ -11,12 +11,13 @@ fields come back as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from zeshel_tasks.config import Offsets
 from zeshel_tasks.data.json_lines import Record, parse_object
+from zeshel_tasks.data.raw_text import Span
 from zeshel_tasks.data.world import Page
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.link_files.contexts import TextMention, mention_of_text, mention_of_tokens
@@ -32,6 +33,9 @@ _ZESHEL = ("context_document_id", "start_index", "end_index")
 
 FindPage = Callable[[str], Document | None]
 """Returns the entity with this ``document_id``."""
+
+FindMentions = Callable[[str], Iterable[Span]]
+"""Returns the mentions of a text."""
 
 
 class GivenMention(NamedTuple):
@@ -65,6 +69,7 @@ class LineReader:
         offsets: unit of the offsets.
         tokenized: True for texts that consist of ZESHEL's tokens already.
         find_page: finds the pages of mentions in ZESHEL's form.
+        find_mentions: finds the mentions of a text without a list of them; None if they are in double brackets.
     """
 
     file: str
@@ -72,6 +77,7 @@ class LineReader:
     offsets: Offsets
     tokenized: bool
     find_page: FindPage
+    find_mentions: FindMentions | None = None
 
     def read(self, raw: bytes, number: int) -> InputLine:
         """Reads the line ``number``, from 1.
@@ -94,7 +100,7 @@ class LineReader:
         if all(field in record.values for field in _ZESHEL):
             return [self._of_tokens(record)]
         if "text" in record.values:
-            return self._of_marks(record)
+            return self._of_marks(record) if self.find_mentions is None else self._found(record, self.find_mentions)
         if any(field in record.values for field in _BLINK):
             left, mention, right = (record.text(field) for field in _BLINK)
             _check_not_blank(record, mention, "mention")
@@ -130,6 +136,14 @@ class LineReader:
             raise values.error("text differs from its offsets", field=f"{field}.text", expected=expected, got=said)
         return GivenMention(self._mention(text, start, end, page), found, place)
 
+    def _found(self, record: Record, find_mentions: FindMentions) -> list[GivenMention]:
+        text, page = record.text("text"), _page(record)
+        utf16 = Utf16(text) if self.offsets == "utf16" else None
+        return [
+            GivenMention(self._mention(text, start, end, page), text[start:end], _place(Span(start, end), utf16))
+            for start, end in find_mentions(text)
+        ]
+
     def _of_marks(self, record: Record) -> list[GivenMention]:
         marked, page = record.text("text"), _page(record)
         try:
@@ -142,8 +156,7 @@ class LineReader:
         mentions = []
         for (start, end), place in zip(spans, places, strict=True):
             _check_not_blank(record, text[start:end], "text")
-            written = place if utf16 is None else (utf16.units(place[0]), utf16.units(place[1]))
-            mentions.append(GivenMention(self._mention(text, start, end, page), text[start:end], written))
+            mentions.append(GivenMention(self._mention(text, start, end, page), text[start:end], _place(place, utf16)))
         return mentions
 
     def _mention(self, text: str, start: int, end: int, page: str) -> TextMention:
@@ -184,6 +197,11 @@ def _offset(values: Record, text: str, utf16: Utf16 | None, field: str, given: i
             "wrong offset", field=field, expected="none between carriage return and line feed", got=given
         )
     return offset
+
+
+def _place(place: tuple[int, int], utf16: Utf16 | None) -> tuple[int, int]:
+    """Converts a start and an end from code points into the unit of the line."""
+    return place if utf16 is None else (utf16.units(place[0]), utf16.units(place[1]))
 
 
 def _page(record: Record) -> str:
