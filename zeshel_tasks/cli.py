@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
@@ -18,6 +17,7 @@ from zeshel_tasks.commands.export import add_export_flags
 from zeshel_tasks.commands.import_flags import add_entity_flags, add_mention_export_flags, add_mention_flags
 from zeshel_tasks.commands.kb import add_kb_commands
 from zeshel_tasks.commands.link import add_link_flags
+from zeshel_tasks.commands.outputs import check_replaceable, with_folder
 from zeshel_tasks.commands.settings_flags import (
     add_recipe,
     add_settings_to_check,
@@ -240,13 +240,13 @@ def _show(options: argparse.Namespace) -> None:
 def _export_blink(options: argparse.Namespace) -> None:
     from zeshel_tasks.commands.export import export_blink
 
-    export_blink(options.run, _with_folder(options.out))
+    export_blink(options.run, with_folder(options.out))
 
 
 def _export(options: argparse.Namespace) -> None:
     from zeshel_tasks.commands.export import export
 
-    export(options, _with_folder(options.out))
+    export(options, with_folder(options.out))
 
 
 def _champions(options: argparse.Namespace) -> None:
@@ -272,9 +272,8 @@ def _collect_garbage(options: argparse.Namespace) -> None:
 def _make_sample_worlds(options: argparse.Namespace) -> None:
     from zeshel_tasks.demo.sample_worlds import write_sample_worlds
 
-    if options.out.is_dir():
-        raise ConfigError(f"--out: expected a file to write, got the folder {options.out}")
-    write_sample_worlds(_with_folder(options.out), seed=options.seed)
+    check_replaceable(options.out)
+    write_sample_worlds(with_folder(options.out), seed=options.seed)
 
 
 def _make_small_bert(options: argparse.Namespace) -> None:
@@ -282,22 +281,13 @@ def _make_small_bert(options: argparse.Namespace) -> None:
 
     if options.out.exists() and not options.out.is_dir():
         raise ConfigError(f"--out: expected a folder to write, got {options.out}, which is not a folder")
-    build_small_bert(options.data, _with_folder(options.out), seed=options.seed, vocab_size=options.vocab_size)
+    build_small_bert(options.data, with_folder(options.out), seed=options.seed, vocab_size=options.vocab_size)
 
 
 def _make_sample_inputs(options: argparse.Namespace) -> None:
     from zeshel_tasks.demo.sample_inputs import make_sample_inputs
 
     make_sample_inputs(options.out)
-
-
-def _with_folder(out: Path) -> Path:
-    """Create the parent folder of ``out``."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        raise ConfigError(f"--out: expected a writable path, got {out}: {error}") from error
-    return out
 
 
 class _Parser(argparse.ArgumentParser):

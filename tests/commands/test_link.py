@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,9 @@ def test_lines_come_back_as_they_were_written(run: Run, tmp_path: Path) -> None:
         '{"context_left": "a", "mention": "b", "context_right": "", "n": -0}',
     ]
     (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    assert link(run, "--in", tmp_path / "in.jsonl", "--out", tmp_path / "new" / "out.jsonl") == EXIT_OK
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "new" / "out.jsonl")
+    assert link(run, "--in", tmp_path / "in.jsonl", "--out", tmp_path / "link.jsonl") == EXIT_OK
+    assert (tmp_path / "link.jsonl").is_symlink()
     out = (tmp_path / "new" / "out.jsonl").read_text(encoding="utf-8").splitlines()
     for given, written in zip(lines, out, strict=True):
         assert written.startswith(given.strip()[:-1] + ', "links": ')
@@ -187,6 +190,32 @@ def test_wrong_arguments_are_refused(
 ) -> None:
     given = ["--store", run.store.address, *([] if "--kb" in arguments else ["--kb", WORLD]), *arguments]
     assert problem in refused(capsys, *given)
+
+
+@pytest.mark.parametrize("source", ["-", "a.jsonl"])
+def test_output_does_not_take_the_place_of_a_pipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    """Nor of a device: as root, ``--out /dev/null`` would leave the machine without one."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    message = refused(capsys, "--store", tmp_path, "--kb", WORLD, "--in", source, "--out", pipe)
+    assert f"--out: expected a file to write, got a device or a pipe, {pipe}" in message
+    assert pipe.is_fifo()
+
+
+def test_closed_standard_output_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "__stdout__", None)
+    message = refused(capsys, "--store", tmp_path, "--kb", WORLD, "--in", "a.jsonl", "--out", "-")
+    assert message == "ERROR: --out: expected an open standard output for -, got a closed one\n"
+
+
+def test_a_cache_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    message = refused(capsys, "--store", tmp_path, "--kb", WORLD, "--text", "a", "--cache", tmp_path / "file")
+    assert f"--cache: expected a folder, got {tmp_path / 'file'}" in message
 
 
 def test_a_wrong_offset_is_refused_with_line_and_field(

@@ -53,9 +53,9 @@ def test_imported_data_set_is_downloaded_and_converted(import_mentions: ImportMe
 def test_exported_data_set_is_imported_unchanged(import_mentions: ImportMentions, tmp_path: Path) -> None:
     shares = "train=0.4,valid=0.2,test=0.2,heldout_train_seen=0.1,heldout_train_unseen=0.1"
     assert import_mentions(texts(20), "jsonl", "--shares", shares, "--split-by", "mention") == 0
-    assert main(["export-mentions", str(tmp_path / "data"), "--out", str(tmp_path / "all.jsonl")]) == 0
+    assert main(["export-mentions", str(tmp_path / "data"), "--out", str(tmp_path / "new" / "all.jsonl")]) == 0
     flags = ["--format", "jsonl", "--entities", str(tmp_path / "data"), "--out", str(tmp_path / "again")]
-    assert main(["import-mentions", str(tmp_path / "all.jsonl"), *flags]) == 0
+    assert main(["import-mentions", str(tmp_path / "new" / "all.jsonl"), *flags]) == 0
     assert files_of(tmp_path / "again") == files_of(tmp_path / "data")
     assert len(files_of(tmp_path / "data")) == 3 + 3 + 5 + 3
 

@@ -6,6 +6,7 @@ import argparse
 from typing import get_args
 
 from zeshel_tasks.commands.argument_types import parsed, path, seed, store
+from zeshel_tasks.commands.outputs import with_folder
 from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.annotated import Match
@@ -147,4 +148,4 @@ def _import_mentions(options: argparse.Namespace) -> None:
 def _export_mentions(options: argparse.Namespace) -> None:
     from zeshel_tasks.importing.export import export_mentions
 
-    print(f"{export_mentions(options.data, options.out):,} texts")
+    print(f"{export_mentions(options.data, with_folder(options.out)):,} texts")

@@ -8,16 +8,18 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.link_setup import Linking
+from zeshel_tasks.commands.outputs import check_replaceable
 from zeshel_tasks.commands.settings_flags import add_settings_of, given_settings
 from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config import LinkConfig
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.location import LocalPath, S3Address, store_location
+from zeshel_tasks.location import LocalPath, S3Address, StoreLocation, store_location
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.logs import log_to_stderr
 from zeshel_tasks.text.safe_text import one_line
@@ -120,7 +122,7 @@ def _link_file(linking: Linking, source: str, target: str, scratch: Path) -> Non
             for line in lines:
                 _write_out(line)
         else:
-            made = file_at(store_location(target))
+            made = file_at(_resolved(store_location(target)))
             unfinished = scratch / "unfinished"
             _write_file(lines, unfinished)
             made.store.upload(unfinished, made.name)
@@ -163,14 +165,31 @@ def _check(options: argparse.Namespace) -> None:
     if options.text is None and None in files:
         missing = "--in" if options.source is None else "--out"
         raise ConfigError(f"{missing}: expected a file, a folder, s3://bucket/key or -, got none")
+    if options.target == STREAM and sys.__stdout__ is None:  # Python's value for one that is closed
+        raise ConfigError("--out: expected an open standard output for -, got a closed one")
     if options.text is not None or STREAM in files:
         if options.shard:
             raise ConfigError("--shard: expected --in with a folder, got none")
+        if options.target not in (None, STREAM):
+            _check_replaceable(options.target)
         return
     if _is_folder(options.source) != (_is_folder(options.target) or _may_become_folder(options)):
         raise ConfigError(f"--out: expected a folder or prefix/ exactly if --in is one, got {options.target}")
     if _place(options.source) == _place(options.target):
         raise ConfigError(f"--out: expected another place than --in, got {options.target}")
+    if not _is_folder(options.source):
+        _check_replaceable(options.target)
+
+
+def _check_replaceable(target: str) -> None:
+    location = store_location(target)
+    if isinstance(location, LocalPath):
+        check_replaceable(location.path)
+
+
+def _resolved(location: StoreLocation) -> StoreLocation:
+    """The same place without symbolic links: a finished file takes the place of what its name is."""
+    return replace(location, path=location.path.resolve()) if isinstance(location, LocalPath) else location
 
 
 def _place(address: str) -> tuple[object, ...]:
@@ -201,5 +220,8 @@ def _cache(options: argparse.Namespace) -> Iterator[Path]:
         with scratch_folder() as folder:
             yield folder
     else:
-        options.cache.mkdir(parents=True, exist_ok=True)
+        try:
+            options.cache.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ConfigError(f"--cache: expected a folder, got {options.cache}: {error}") from error
         yield options.cache
