@@ -220,8 +220,8 @@ def spans(*found: dict[str, Any], **more: Any) -> list[Any]:
             "m.jsonl:1: wrong span (field 'spans[0]'); expected 0 <= start < end <= 16, the length of the text; got",
         ),
         ("jsonl", spans({"start": 6}), "wrong span (field 'spans[0]')"),
-        ("jsonl", spans({"start": -1}), "negative index (field 'start')"),
-        ("jsonl", spans({"start": 1.5}), "wrong type (field 'start'); expected an integer; got 1.5"),
+        ("jsonl", spans({"start": -1}), "negative index (field 'spans[0].start')"),
+        ("jsonl", spans({"start": 1.5}), "wrong type (field 'spans[0].start'); expected an integer; got 1.5"),
         ("jsonl", spans({"start": 1, "end": 2}), "empty mention (field 'spans[0]'); expected more than white space"),
         (
             "jsonl",
@@ -234,7 +234,7 @@ def spans(*found: dict[str, Any], **more: Any) -> list[Any]:
             spans({"entity": "77"}),
             "unknown entity (field 'spans[0]'); expected the id of an entity of towns; got 77",
         ),
-        ("jsonl", spans({"entity": ["7"]}), "wrong type (field 'entity')"),
+        ("jsonl", spans({"entity": ["7"]}), "wrong type (field 'spans[0].entity')"),
         (
             "jsonl",
             [{"text": TEXT, "spans": [{"start": 2, "end": 6}]}],

@@ -25,11 +25,19 @@ BadLine = Callable[[DataError], None]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line of a file: a JSON object and its position."""
+    """One line of a file: a JSON object and its position.
+
+    Attributes:
+        values: the object.
+        file: name of the file in messages.
+        line: number of the line, from 1.
+        within: the field that has the object, such as ``spans[2]``; empty for the object of the line.
+    """
 
     values: dict[str, Any]
     file: str
     line: int
+    within: str = ""
 
     def text(self, field: str) -> str:
         """A string that UTF-8 can encode.
@@ -105,6 +113,7 @@ class Record:
 
     def error(self, problem: str, *, field: str | None = None, expected: object = None, got: object = ...) -> DataError:
         """Returns an error about this line."""
+        field = f"{self.within}.{field}" if self.within and field is not None else field
         return DataError(problem, file=self.file, line=self.line, field=field, expected=expected, got=got)
 
     def _value(self, field: str, expected: str) -> Any:

@@ -159,7 +159,7 @@ def inner(record: Record, name: str, value: object) -> Record:
     """
     if not isinstance(value, dict):
         raise record.error("wrong type", field=name, expected="an object", got=value)
-    return Record(value, record.file, record.line)
+    return Record(value, record.file, record.line, f"{record.within}.{name}" if record.within else name)
 
 
 def items(record: Record, name: str) -> list[object]:

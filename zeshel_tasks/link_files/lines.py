@@ -120,20 +120,19 @@ class LineReader:
     ) -> GivenMention:
         if not isinstance(span, dict):
             raise record.error("wrong type", field=field, expected="an object with start and end", got=span)
-        values = Record({f"{field}.{name}": value for name, value in span.items()}, record.file, record.line)
-        place = values.index(f"{field}.start"), values.index(f"{field}.end")
+        values = Record(span, record.file, record.line, within=field)
+        place = values.index("start"), values.index("end")
         start, end = (
-            _offset(values, text, utf16, f"{field}.{name}", given)
-            for name, given in zip(("start", "end"), place, strict=True)
+            _offset(values, text, utf16, name, given) for name, given in zip(("start", "end"), place, strict=True)
         )
         if start >= end:
             expected = f"more than the start, {place[0]}, because a mention has characters"
-            raise values.error("empty mention", field=f"{field}.end", expected=expected, got=place[1])
+            raise values.error("empty mention", field="end", expected=expected, got=place[1])
         found, said = text[start:end], span.get("text")
-        _check_not_blank(values, found, field)
+        _check_not_blank(record, found, field)
         if said is not None and said != found:
             expected = f"{found!r}, characters {place[0]} to {place[1]} of the text"
-            raise values.error("text differs from its offsets", field=f"{field}.text", expected=expected, got=said)
+            raise values.error("text differs from its offsets", field="text", expected=expected, got=said)
         return GivenMention(self._mention(text, start, end, page), found, place)
 
     def _found(self, record: Record, find_mentions: FindMentions) -> list[GivenMention]:
