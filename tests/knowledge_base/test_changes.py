@@ -155,7 +155,7 @@ def test_id_that_occurs_twice_is_refused(store: AgedStore, encoding: Encoding, n
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "a\nb", " a", "a\\b", "x" * 300, "kb\x00"])
 def test_odd_name_is_refused(store: AgedStore, encoding: Encoding, name: str) -> None:
-    with pytest.raises(ConfigError, match="--name: expected a name that can be a folder"):
+    with pytest.raises(ConfigError, match="knowledge base: expected a name that can be a folder"):
         build(store, name, entities(0), encoding)
 
 

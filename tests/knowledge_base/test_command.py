@@ -51,7 +51,7 @@ def test_life_of_a_knowledge_base(address: str, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["build", "IN", "--name", "a/b"], 2, "--name: expected a name that can be a folder"),
+        (["build", "IN", "--name", "a/b"], 2, "knowledge base: expected a name that can be a folder"),
         (["build", "nothing.json", "--name", "x"], 2, "IN: expected a file"),
         (["build", "IN", "--name", "x", "--run", "elsewhere/runs/r"], 2, "--run: expected a run of the store"),
         (["build", "IN", "--name", "x", "--run", "STORE/runs/r"], 2, "expected a finished stage train-biencoder"),

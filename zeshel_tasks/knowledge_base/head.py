@@ -188,7 +188,7 @@ def checked_name(name: str) -> str:
     Raises:
         ConfigError: it cannot.
     """
-    expected = "--name: expected a name that can be a folder, such as products, got "
+    expected = "knowledge base: expected a name that can be a folder, such as products, got "
     try:
         checked_key(_key(name))
     except ConfigError:
