@@ -9,13 +9,13 @@ import pytest
 from tests.knowledge_base.conftest import Promote, encoding_by, entities, entity
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.data.zeshel import Document
-from zeshel_tasks.errors import ConfigError, DataError, TryAgain
+from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, TryAgain
 from zeshel_tasks.knowledge_base.changes import add, build, compact, delete, refresh, remove
 from zeshel_tasks.knowledge_base.head import Encoding, KnowledgeBase, names
 from zeshel_tasks.knowledge_base.opening import open_knowledge_base
 from zeshel_tasks.linking import lexical
 from zeshel_tasks.linking.entity_set import EntitySet
-from zeshel_tasks.store import Store
+from zeshel_tasks.store import Store, open_store
 
 
 def opened(store: Store, folder: Path, name: str = "beasts") -> EntitySet:
@@ -108,6 +108,17 @@ def test_refresh_encodes_all_entities_with_the_new_champion(
     assert (refreshed.entities, refreshed.encoded) == (3, 3)
     assert ids(open_knowledge_base(store, "beasts", tmp_path, other.fingerprint)) == ["id0", "id2", "id4"]
     assert refresh(store, "beasts", other).encoded == 0
+
+
+def test_a_base_with_a_broken_head_can_be_deleted(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.put("kb/beasts/head.json", b'{"enco')
+    with pytest.raises(CorruptArtifact, match="`zeshel kb delete`"):
+        KnowledgeBase.read(store, "beasts")
+    delete(store, "beasts")
+    assert not KnowledgeBase.read(store, "beasts").exists
+    with pytest.raises(ConfigError):
+        delete(store, "beasts")
 
 
 def test_deleted_base_is_unknown(store: AgedStore, encoding: Encoding) -> None:

@@ -234,13 +234,18 @@ def compact(store: Store, name: str) -> Changed:
 
 
 def delete(store: Store, name: str) -> None:
-    """Deletes a knowledge base. The next cleanup removes its segments.
+    """Deletes a knowledge base, also one whose head is broken. The next cleanup removes its segments.
 
     Raises:
         ConfigError: there is no such knowledge base.
     """
-    base = KnowledgeBase.read(store, name)
-    log.info("deleting the knowledge base %s of %d entities", name, base.head.entities)
+    try:
+        base = KnowledgeBase.read(store, name)
+    except CorruptArtifact:
+        log.info("deleting the knowledge base %s, whose head is broken", name)
+        base = KnowledgeBase(store, name, None, None)
+    else:
+        log.info("deleting the knowledge base %s of %d entities", name, base.head.entities)
     base.delete()
 
 

@@ -28,7 +28,7 @@ SEGMENT_ENTITIES = 20_000
 """Most entities of a segment: 71 MB of tokens and vectors for BERT-base. A killed change repeats at most one."""
 
 _SMALL_SEGMENTS = 32
-_REMEDY = "restore an earlier version, or delete it and build the knowledge base again"
+_REMEDY = "restore an earlier version, or run `zeshel kb delete` and build the knowledge base again"
 
 
 class Encoding(BaseModel):
