@@ -8,6 +8,8 @@ from tests.knowledge_base.conftest import entity
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.cli import main
 from zeshel_tasks.data.zeshel import document_line
+from zeshel_tasks.errors import EXIT_DATA, EXIT_OK
+from zeshel_tasks.store import open_store
 
 
 def documents_file(folder: Path, *numbers: int, text: str = "") -> str:
@@ -46,6 +48,21 @@ def test_life_of_a_knowledge_base(address: str, tmp_path: Path, capsys: pytest.C
     assert kb("refresh", *of_base) == "beasts: 2 entities (nothing added or removed, 0 encoded)\n"
     assert "beasts: deleted; " in kb("delete", *of_base)
     assert kb("list").startswith("no knowledge bases in ")
+
+
+def test_list_shows_the_others_beside_a_broken_base(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["kb", "build", "--store", address, "--name", "beasts", documents_file(tmp_path, 0)]) == EXIT_OK
+    open_store(address).put("kb/ants/head.json", b"{")
+    capsys.readouterr()
+    assert main(["kb", "list", "--store", address]) == EXIT_DATA
+    out = capsys.readouterr().out
+    assert [line.split()[:2] for line in out.splitlines() if "ants " in line or "beasts " in line] == [
+        ["ants", "broken"],
+        ["beasts", "1"],
+    ]
+    assert "ants/head.json" in out
 
 
 @pytest.mark.parametrize(

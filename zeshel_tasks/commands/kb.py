@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.import_flags import add_format_flags, add_max_skipped, entity_settings
-from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.safe_text import one_line
 
@@ -132,13 +132,21 @@ def _list(options: argparse.Namespace) -> None:
     table = Table(box=SIMPLE)
     for column in ("name", "entities", "segments", "bi-encoder", "fingerprint", "changed"):
         table.add_column(column, justify="right" if column in ("entities", "segments") else "left", no_wrap=True)
+    broken = None
     for name in sorted(names(opened)):
-        head = KnowledgeBase.read(opened, name).head
-        table.add_row(one_line(name), *_cells(head))
+        try:
+            head = KnowledgeBase.read(opened, name).head
+        except CorruptArtifact as error:
+            table.add_row(one_line(name), "broken")
+            broken = error
+        else:
+            table.add_row(one_line(name), *_cells(head))
     if not table.row_count:
         print(one_line(f"no knowledge bases in {opened.address}; make one with `zeshel kb build`"))
         return
     TableConsole(piped_width=160).print(table)
+    if broken is not None:
+        raise broken
 
 
 def _show(options: argparse.Namespace) -> None:
