@@ -114,7 +114,7 @@ def use_scratch(address: str) -> None:
         environment.setenv("ZESHEL_SCRATCH", address)
         environment.setattr(Path, "is_dir", lambda _: True)
         environment.setattr(contract.tempfile, "TemporaryDirectory", lambda **_: nullcontext("scratch"))
-        with contract._scratch():
+        with contract.scratch_space():
             pass
 
 

@@ -38,6 +38,13 @@ def test_feature_without_spread_changes_nothing() -> None:
     assert line.weights == pytest.approx([fit_logistic(features, event).weights[0], 0.0])
 
 
+def test_feature_that_varies_by_rounding_alone_has_no_weight() -> None:
+    features = 2.5 + np.random.default_rng(0).normal(size=(40, 1)) * 1e-12
+    line = fit_logistic(features, np.ones(40, dtype=bool), penalty=0)
+    assert line.weights.tolist() == [0]
+    assert probability(np.array(line.intercept)) == pytest.approx(41 / 42)
+
+
 def test_separable_events_end_at_finite_weights() -> None:
     features = np.linspace(-1, 1, 101)[:, None]
     line = fit_logistic(features, features[:, 0] > 0)

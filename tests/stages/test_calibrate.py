@@ -9,7 +9,10 @@ from tests.finished import manifest_of
 from zeshel_tasks.config import CalibrateConfig
 from zeshel_tasks.linking.calibration import Calibration
 from zeshel_tasks.linking.calibration_metrics import CalibrationMetrics
+from zeshel_tasks.linking.fit_calibration import RankedScores
 from zeshel_tasks.linking.metrics import FusionMetrics
+from zeshel_tasks.linking.reliability import NilScores, nil_metrics
+from zeshel_tasks.stages.inputs import RankedSplit
 from zeshel_tasks.store import Run
 
 SPLITS = ("valid", "test")
@@ -65,8 +68,15 @@ def test_threshold_has_the_wanted_precision_on_valid(metrics: CalibrationMetrics
 def test_valid_is_measured_by_models_that_have_not_seen_its_worlds(
     finished_run: Run, metrics: CalibrationMetrics, tmp_path: Path
 ) -> None:
+    made, fused = (finished_run.artifact(name, tmp_path) for name in ("calibrate", "fuse"))
+    calibration = Calibration.model_validate_json(made.path("calibration.json").read_bytes())
     for split, seen in (("valid", True), ("test", False)):
-        bins = metrics.splits[split].diagrams.reliability
-        measured = sum(each.mentions * each.probability for each in bins) / metrics.splits[split].mentions
-        written = np.load(finished_run.artifact("calibrate", tmp_path).path(f"{split}/probabilities.npy"))[:, 0]
-        assert (measured != pytest.approx(written.mean(), abs=1e-5)) is seen
+        steps = (finished_run.artifact(f"eval-{model}-{split}", tmp_path) for model in ("biencoder", "crossencoder"))
+        ranked = RankedSplit.read(*steps)
+        final = np.load(fused.path(f"{split}/scores.npy"))
+        scores = RankedScores(
+            final, ranked.retrieval, ranked.crossencoder, ranked.gold_rank, np.zeros(len(final), dtype=np.int32)
+        )
+        of_calibration = NilScores(*(calibration.probabilities(*part[:3]).none for part in (scores, scores.masked())))
+        expected = nil_metrics(of_calibration, of_calibration).calibration_error
+        assert (metrics.splits[split].nil.calibration_error != pytest.approx(expected, abs=1e-5)) is seen

@@ -12,6 +12,7 @@ Values = npt.NDArray[np.float64]
 _STEPS = 100
 _GRADIENT = 1e-9  # at the minimum
 _SMALLEST_STEP = 1e-9
+_ROUNDING = 1e-9  # a feature that varies less, relative to its size, is constant: its weight is 0
 _INTERCEPT_PENALTY = 1e-9  # only keeps the curvature positive
 
 
@@ -44,10 +45,10 @@ def fit_logistic(features: Values, event: npt.NDArray[np.bool_], penalty: float 
         penalty: strength of the regularization.
     """
     count, width = features.shape
-    scale = features.std(axis=0)
-    scale[scale < 1e-12] = 1
-    mean = features.mean(axis=0)
-    inputs = np.column_stack([(features - mean) / scale, np.ones(count)])
+    scale, mean = features.std(axis=0), features.mean(axis=0)
+    constant = scale <= _ROUNDING * np.abs(features).max(axis=0)
+    scale[constant] = 1
+    inputs = np.column_stack([np.where(constant, 0, features - mean) / scale, np.ones(count)])
     happened = int(event.sum())
     targets = np.where(event, (happened + 1) / (happened + 2), 1 / (count - happened + 2))
     ridge = np.append(np.full(width, 2 * penalty), _INTERCEPT_PENALTY)
