@@ -15,6 +15,7 @@ from zeshel_tasks.evaluation.entity_encoding import EntityEncoder
 from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.linking.fusion import Scores
 from zeshel_tasks.linking.linker import Linker
+from zeshel_tasks.linking.loaded_models import LoadedModels
 from zeshel_tasks.linking.models import LinkerModels
 from zeshel_tasks.stages.inputs import RankedSplit, world_documents
 from zeshel_tasks.stages.run_models import models_of_run
@@ -40,7 +41,8 @@ class LinkedWorlds:
     def linker(self, world: str, settings: dict[str, Any] | None = None, **changed: Any) -> Linker:
         """Returns a new linker, because each test has its own state of accelerate. Its batches are the evaluation's."""
         config = LinkConfig(candidates=self.models.evaluation().top_k, score_batch_size=8, nil_share=None)
-        return Linker(self.models, replace(self.entities[world], **changed), config.model_copy(update=settings or {}))
+        models = LoadedModels.load(self.models, config.model_copy(update=settings or {}))
+        return Linker(models, replace(self.entities[world], **changed))
 
 
 def linked_worlds(run: Run, folder: Path) -> LinkedWorlds:

@@ -17,6 +17,7 @@ from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.link_files.lines import LineReader, all_mentions
 from zeshel_tasks.linking.linker import Linked, Linker
+from zeshel_tasks.linking.loaded_models import LoadedModels
 from zeshel_tasks.linking.mention_texts import MentionText, mention_text
 from zeshel_tasks.store import Run
 
@@ -142,7 +143,8 @@ def test_models_of_an_earlier_champion_link_with_the_crossencoder_alone(worlds: 
     models = replace(worlds.models, fitted=None, fused=None, calibrated=None)
     assert models.fingerprint != worlds.models.fingerprint
     assert models.evaluation().top_k == 64
-    linked = next(Linker(models, worlds.entities[world], LinkConfig(candidates=4)).link([worlds.mentions[rows[0]]]))
+    linker = Linker(LoadedModels.load(models, LinkConfig(candidates=4)), worlds.entities[world])
+    linked = next(linker.link([worlds.mentions[rows[0]]]))
     np.testing.assert_array_equal(linked.final, linked.crossencoder)
     assert len(linked.positions) == 4
     assert linked.right is linked.none is None

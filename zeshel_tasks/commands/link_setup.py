@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from zeshel_tasks import __version__
-from zeshel_tasks.config import LinkConfig
 from zeshel_tasks.errors import ConfigError, TryAgain
-from zeshel_tasks.recipe import build_settings
 from zeshel_tasks.store import Store, open_run, open_store
 from zeshel_tasks.text.json_text import to_json
 
@@ -47,14 +44,13 @@ class Linking:
 
     def __init__(self, store: str | None, run: str | None, kb: str, settings: Mapping[str, Any], cache: Path) -> None:
         from zeshel_tasks.knowledge_base.head import KnowledgeBase
+        from zeshel_tasks.linking.link_config import link_config, threshold_of
 
         self._cache, self._name = cache, kb
         self._models, self._store = _models_and_store(store, run, cache)
-        evaluation = self._models.evaluation()
-        usual = {"candidates": evaluation.top_k, "precision": evaluation.precision}
-        self.config = build_settings(LinkConfig, usual | dict(settings))
-        self._context_tokens = evaluation.context_tokens
-        self._threshold = _threshold(self.config, self._models)
+        self.config = link_config(self._models, settings)
+        self._context_tokens = self._models.evaluation().context_tokens
+        self._threshold = threshold_of(self.config, self._models)
         self._entities_seen = KnowledgeBase.read(self._store, self._name).head.fingerprint
 
     @property
@@ -87,26 +83,23 @@ class Linking:
     @cached_property
     def _linker(self) -> Linker:
         from zeshel_tasks.linking.linker import Linker
+        from zeshel_tasks.linking.loaded_models import LoadedModels
 
-        return Linker(self._models, self._entities, self.config)
+        return Linker(LoadedModels.load(self._models, self.config), self._entities)
 
     @cached_property
     def _answers(self) -> Answers:
-        from zeshel_tasks.link_files.answers import Answers
+        from zeshel_tasks.link_files.answers import Answers, linked_by
 
-        linked_by = {
-            "run": self._models.run,
-            "models": self._models.fingerprint,
-            "kb": self._name,
-            "kb_fingerprint": self._entities.fingerprint,
-        }
-        return Answers(self._entities.documents, self.config.top_k, self._threshold, linked_by)
+        return Answers(
+            self._entities.documents, self.config.top_k, self._threshold, linked_by(self._models, self._entities)
+        )
 
     def _reader(self, name: str) -> LineReader:
         from zeshel_tasks.link_files.lines import LineReader
 
         return LineReader(
-            name, self._context_tokens, self.config.offsets, self.config.tokenized, self._page, self._find_mentions
+            name, self._context_tokens, self.config.offsets, self.config.tokenized, self._find_page, self._find_mentions
         )
 
     @cached_property
@@ -117,11 +110,8 @@ class Linking:
 
         return TitleFinder(self._entities.documents, ignore_case=self.config.ignore_case).spans
 
-    def _page(self, document_id: str) -> Document | None:
-        from zeshel_tasks.linking.mention_texts import MentionText
-
-        found = self._entities.index.named("page", MentionText("", "", document_id))
-        return self._entities.documents[int(found[0])] if len(found) else None
+    def _find_page(self, document_id: str) -> Document | None:
+        return self._entities.page(document_id)
 
 
 def _models_and_store(store: str | None, run: str | None, cache: Path) -> tuple[LinkerModels, Store]:
@@ -135,26 +125,3 @@ def _models_and_store(store: str | None, run: str | None, cache: Path) -> tuple[
         return LinkerModels.of_champion(opened, cache), opened
     of_run = open_run(run)
     return models_of_run(of_run, cache), of_run.store if store is None else open_store(store)
-
-
-def _threshold(config: LinkConfig, models: LinkerModels) -> float | None:
-    """The probability at which a mention is linked."""
-    if config.threshold is None and "nil_share" not in config.model_fields_set:
-        return None
-    calibration = models.calibration()
-    if calibration is None:
-        setting = "nil_share" if config.threshold is None else "threshold"
-        raise ConfigError(
-            f"{setting}: expected models with a calibration, which turns scores into probabilities; got run "
-            f"{models.run} without one: run its stage calibrate, or leave out --{setting}"
-        )
-    if config.threshold is None:
-        return None
-    kind, _, number = config.threshold.rpartition("=")
-    if not kind:
-        return float(number)
-    threshold = calibration.threshold(float(number), config.nil_share or 0.0)
-    if math.isinf(threshold):
-        raise ConfigError(f"threshold: expected a precision that the models reach on valid, got {number}")
-    log.info("linked mentions have a precision of %s at a probability of %.4f", number, threshold)
-    return threshold

@@ -42,9 +42,9 @@ class EntityEncoder:
     config: RetrievalConfig
 
     @classmethod
-    def load(cls, folder: Path, config: RetrievalConfig) -> EntityEncoder:
-        """Loads it from the folder of a saved bi-encoder."""
-        accelerator = build_accelerator(config)
+    def load(cls, folder: Path, config: RetrievalConfig, accelerator: Accelerator | None = None) -> EntityEncoder:
+        """Loads it from the folder of a saved bi-encoder; None makes an accelerator for ``config``."""
+        accelerator = accelerator or build_accelerator(config)
         model, settings, tokens = load_biencoder(folder)
         tower = ready_for_inference(model.cand_encoder, accelerator)
         return cls(tower, tokens, settings.max_cand_length, accelerator, config)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from zeshel_tasks.compute.device import build_accelerator
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.config import LinkConfig, RetrievalConfig
@@ -40,9 +39,8 @@ class MentionSearch:
     config: RetrievalConfig | LinkConfig
 
     @classmethod
-    def load(cls, folder: Path, config: LinkConfig) -> MentionSearch:
+    def load(cls, folder: Path, config: LinkConfig, accelerator: Accelerator) -> MentionSearch:
         """Loads it from the folder of a saved bi-encoder."""
-        accelerator = build_accelerator(config)
         model, settings, tokens = load_biencoder(folder)
         tower = ready_for_inference(model.context_encoder, accelerator)
         return cls(tower, tokens, settings.max_context_length, accelerator, config)

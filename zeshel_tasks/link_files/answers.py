@@ -7,7 +7,9 @@ from typing import Any
 
 from zeshel_tasks.data.document_file import DocumentFile
 from zeshel_tasks.link_files.lines import GivenMention, InputLine
+from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.linking.linker import Linked
+from zeshel_tasks.linking.models import LinkerModels
 from zeshel_tasks.text.json_text import to_json
 
 _DIGITS = 6
@@ -22,7 +24,7 @@ class Answers:
         top_k: candidates to show of a mention.
         threshold: least probability with which a mention is linked; None links a mention unless it is more likely than
             not that the knowledge base has no entity for it.
-        linked_by: what identifies models and knowledge base, for each line.
+        linked_by: what :func:`linked_by` returns, for each line.
     """
 
     documents: DocumentFile
@@ -67,6 +69,16 @@ class Answers:
     def _entity(self, position: int) -> dict[str, Any]:
         document = self.documents[position]
         return {"id": document.document_id, "title": document.title, "url": document.url}
+
+
+def linked_by(models: LinkerModels, entities: EntitySet) -> dict[str, str]:
+    """Returns what identifies models and knowledge base. If all of it is equal, so are the answers."""
+    return {
+        "run": models.run,
+        "models": models.fingerprint,
+        "kb": entities.name,
+        "kb_fingerprint": entities.fingerprint,
+    }
 
 
 def _rounded(value: float | None) -> float | None:

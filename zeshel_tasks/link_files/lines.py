@@ -89,9 +89,14 @@ class LineReader:
         for field in ADDED:
             if field in record.values:
                 raise record.error("taken field", field=field, expected="none, because the output gets one")
-        return InputLine(raw.decode().strip(), self._mentions(record))
+        return InputLine(raw.decode().strip(), self.mentions(record))
 
-    def _mentions(self, record: Record) -> list[GivenMention]:
+    def mentions(self, record: Record) -> list[GivenMention]:
+        """Returns the mentions of a line, or of another object with the same fields.
+
+        Raises:
+            DataError: see :meth:`read`.
+        """
         lists = [field for field in _LISTS if field in record.values]
         if "text" in record.values and lists:
             if len(lists) > 1:

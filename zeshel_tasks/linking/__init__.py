@@ -13,6 +13,7 @@ logistic.py, fit_calibration.py, reliability.py, calibration_metrics.py
                               fit these probabilities, and measure what they are worth
 reranker.py                   the cross-encoder, ready to score candidates
 evaluation_settings.py        how the evaluation linked the mentions
-models.py, linker.py          the models of a champion or a run, and linking texts with them
+models.py, loaded_models.py    the models of a champion or a run, and the same in memory
+link_config.py, linker.py     the settings to link with, and linking texts
 metrics.py                    what is measured of the retriever and of the linker
 """

@@ -24,6 +24,7 @@ from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.evaluation.entity_encoding import TOKENS, VECTORS, EntityEncoder
 from zeshel_tasks.linking.lexical import LexicalIndex
+from zeshel_tasks.linking.mention_texts import MentionText
 
 INDEX = "index"
 _DESCRIPTION = "entity_set.json"
@@ -105,3 +106,8 @@ class EntitySet:
     def index(self) -> LexicalIndex:
         """The lexical index of all entities."""
         return LexicalIndex(self.folder / INDEX)
+
+    def page(self, document_id: str) -> Document | None:
+        """Returns the entity with this id, if there is one."""
+        found = self.index.named("page", MentionText("", "", document_id))
+        return self.documents[int(found[0])] if len(found) else None

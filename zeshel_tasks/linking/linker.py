@@ -10,18 +10,15 @@ import numpy as np
 
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
-from zeshel_tasks.config import LinkConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import MentionTable
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.evaluation.mention_search import MentionSearch
 from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.linking.fusion import Scores, best_candidates
+from zeshel_tasks.linking.loaded_models import LoadedModels
 from zeshel_tasks.linking.mention_texts import MentionInContext, MentionText, mention_text
-from zeshel_tasks.linking.models import LinkerModels
-from zeshel_tasks.linking.reranker import Reranker
 from zeshel_tasks.linking.search import retrieve_candidates
 
 MENTIONS_AT_ONCE = 1024
@@ -54,31 +51,26 @@ class Linked:
 class Linker:
     """Links mentions. It may be used for any number of calls, one after the other.
 
-    All linkers of a process have the same device and precision, because accelerate keeps one of each.
-
     Args:
-        models: the models.
+        models: the models in memory, which other linkers may share.
         entities: the knowledge base, encoded with the bi-encoder of ``models``.
-        config: device, precision, batch sizes, number of candidates.
 
     Attributes:
         calibration: what turns scores into probabilities; None for models of an earlier version.
 
     Raises:
-        ConfigError: another bi-encoder has encoded the entities, or the device does not exist.
+        ConfigError: another bi-encoder has encoded the entities.
     """
 
-    def __init__(self, models: LinkerModels, entities: EntitySet, config: LinkConfig) -> None:
-        expected, got = models.biencoder.manifest.fingerprint, entities.biencoder
-        if got != expected:
+    def __init__(self, models: LoadedModels, entities: EntitySet) -> None:
+        if entities.biencoder != models.biencoder:
             raise ConfigError(
-                f"--kb: expected {entities.name} encoded with the bi-encoder {expected[:12]} of run {models.run}, got "
-                f"it encoded with {got[:12]}: build it again with these models"
+                f"--kb: expected {entities.name} encoded with the bi-encoder {models.biencoder[:12]} of run "
+                f"{models.run}, got it encoded with {entities.biencoder[:12]}: build it again with these models"
             )
-        self._entities, self._config = entities, config
-        self._retriever, self._fusion, self.calibration = models.retriever(), models.fusion(), models.calibration()
-        self._search = MentionSearch.load(models.biencoder.directory("model"), config)
-        self._reranker = Reranker(models.crossencoder.directory("model"), config)
+        self._entities, self._config = entities, models.config
+        self._retriever, self._fusion, self.calibration = models.retriever, models.fusion, models.calibration
+        self._search, self._reranker = models.search, models.reranker
         identity = self._reranker.tokens.identity(self._reranker.settings.max_cand_length)
         self._has_tokens = identity is not None and identity == entities.tokens_identity
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
-from zeshel_tasks.compute.device import build_accelerator
-from zeshel_tasks.config import ComputeConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.evaluation.rerank import candidate_scores, checked_scores
@@ -21,16 +20,15 @@ class Reranker:
 
     Args:
         model: the folder of the cross-encoder.
-        config: device and precision.
+        accelerator: device and precision.
 
     Attributes:
         settings: the cross-encoder's.
         tokens: its tokenizer.
-        accelerator: device and precision.
     """
 
-    def __init__(self, model: Path, config: ComputeConfig) -> None:
-        self.accelerator = build_accelerator(config)
+    def __init__(self, model: Path, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
         crossencoder, self.settings, self.tokens = load_crossencoder(model)
         self._model = ready_for_inference(crossencoder, self.accelerator)
 

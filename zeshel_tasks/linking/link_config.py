@@ -1,0 +1,54 @@
+"""The settings that mentions are linked with, which depend on the models."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.linking.models import LinkerModels
+from zeshel_tasks.recipe import build_settings
+
+log = logging.getLogger(__name__)
+
+
+def link_config(models: LinkerModels, settings: Mapping[str, Any]) -> LinkConfig:
+    """Returns all settings, given those that differ from the usual ones. Some of these are the evaluation's.
+
+    Raises:
+        ConfigError: a setting is unknown, of the wrong type or out of range.
+    """
+    evaluation = models.evaluation()
+    return build_settings(
+        LinkConfig, {"candidates": evaluation.top_k, "precision": evaluation.precision} | dict(settings)
+    )
+
+
+def threshold_of(config: LinkConfig, models: LinkerModels) -> float | None:
+    """Returns the probability at which a mention is linked; None if a missing entity decides that.
+
+    Raises:
+        ConfigError: the models have no calibration, or never reach the precision on valid.
+    """
+    if config.threshold is None and "nil_share" not in config.model_fields_set:
+        return None
+    calibration = models.calibration()
+    if calibration is None:
+        setting = "nil_share" if config.threshold is None else "threshold"
+        raise ConfigError(
+            f"{setting}: expected models with a calibration, which turns scores into probabilities; got run "
+            f"{models.run} without one: run its stage calibrate, or leave out --{setting}"
+        )
+    if config.threshold is None:
+        return None
+    kind, _, number = config.threshold.rpartition("=")
+    if not kind:
+        return float(number)
+    threshold = calibration.threshold(float(number), config.nil_share or 0.0)
+    if math.isinf(threshold):
+        raise ConfigError(f"threshold: expected a precision that the models reach on valid, got {number}")
+    log.info("linked mentions have a precision of %s at a probability of %.4f", number, threshold)
+    return threshold

@@ -1,0 +1,70 @@
+"""The models that link text, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+
+from zeshel_tasks.compute.device import build_accelerator
+from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.evaluation.mention_search import MentionSearch
+from zeshel_tasks.linking.calibration import Calibration
+from zeshel_tasks.linking.fusion import Fusion
+from zeshel_tasks.linking.models import LinkerModels
+from zeshel_tasks.linking.reranker import Reranker
+from zeshel_tasks.linking.retriever import Retriever
+
+
+@dataclass(frozen=True)
+class LoadedModels:
+    """Models in memory. Linkers of several knowledge bases share them.
+
+    All models that a process uses at the same time need one accelerator, because accelerate keeps device and precision
+    for the whole process.
+
+    Attributes:
+        run: id of the run that made them.
+        biencoder: fingerprint of the bi-encoder.
+        config: device, precision, batch sizes, number of candidates.
+        accelerator: device and precision.
+        retriever, fusion: settings and weights that combine scores.
+        calibration: what turns scores into probabilities; None for models of an earlier version.
+        search: the mention tower of the bi-encoder.
+        reranker: the cross-encoder.
+    """
+
+    run: str
+    biencoder: str
+    config: LinkConfig
+    accelerator: Accelerator
+    retriever: Retriever
+    fusion: Fusion
+    calibration: Calibration | None
+    search: MentionSearch
+    reranker: Reranker
+
+    @classmethod
+    def load(cls, models: LinkerModels, config: LinkConfig, accelerator: Accelerator | None = None) -> LoadedModels:
+        """Loads models.
+
+        Args:
+            models: the models.
+            config: see :class:`LoadedModels`.
+            accelerator: that of other models in use; None for a new one, which must not be made while they compute.
+
+        Raises:
+            ConfigError: the device does not exist.
+        """
+        accelerator = accelerator or build_accelerator(config)
+        return cls(
+            run=models.run,
+            biencoder=models.biencoder.manifest.fingerprint,
+            config=config,
+            accelerator=accelerator,
+            retriever=models.retriever(),
+            fusion=models.fusion(),
+            calibration=models.calibration(),
+            search=MentionSearch.load(models.biencoder.directory("model"), config, accelerator),
+            reranker=Reranker(models.crossencoder.directory("model"), accelerator),
+        )
