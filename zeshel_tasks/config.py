@@ -27,6 +27,8 @@ TypeOptimization = Literal["all", "additional_layers", "top_layer", "top4_layers
 Precision = Literal["auto", "fp32", "bf16"]
 Pooling = Literal["cls", "mean", "span", "span_and_mean"]
 PoolingSetting = Literal["auto", "cls", "mean", "span", "span_and_mean"]
+AUTO = "auto"
+"""Value of a setting that follows what ``bert_model`` declares."""
 Similarity = Literal["dot", "cosine"]
 HardNegativeSource = Literal["model", "bm25", "both"]
 SimilaritySetting = Literal["auto", "dot", "cosine"]
@@ -43,6 +45,7 @@ ZESHEL_ON_GOOGLE_DRIVE = "https://drive.google.com/uc?export=download&id=1ZcKZ1i
 SourceAddress = Annotated[str, ADDRESS, takes(source_location)]
 ModelAddress = Annotated[str, ADDRESS, takes(model_location)]
 WeightsAddress = Annotated[str, ADDRESS, takes(store_location)]
+Prompt = Annotated[str, Field(max_length=255, pattern=rf"^{PRINTABLE}+$")]
 WorldToSplit = Annotated[str, Field(max_length=MAX_CHARACTERS, pattern=rf"^{PRINTABLE}+=(train|valid|test)$")]
 
 
@@ -295,6 +298,14 @@ class TrainBiencoderConfig(EncoderConfig):
         "dot",
         "Score: dot product, or cosine divided by a learned temperature. auto is the cosine, unless bert_model "
         "declares vectors that are not normalized.",
+    )
+    mention_prompt: Prompt | None = setting(
+        None,
+        "Text before each mention and its context, for which bert_model was trained: 'query: ' in the e5 family. auto "
+        "is what bert_model declares in the files of sentence-transformers; none is no text.",
+    )
+    candidate_prompt: Prompt | None = setting(
+        None, "Text before each candidate, such as 'passage: ' in the e5 family; auto and none as for mention_prompt."
     )
     temperature: float = setting(0.05, "Initial temperature of the cosine similarity.", ge=0.01, le=1)
     temperature_learning_rate: float = setting(

@@ -23,6 +23,8 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "train_biencoder.one_world_batches": True,
         "train_biencoder.pooling": "auto",
         "train_biencoder.similarity": "auto",
+        "train_biencoder.mention_prompt": "auto",
+        "train_biencoder.candidate_prompt": "auto",
         "vector_dtype": "float16",
         "fit_retrieval.hybrid": True,
         "train_crossencoder.from_biencoder": True,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import BertTokenizer
 
 from zeshel_tasks.config import CandidateForm
-from zeshel_tasks.data.tokens import Tokens, write_table
+from zeshel_tasks.data.tokens import Prompts, Tokens, write_table
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens
 
@@ -48,6 +48,46 @@ def test_candidate_is_title_marker_and_text_cut_to_length(title: str, text: str,
     body = unpadded(whole)[1:-1]
     assert unpadded(row) == [TOKENS.cls, *body[: max_length - 2], TOKENS.sep]
     assert body.count(TOKENS.title_end) == 1
+
+
+def prompted(mention: str = "", candidate: str = "") -> Tokens:
+    return load_tokens(GOLDEN_BERT, lowercase=True, prompts=Prompts(mention, candidate))
+
+
+@given(left=words, mention=words, right=words, max_length=st.integers(8, 64))
+def test_prompt_comes_first_and_leaves_a_smaller_window(left: str, mention: str, right: str, max_length: int) -> None:
+    tokens, prompt = prompted("The sword: "), unpadded(TOKENS.candidates([("The sword:", "")], 32)[0])[1:-2]
+    (row,) = tokens.mentions([(left, mention, right)], max_length + len(prompt))
+    (alone,) = TOKENS.mentions([(left, mention, right)], max_length)
+    assert unpadded(row) == [TOKENS.cls, *prompt, *unpadded(alone)[1:]]
+
+
+def test_candidate_with_prompt_is_cut_to_the_same_length() -> None:
+    (row,) = prompted(candidate="of the:").candidates([("sword", "the " * 50)], 16)
+    (plain,) = TOKENS.candidates([("of the: sword", "the " * 50)], 16)
+    np.testing.assert_array_equal(row, plain)
+
+
+def test_prompt_is_text_and_no_marker() -> None:
+    (row,) = prompted("[CLS] [unused0] the").mentions([("", "sword", "")], 32)
+    assert [list(row).count(token) for token in (TOKENS.cls, TOKENS.mention_start)] == [1, 1]
+
+
+def test_prompt_that_leaves_too_few_tokens_is_refused() -> None:
+    tokens = prompted("the " * 9, "the " * 9)
+    with pytest.raises(
+        ConfigError, match=r"mention_prompt: .* at most 8 tokens, .* max_context_length \(16\), got .* 9"
+    ):
+        tokens.mentions([("", "sword", "")], 16)
+    with pytest.raises(ConfigError, match=r"candidate_prompt: .* at most 0 tokens, .* max_cand_length \(8\), got .* 9"):
+        tokens.candidates([("sword", "")], 8)
+    assert len(tokens.mentions([("", "sword", "")], 17)) == 1
+
+
+def test_prompt_of_candidates_is_part_of_the_identity() -> None:
+    known = {tokens.identity(32) for tokens in (TOKENS, prompted(candidate="the"), prompted(candidate="of"))}
+    assert len(known) == 3
+    assert prompted("the").identity(32) == TOKENS.identity(32)
 
 
 def test_vanishing_words_do_not_change_ids_of_long_page() -> None:

@@ -104,10 +104,11 @@ def test_weights_are_those_that_transformers_prefers(names: list[str], weights: 
     assert files_read(["README.md", *names]) == weights
 
 
-def test_declarations_of_pooling_are_read() -> None:
-    names = ["1_Pooling/config.json", "2_Dense/config.json", "modules.json", "onnx/model.safetensors"]
-    assert files_read(names) == ["1_Pooling/config.json", "modules.json"]
-    assert without_weights(names) == ["1_Pooling/config.json", "modules.json"]
+def test_declarations_of_pooling_and_prompts_are_read() -> None:
+    declared = ["1_Pooling/config.json", "config_sentence_transformers.json", "modules.json"]
+    names = [*declared, "2_Dense/config.json", "onnx/model.safetensors"]
+    assert files_read(names) == declared
+    assert without_weights(names) == declared
 
 
 def test_pooling_that_is_declared_is_part_of_the_identity(golden: Path, store: LocalStore, tmp_path: Path) -> None:

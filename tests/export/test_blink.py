@@ -13,7 +13,7 @@ from zeshel_tasks.commands.export import export_blink
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config import Pooling, Recipe, Similarity
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.export.blink import _warn_of_differences, log
+from zeshel_tasks.export.blink import _check_that_blink_has_no_prompts, _warn_of_differences, log
 from zeshel_tasks.models.biencoder import BiencoderSettings
 from zeshel_tasks.store import Artifact, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
@@ -67,6 +67,16 @@ def test_export_warns_if_blink_would_score_differently(
     )  # fmt: skip
     assert caplog.text.count("which BLINK's code would not compute") == warned
     assert caplog.text.count("was trained with lowercase false") == 1
+
+
+def test_bi_encoder_with_a_prompt_is_refused() -> None:
+    settings = BiencoderSettings(
+        max_context_length=8, max_cand_length=8, lowercase=False, pull_from_layer=-1, out_dim=None,
+        pooling="cls", similarity="dot",
+    )  # fmt: skip
+    _check_that_blink_has_no_prompts(settings)
+    with pytest.raises(ConfigError, match=r"without prompts, .* got candidate_prompt 'passage: '"):
+        _check_that_blink_has_no_prompts(settings.model_copy(update={"candidate_prompt": "passage: "}))
 
 
 def read(path: Path) -> Any:

@@ -26,7 +26,7 @@ from zeshel_tasks.export.folders import (
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.biencoder import load_biencoder, new_biencoder, save_biencoder
 from zeshel_tasks.models.crossencoder import load_crossencoder, new_crossencoder, pair_batch, save_crossencoder
-from zeshel_tasks.models.declared import declaration
+from zeshel_tasks.models.declared import declaration, declared_prompts
 from zeshel_tasks.models.markers import with_markers
 from zeshel_tasks.models.tokenizer import load_tokens
 
@@ -66,14 +66,18 @@ CASES = {
     ),
     "one segment": Case(
         "bert with one segment",
-        {"pooling": "mean", "similarity": "cosine"},
+        {"pooling": "mean", "similarity": "cosine", "mention_prompt": "the sword:", "candidate_prompt": "of:"},
         {"max_seq_length": 40},
     ),
     "embeddings only": Case(
         "ernie", {"pooling": "cls", "similarity": "dot", "pull_from_layer": 0, "add_linear": True, "out_dim": 5}, {}
     ),
     "bytes": Case("roberta with two segments", {"pooling": "span_and_mean", "similarity": "dot"}, {}),
-    "pieces": Case("camembert", {"pooling": "mean", "similarity": "dot"}, {"lowercase": False}),
+    "pieces": Case(
+        "camembert",
+        {"pooling": "mean", "similarity": "dot", "mention_prompt": "query: ", "candidate_prompt": "The passage"},
+        {"lowercase": False},
+    ),
     "codes": Case("roberta with a tokenizer in Python", {"pooling": "cls", "similarity": "cosine"}, {}),
 }
 
@@ -143,11 +147,13 @@ def loaded(library: Any, folder: Path) -> Any:
 def test_vectors_of_mentions_are_ours(library: Any, exported: Callable[[str], Exported], case: str) -> None:
     files = exported(case)
     model, known, tokens = load_biencoder(files.biencoder)
+    assert known.mention_prompt == CASES[case].biencoder.get("mention_prompt", "")
     rows = tokens.mentions(MENTIONS, known.max_context_length)
     with torch.no_grad():
         ours = model.eval().context_encoder(token_batch(rows, tokens.pad, CPU)).numpy()
     theirs = loaded(library, files.out / MENTION_ENCODER)
     np.testing.assert_allclose(theirs.encode(mention_texts()), ours, atol=1e-5, rtol=1e-5)
+    np.testing.assert_array_equal(theirs.encode_query(mention_texts()), theirs.encode(mention_texts()))
     assert theirs.similarity_fn_name == known.similarity
     assert theirs.get_embedding_dimension() == ours.shape[1]
 
@@ -161,6 +167,7 @@ def test_vectors_of_candidates_are_ours(library: Any, exported: Callable[[str], 
         ours = model.eval().cand_encoder(token_batch(rows, tokens.pad, CPU)).numpy()
     theirs = loaded(library, files.out / CANDIDATE_ENCODER)
     np.testing.assert_allclose(theirs.encode(candidate_texts()), ours, atol=1e-5, rtol=1e-5)
+    np.testing.assert_array_equal(theirs.encode_document(candidate_texts()), theirs.encode(candidate_texts()))
     assert theirs.similarity_fn_name == known.similarity
 
 
@@ -236,6 +243,8 @@ def test_layers_that_are_not_used_are_left_out(exported: Callable[[str], Exporte
 def test_exported_candidate_encoder_declares_its_vectors_to_a_training(exported: Callable[[str], Exported]) -> None:
     assert declaration(exported("bert").out / CANDIDATE_ENCODER) == ("cls", "dot")
     assert declaration(exported("one segment").out / CANDIDATE_ENCODER) == ("mean", "cosine")
+    for name in (CANDIDATE_ENCODER, MENTION_ENCODER):
+        assert declared_prompts(exported("one segment").out / name) == ("the sword: ", "of: ")
 
 
 def test_folders_can_be_saved_again(library: Any, exported: Callable[[str], Exported], tmp_path: Path) -> None:

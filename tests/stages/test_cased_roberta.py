@@ -1,4 +1,4 @@
-"""The whole recipe with a model that differs from BERT in tokens, case, positions, segments and markers."""
+"""The whole recipe with a model that differs from BERT in tokens, case, positions, segments, markers and prompts."""
 
 import json
 from pathlib import Path
@@ -34,6 +34,8 @@ def recipe(raw_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Recip
         "source": str(raw_archive),
         "bert_model": str(bert),
         "lowercase": False,
+        "mention_prompt": "find:",
+        "candidate_prompt": "The entity:",
         "from_biencoder": True,
         "hard_negatives": 2,
         "hard_negatives_from": "both",
@@ -72,7 +74,7 @@ def test_entities_have_the_tokens_and_vectors_of_transformers(golden: Path, run:
     encoded = Artifact(run.store, folder, manifest, tmp_path)
     tokens, vectors = np.load(encoded.path("tokens.npy")), np.load(encoded.path("vectors.npy"))
     for row, document in zip(range(5), Dataset(golden / "raw").documents(WORLD), strict=False):
-        ids = reference.entity(document.title, document.text)
+        ids = reference.entity(f"The entity: {document.title}", document.text)
         assert unpadded(tokens[row]) == ids
         np.testing.assert_allclose(vectors[row], reference.vector(ids, "cls").numpy(), atol=1e-5, rtol=1e-4)
 

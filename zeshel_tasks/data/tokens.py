@@ -3,6 +3,8 @@
     mention    [CLS] left [unused0] mention [unused1] right [SEP]
     candidate  [CLS] title [unused2] text [SEP]
 
+Some retrieval models expect a prompt after [CLS], such as ``query:`` and ``passage:``.
+
 Source: BLINK (Wu et al., 2020, arXiv:1911.03814), zeshel example.
 """
 
@@ -13,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +32,21 @@ TokenTable = npt.NDArray[np.int32]
 
 MARKERS = MENTION_START, MENTION_END, TITLE_END = "[unused0]", "[unused1]", "[unused2]"
 BLINK_EVAL_CHARACTERS = 256
+SHORTEST = 8
+"""The smallest number of tokens for a mention or a candidate; a prompt leaves at least as many."""
 _BATCH = 1024
 
 T = TypeVar("T")
+
+
+class Prompts(NamedTuple):
+    """Texts before every mention with its context, and before every candidate. Most models have none."""
+
+    mention: str = ""
+    candidate: str = ""
+
+
+NO_PROMPTS = Prompts()
 
 
 class Tokens:
@@ -41,6 +55,7 @@ class Tokens:
     Args:
         tokenizer: a ``transformers`` tokenizer with the markers in its vocabulary.
         lowercase: lower-case texts before they are tokenized.
+        prompts: of both towers of a bi-encoder. A cross-encoder has none.
 
     Attributes:
         tokenizer: the tokenizer.
@@ -51,20 +66,26 @@ class Tokens:
         ConfigError: the vocabulary lacks a marker or a special token.
     """
 
-    def __init__(self, tokenizer: Any, *, lowercase: bool) -> None:
+    def __init__(self, tokenizer: Any, *, lowercase: bool, prompts: Prompts = NO_PROMPTS) -> None:
         self.tokenizer, self._lowercase = tokenizer, lowercase
         self.pad, self.cls, self.sep = (self._id(t) for t in _special_tokens(tokenizer))
         self.mention_start, self.mention_end, self.title_end = map(self._id, MARKERS)
         self._never_text = {self.pad, self.cls, self.sep, self.mention_start, self.mention_end, self.title_end}
         self._never_text |= set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         self.spaces_count = _spaces_count(tokenizer)
+        self._mention_prompt, self._candidate_prompt = self._ids([prompts.mention, prompts.candidate])
 
     def mentions(self, parts: Sequence[tuple[str, str, str]], max_length: int) -> TokenTable:
         """Returns the ids of (context_left, mention, context_right). Each part is tokenized separately.
 
         Returns:
             int32 [len(parts), max_length].
+
+        Raises:
+            ConfigError: the prompt leaves too few tokens.
         """
+        prompt = self._mention_prompt
+        room = _room("mention_prompt", prompt, "max_context_length", max_length)
         # Most windows are full on both sides, so it is enough to tokenize the words next to the mention.
         words = max_length // 2
         lefts = self._sides([left for left, _, _ in parts], [last_words(left, words) for left, _, _ in parts])
@@ -73,13 +94,13 @@ class Tokens:
         table = np.full((len(parts), max_length), self.pad, dtype=np.int32)
         for number, (left, middle, right) in enumerate(zip(lefts, middles, rights, strict=True)):
             # If a mention is longer than the window, its first tokens are kept, between both markers.
-            marked = [self.mention_start, *middle[: max_length - 4], self.mention_end]
-            kept = context_window(left, len(marked), right, max_length)
+            marked = [self.mention_start, *middle[: room - 4], self.mention_end]
+            kept = context_window(left, len(marked), right, room)
             if kept is None:
                 whole = (Side(ids, cut=False) for ids in self._ids([parts[number][0], parts[number][2]]))
-                kept = context_window(next(whole), len(marked), next(whole), max_length)
+                kept = context_window(next(whole), len(marked), next(whole), room)
                 assert kept is not None
-            ids = [self.cls, *kept[0], *marked, *kept[1], self.sep]
+            ids = [self.cls, *prompt, *kept[0], *marked, *kept[1], self.sep]
             table[number, : len(ids)] = ids
         return table
 
@@ -95,7 +116,12 @@ class Tokens:
 
         Returns:
             int32 [len(entities), max_length].
+
+        Raises:
+            ConfigError: the prompt leaves too few tokens.
         """
+        prompt = self._candidate_prompt
+        room = _room("candidate_prompt", prompt, "max_cand_length", max_length)
         if form == "blink_eval":
             bodies = self._ids([text[:BLINK_EVAL_CHARACTERS] for _, text in entities])
         else:
@@ -104,7 +130,7 @@ class Tokens:
             bodies = [[*title, self.title_end, *text] for title, text in zip(titles, texts, strict=True)]
         table = np.full((len(entities), max_length), self.pad, dtype=np.int32)
         for row, body in zip(table, bodies, strict=True):
-            ids = [self.cls, *body[: max_length - 2], self.sep]
+            ids = [self.cls, *prompt, *body[: room - 2], self.sep]
             row[: len(ids)] = ids
         return table
 
@@ -120,7 +146,7 @@ class Tokens:
         for changed_by_calls in ("padding", "truncation"):
             rules.pop(changed_by_calls, None)
         markers = self.pad, self.cls, self.sep, self.title_end
-        decisive = [rules, markers, self._lowercase, max_length, form]
+        decisive = [rules, markers, self._lowercase, max_length, form, *self._candidate_prompt]
         return hashlib.sha256(to_json(decisive, sort_keys=True).encode()).hexdigest()
 
     def _leading_ids(self, texts: Sequence[str], needed: int) -> list[list[int]]:
@@ -195,6 +221,16 @@ def write_table(
         raise ValueError(f"{path.name}: expected {rows} rows, got {filled}")
     table.flush()
     return table
+
+
+def _room(setting: str, prompt: list[int], limit: str, max_length: int) -> int:
+    """Returns the number of tokens that a prompt leaves."""
+    if prompt and max_length - len(prompt) < SHORTEST:
+        raise ConfigError(
+            f"{setting}: expected a text of at most {max(0, max_length - SHORTEST)} tokens, which leaves {SHORTEST} of "
+            f"{limit} ({max_length}), got one of {len(prompt)}"
+        )
+    return max_length - len(prompt)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

@@ -14,7 +14,9 @@ from zeshel_tasks.errors import ConfigError
 
 CONFIG = "config.json"
 _ADAPTER = "adapter_config.json"
-DECLARATIONS = MODULES, POOLING = "modules.json", "1_Pooling/config.json"
+DECLARATIONS = MODULES, POOLING, PROMPTS = (
+    "modules.json", "1_Pooling/config.json", "config_sentence_transformers.json",
+)  # fmt: skip
 """What sentence-transformers writes beside a model, see ``models/declared.py``."""
 _TOKENIZER = {
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",

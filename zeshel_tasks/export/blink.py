@@ -31,6 +31,7 @@ from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.stages.inputs import candidate_encodings
 from zeshel_tasks.store import Artifact, Manifest, open_run
 from zeshel_tasks.text.json_text import to_json
+from zeshel_tasks.text.safe_text import quoted
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class _Export:
         crossencoder, _, _ = load_crossencoder(self._artifacts["train-crossencoder"].directory("model"))
         for encoder in (biencoder.context_encoder, crossencoder.encoder):
             _check_that_blink_reads(encoder.model_type)
+        _check_that_blink_has_no_prompts(settings)
         _warn_of_differences(settings)
         for name, model in (("biencoder", biencoder), ("crossencoder", crossencoder)):
             (self._out / name).mkdir()
@@ -113,6 +115,15 @@ def _check_that_blink_reads(model_type: str) -> None:
         raise ConfigError(
             f"export-blink: expected encoders of the type bert, the only one that BLINK computes, got {model_type}"
         )
+
+
+def _check_that_blink_has_no_prompts(settings: BiencoderSettings) -> None:
+    for name, prompt in settings.prompts._asdict().items():
+        if prompt:
+            raise ConfigError(
+                f"export-blink: expected a bi-encoder without prompts, which BLINK's code does not read, got "
+                f"{name}_prompt {quoted(prompt)}"
+            )
 
 
 def _warn_of_differences(settings: BiencoderSettings) -> None:

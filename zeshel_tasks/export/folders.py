@@ -21,7 +21,7 @@ from torch import nn
 from transformers import AddedToken
 
 from zeshel_tasks.data import context_window
-from zeshel_tasks.data.tokens import TITLE_END, Tokens
+from zeshel_tasks.data.tokens import TITLE_END, Prompts, Tokens
 from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.models.crossencoder import load_crossencoder
 from zeshel_tasks.models.encoder import Encoder
@@ -63,7 +63,8 @@ def write_biencoder(directory: Path, out: Path) -> None:
         folder.add_head()
         if settings.similarity == "cosine":
             folder.add("Normalize", {})
-        folder.finish("SentenceTransformer", similarity_fn_name=settings.similarity)
+        prompts = _prompts(settings.prompts, "query" if kind == "Mention" else "document")
+        folder.finish("SentenceTransformer", similarity_fn_name=settings.similarity, **prompts)
 
 
 def write_crossencoder(directory: Path, out: Path) -> None:
@@ -181,6 +182,14 @@ class _Folder:
         save_file(
             {f"linear.{name}": tensor for name, tensor in linear.state_dict().items()}, folder / "model.safetensors"
         )
+
+
+def _prompts(prompts: Prompts, default: str) -> dict[str, Any]:
+    if not any(prompts):
+        return {}
+    # The library joins the prompt and the text. Here, parts are tokenized separately.
+    separate = {"query": f"{prompts.mention} ".lstrip(), "document": f"{prompts.candidate} ".lstrip()}
+    return {"prompts": separate, "default_prompt_name": default}
 
 
 def _write(path: Path, content: object) -> None:

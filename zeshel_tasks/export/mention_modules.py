@@ -3,6 +3,7 @@
     mention      left [unused0] mention [unused1] right
     candidate    title [unused2] description
 
+A prompt comes before both, and does not shift the window around the mention.
 A mention keeps the tokens of its context that fit around it, on both sides. Apart from the three markers, no text
 becomes a special token, even if it spells one.
 """
@@ -54,31 +55,31 @@ class LinkerTransformer(Transformer):
         Raises:
             ValueError: a mention is not marked.
         """
-        return self._padded(self.rows([f"{prompt or ''}{text}" for text in inputs]))
+        return self._padded(self.rows(inputs, prompt or ""))
 
-    def rows(self, texts: Iterable[str]) -> list[list[int]]:
-        """Return the token ids of each text, with [CLS] and [SEP]."""
+    def rows(self, texts: Iterable[str], prompt: str) -> list[list[int]]:
+        """Return the token ids of each text after the prompt, with [CLS] and [SEP]."""
         raise NotImplementedError
 
-    def mention(self, text: str) -> list[int]:
+    def mention(self, text: str, prompt: str = "") -> list[int]:
         """Return the token ids of a marked mention and of the context that fits around it."""
         left, started, rest = text.partition(MENTION_START)
         middle, ended, right = rest.partition(MENTION_END)
         if not (started and ended):
             shown = text if len(text) < 80 else f"{text[:80]}..."
             raise ValueError(f"expected 'left {MENTION_START} mention {MENTION_END} right', got {shown!r}")
-        length = self.lengths["mention"]
-        lefts, middles, rights = self._ids([left, middle, right])
+        first, lefts, middles, rights = self._ids([prompt, left, middle, right])
+        length = self.lengths["mention"] - len(first)
         marked = [self.start, *middles[: length - 4], self.end]
         kept = context_window(Side(lefts, cut=False), len(marked), Side(rights, cut=False), length)
         assert kept is not None  # no side is cut
-        return [self.cls, *kept[0], *marked, *kept[1], self.sep]
+        return [self.cls, *first, *kept[0], *marked, *kept[1], self.sep]
 
-    def candidate(self, text: str) -> list[int]:
+    def candidate(self, text: str, prompt: str = "") -> list[int]:
         """Return the token ids of a title and a description, or of a text without a title."""
         title, ended, description = text.partition(TITLE_END)
-        parts = [title, description] if ended else [title]
-        body = [id_ for ids in self._ids(parts) for id_ in (self.title_end, *ids)][1:]
+        first, *parts = self._ids([prompt, title, description] if ended else [prompt, title])
+        body = [*first, *[id_ for ids in parts for id_ in (self.title_end, *ids)][1:]]
         return [self.cls, *body[: self.lengths["candidate"] - 2], self.sep]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
@@ -107,17 +108,17 @@ class LinkerTransformer(Transformer):
 class MentionTransformer(LinkerTransformer):
     """Reads mentions: ``left [unused0] mention [unused1] right``."""
 
-    def rows(self, texts: Iterable[str]) -> list[list[int]]:
+    def rows(self, texts: Iterable[str], prompt: str) -> list[list[int]]:
         """Return the token ids of each mention."""
-        return [self.mention(text) for text in texts]
+        return [self.mention(text, prompt) for text in texts]
 
 
 class CandidateTransformer(LinkerTransformer):
     """Reads candidates: ``title [unused2] description``."""
 
-    def rows(self, texts: Iterable[str]) -> list[list[int]]:
+    def rows(self, texts: Iterable[str], prompt: str) -> list[list[int]]:
         """Return the token ids of each candidate."""
-        return [self.candidate(text) for text in texts]
+        return [self.candidate(text, prompt) for text in texts]
 
 
 class PairTransformer(LinkerTransformer):
@@ -130,7 +131,7 @@ class PairTransformer(LinkerTransformer):
             ValueError: a mention is not marked.
         """
         room, longest = self.lengths["mention"], self.lengths["pair"]
-        mentions = [self.mention(f"{prompt or ''}{mention}")[:longest] for mention, _ in inputs]
+        mentions = [self.mention(mention, prompt or "")[:longest] for mention, _ in inputs]
         candidates = [self.candidate(candidate)[1:][: max(0, longest - room)] for _, candidate in inputs]
         pairs = list(zip(mentions, candidates, strict=True))
         features = self._padded([[*mention, *candidate] for mention, candidate in pairs])

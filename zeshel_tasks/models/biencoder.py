@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from zeshel_tasks.config import Pooling, Similarity, TrainBiencoderConfig
-from zeshel_tasks.data.tokens import Tokens
+from zeshel_tasks.data.tokens import Prompts, Tokens
 from zeshel_tasks.models.batches import Batch
 from zeshel_tasks.models.bert import load_bert
-from zeshel_tasks.models.declared import pooling_and_similarity
+from zeshel_tasks.models.declared import prompts_of, with_declared
 from zeshel_tasks.models.encoder import Encoder
 from zeshel_tasks.models.model_types import ModelShape, check_layer, check_length, model_shape
 from zeshel_tasks.models.pooling import Markers, candidate_pooling
@@ -40,6 +40,13 @@ class BiencoderSettings(BaseModel):
     out_dim: int | None
     pooling: Pooling
     similarity: Similarity
+    mention_prompt: str = ""
+    candidate_prompt: str = ""
+
+    @property
+    def prompts(self) -> Prompts:
+        """The texts before mentions and candidates."""
+        return Prompts(self.mention_prompt, self.candidate_prompt)
 
 
 class Biencoder(nn.Module):
@@ -94,20 +101,25 @@ def new_biencoder(bert: Path, config: TrainBiencoderConfig) -> tuple[Biencoder, 
     Raises:
         ConfigError: the BERT cannot be read or is too small for these settings.
     """
-    pooling, similarity = pooling_and_similarity(bert, config.pooling, config.similarity)
+    config = with_declared(config, bert)
+    assert config.pooling != "auto"
+    assert config.similarity != "auto"
+    prompts = prompts_of(config)
     settings = BiencoderSettings(
         max_context_length=config.max_context_length,
         max_cand_length=config.max_cand_length,
         lowercase=config.lowercase,
         pull_from_layer=config.pull_from_layer,
         out_dim=config.out_dim if config.add_linear else None,
-        pooling=pooling,
-        similarity=similarity,
+        pooling=config.pooling,
+        similarity=config.similarity,
+        mention_prompt=prompts.mention,
+        candidate_prompt=prompts.candidate,
     )
     check_biencoder(model_shape(bert), config)
     model = load_bert(bert, config.attention_dropout)
     towers = _towers(model, copy.deepcopy(model), settings, load_tokens(bert, lowercase=config.lowercase))
-    temperature = config.temperature if similarity == "cosine" else None
+    temperature = config.temperature if config.similarity == "cosine" else None
     return Biencoder(*towers, temperature), settings
 
 
@@ -122,7 +134,7 @@ def save_biencoder(model: Biencoder, settings: BiencoderSettings, tokenizer: Any
 def load_biencoder(directory: Path) -> tuple[Biencoder, BiencoderSettings, Tokens]:
     """Loads the model, settings and tokenizer that :func:`save_biencoder` wrote."""
     settings = BiencoderSettings.model_validate_json((directory / _SETTINGS_FILE).read_text())
-    tokens = load_tokens(mention_tower(directory), lowercase=settings.lowercase)
+    tokens = load_tokens(mention_tower(directory), lowercase=settings.lowercase, prompts=settings.prompts)
     mentions, candidates = (load_bert(directory / name) for name in _TOWERS)
     towers = _towers(mentions, candidates, settings, tokens)
     for name, tower in zip(_TOWERS, towers, strict=True):

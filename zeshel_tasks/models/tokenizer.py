@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from zeshel_tasks.data.tokens import Tokens
+from zeshel_tasks.data.tokens import NO_PROMPTS, Prompts, Tokens
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.broken import BROKEN, described
 from zeshel_tasks.models.model_types import ModelShape, counts_after_padding, model_config, model_shape
@@ -18,13 +18,13 @@ from zeshel_tasks.text.safe_text import quoted
 _RARE = "\u16a0\U00013000 \U0001f9ff"  # a rune, a hieroglyph and a picture, which few vocabularies have
 
 
-def load_tokens(directory: Path, *, lowercase: bool) -> Tokens:
+def load_tokens(directory: Path, *, lowercase: bool, prompts: Prompts = NO_PROMPTS) -> Tokens:
     """The directory's tokenizer as :class:`~zeshel_tasks.data.tokens.Tokens`.
 
     Raises:
         ConfigError: see :func:`load_tokenizer`; or the vocabulary lacks a marker.
     """
-    return Tokens(load_tokenizer(directory, lowercase=lowercase), lowercase=lowercase)
+    return Tokens(load_tokenizer(directory, lowercase=lowercase), lowercase=lowercase, prompts=prompts)
 
 
 def load_tokenizer(directory: Path, *, lowercase: bool) -> Any:

@@ -18,12 +18,13 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import model_location, store_location
 from zeshel_tasks.models.biencoder import check_biencoder, new_biencoder
 from zeshel_tasks.models.crossencoder import check_crossencoder
+from zeshel_tasks.models.declared import prompts_of, with_declared
 from zeshel_tasks.models.model_types import model_shape
-from zeshel_tasks.models.tokenizer import load_tokenizer
+from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, tokenize_search_set, tokenize_worlds
 from zeshel_tasks.stages.retrieval import best_by_words
-from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_to_start, start_tokens, train
+from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_to_start, train
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.store.identity import file_identity
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
@@ -39,11 +40,11 @@ log = logging.getLogger(__name__)
 
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
-    config = job.recipe.train_biencoder
-    bert = pretrained_bert(job, config.bert_model)
+    bert = pretrained_bert(job, job.recipe.train_biencoder.bert_model)
+    config = with_declared(job.recipe.train_biencoder, bert)
     _check_both_encoders(job, bert)
     task = plan_training(job, config, ready_to_start(job, config, bert), config.biencoder_weights, build_objective)
-    tokens = start_tokens(task)
+    tokens = load_tokens(task.bert, lowercase=config.lowercase, prompts=prompts_of(config))
     lengths = config.max_context_length, config.max_cand_length
     pairs = tokenize_pairs(split_file(job, "train"), tokens, *lengths, task.tables / "train")
     searched = tokenize_search_set(job, "valid", tokens, config, task.tables / "valid")

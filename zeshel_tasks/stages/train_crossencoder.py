@@ -14,10 +14,10 @@ from zeshel_tasks.errors import DataError
 from zeshel_tasks.models.biencoder import mention_tower
 from zeshel_tasks.models.crossencoder import check_crossencoder, new_crossencoder
 from zeshel_tasks.models.model_types import model_shape
-from zeshel_tasks.models.tokenizer import load_tokenizer
+from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import candidate_sets
-from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_to_start, start_tokens, train
+from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_to_start, train
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
 from zeshel_tasks.training.fit import Fit
@@ -33,7 +33,7 @@ def work(job: Job) -> Metrics:
     bert = _start(job, config)
     check_crossencoder(model_shape(bert), config)
     task = plan_training(job, config, ready_to_start(job, config, bert), config.crossencoder_weights, build_objective)
-    tokens = start_tokens(task)
+    tokens = load_tokens(task.bert, lowercase=config.lowercase)
 
     def prepare(split: Split) -> CandidateSets:
         lengths = config.max_context_length, config.max_cand_length

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.data.json_lines import write_json_lines
-from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.download.model_files import bert_directory
 from zeshel_tasks.location import model_location, store_location
 from zeshel_tasks.models.blink_weights import weights_file
 from zeshel_tasks.models.markers import with_markers
-from zeshel_tasks.models.tokenizer import is_cased, load_tokenizer, load_tokens
+from zeshel_tasks.models.tokenizer import is_cased, load_tokenizer
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.training.fit import BuildObjective, Fit, FitResult, fit
 from zeshel_tasks.training.launch import processes_for, run_in_processes
@@ -62,11 +61,6 @@ def ready_to_start(job: Job, config: EncoderConfig, bert: Path) -> Path:
     if config.lowercase and is_cased(load_tokenizer(bert, lowercase=True)):
         log.warning("lowercase is true, but bert_model has a cased vocabulary: set lowercase to false to keep the case")
     return with_markers(bert, job.scratch / "bert_with_markers", lowercase=config.lowercase, seed=config.seed)
-
-
-def start_tokens(task: Fit) -> Tokens:
-    """The pretrained model's tokenizer."""
-    return load_tokens(task.bert, lowercase=task.config.lowercase)
 
 
 def train(job: Job, task: Fit) -> TrainingMetrics:
