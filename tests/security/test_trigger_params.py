@@ -17,7 +17,7 @@ from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 from zeshel_tasks.orchestration.process.operator import _child_environment
 from zeshel_tasks.orchestration.settings import path_safe
-from zeshel_tasks.orchestration.stage_task import command_line
+from zeshel_tasks.orchestration.stage_command import command_line
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.text.safe_text import quoted

@@ -14,8 +14,9 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.alerts import alerts, question_notifiers
 from zeshel_tasks.orchestration.approval import ApprovePromotion
 from zeshel_tasks.orchestration.params import dag_params
-from zeshel_tasks.orchestration.process.operator import StageProcessOperator
+from zeshel_tasks.orchestration.process.operator import ZeshelProcessOperator
 from zeshel_tasks.orchestration.settings import Deployment
+from zeshel_tasks.orchestration.stage_command import StageCommand
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
 
@@ -90,7 +91,8 @@ def task_maker(deployment: Deployment) -> TaskMaker:
 
     def stage_task(name: str, split: Split | None = None, **kwargs: Any) -> BaseOperator:
         stage = STAGES[name]
-        return operator(Step(stage, split), doc_md=f"{stage.summary} {stage.notes}", **kwargs)
+        command = StageCommand(Step(stage, split), deployment.store)
+        return operator(command, doc_md=f"{stage.summary} {stage.notes}", **kwargs)
 
     return stage_task
 
@@ -98,14 +100,14 @@ def task_maker(deployment: Deployment) -> TaskMaker:
 def _operator(deployment: Deployment) -> Callable[..., BaseOperator]:
     """Return the operator of the deployment's runner. No other code depends on the kind of runner."""
     if deployment.runner == "process":
-        return lambda step, **kwargs: StageProcessOperator(
-            step=step, store=deployment.store, grace_seconds=deployment.grace_seconds, **kwargs
+        return lambda command, **kwargs: ZeshelProcessOperator(
+            command=command, grace_seconds=deployment.grace_seconds, **kwargs
         )
     if deployment.pods is None:
         raise ConfigError(
             "ZESHEL_PODS: expected settings of pods, as JSON, with ZESHEL_RUNNER=kubernetes; it is not set"
         )
-    from zeshel_tasks.orchestration.pods.operator import StagePodOperator  # Kubernetes' client is slow to import
+    from zeshel_tasks.orchestration.pods.operator import ZeshelPodOperator  # Kubernetes' client is slow to import
 
     pods = deployment.pods
-    return lambda step, **kwargs: StagePodOperator(step=step, store=deployment.store, pods=pods, **kwargs)
+    return lambda command, **kwargs: ZeshelPodOperator(command=command, pods=pods, **kwargs)

@@ -20,7 +20,8 @@ from tenacity import stop_after_attempt
 
 from zeshel_tasks.orchestration.pod_settings import PodSettings
 from zeshel_tasks.orchestration.pods import trigger
-from zeshel_tasks.orchestration.pods.operator import StagePodOperator
+from zeshel_tasks.orchestration.pods.operator import ZeshelPodOperator
+from zeshel_tasks.orchestration.stage_command import StageCommand
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
@@ -156,7 +157,7 @@ class TaskInstance:
         self.xcom[key] = value
 
 
-MakeTask = Callable[..., tuple[StagePodOperator, dict[str, Any]]]
+MakeTask = Callable[..., tuple[ZeshelPodOperator, dict[str, Any]]]
 
 
 @pytest.fixture(autouse=True)
@@ -180,11 +181,11 @@ def make_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeTask:
 
     def make(
         step: Step, params: dict[str, Any] | None = None, store: str = f"{tmp_path}/store", **settings: Any
-    ) -> tuple[StagePodOperator, dict[str, Any]]:
+    ) -> tuple[ZeshelPodOperator, dict[str, Any]]:
         pods = PodSettings.model_validate(
             {"image": "zeshel-tasks:1", "namespace": "ml", "inCluster": False, "pollIntervalSeconds": 1, **settings}
         )
-        task = StagePodOperator(step=step, store=store, pods=pods)
+        task = ZeshelPodOperator(command=StageCommand(step, store), pods=pods)
         context = {
             "ti": TaskInstance(step.name), "run_id": "r1", "params": {"preset": "smoke", **(params or {})},
             "outlet_events": OutletEventAccessors(), "dag": None, "task": task,
@@ -203,14 +204,14 @@ def downloaded(tmp_path: Path, raw_archive: Path) -> dict[str, Any]:
     return params
 
 
-def start(task: StagePodOperator, context: dict[str, Any]) -> str:
+def start(task: ZeshelPodOperator, context: dict[str, Any]) -> str:
     """Runs the task until it waits for its pod, and returns the pod's name."""
     with pytest.raises(TaskDeferred):
         task.execute(context)
     return str(context["ti"].xcom["pod_name"])
 
 
-def come_back(task: StagePodOperator, context: dict[str, Any], name: str, status: str, message: str = "") -> None:
+def come_back(task: ZeshelPodOperator, context: dict[str, Any], name: str, status: str, message: str = "") -> None:
     """Resumes the task as the triggerer does when the pod has ended."""
     task.trigger_reentry(context, {"name": name, "namespace": "ml", "status": status, "message": message})
 

@@ -5,10 +5,8 @@ from airflow.sdk.exceptions import AirflowFailException
 from kubernetes.client import models as k8s
 
 from zeshel_tasks.orchestration.pods.ending import exit_code, is_over, pod_failure
-from zeshel_tasks.pipeline.registry import STAGES
-from zeshel_tasks.pipeline.stage import Step
 
-STEP = Step(STAGES["train-biencoder"])
+TASK = "train-biencoder"
 EVENT = {"name": "zeshel-train-biencoder-x1", "status": "failed", "message": "pod failed"}
 
 
@@ -53,7 +51,7 @@ def waiting(reason: str, message: str | None = None) -> k8s.V1ContainerState:
     ],
 )
 def test_pod_failure_is_explained_and_retried(seen: k8s.V1Pod | None, words: list[str]) -> None:
-    failure = pod_failure(STEP, seen, "base", EVENT)
+    failure = pod_failure(TASK, seen, "base", EVENT)
     assert not isinstance(failure, AirflowFailException)
     assert str(failure).startswith("train-biencoder: ")
     for part in words:
@@ -72,14 +70,14 @@ def test_pod_failure_is_explained_and_retried(seen: k8s.V1Pod | None, words: lis
     ],
 )
 def test_permanent_failure_is_not_retried(seen: k8s.V1Pod, words: str) -> None:
-    failure = pod_failure(STEP, seen, "base", EVENT)
+    failure = pod_failure(TASK, seen, "base", EVENT)
     assert isinstance(failure, AirflowFailException)
     assert words in str(failure)
 
 
 def test_long_message_is_cut_to_its_last_lines() -> None:
     said = "\n".join(f"INFO: line {number}" for number in range(100))
-    lines = str(pod_failure(STEP, pod(terminated(1, message=said)), "base", EVENT)).splitlines()
+    lines = str(pod_failure(TASK, pod(terminated(1, message=said)), "base", EVENT)).splitlines()
     assert lines[1:] == [f"INFO: line {number}" for number in range(80, 100)]
 
 

@@ -7,7 +7,6 @@ import structlog
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from tests.orchestration.pods.conftest import MakeTask, come_back, commit, start
-from zeshel_tasks.orchestration.stage_task import asset_of
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
@@ -43,7 +42,7 @@ def test_stored_result_is_reused_without_a_pod(
     assert record is not None
     assert record.reused
     assert context["ti"].xcom["return_value"]["worlds"] == 8
-    assert context["outlet_events"][asset_of(task.step)].extra["metrics"]["worlds"] == 8
+    assert context["outlet_events"][task.command.asset].extra["metrics"]["worlds"] == 8
 
 
 def test_later_try_also_reuses_a_stored_result_and_deletes_the_pod_of_the_earlier_one(
@@ -74,7 +73,7 @@ def test_absent_split_is_skipped_without_a_pod(
 def test_pod_starts_if_the_source_does_not_answer(
     make_task: MakeTask, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zeshel_tasks.orchestration.stage_task._MINUTES_TO_ASK", 0.02)
+    monkeypatch.setattr("zeshel_tasks.orchestration.stage_command._MINUTES_TO_ASK", 0.02)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -90,7 +89,7 @@ def test_pod_starts_if_airflow_may_not_read_a_path(
     def denied(*_: Any) -> None:
         raise PermissionError("[Errno 13] Permission denied: '/root/bert'")
 
-    monkeypatch.setattr("zeshel_tasks.orchestration.stage_task.reuse_stage", denied)
+    monkeypatch.setattr("zeshel_tasks.orchestration.stage_command.reuse_stage", denied)
     start(*make_task(Step(STAGES["download"])))
     assert len(cluster.pods) == 1
 
@@ -211,7 +210,7 @@ def test_committed_stage_succeeds_and_passes_on_its_metrics(make_task: MakeTask,
     cluster.end(0)
     come_back(task, context, name, "success")
     assert context["ti"].xcom["return_value"] == {"mentions": 7}
-    assert context["outlet_events"][asset_of(STEP)].extra["metrics"] == {"mentions": 7}
+    assert context["outlet_events"][task.command.asset].extra["metrics"] == {"mentions": 7}
     assert cluster.pods == {}
 
 

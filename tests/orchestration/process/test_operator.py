@@ -15,8 +15,8 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from zeshel_tasks.orchestration.process.operator import StageProcessOperator
-from zeshel_tasks.orchestration.stage_task import asset_of
+from zeshel_tasks.orchestration.process.operator import ZeshelProcessOperator
+from zeshel_tasks.orchestration.stage_command import StageCommand
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
@@ -25,18 +25,18 @@ from zeshel_tasks.store import open_run
 
 FAKE_STAGE = (sys.executable, str(Path(__file__).with_name("fake_stage.py")))
 STEP = Step(STAGES["eval-biencoder"], "test")
-MakeOperator = Callable[..., StageProcessOperator]
+MakeOperator = Callable[..., ZeshelProcessOperator]
 
 
 @pytest.fixture
 def operator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MakeOperator:
     """``operator(exit=3)`` creates an operator whose stage acts like this (see fake_stage.py)."""
     monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
-    monkeypatch.setattr(StageProcessOperator, "program", FAKE_STAGE)
+    monkeypatch.setattr(ZeshelProcessOperator, "program", FAKE_STAGE)
 
-    def make(grace_seconds: float = 30.0, **part: Any) -> StageProcessOperator:
+    def make(grace_seconds: float = 30.0, **part: Any) -> ZeshelProcessOperator:
         monkeypatch.setenv("FAKE_STAGE", json.dumps(part))
-        return StageProcessOperator(step=STEP, store=str(tmp_path), grace_seconds=grace_seconds)
+        return ZeshelProcessOperator(command=StageCommand(STEP, str(tmp_path)), grace_seconds=grace_seconds)
 
     return make
 
@@ -49,7 +49,7 @@ def context(**params: Any) -> dict[str, Any]:
 def test_committed_stage_succeeds_and_passes_on_its_metrics(operator: MakeOperator, tmp_path: Path) -> None:
     task, seen = operator(), context()
     assert task.execute(seen) == {"mentions": 7}
-    event = seen["outlet_events"][asset_of(STEP)]
+    event = seen["outlet_events"][task.command.asset]
     assert event.extra["metrics"] == {"mentions": 7}
     assert event.extra["run"] == f"{tmp_path}/runs/r1"
     assert event.extra["fingerprint"]
@@ -68,10 +68,10 @@ def test_stored_result_is_reused_without_a_process(
     params = {"download.source": str(raw_archive)}
     run_stage(STAGES["download"], f"{tmp_path}/runs/before", build_recipe("smoke", params))
     task = operator(exit=1, commit=False)
-    monkeypatch.setattr(task, "step", Step(STAGES["download"]))
+    monkeypatch.setattr(task, "command", command := StageCommand(Step(STAGES["download"]), str(tmp_path)))
     seen = context(**params)
     assert task.execute(seen)["worlds"] == 8
-    assert seen["outlet_events"][asset_of(Step(STAGES["download"]))].extra["run"] == f"{tmp_path}/runs/r1"
+    assert seen["outlet_events"][command.asset].extra["run"] == f"{tmp_path}/runs/r1"
 
 
 @pytest.mark.parametrize(("exit_code", "retried"), [(2, False), (3, False), (75, True), (1, True), (255, True)])
@@ -134,7 +134,7 @@ def test_gpus_are_the_first_visible_ones(
     operator: MakeOperator, monkeypatch: pytest.MonkeyPatch, gpus: int | None, before: str | None, after: str | None
 ) -> None:
     program = "import os; print('ERROR: gpus', os.environ.get('CUDA_VISIBLE_DEVICES')); raise SystemExit(1)"
-    monkeypatch.setattr(StageProcessOperator, "program", (sys.executable, "-c", program))
+    monkeypatch.setattr(ZeshelProcessOperator, "program", (sys.executable, "-c", program))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if before is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
@@ -145,7 +145,7 @@ def test_gpus_are_the_first_visible_ones(
 
 def test_airflow_variables_are_not_passed_to_the_stage(operator: MakeOperator, monkeypatch: pytest.MonkeyPatch) -> None:
     program = "import os; print('ERROR:', [n for n in os.environ if n.startswith('AIRFLOW__')]); raise SystemExit(1)"
-    monkeypatch.setattr(StageProcessOperator, "program", (sys.executable, "-c", program))
+    monkeypatch.setattr(ZeshelProcessOperator, "program", (sys.executable, "-c", program))
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
     with pytest.raises(AirflowException, match=r"\[\]$"):
         operator().execute(context())
@@ -179,7 +179,7 @@ def test_helper_left_by_the_stage_does_not_block_the_task(operator: MakeOperator
 def test_task_stopped_before_its_stage_began_fails(operator: MakeOperator, tmp_path: Path) -> None:
     task = operator()
     task.on_kill()
-    with pytest.raises(AirflowException, match="stopped before the stage started"):
+    with pytest.raises(AirflowException, match="stopped before its command started"):
         task.execute(context())
     assert not (tmp_path / "runs").exists()
 

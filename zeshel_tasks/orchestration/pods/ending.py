@@ -10,8 +10,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import models as k8s
 
 from zeshel_tasks.orchestration.pods.lost import why_lost
-from zeshel_tasks.orchestration.stage_task import NO_RETRY, failure, with_lines
-from zeshel_tasks.pipeline.stage import Step
+from zeshel_tasks.orchestration.task_command import NO_RETRY, failure, with_lines
 
 LAST_LINES = 20
 # Reasons of a pod's status: https://kubernetes.io/docs/concepts/workloads/pods/disruptions
@@ -43,11 +42,11 @@ def is_over(pod: k8s.V1Pod) -> bool:
     return pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
 
 
-def pod_failure(step: Step, pod: k8s.V1Pod | None, container: str, event: Mapping[str, Any]) -> AirflowException:
-    """Return the exception that explains why the stage is not done.
+def pod_failure(name: str, pod: k8s.V1Pod | None, container: str, event: Mapping[str, Any]) -> AirflowException:
+    """Return the exception that explains why the task is not done.
 
     Args:
-        step: the step that the pod ran.
+        name: id of the task.
         pod: its last known state; None if it is gone.
         container: name of the stage's container.
         event: event of the trigger that watched the pod.
@@ -57,57 +56,55 @@ def pod_failure(step: Step, pod: k8s.V1Pod | None, container: str, event: Mappin
     """
     if pod is None:
         return AirflowException(
-            f"{step.name}: pod {event['name']} is gone and no manifest is committed. It was deleted, evicted or "
+            f"{name}: pod {event['name']} is gone and no manifest is committed. It was deleted, evicted or "
             "preempted, or its node was lost; the next try resumes from the last checkpoint"
         )
     state = container_state(pod, container)
     code = exit_code(pod, container)
     lines = _last_lines(state)
     if code in NO_RETRY:
-        return failure(step, code, lines)
+        return failure(name, code, lines)
     if state is not None and state.terminated and state.terminated.reason == "OOMKilled":
-        return AirflowException(with_lines(_out_of_memory(step, pod, container), lines))
+        return AirflowException(with_lines(_out_of_memory(name, pod, container), lines))
     if pod.status.reason in POD_REASONS:
-        problem = f"{step.name}: the pod {POD_REASONS[pod.status.reason]} ({pod.status.reason})"
+        problem = f"{name}: the pod {POD_REASONS[pod.status.reason]} ({pod.status.reason})"
         return AirflowException(with_lines(problem, [pod.status.message] if pod.status.message else lines))
     if code is not None:
-        return failure(step, code, lines)
+        return failure(name, code, lines)
     if state is not None and state.waiting and state.waiting.reason:
-        return _did_not_start(step, pod, container, state.waiting)
+        return _did_not_start(name, pod, container, state.waiting)
     if (why := why_lost(pod, datetime.now(UTC))) is not None:
-        problem = f"{step.name}: the pod {pod.metadata.name} is lost, probably with its node: {why}"
+        problem = f"{name}: the pod {pod.metadata.name} is lost, probably with its node: {why}"
         return AirflowException(f"{problem}. The next try starts another one, which resumes from the last checkpoint")
-    return AirflowException(with_lines(f"{step.name}: the pod did not start", _why_not_scheduled(pod, event)))
+    return AirflowException(with_lines(f"{name}: the pod did not start", _why_not_scheduled(pod, event)))
 
 
-def _out_of_memory(step: Step, pod: k8s.V1Pod, container: str) -> str:
+def _out_of_memory(name: str, pod: k8s.V1Pod, container: str) -> str:
     resources = next(c.resources for c in pod.spec.containers if c.name == container)
     limit = ((resources.limits if resources else None) or {}).get("memory")
     allowed = f"its limit of {limit}" if limit else "its node provides"
     return (
-        f"{step.name}: out of memory: the container needed more than {allowed} and was killed (OOMKilled). Trigger "
+        f"{name}: out of memory: the container needed more than {allowed} and was killed (OOMKilled). Trigger "
         "a run with more `memory` or a smaller batch"
     )
 
 
-def _did_not_start(
-    step: Step, pod: k8s.V1Pod, container: str, waiting: k8s.V1ContainerStateWaiting
-) -> AirflowException:
+def _did_not_start(name: str, pod: k8s.V1Pod, container: str, waiting: k8s.V1ContainerStateWaiting) -> AirflowException:
     image = next(c.image for c in pod.spec.containers if c.name == container)
     said = [waiting.message] if waiting.message else []
     if waiting.reason == "InvalidImageName":
         return AirflowFailException(
-            with_lines(f"{step.name}: {image!r} is not the name of an image (InvalidImageName), not retried", said)
+            with_lines(f"{name}: {image!r} is not the name of an image (InvalidImageName), not retried", said)
         )
     if waiting.reason in ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"):
         problem = (
-            f"{step.name}: the image {image} cannot be pulled ({waiting.reason}). Check its name, "
+            f"{name}: the image {image} cannot be pulled ({waiting.reason}). Check its name, "
             "that it is in the registry, and that the cluster may read it (imagePullSecrets)"
         )
     elif waiting.reason == "CreateContainerConfigError":
-        problem = f"{step.name}: the container cannot be created: a Secret or ConfigMap that it names is missing"
+        problem = f"{name}: the container cannot be created: a Secret or ConfigMap that it names is missing"
     else:
-        problem = f"{step.name}: the container did not start ({waiting.reason})"
+        problem = f"{name}: the container did not start ({waiting.reason})"
     return AirflowException(with_lines(problem, said))
 
 

@@ -1,4 +1,4 @@
-"""An Airflow operator that runs a stage as a pod."""
+"""An Airflow operator that runs a command of ``zeshel`` as a pod."""
 
 from __future__ import annotations
 
@@ -27,43 +27,30 @@ from zeshel_tasks.orchestration.pods.lost import gone_by
 from zeshel_tasks.orchestration.pods.outage import OUTAGE_SECONDS, is_outage
 from zeshel_tasks.orchestration.pods.refusal import not_created
 from zeshel_tasks.orchestration.pods.trigger import PAUSE_SECONDS, UNREACHABLE_SINCE, StagePodTrigger
-from zeshel_tasks.orchestration.settings import path_safe, run_address
-from zeshel_tasks.orchestration.stage_task import (
-    asset_of,
-    command_line,
-    finish,
-    finish_if_done,
-    skip_without_split,
-    split_level,
-)
-from zeshel_tasks.orchestration.web.links import LINKS
-from zeshel_tasks.pipeline.stage import Step
+from zeshel_tasks.orchestration.settings import path_safe
+from zeshel_tasks.orchestration.task_command import TaskCommand, finish, named_after, published, split_level
 
 
-class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
-    """Runs ``zeshel <stage>`` in a pod and is green only if the stage's manifest is committed.
+class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
+    """Runs ``zeshel ...`` in a pod and is green only if the result is in the store.
 
     Args:
-        step: the step to run.
-        store: root address of runs and artifacts.
+        command: the command to run.
         pods: the deployment's settings of pods.
     """
 
     ui_color = "#dbe9f6"
-    operator_extra_links = LINKS
     template_ext: ClassVar[tuple[str, ...]] = ()  # a value that ends with .yaml is not a file
 
-    def __init__(self, *, step: Step, store: str, pods: PodSettings, **kwargs: Any) -> None:
-        pod_class = pods.model if step.stage.runs_a_model else pods.data
+    def __init__(self, *, command: TaskCommand, pods: PodSettings, **kwargs: Any) -> None:
+        pod_class = pods.model if command.runs_a_model else pods.data
         super().__init__(
-            task_id=step.name,
-            outlets=[asset_of(step)],
             # -- which cluster
             kubernetes_conn_id=pods.connection_id,  # the default is a connection that may not exist
             in_cluster=pods.in_cluster if pods.connection_id is None else None,
             namespace=pods.namespace,
             # -- what runs
-            name=f"zeshel-{step.name.replace('_', '-')}",
+            name=f"zeshel-{command.name.replace('_', '-')}",
             random_name_suffix=True,  # Airflow stores a pod's name without its uid (apache/airflow#71743)
             image=pods.image,
             image_pull_policy=pods.image_pull_policy,
@@ -71,8 +58,8 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             env_vars=specification.environment(pods),
             # By reference, because values would appear in rendered templates and logs (apache/airflow#17604, #69021).
             secrets=[Secret("env", None, name) for name in pods.secrets],
-            labels=specification.labels(step, pods, store),
-            annotations=specification.annotations_of(step, pods),
+            labels=specification.labels(command, pods),
+            annotations=specification.annotations_of(command, pods),
             # -- where
             node_selector=dict(pod_class.node_selector),
             tolerations=list(pod_class.tolerations),
@@ -102,9 +89,10 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             on_kill_action="delete_pod",
             termination_grace_period=pods.termination_grace_period_seconds,  # to save a checkpoint
             active_deadline_seconds=pods.active_deadline_seconds,  # ends a pod that Airflow no longer watches
-            **kwargs,
+            **named_after(command, kwargs),
         )
-        self.step, self.store, self.pods, self.pod_class = step, store, pods, pod_class
+        self.operator_extra_links = command.links
+        self.command, self.pods, self.pod_class = command, pods, pod_class
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:  # noqa: ARG002
         """Add the fields that depend on the run, so that the UI's *Rendered Templates* shows them.
@@ -115,18 +103,17 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         Raises:
             AirflowFailException: the Params are not a valid recipe.
         """
-        run_id, params = context["run_id"], context["params"]
-        self.arguments = command_line(self.step, run_address(self.store, run_id), params)
-        run = run_config_of(params)
+        self.arguments = self.command.arguments(context)
+        run = run_config_of(context["params"])
         self.image = run.image or self.pods.image
-        self.container_resources = specification.resources(self.step, self.pods, self.pod_class, run)
-        run_label = {"zeshel/run": make_safe_label_value(path_safe(run_id))}
-        self.labels = specification.labels(self.step, self.pods, self.store) | run_label
+        self.container_resources = specification.resources(self.command, self.pods, self.pod_class, run)
+        run_label = {"zeshel/run": make_safe_label_value(path_safe(context["run_id"]))}
+        self.labels = specification.labels(self.command, self.pods) | run_label
 
     def execute(self, context: Any) -> None:
         """Create the pod, or find the one of an earlier try, and hand it to the triggerer.
 
-        If the stage's artifact is already in the store, no pod is created, and that of an earlier try is deleted.
+        If the result is already in the store, no pod is created, and that of an earlier try is deleted.
 
         Raises:
             TaskDeferred: the pod exists, or Kubernetes does not answer.
@@ -143,24 +130,24 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
             since: Unix time of the first attempt.
             event: says that it is time for another attempt.
         """
-        run = run_address(self.store, context["run_id"])
-        skip_without_split(self.step, run)
-        done = finish_if_done(self.step, run, context)
+        done = self.command.reused(context)
         if done is not None:
             if context["ti"].try_number > 1:
                 self._delete_pod_of_earlier_try(context)
-            self._push(context, done)
+            self._push(context, published(self.command, done, context))
             return
         try:
             self.execute_async(context)
         except TaskDeferred as deferred:
             # SIGTERM raises nothing here, so the task would wait for the pod that it has deleted.
             if self._killed:
-                raise AirflowException(f"{self.step.name}: the task was stopped and its pod deleted") from deferred
+                raise AirflowException(f"{self.command.name}: the task was stopped and its pod deleted") from deferred
             raise
         except (ApiException, HTTPError) as error:
             if not is_outage(error) or time.time() - since > OUTAGE_SECONDS or self._killed:
-                raise not_created(self.step, error) from None  # the cause would add headers and a traceback to the log
+                raise not_created(
+                    self.command.name, error
+                ) from None  # the cause would add headers and a traceback to the log
             self.log.warning("Kubernetes does not answer, so no pod was created; waiting for it: %s", error)
             pause = TimeDeltaTrigger(timedelta(seconds=PAUSE_SECONDS))
             super().defer(trigger=pause, method_name="execute_again", kwargs={"since": since})
@@ -185,7 +172,7 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
                 break
             time.sleep(self.pods.poll_interval_seconds)
             if self._killed:
-                raise AirflowException(f"{self.step.name}: the task was stopped before its pod was created")
+                raise AirflowException(f"{self.command.name}: the task was stopped before its pod was created")
             try:
                 pod = self.hook.get_pod(pod.metadata.name, pod.metadata.namespace)
             except ApiException as error:
@@ -204,29 +191,30 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         super().defer(trigger=StagePodTrigger(**arguments), **options)
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
-        """Decide whether the task succeeded, after the triggerer saw the pod end. The metrics become its XCom.
+        """Decide whether the task succeeded, after the triggerer saw the pod end. Its outcome becomes its XCom.
 
         Raises:
             TaskDeferred: the pod is still running, or Kubernetes does not answer.
-            AirflowFailException, AirflowException: see ``ending.pod_failure`` and ``stage_task.finish``.
+            AirflowFailException, AirflowException: see ``ending.pod_failure`` and ``task_command.finish``.
         """
         failure, outage = None, None
         try:
             super().trigger_reentry(context, event)
         except (AirflowException, ApiException, HTTPError) as error:
             outage = error if self.pod is None and is_outage(error) else None
-            failure = pod_failure(self.step, self.pod, self.base_container_name, event)
+            failure = pod_failure(self.command.name, self.pod, self.base_container_name, event)
         if failure is not None and self.pod is not None and exit_code(self.pod, self.base_container_name) != EXIT_OK:
             self._delete_what_could_still_run(self.pod)
             raise failure
-        # The pod succeeded, or is gone and its end is unknown: the manifest decides.
+        # The pod succeeded, or is gone and its end is unknown: the store decides.
+        code = None if failure is not None and self.pod is None else EXIT_OK
         try:
-            metrics = finish(self.step, run_address(self.store, context["run_id"]), EXIT_OK, [], context)
+            value = finish(self.command, code, [], context)
         except AirflowException as error:
             if outage is not None:
                 self._defer_until_the_outage_ends(context, event, outage)
             raise failure or error from None
-        self._push(context, metrics)
+        self._push(context, value)
 
     def _defer_until_the_outage_ends(self, context: Any, event: dict[str, Any], outage: BaseException) -> None:
         """Return to the triggerer. The pod may work on meanwhile.
@@ -237,15 +225,15 @@ class StagePodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy doe
         """
         since = event.get(UNREACHABLE_SINCE, time.time())
         if time.time() - since > OUTAGE_SECONDS:
-            raise AirflowException(f"{self.step.name}: Kubernetes has not answered for a day: {outage}") from None
+            raise AirflowException(f"{self.command.name}: Kubernetes has not answered for a day: {outage}") from None
         self.log.warning("Kubernetes does not answer; waiting for pod %s again: %s", event["name"], outage)
         self.pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=event["name"], namespace=event["namespace"]))
         self.trigger_kwargs = {UNREACHABLE_SINCE: since}
         self.invoke_defer_method(last_log_time=event.get("last_log_time"), context=context)
 
-    def _push(self, context: Any, metrics: dict[str, Any]) -> None:
+    def _push(self, context: Any, value: Any) -> None:
         # do_xcom_push=False disables the sidecar, but also the push of the task's return value.
-        context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, metrics)
+        context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, value)
 
     def is_istio_enabled(self, pod: k8s.V1Pod) -> bool:  # noqa: ARG002
         """Return True: the stage's container decides, even if there is no sidecar that outlives it."""

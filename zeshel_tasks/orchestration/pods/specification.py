@@ -8,19 +8,18 @@ from kubernetes.client import models as k8s
 
 from zeshel_tasks.orchestration.pod_settings import PodClass, PodSettings
 from zeshel_tasks.orchestration.settings import RunConfig
-from zeshel_tasks.pipeline.stage import Step
+from zeshel_tasks.orchestration.task_command import TaskCommand
 
 SCRATCH = "/scratch"  # images/tasks sets HOME, TMPDIR and ZESHEL_SCRATCH to it
 
 
-def labels(step: Step, pods: PodSettings, store: str) -> dict[str, str]:
+def labels(command: TaskCommand, pods: PodSettings) -> dict[str, str]:
     """Return the labels for ``kubectl get pods -l`` and NetworkPolicies. The operator adds the run.
 
     The operator also finds a task's pod by them. Run ids are alike in all deployments, so the instance must differ.
     """
-    own = instance_labels(pods.instance or f"store-{hashlib.sha256(store.encode()).hexdigest()[:10]}")
-    stage = {"zeshel/stage": step.stage.name} | ({"zeshel/split": step.split} if step.split else {})
-    return pods.labels | own | stage
+    own = instance_labels(pods.instance or f"store-{hashlib.sha256(command.store.encode()).hexdigest()[:10]}")
+    return {**pods.labels, **own, **command.labels}
 
 
 def instance_labels(instance: str) -> dict[str, str]:
@@ -32,9 +31,9 @@ def instance_labels(instance: str) -> dict[str, str]:
     }
 
 
-def annotations_of(step: Step, pods: PodSettings) -> dict[str, str]:
+def annotations_of(command: TaskCommand, pods: PodSettings) -> dict[str, str]:
     """Return the deployment's annotations. By default, Karpenter does not move a training to a cheaper node."""
-    own = {"karpenter.sh/do-not-disrupt": "true"} if step.stage.trains else {}
+    own = {"karpenter.sh/do-not-disrupt": "true"} if command.trains else {}
     return own | pods.annotations
 
 
@@ -96,15 +95,17 @@ def environment(pods: PodSettings) -> list[k8s.V1EnvVar]:
     ]
 
 
-def resources(step: Step, pods: PodSettings, pod_class: PodClass, run: RunConfig) -> k8s.V1ResourceRequirements:
+def resources(
+    command: TaskCommand, pods: PodSettings, pod_class: PodClass, run: RunConfig
+) -> k8s.V1ResourceRequirements:
     """Return CPU, memory and GPUs; the run's settings override the deployment's."""
     requests, limits = dict(pod_class.resources.requests), dict(pod_class.resources.limits)
-    if step.stage.runs_a_model:
+    if command.runs_a_model:
         if run.memory is not None:
             # Set both, because a node that runs short evicts pods that use more than their request.
             requests["memory"] = limits["memory"] = run.memory
         gpus = pods.gpus if run.gpus is None else run.gpus
-        if not step.stage.trains:
+        if not command.trains:
             gpus = min(gpus, 1)  # a training runs a process per GPU, an evaluation only one
         if gpus:
             requests[pods.gpu_resource] = limits[pods.gpu_resource] = str(gpus)

@@ -1,4 +1,4 @@
-"""An Airflow operator that runs a stage as a child process."""
+"""An Airflow operator that runs a command of ``zeshel`` as a child process."""
 
 from __future__ import annotations
 
@@ -13,60 +13,53 @@ from airflow.sdk.exceptions import AirflowException
 
 from zeshel_tasks.orchestration.params import run_config_of
 from zeshel_tasks.orchestration.process.child import ChildProcess
-from zeshel_tasks.orchestration.settings import run_address
-from zeshel_tasks.orchestration.stage_task import (
-    asset_of,
-    command_line,
+from zeshel_tasks.orchestration.task_command import (
+    TaskCommand,
     failure,
     finish,
-    finish_if_done,
-    skip_without_split,
+    named_after,
+    published,
     split_level,
 )
-from zeshel_tasks.orchestration.web.links import LINKS
-from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.text.redaction import without_secrets
 
 LAST_LINES = 20
 AIRFLOWS_OWN = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")  # they include secrets
 
 
-class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
-    """Runs ``zeshel <stage>`` and is green only if the stage's manifest is committed.
+class ZeshelProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
+    """Runs ``zeshel ...`` and is green only if the result is in the store.
 
     Args:
-        step: the step to run.
-        store: root address of runs and artifacts.
+        command: the command to run.
         grace_seconds: time that a stopped stage has to save a checkpoint.
         program: start of the command, before the stage's arguments.
     """
 
     ui_color = "#dbe9f6"
-    operator_extra_links = LINKS
     program: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "zeshel_tasks")
 
-    def __init__(self, *, step: Step, store: str, grace_seconds: float, **kwargs: Any) -> None:
-        super().__init__(task_id=step.name, outlets=[asset_of(step)], **kwargs)
-        self.step, self.store, self.grace_seconds = step, store, grace_seconds
+    def __init__(self, *, command: TaskCommand, grace_seconds: float, **kwargs: Any) -> None:
+        super().__init__(**named_after(command, kwargs))
+        self.operator_extra_links = command.links
+        self.command, self.grace_seconds = command, grace_seconds
         self._child: ChildProcess | None = None
         self._stopped = False
 
-    def execute(self, context: Any) -> dict[str, Any]:
-        """Run the stage and return its metrics, which Airflow pushes as XCom.
+    def execute(self, context: Any) -> Any:
+        """Run the command and return its outcome, which Airflow pushes as XCom.
 
         Raises:
-            AirflowFailException, AirflowException: see :func:`zeshel_tasks.orchestration.stage_task.finish`.
+            AirflowFailException, AirflowException: see :func:`zeshel_tasks.orchestration.task_command.finish`.
         """
-        run = run_address(self.store, context["run_id"])
-        arguments = command_line(self.step, run, context["params"])
-        skip_without_split(self.step, run)
-        done = finish_if_done(self.step, run, context)
+        arguments = self.command.arguments(context)
+        done = self.command.reused(context)
         if done is not None:
-            return done
+            return published(self.command, done, context)
         exit_code, last_lines = self._run(arguments, _child_environment(context["params"]))
         if self._stopped and exit_code != 0:
-            raise AirflowException(f"the task was stopped. {failure(self.step, exit_code, last_lines)}")
-        return finish(self.step, run, exit_code, last_lines, context)
+            raise AirflowException(f"the task was stopped. {failure(self.command.name, exit_code, last_lines)}")
+        return finish(self.command, exit_code, last_lines, context)
 
     def on_kill(self) -> None:
         """Stop the child. Airflow calls this on SIGTERM during :meth:`execute`, which then continues and raises."""
@@ -78,7 +71,7 @@ class StageProcessOperator(BaseOperator):  # type: ignore[misc]  # mypy does not
         """Return the exit code, and the last errors or, if there were none, the last lines of any level."""
         self.log.info("zeshel %s", " ".join(map(_without_secrets, arguments)))
         if self._stopped:
-            raise AirflowException(f"{self.step.name}: the task was stopped before the stage started")
+            raise AirflowException(f"{self.command.name}: the task was stopped before its command started")
         self._child = child = ChildProcess([*self.program, *arguments], env, self.grace_seconds)
         errors: deque[str] = deque(maxlen=LAST_LINES)
         lines: deque[str] = deque(maxlen=LAST_LINES)

@@ -21,7 +21,7 @@ class ReportLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not follo
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address of the page, which exists after the task ``report`` has finished."""
-        return report_page(ti_key.run_id, operator.step.stage)
+        return report_page(ti_key.run_id, operator.command.step.stage)
 
 
 class ArtifactLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not follow imports into Airflow
@@ -31,7 +31,7 @@ class ArtifactLink(BaseOperatorLink):  # type: ignore[misc]  # mypy does not fol
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address of the page."""
-        return f"{_base()}/runs/{path_safe(ti_key.run_id)}/stages/{operator.step.name}"
+        return f"{_base()}/runs/{path_safe(ti_key.run_id)}/stages/{operator.command.name}"
 
 
 def report_page(run_id: str, stage: Stage) -> str:

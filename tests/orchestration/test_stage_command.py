@@ -6,7 +6,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from zeshel_tasks.errors import EXIT_CONFIG
-from zeshel_tasks.orchestration.stage_task import command_line, failure, finish
+from zeshel_tasks.orchestration.stage_command import StageCommand, command_line
+from zeshel_tasks.orchestration.task_command import failure, finish
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
 
@@ -95,7 +96,7 @@ def test_invalid_params_fail_the_task_without_retry() -> None:
     ],
 )
 def test_exit_code_decides_about_retries(exit_code: int, retried: bool, words: str) -> None:
-    error = failure(Step(STAGES["convert"]), exit_code, ["mentions/val.json:3: broken"])
+    error = failure("convert", exit_code, ["mentions/val.json:3: broken"])
     assert isinstance(error, AirflowException)
     assert isinstance(error, AirflowFailException) is not retried
     assert words in str(error)
@@ -103,6 +104,7 @@ def test_exit_code_decides_about_retries(exit_code: int, retried: bool, words: s
 
 
 def test_exit_code_0_without_a_manifest_is_not_success(tmp_path: Any) -> None:
-    with pytest.raises(AirflowException, match="no manifest is committed") as caught:
-        finish(Step(STAGES["convert"]), f"{tmp_path}/runs/r", 0, ["bye"], {})
+    command = StageCommand(Step(STAGES["convert"]), str(tmp_path))
+    with pytest.raises(AirflowException, match=f"no manifest is committed at {tmp_path}/runs/r") as caught:
+        finish(command, 0, ["bye"], {"run_id": "r"})
     assert not isinstance(caught.value, AirflowFailException)
