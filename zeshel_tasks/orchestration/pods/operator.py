@@ -145,9 +145,8 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
             raise
         except (ApiException, HTTPError) as error:
             if not is_outage(error) or time.time() - since > OUTAGE_SECONDS or self._killed:
-                raise not_created(
-                    self.command.name, error
-                ) from None  # the cause would add headers and a traceback to the log
+                # Without its cause, which would add headers and a traceback to the log.
+                raise not_created(self.command.name, error) from None
             self.log.warning("Kubernetes does not answer, so no pod was created; waiting for it: %s", error)
             pause = TimeDeltaTrigger(timedelta(seconds=PAUSE_SECONDS))
             super().defer(trigger=pause, method_name="execute_again", kwargs={"since": since})
