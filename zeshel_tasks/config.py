@@ -434,6 +434,13 @@ class TrainCrossencoderConfig(EncoderConfig):
         ge=2,
         le=10_000,
     )
+    max_train_mentions: int | None = setting(
+        None,
+        "Train mentions, drawn at random from those whose gold was retrieved. A larger number includes those of a "
+        "smaller one; none uses all.",
+        ge=1,
+        le=10_000_000,
+    )
     from_biencoder: bool = setting(
         False,
         "Start from the mention tower of the trained bi-encoder instead of bert_model.",

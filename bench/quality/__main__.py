@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
         data = data_folder(options.data, Path(scratch))
         held_out = hard_worlds(data, options.evaluated) if options.held_out is None else tuple(options.held_out)
-        sample = Sample(data, held_out, options.evaluated)
+        evaluated_valid = options.evaluated if options.evaluated_valid is None else options.evaluated_valid
+        sample = Sample(data, held_out, options.evaluated, evaluated_valid, tuple(options.without))
         folders = {count: sample.write(options.work / f"data-{count}", count) for count in options.mentions}
         small = sample.write_small(options.work / "data-small", 256)
     facts, results = list(_facts(options, sample)), []
@@ -120,7 +121,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="directory for data sets, artifacts and checkpoints")
     parser.add_argument("--out", type=Path, required=True, help="file for the tables")
     parser.add_argument("--mentions", type=int, nargs="+", default=[650, 2600, 10_000], help="train mentions")
-    parser.add_argument("--evaluated", type=int, default=600, help="mentions of each valid and test world")
+    parser.add_argument("--evaluated", type=int, default=600, help="mentions of each test world")
+    parser.add_argument("--evaluated_valid", type=int, help="mentions of each valid world; default: as --evaluated")
+    parser.add_argument("--without", nargs="*", default=[], metavar="WORLD", help="train worlds to leave out")
     parser.add_argument(
         "--held_out", nargs="*", metavar="WORLD",
         help="train worlds that join the valid worlds; default: the two with the fewest mentions of those with 2,000 "

@@ -26,12 +26,16 @@ class Sample:
     Attributes:
         data: folder of a data set in ZESHEL's format.
         held_out: train worlds that move to valid.
-        evaluated: mentions of each valid and test world; a world with fewer has all of its mentions.
+        evaluated: mentions of each test world; a world with fewer has all of its mentions.
+        evaluated_valid: mentions of each valid world.
+        without: train worlds to leave out.
     """
 
     data: Path
     held_out: tuple[str, ...]
     evaluated: int
+    evaluated_valid: int
+    without: tuple[str, ...] = ()
 
     def write(self, folder: Path, train_mentions: int) -> Path:
         """Write a data set with ``train_mentions`` train mentions into the emptied ``folder``, and return the folder.
@@ -43,7 +47,7 @@ class Sample:
         if train_mentions > len(everything):
             raise SystemExit(f"--mentions: expected at most {len(everything):,}, got {train_mentions:,}")
         random.Random("train").shuffle(everything)
-        return self._write(folder, everything[:train_mentions], self._drawn(valid, "valid"), self._drawn(test, "test"))
+        return self._write(folder, everything[:train_mentions], *self._evaluated(valid, test))
 
     def write_small(self, folder: Path, train_mentions: int) -> Path:
         """Write a data set of three small worlds, to time a training on ``train_mentions`` mentions."""
@@ -52,11 +56,11 @@ class Sample:
 
     def _splits(self) -> tuple[_Lines, _Lines, _Lines]:
         train, valid, test = (_lines(self.data, split) for split in ("train", "valid", "test"))
-        return train, valid | {world: train.pop(world) for world in self.held_out}, test
+        valid |= {world: train.pop(world) for world in self.held_out}
+        return {world: lines for world, lines in train.items() if world not in self.without}, valid, test
 
-    def _drawn(self, by_world: _Lines, split: Split) -> Iterable[str]:
-        draw = random.Random(f"{split} 0")
-        return [line for lines in by_world.values() for line in draw.sample(lines, min(self.evaluated, len(lines)))]
+    def _evaluated(self, valid: _Lines, test: _Lines) -> tuple[list[str], list[str]]:
+        return _drawn(valid, "valid", self.evaluated_valid), _drawn(test, "test", self.evaluated)
 
     def _smallest(self, by_world: _Lines) -> list[str]:
         """Return the lines of the world with the fewest entities, of those with the most mentions up to 200."""
@@ -89,6 +93,11 @@ def world_size(data: Path, world: str) -> int:
     """Return the number of entities of a world."""
     with (data / "documents" / f"{world}.json").open("rb") as lines:
         return sum(1 for _ in lines)
+
+
+def _drawn(by_world: _Lines, split: Split, most: int) -> list[str]:
+    draw = random.Random(f"{split} 0")
+    return [line for lines in by_world.values() for line in draw.sample(lines, min(most, len(lines)))]
 
 
 def _lines(data: Path, split: Split) -> _Lines:

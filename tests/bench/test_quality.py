@@ -50,7 +50,7 @@ def test_held_out_worlds_are_large_and_have_enough_mentions_but_the_fewest(data:
 
 
 def test_held_out_worlds_are_evaluated_and_not_trained_on(data: Path, tmp_path: Path) -> None:
-    folder = Sample(data, ("largest",), 20).write(tmp_path / "sample", 149)
+    folder = Sample(data, ("largest",), 20, 20).write(tmp_path / "sample", 149)
     assert sum(name.startswith("largest") for name in ids(folder, "val.json")) == 20
     assert sum(name.startswith("valid") for name in ids(folder, "val.json")) == 20
     assert not any(name.startswith("largest") for name in ids(folder, "train.json"))
@@ -60,7 +60,7 @@ def test_held_out_worlds_are_evaluated_and_not_trained_on(data: Path, tmp_path: 
 def test_fewer_train_mentions_are_among_more_and_the_evaluated_mentions_are_the_same(
     data: Path, tmp_path: Path
 ) -> None:
-    sample = Sample(data, (), 20)
+    sample = Sample(data, (), 20, 20)
     few, more = sample.write(tmp_path / "few", 30), sample.write(tmp_path / "more", 90)
     assert set(ids(few, "train.json")) < set(ids(more, "train.json"))
     assert len(ids(few, "train.json")) == 30
@@ -71,7 +71,7 @@ def test_fewer_train_mentions_are_among_more_and_the_evaluated_mentions_are_the_
 
 def test_more_train_mentions_than_there_are_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"--mentions: expected at most 189, got 190"):
-        Sample(data, (), 20).write(tmp_path / "sample", 190)
+        Sample(data, (), 20, 20).write(tmp_path / "sample", 190)
 
 
 def test_share_is_the_mean_over_worlds_with_its_standard_error() -> None:

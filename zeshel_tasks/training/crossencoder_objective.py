@@ -54,7 +54,7 @@ class CrossencoderObjective:
         self._train, self._valid, self._settings, self._tokenizer = train, valid, settings, tokenizer
         self._pad, self._accelerator, self._config = int(tokenizer.pad_token_id), accelerator, config
         self._epoch = 0
-        self._trainable = train.retrieved
+        self._trainable = _drawn(train.retrieved, config)
         self.mentions = len(self._trainable)
         self.groups: Rows | None = None
 
@@ -119,3 +119,11 @@ class CrossencoderObjective:
     ) -> torch.Tensor:
         length, device = self._settings.max_seq_length, self._accelerator.device
         return candidate_scores(model, sets, rows, length, self._pad, device, chosen)
+
+
+def _drawn(rows: Rows, config: TrainCrossencoderConfig) -> Rows:
+    """Draws ``max_train_mentions`` of the rows, in their order. More rows include those of fewer."""
+    most = config.max_train_mentions
+    if most is None or most >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(config.seed).permutation(rows)[:most])
