@@ -57,6 +57,13 @@ def test_held_out_worlds_are_evaluated_and_not_trained_on(data: Path, tmp_path: 
     assert sorted(ids(folder, "test.json")) == [f"test{n}" for n in range(5)]  # all of a world with fewer
 
 
+def test_valid_may_have_fewer_mentions_and_train_fewer_worlds(data: Path, tmp_path: Path) -> None:
+    folder = Sample(data, ("largest",), 20, 7, without=("huge", "few_mentions")).write(tmp_path / "sample", 80)
+    assert len(ids(folder, "val.json")) == 14
+    assert len(ids(folder, "test.json")) == 5
+    assert {name.rstrip("0123456789") for name in ids(folder, "train.json")} == {"large", "small"}
+
+
 def test_fewer_train_mentions_are_among_more_and_the_evaluated_mentions_are_the_same(
     data: Path, tmp_path: Path
 ) -> None:

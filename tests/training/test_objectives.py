@@ -107,6 +107,21 @@ def test_training_step_takes_gold_and_candidates_sampled_each_epoch(pairs: GoldP
     assert few < everything
 
 
+def test_fewer_train_mentions_are_among_more_and_all_have_their_gold(pairs: GoldPairs, golden: Path) -> None:
+    sets = candidate_sets(pairs, top_k=4)
+
+    def drawn(most: int | None) -> set[int]:
+        _, objective = crossencoder_objective(sets, golden, max_train_mentions=most)
+        assert objective.mentions == len(objective._trainable)
+        return set(objective._trainable.tolist())
+
+    everything = set(sets.retrieved.tolist())
+    assert len(everything) < len(sets.mentions)
+    assert drawn(5) < drawn(9) < everything
+    assert (len(drawn(5)), len(drawn(9))) == (5, 9)
+    assert drawn(None) == drawn(10_000) == everything
+
+
 def test_missing_candidate_gets_no_probability(pairs: GoldPairs, golden: Path) -> None:
     full = candidate_sets(pairs, top_k=2)
     holes = np.full((len(full.mentions), 1), NO_CANDIDATE, dtype=np.int32)
