@@ -36,6 +36,8 @@ VectorDtype = Literal["float32", "float16"]
 CandidateForm = Literal["title_and_text", "blink_eval"]
 Offsets = Literal["code_points", "utf16"]
 Mentions = Literal["given", "titles"]
+LinkMode = Literal["rerank", "cascade", "retrieve"]
+LINK_MODES: tuple[LinkMode, ...] = ("rerank", "cascade", "retrieve")
 FinalScore = Literal["fitted", "crossencoder"]
 PrivateAddresses = Literal["refuse", "allow"]
 RECALL_AT = (1, 4, 8, 16, 32, 64)
@@ -491,6 +493,13 @@ class CalibrateConfig(StageConfig):
     linked_precision: float = setting(
         0.95, "Precision of the linked mentions for which the stage fits and measures a threshold.", ge=0.01, lt=1
     )
+    cascade_loss: float = setting(
+        0.003,
+        "Unnormalized accuracy on valid that may be lost where clear mentions are not re-ranked (mode cascade of "
+        "zeshel link).",
+        ge=0,
+        le=1,
+    )
 
 
 class CompareConfig(StageConfig):
@@ -535,6 +544,11 @@ class LinkConfig(ComputeConfig):
     )
     candidates: int = setting(
         64, "Candidates to retrieve per mention; by default as many as in the evaluation.", ge=2, le=10_000
+    )
+    mode: LinkMode = setting(
+        "rerank",
+        "rerank scores the candidates of every mention with the cross-encoder; cascade only those of mentions that the "
+        "retriever does not make clear, which is faster and loses little; retrieve those of none.",
     )
     top_k: int = setting(5, "Candidates to show per mention, the best ones.", ge=1, le=10_000)
     threshold: str | None = setting(

@@ -72,6 +72,20 @@ def test_one_text_is_linked(run: Run, entity: Document, capsysbinary: pytest.Cap
     assert (by["run"], by["kb"], len(by["models"]), len(by["kb_fingerprint"])) == (run.run_id, WORLD, 64, 64)
 
 
+def test_mode_decides_which_mentions_are_reranked(
+    run: Run, entity: Document, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    text = f"They saw [[{entity.title}]] there ."
+    for mode in ("rerank", "retrieve"):
+        found = linked_text(run, capsysbinary, "--text", text, "--mode", mode, "--threshold", "precision=0.1")
+        (linked,) = found["links"]
+        assert {type(candidate["crossencoder"]) for candidate in linked["candidates"]} == {
+            float if mode == "rerank" else type(None)
+        }
+        assert all(0 <= linked[name] <= 1 for name in ("probability", "nil_probability", "softmax"))
+        assert found["linked_by"]["mode"] == mode
+
+
 def test_mentions_may_be_titles(run: Run, entity: Document, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     title = entity.title
     text = f"So {title.upper()} came ."
@@ -182,6 +196,7 @@ def test_a_threshold_decides_what_is_linked(run: Run, capsysbinary: pytest.Captu
         (["--text", "a", "--top-k", "0"], "top_k: "),
         (["--text", "a", "--nil-share", "1"], "nil_share: "),
         (["--text", "a", "--offsets", "bytes"], "offsets: "),
+        (["--text", "a", "--mode", "fast"], "mode: Input should be 'rerank', 'cascade' or 'retrieve'"),
         (["--text", "a", "--kb", "unknown"], "unknown"),
     ],
 )

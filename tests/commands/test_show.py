@@ -85,6 +85,9 @@ def test_text_has_the_metrics_of_every_split(finished_run: Run, capsys: pytest.C
         calibrated = manifest_of(finished_run, "calibrate").metrics["splits"][split]
         row = f"{calibrated['right']['calibration_error']:.2%}"
         assert f"{split} calibrated {row}" in " ".join(text.split())
+        for mode, found in manifest_of(finished_run, "calibrate").metrics["cascade"]["splits"][split]["modes"].items():
+            rates = " ".join(f"{found[name]:.2%}" for name in ("reranked", "accuracy", "calibration_error"))
+            assert f"{split} {mode} {rates}" in " ".join(text.split())
 
 
 def test_run_of_earlier_version_shows_its_crossencoder(

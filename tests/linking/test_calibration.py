@@ -77,12 +77,12 @@ def test_share_without_entity_makes_one_distribution_of_both_questions() -> None
 
 def test_threshold_is_the_lowest_with_the_precision_on_valid() -> None:
     fitted = calibration({})
-    assert fitted.threshold(1.0) == 0.8
-    assert fitted.threshold(0.6) == 0.6
-    assert fitted.threshold(0.0) == 0.2
+    assert fitted.reference.threshold(1.0) == 0.8
+    assert fitted.reference.threshold(0.6) == 0.6
+    assert fitted.reference.threshold(0.0) == 0.2
     # With masked mentions, 0.85 * 0.5 is between 0.9 * 0.9 and 0.8 * 0.9, and 0.6 * 0.5.
-    assert fitted.threshold(1.0, nil_share=0.5) == pytest.approx(0.72)
-    assert fitted.threshold(0.6, nil_share=0.5) == pytest.approx(0.425)
+    assert fitted.reference.threshold(1.0, nil_share=0.5) == pytest.approx(0.72)
+    assert fitted.reference.threshold(0.6, nil_share=0.5) == pytest.approx(0.425)
 
 
 def test_threshold_is_infinite_where_the_precision_is_never_reached() -> None:
@@ -99,9 +99,9 @@ def test_mentions_of_equal_probability_are_linked_together() -> None:
 def test_arguments_out_of_range_are_refused() -> None:
     fitted = calibration({})
     with pytest.raises(ValueError, match="precision from 0 to 1, got 95"):
-        fitted.threshold(95)
+        fitted.reference.threshold(95)
     with pytest.raises(ValueError, match="less than 1, got 1"):
-        fitted.threshold(0.9, nil_share=1)
+        fitted.reference.threshold(0.9, nil_share=1)
     with pytest.raises(ValueError, match="three scores"):
         fitted.probabilities(FINAL, RETRIEVAL[:1], CROSSENCODER)
     with pytest.raises(ValueError, match="at least one candidate"):

@@ -45,7 +45,7 @@ def test_new_mentions_are_right_as_often_as_their_probabilities_say() -> None:
 
 def test_threshold_has_its_precision_on_new_mentions() -> None:
     fitted, new = fit_calibration(example()).calibration, example(seed=1)
-    linked = fitted.probabilities(*new[:3]).right >= fitted.threshold(0.9)
+    linked = fitted.probabilities(*new[:3]).right >= fitted.reference.threshold(0.9)
     assert new.correct[linked].mean() == pytest.approx(0.9, abs=0.03)
     assert linked.mean() > 0.1
 

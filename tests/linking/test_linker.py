@@ -16,6 +16,8 @@ from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.link_files.lines import LineReader, all_mentions
+from zeshel_tasks.linking.calibration import Logistic
+from zeshel_tasks.linking.cascade import Calibrations
 from zeshel_tasks.linking.linker import Linked, Linker
 from zeshel_tasks.linking.loaded_models import LoadedModels
 from zeshel_tasks.linking.mention_texts import MentionText, mention_text
@@ -31,6 +33,7 @@ def assert_as_evaluated(worlds: LinkedWorlds, rows: Sequence[int], found: Sequen
     """The same predictions, and the same scores of all candidates within 1e-5."""
     assert [linked.positions[0] for linked in found] == [worlds.predictions[row]["predicted_id"] for row in rows]
     for row, linked in zip(rows, found, strict=True):
+        assert linked.crossencoder is not None
         known = worlds.ranked.candidates[row] >= 0
         order = np.argsort(-worlds.final[row][known], kind="stable")
         np.testing.assert_array_equal(linked.positions, worlds.ranked.candidates[row][known][order])
@@ -109,6 +112,7 @@ def test_plain_text_gives_the_predictions_of_the_evaluation_and_the_scores_of_bo
             assert found.positions[0] == worlds.predictions[row]["predicted_id"]
             columns = {position: column for column, position in enumerate(worlds.ranked.candidates[row])}
             expected = worlds.ranked.crossencoder[row][[columns[position] for position in found.positions]]
+            assert found.crossencoder is not None
             np.testing.assert_allclose(found.crossencoder, expected, atol=1e-5, rtol=0)
 
 
@@ -121,6 +125,8 @@ def test_other_batches_change_only_last_bits(worlds: LinkedWorlds) -> None:
     for mention, expected in zip(mentions, together, strict=True):
         (found,) = alone.link([mention])
         assert found.positions[0] == expected.positions[0]
+        assert found.crossencoder is not None
+        assert expected.crossencoder is not None
         order, theirs = (np.argsort(linked.positions) for linked in (found, expected))
         np.testing.assert_allclose(found.crossencoder[order], expected.crossencoder[theirs], atol=1e-5, rtol=0)
         np.testing.assert_allclose(found.retrieval[order], expected.retrieval[theirs], atol=5e-3, rtol=0)
@@ -138,6 +144,52 @@ def test_entities_of_another_biencoder_are_refused(worlds: LinkedWorlds) -> None
         worlds.linker(next(iter(worlds.entities)), biencoder="0" * 64)
 
 
+def test_retriever_alone_links_with_its_own_scores_and_probabilities(worlds: LinkedWorlds) -> None:
+    cascade = worlds.models.calibrations().cascade
+    assert cascade is not None
+    for world, rows in worlds.rows():
+        linker = worlds.linker(world, {"mode": "retrieve"})
+        found = list(linker.link(worlds.mentions[row] for row in rows))
+        with pytest.raises(ConfigError, match="mode: expected retrieve, for which the models were loaded, got cascade"):
+            linker.link([], "cascade")
+        right, none = cascade.probabilities(worlds.ranked.retrieval[rows])
+        for place, (row, linked) in enumerate(zip(rows, found, strict=True)):
+            known = worlds.ranked.candidates[row] >= 0
+            np.testing.assert_array_equal(linked.positions, worlds.ranked.candidates[row][known])
+            np.testing.assert_allclose(linked.final, worlds.ranked.retrieval[row][known], atol=1e-5, rtol=0)
+            assert linked.crossencoder is None
+            assert (linked.right, linked.none) == pytest.approx((right[place], none[place]), abs=1e-5)
+
+
+def clear_by_margin(calibrations: Calibrations, clear_from: float) -> Calibrations:
+    """The retriever of this run is always right on valid, so that no probability of its own tells mentions apart."""
+    cascade = calibrations.cascade
+    assert cascade is not None
+    by_margin = {"right": Logistic(weights={"margin": 0.1}, intercept=0.0)}
+    changed = {"clear_from": clear_from, "retriever": cascade.retriever.model_copy(update=by_margin)}
+    return replace(calibrations, cascade=cascade.model_copy(update=changed))
+
+
+def test_cascade_reranks_the_mentions_that_are_not_clear(worlds: LinkedWorlds) -> None:
+    world, rows = next(iter(worlds.rows()))
+    mentions = [worlds.mentions[row] for row in rows]
+    linker = worlds.linker(world, {"mode": "cascade"})
+    linker.calibrations = calibrations = clear_by_margin(linker.calibrations, 0.5)
+    alone = list(linker.link(mentions, "retrieve"))
+    middle = float(np.median([linked.right for linked in alone if linked.right is not None]))
+    linker.calibrations = clear_by_margin(calibrations, middle)
+    found = list(linker.link(mentions))
+    clear = [place for place, linked in enumerate(found) if linked.crossencoder is None]
+    assert clear == [place for place, linked in enumerate(alone) if linked.right and linked.right >= middle]
+    assert 0 < len(clear) < len(found)
+    assert all(found[place].right == alone[place].right for place in clear)
+    rest = [place for place in range(len(found)) if place not in clear]
+    assert_as_evaluated(worlds, [rows[place] for place in rest], [found[place] for place in rest])
+    for place in rest:
+        known = tuple(worlds.probabilities[rows[place]])
+        assert (found[place].right, found[place].none) == pytest.approx(known, abs=1e-5)
+
+
 def test_models_of_an_earlier_champion_link_with_the_crossencoder_alone(worlds: LinkedWorlds, tmp_path: Path) -> None:
     world, rows = next(iter(worlds.rows()))
     models = replace(worlds.models, fitted=None, fused=None, calibrated=None)
@@ -148,3 +200,5 @@ def test_models_of_an_earlier_champion_link_with_the_crossencoder_alone(worlds: 
     np.testing.assert_array_equal(linked.final, linked.crossencoder)
     assert len(linked.positions) == 4
     assert linked.right is linked.none is None
+    with pytest.raises(ConfigError, match="mode: expected rerank, because these models are of an earlier version"):
+        LoadedModels.load(models, LinkConfig(mode="cascade"))

@@ -165,12 +165,27 @@ def _calibration(recall: dict[str, Any]) -> dict[str, Any]:
             "worlds": {name: group(world["mentions"]) for name, world in found["worlds"].items()},
         }
 
+    def modes(reranked: float, loss: float) -> dict[str, Any]:
+        known = {"rerank": (1.0, 0.0), "cascade": (reranked, loss), "retrieve": (0.0, 0.081)}
+        return {
+            mode: {"reranked": share, "accuracy": 0.62 - lost, "calibration_error": 0.01 + lost / 4}
+            for mode, (share, lost) in known.items()
+        }
+
     return {
         "linked_precision": 0.95,
         "threshold": 0.8712,
         "softmax_threshold": 0.9813,
         "right": {"log_odds": 0.42, "margin": 0.31, "crossencoder": 0.05},
         "none": {"log_odds": -0.37, "retrieval": -0.93},
+        "cascade": {
+            "loss": 0.003,
+            "clear_from": 0.7921,
+            "splits": {
+                split: {"modes": modes(0.57, 0.0029), "worlds": {name: modes(0.57, 0.004) for name in found["worlds"]}}
+                for split, found in recall.items()
+            },
+        },
         "splits": {split: of_split(found) for split, found in recall.items()},
     }
 

@@ -9,6 +9,7 @@ from tests.finished import manifest_of
 from zeshel_tasks.config import CalibrateConfig
 from zeshel_tasks.linking.calibration import Calibration
 from zeshel_tasks.linking.calibration_metrics import CalibrationMetrics
+from zeshel_tasks.linking.cascade import Cascade
 from zeshel_tasks.linking.fit_calibration import RankedScores
 from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.linking.reliability import NilScores, nil_metrics
@@ -52,6 +53,34 @@ def test_calibration_is_measured_on_all_mentions_by_world(
     for world, group in linker.worlds.items():
         assert measured.worlds[world].accuracy == pytest.approx(group.unnormalized_accuracy)
     assert measured.nil.mentions == 2 * linker.mentions
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_modes_are_compared_with_the_accuracy_of_the_evaluation(
+    finished_run: Run, metrics: CalibrationMetrics, split: str
+) -> None:
+    fused = FusionMetrics.model_validate(manifest_of(finished_run, "fuse").metrics).splits[split]
+    found = metrics.cascade.splits[split]
+    assert (found.modes["rerank"].reranked, found.modes["retrieve"].reranked) == (1, 0)
+    for mode, known in (("rerank", fused.linker), ("retrieve", fused.retriever)):
+        assert found.modes[mode].accuracy == pytest.approx(known.unnormalized_accuracy.micro)
+        for world, group in known.worlds.items():
+            assert found.worlds[world][mode].accuracy == pytest.approx(group.unnormalized_accuracy)
+    rerank, cascade = found.modes["rerank"], found.modes["cascade"]
+    assert rerank.calibration_error == pytest.approx(metrics.splits[split].right.calibration_error)
+    if split == "valid":
+        assert cascade.accuracy >= rerank.accuracy - CalibrateConfig().cascade_loss - 1e-9
+    assert metrics.cascade.loss == CalibrateConfig().cascade_loss == 0.003
+
+
+def test_cascade_of_test_is_that_of_the_file(finished_run: Run, metrics: CalibrationMetrics, tmp_path: Path) -> None:
+    cascade = Cascade.model_validate_json(
+        finished_run.artifact("calibrate", tmp_path).path("cascade.json").read_bytes()
+    )
+    assert cascade.clear_from == metrics.cascade.clear_from
+    retrieval = np.load(finished_run.artifact("eval-biencoder-test", tmp_path).path("scores.npy"))
+    reranked = 1 - cascade.is_clear(retrieval).mean()
+    assert metrics.cascade.splits["test"].modes["cascade"].reranked == pytest.approx(reranked)
 
 
 def test_threshold_has_the_wanted_precision_on_valid(metrics: CalibrationMetrics) -> None:

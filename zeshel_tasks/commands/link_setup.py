@@ -50,6 +50,7 @@ class Linking:
         self._models, self._store = _models_and_store(store, run, cache)
         self.config = link_config(self._models, settings)
         self._context_tokens = self._models.evaluation().context_tokens
+        self._models.calibrations().check(self.config.mode)
         self._threshold = threshold_of(self.config, self._models)
         self._entities_seen = KnowledgeBase.read(self._store, self._name).head.fingerprint
 
@@ -91,9 +92,8 @@ class Linking:
     def _answers(self) -> Answers:
         from zeshel_tasks.link_files.answers import Answers, linked_by
 
-        return Answers(
-            self._entities.documents, self.config.top_k, self._threshold, linked_by(self._models, self._entities)
-        )
+        identified = linked_by(self._models, self.config.mode, self._entities)
+        return Answers(self._entities.documents, self.config.top_k, self._threshold, identified)
 
     def _reader(self, name: str) -> LineReader:
         from zeshel_tasks.link_files.lines import LineReader

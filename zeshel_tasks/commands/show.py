@@ -41,6 +41,7 @@ def show_run(run_address: str, *, as_json: bool) -> None:
             _recall_table(finished),
             _accuracy_table(finished),
             _calibration_table(finished),
+            _modes_table(finished),
         )
         lines = _provenance(run, finished)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -155,6 +156,19 @@ def _calibration_table(finished: Finished) -> Table:
             at = measured["at_threshold"]
             rates = measured["calibration_error"], at["precision"], at["linked"], measured["risk_area"]
             table.add_row(split, name, *map(_percent, rates), _percent(found["nil"][area]))
+    return table
+
+
+def _modes_table(finished: Finished) -> Table:
+    table = Table(box=SIMPLE, title="modes of zeshel link", title_justify="left")
+    for column in ("split", "mode", "re-ranked", "accuracy", "error"):
+        table.add_column(column, justify="left" if column in ("split", "mode") else "right")
+    if "calibrate" not in finished:
+        return table
+    for split, found in finished["calibrate"][1].metrics["cascade"]["splits"].items():
+        for mode, measured in found["modes"].items():
+            rates = (measured[name] for name in ("reranked", "accuracy", "calibration_error"))
+            table.add_row(split, mode, *map(_percent, rates))
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from zeshel_tasks.config import LinkMode
 from zeshel_tasks.data.document_file import DocumentFile
 from zeshel_tasks.link_files.lines import GivenMention, InputLine
 from zeshel_tasks.linking.entity_set import EntitySet
@@ -63,19 +64,20 @@ class Answers:
 
     def _candidate(self, linked: Linked, rank: int) -> dict[str, Any]:
         scores = {"score": linked.final, "retrieval": linked.retrieval, "crossencoder": linked.crossencoder}
-        entity = self._entity(int(linked.positions[rank]))
-        return entity | {name: _rounded(float(values[rank])) for name, values in scores.items()}
+        of_rank = {name: None if values is None else float(values[rank]) for name, values in scores.items()}
+        return self._entity(int(linked.positions[rank])) | {name: _rounded(value) for name, value in of_rank.items()}
 
     def _entity(self, position: int) -> dict[str, Any]:
         document = self.documents[position]
         return {"id": document.document_id, "title": document.title, "url": document.url}
 
 
-def linked_by(models: LinkerModels, entities: EntitySet) -> dict[str, str]:
-    """Returns what identifies models and knowledge base. If all of it is equal, so are the answers."""
+def linked_by(models: LinkerModels, mode: LinkMode, entities: EntitySet) -> dict[str, str]:
+    """Returns what identifies models, mode and knowledge base. If all of it is equal, so are the answers."""
     return {
         "run": models.run,
         "models": models.fingerprint,
+        "mode": mode,
         "kb": entities.name,
         "kb_fingerprint": entities.fingerprint,
     }

@@ -87,6 +87,24 @@ class Reference(BaseModel):
     masked_right: tuple[float, ...]
     masked_none: tuple[float, ...]
 
+    def threshold(self, precision: float, nil_share: float = 0.0) -> float:
+        """Returns the least ``right`` at which the linked mentions have this precision on valid.
+
+        Use it with the probabilities for the same ``nil_share``; those without one are for 0. Infinity means that no
+        threshold has this precision.
+
+        Raises:
+            ValueError: ``precision`` is not from 0 to 1, or ``nil_share`` is out of range.
+        """
+        if not 0 <= precision <= 1:
+            raise ValueError(f"expected a precision from 0 to 1, got {precision}")
+        known, _ = in_text(np.array(self.right), np.array(self.none), nil_share)
+        masked, _ = in_text(np.array(self.masked_right), np.array(self.masked_none), nil_share)
+        right = np.concatenate([known, masked])
+        correct = np.concatenate([np.array(self.correct, dtype=np.float64), np.zeros(len(masked))])
+        weight = np.repeat([1 - nil_share, nil_share], [len(known), len(masked)])
+        return lowest_threshold(right, correct, weight, precision)
+
 
 class Calibration(BaseModel):
     """The models of both probabilities. ``calibration.json`` holds them.
@@ -114,7 +132,7 @@ class Calibration(BaseModel):
         return self
 
     def probabilities(
-        self, final: Scores, retrieval: Scores, crossencoder: Scores, nil_share: float | None = None
+        self, final: Scores, retrieval: Scores, crossencoder: Scores | None, nil_share: float | None = None
     ) -> Probabilities:
         """Returns the probabilities of some mentions.
 
@@ -127,7 +145,8 @@ class Calibration(BaseModel):
             final: final scores of the candidates, float32 [mentions, top_k], minus infinity for missing candidates;
                 each mention has at least one.
             retrieval: their retrieval scores.
-            crossencoder: their cross-encoder scores.
+            crossencoder: their cross-encoder scores; None if they were not re-ranked. Then the final scores are the
+                retrieval scores.
             nil_share: at least 0 and less than 1.
 
         Raises:
@@ -139,28 +158,14 @@ class Calibration(BaseModel):
         right, none = (probability(model.log_odds(clipped)) for model in (self.right, self.none))
         return Probabilities(*(part.astype(np.float32) for part in in_text(right, none, nil_share)))
 
-    def threshold(self, precision: float, nil_share: float = 0.0) -> float:
-        """Returns the least ``right`` at which the linked mentions have this precision on valid.
 
-        Use it with the probabilities for the same ``nil_share``; those without one are for 0. Infinity means that no
-        threshold has this precision.
+def features_of(final: Scores, retrieval: Scores, crossencoder: Scores | None) -> Features:
+    """Returns the features of each mention's best candidate; see :meth:`Calibration.probabilities`.
 
-        Raises:
-            ValueError: ``precision`` is not from 0 to 1, or ``nil_share`` is out of range.
-        """
-        if not 0 <= precision <= 1:
-            raise ValueError(f"expected a precision from 0 to 1, got {precision}")
-        reference = self.reference
-        known, _ = in_text(np.array(reference.right), np.array(reference.none), nil_share)
-        masked, _ = in_text(np.array(reference.masked_right), np.array(reference.masked_none), nil_share)
-        right = np.concatenate([known, masked])
-        correct = np.concatenate([np.array(reference.correct, dtype=np.float64), np.zeros(len(masked))])
-        weight = np.repeat([1 - nil_share, nil_share], [len(known), len(masked)])
-        return lowest_threshold(right, correct, weight, precision)
-
-
-def features_of(final: Scores, retrieval: Scores, crossencoder: Scores) -> Features:
-    """Returns the features of each mention's best candidate; see :meth:`Calibration.probabilities`."""
+    Without a cross-encoder, the features of both models are 0: those of the retriever would repeat the final score's.
+    """
+    if crossencoder is None:
+        retrieval = crossencoder = np.where(np.isfinite(final), np.float32(0), np.float32(-np.inf))
     if not final.shape == retrieval.shape == crossencoder.shape:
         shapes = ", ".join(str(scores.shape) for scores in (final, retrieval, crossencoder))
         raise ValueError(f"expected three scores of each candidate, got {shapes}")

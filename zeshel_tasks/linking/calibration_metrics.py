@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config import LinkMode, Split
 from zeshel_tasks.metrics import MetricsModel, Number
 
 
@@ -114,6 +114,41 @@ class SplitCalibration(CalibratedGroup):
     worlds: dict[str, CalibratedGroup]
 
 
+class ModeMetrics(MetricsModel):
+    """How a mode links a group of mentions.
+
+    Attributes:
+        reranked: share of the mentions whose candidates the cross-encoder scores.
+        accuracy: share that is linked correctly; of all mentions, so it is unnormalized.
+        calibration_error: as in :class:`Confidence`, of the probabilities of this mode.
+    """
+
+    reranked: float
+    accuracy: float
+    calibration_error: float
+
+
+class SplitModes(MetricsModel):
+    """The modes on a split, of all mentions and by world."""
+
+    modes: dict[LinkMode, ModeMetrics]
+    worlds: dict[str, dict[LinkMode, ModeMetrics]]
+
+
+class CascadeMetrics(MetricsModel):
+    """The modes compared.
+
+    Attributes:
+        loss: accuracy on valid that the cascade may lose.
+        clear_from: probability from which on a mention is not re-ranked; None if all are re-ranked.
+        splits: by split, as in :class:`CalibrationMetrics`.
+    """
+
+    loss: float
+    clear_from: Number
+    splits: dict[Split, SplitModes]
+
+
 class CalibrationMetrics(MetricsModel):
     """Metrics of ``calibrate``.
 
@@ -123,6 +158,7 @@ class CalibrationMetrics(MetricsModel):
         softmax_threshold: the same of the softmax.
         right: weights of the probability of being right.
         none: weights of the probability of having no entity.
+        cascade: the modes compared.
         splits: by split. On valid the models are those that were fitted without the mention's world.
     """
 
@@ -131,4 +167,5 @@ class CalibrationMetrics(MetricsModel):
     softmax_threshold: Number
     right: dict[str, float]
     none: dict[str, float]
+    cascade: CascadeMetrics
     splits: dict[Split, SplitCalibration] = Field(default_factory=dict)

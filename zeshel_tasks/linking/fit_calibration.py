@@ -35,14 +35,14 @@ class RankedScores(NamedTuple):
     Attributes:
         final: float32 [mentions, top_k].
         retrieval: float32 [mentions, top_k].
-        crossencoder: float32 [mentions, top_k].
+        crossencoder: float32 [mentions, top_k]; None if the retriever decides alone.
         gold_rank: int32 [mentions], column of the gold; -1 if it was not retrieved.
         world: int32 [mentions], number of the mention's world.
     """
 
     final: Scores
     retrieval: Scores
-    crossencoder: Scores
+    crossencoder: Scores | None
     gold_rank: npt.NDArray[np.int32]
     world: npt.NDArray[np.int32]
 
@@ -56,6 +56,10 @@ class RankedScores(NamedTuple):
         """See :func:`~zeshel_tasks.linking.calibration.features_of`."""
         return features_of(self.final, self.retrieval, self.crossencoder)
 
+    def retrieved(self) -> RankedScores:
+        """The mentions as the retriever alone links them."""
+        return self._replace(final=self.retrieval, crossencoder=None)
+
     def masked(self) -> RankedScores:
         """The mentions without their golds among the candidates, as if the knowledge base had no entity for them.
 
@@ -64,10 +68,19 @@ class RankedScores(NamedTuple):
         rows = np.flatnonzero(np.isfinite(self.final).sum(axis=1) > (self.gold_rank >= 0))
         gold = self.gold_rank[rows]
         known = np.flatnonzero(gold >= 0)
-        final, retrieval, crossencoder = (np.array(scores[rows]) for scores in self[:3])
-        for scores in (final, retrieval, crossencoder):
-            scores[known, gold[known]] = -np.inf
-        return RankedScores(final, retrieval, crossencoder, np.full_like(gold, -1), self.world[rows])
+
+        def without(scores: Scores) -> Scores:
+            some = np.array(scores[rows])
+            some[known, gold[known]] = -np.inf
+            return some
+
+        return RankedScores(
+            without(self.final),
+            without(self.retrieval),
+            None if self.crossencoder is None else without(self.crossencoder),
+            np.full_like(gold, -1),
+            self.world[rows],
+        )
 
 
 class Fitted(NamedTuple):
@@ -126,7 +139,7 @@ def fit_calibration(valid: RankedScores) -> Fitted:
         ranges={name: (low, high) for name, (low, high) in zip(FEATURES, ranges.tolist(), strict=True)},
         right=_logistic(right.line, 1),
         none=_logistic(none.line, -1),
-        reference=_reference(of_valid, of_masked, valid.correct),
+        reference=reference_of(of_valid, of_masked, valid.correct),
     )
     return Fitted(calibration, of_valid, of_masked)
 
@@ -182,7 +195,8 @@ def _logistic(line: Line, sign: int) -> Logistic:
     return Logistic(weights={name: weight for name, weight in weights if weight}, intercept=line.intercept)
 
 
-def _reference(valid: Probabilities, masked: Probabilities, correct: Flags) -> Reference:
+def reference_of(valid: Probabilities, masked: Probabilities, correct: Flags) -> Reference:
+    """Returns the probabilities of some of the valid mentions, from which thresholds are read."""
     """Keeps every n-th mention of many."""
     kept, kept_masked = (slice(None, None, -(-len(part.right) // _REFERENCE) or 1) for part in (valid, masked))
     return Reference(

@@ -35,8 +35,8 @@ def threshold_of(config: LinkConfig, models: LinkerModels) -> float | None:
     """
     if config.threshold is None and "nil_share" not in config.model_fields_set:
         return None
-    calibration = models.calibration()
-    if calibration is None:
+    reference = models.calibrations().reference(config.mode)
+    if reference is None:
         setting = "nil_share" if config.threshold is None else "threshold"
         raise ConfigError(
             f"{setting}: expected models with a calibration, which turns scores into probabilities; got run "
@@ -47,7 +47,7 @@ def threshold_of(config: LinkConfig, models: LinkerModels) -> float | None:
     kind, _, number = config.threshold.rpartition("=")
     if not kind:
         return float(number)
-    threshold = calibration.threshold(float(number), config.nil_share or 0.0)
+    threshold = reference.threshold(float(number), config.nil_share or 0.0)
     if math.isinf(threshold):
         raise ConfigError(f"threshold: expected a precision that the models reach on valid, got {number}")
     log.info("linked mentions have a precision of %s at a probability of %.4f", number, threshold)

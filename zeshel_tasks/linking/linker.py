@@ -10,6 +10,7 @@ import numpy as np
 
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
+from zeshel_tasks.config import LinkMode
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import MentionTable
@@ -17,8 +18,10 @@ from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.linking.fusion import Scores, best_candidates
+from zeshel_tasks.linking.listwise import Flags
 from zeshel_tasks.linking.loaded_models import LoadedModels
 from zeshel_tasks.linking.mention_texts import MentionInContext, MentionText, mention_text
+from zeshel_tasks.linking.reranker import Reranker
 from zeshel_tasks.linking.search import retrieve_candidates
 
 MENTIONS_AT_ONCE = 1024
@@ -32,8 +35,8 @@ class Linked:
     Attributes:
         positions: int64 [candidates], of the entities.
         retrieval: float32 [candidates], scores of the retriever.
-        crossencoder: float32 [candidates], scores of the cross-encoder.
-        final: float32 [candidates], final scores.
+        crossencoder: float32 [candidates], scores of the cross-encoder; None if the mention was not re-ranked.
+        final: float32 [candidates], final scores; those of the retriever if the mention was not re-ranked.
         share: the first candidate's share of the softmax of the final scores. No probability that it is right.
         right: probability that the first candidate is right; None without a calibration.
         none: probability that the knowledge base has no entity for the mention; None without a calibration.
@@ -41,7 +44,7 @@ class Linked:
 
     positions: Rows
     retrieval: Scores
-    crossencoder: Scores
+    crossencoder: Scores | None
     final: Scores
     share: float
     right: float | None
@@ -56,7 +59,7 @@ class Linker:
         entities: the knowledge base, encoded with the bi-encoder of ``models``.
 
     Attributes:
-        calibration: what turns scores into probabilities; None for models of an earlier version.
+        calibrations: what turns scores into probabilities.
 
     Raises:
         ConfigError: another bi-encoder has encoded the entities.
@@ -68,30 +71,44 @@ class Linker:
                 f"--kb: expected {entities.name} encoded with the bi-encoder {models.biencoder[:12]} of run "
                 f"{models.run}, got it encoded with {entities.biencoder[:12]}: build it again with these models"
             )
-        self._entities, self._config = entities, models.config
-        self._retriever, self._fusion, self.calibration = models.retriever, models.fusion, models.calibration
-        self._search, self._reranker = models.search, models.reranker
-        identity = self._reranker.tokens.identity(self._reranker.settings.max_cand_length)
-        self._has_tokens = identity is not None and identity == entities.tokens_identity
+        self._models, self._entities, self._config = models, entities, models.config
+        self._retriever, self._fusion, self.calibrations = models.retriever, models.fusion, models.calibrations
+        self._search = models.search
+        self._has_tokens = models.reranker is not None and models.reranker.can_read(entities.tokens_identity)
 
-    def link(self, mentions: Iterable[MentionInContext]) -> Iterator[Linked]:
-        """Links mentions, in order. Reads :data:`MENTIONS_AT_ONCE` of them before it returns the first."""
+    def link(self, mentions: Iterable[MentionInContext], mode: LinkMode | None = None) -> Iterator[Linked]:
+        """Links mentions, in order. Reads :data:`MENTIONS_AT_ONCE` of them before it returns the first.
+
+        Args:
+            mentions: the mentions.
+            mode: which of them are re-ranked; None for that of the settings.
+
+        Raises:
+            ConfigError: the models cannot link in this mode.
+        """
+        mode = mode or self._config.mode
+        self._models.check(mode)
         waiting = iter(mentions)
-        while chunk := list(islice(waiting, MENTIONS_AT_ONCE)):
-            yield from self._link(chunk)
+        chunks = iter(lambda: list(islice(waiting, MENTIONS_AT_ONCE)), [])
+        return (linked for chunk in chunks for linked in self._link(chunk, mode))
 
-    def _link(self, mentions: Sequence[MentionInContext]) -> Iterator[Linked]:
+    def _link(self, mentions: Sequence[MentionInContext], mode: LinkMode) -> Iterator[Linked]:
         retrieval, positions = self._retrieve(mentions)
-        crossencoder = self._rerank(mentions, positions)
-        final = self._fusion.final_scores(crossencoder, retrieval)
+        is_clear = self.calibrations.is_clear(mode, retrieval)
+        crossencoder, final = np.full_like(retrieval, np.nan), retrieval.copy()
+        if self._models.reranker is not None and not is_clear.all():
+            rows = np.flatnonzero(~is_clear)
+            some = [mentions[row] for row in rows.tolist()]
+            crossencoder[rows] = self._rerank(self._models.reranker, some, positions[rows])
+            final[rows] = self._fusion.final_scores(crossencoder[rows], retrieval[rows])
         _, share = best_candidates(final)
-        right, none = self._probabilities(final, retrieval, crossencoder)
+        right, none = self._probabilities(final, retrieval, crossencoder, is_clear)
         order = np.argsort(-final, axis=1, kind="stable")
         for row, best in enumerate(order):
             yield Linked(
                 positions=positions[row, best],
                 retrieval=retrieval[row, best],
-                crossencoder=crossencoder[row, best],
+                crossencoder=None if is_clear[row] else crossencoder[row, best],
                 final=final[row, best],
                 share=float(share[row]),
                 right=right[row],
@@ -99,14 +116,19 @@ class Linker:
             )
 
     def _probabilities(
-        self, final: Scores, retrieval: Scores, crossencoder: Scores
+        self, final: Scores, retrieval: Scores, crossencoder: Scores, is_clear: Flags
     ) -> tuple[Sequence[float | None], Sequence[float | None]]:
         """Returns :attr:`Linked.right` and :attr:`Linked.none` of some mentions."""
-        if self.calibration is None:
+        calibrations, share = self.calibrations, self._config.nil_share
+        if calibrations.reranked is None:
             unknown = [None] * len(final)
             return unknown, unknown
-        right, none = self.calibration.probabilities(final, retrieval, crossencoder, self._config.nil_share)
-        return right.tolist(), none.tolist()
+        found, rest = np.empty((2, len(final)), dtype=np.float32), ~is_clear
+        if calibrations.cascade is not None:
+            found[:, is_clear] = calibrations.cascade.probabilities(retrieval[is_clear], share)
+        found[:, rest] = calibrations.reranked.probabilities(final[rest], retrieval[rest], crossencoder[rest], share)
+        right, none = found.tolist()
+        return right, none
 
     def _retrieve(self, mentions: Sequence[MentionInContext]) -> tuple[Scores, Rows]:
         """Returns scores and positions of the candidates, best first: [mentions, candidates]."""
@@ -121,11 +143,10 @@ class Linker:
         ]
         return np.concatenate([part.scores for part in found]), np.concatenate([part.positions for part in found])
 
-    def _rerank(self, mentions: Sequence[MentionInContext], positions: Rows) -> Scores:
+    def _rerank(self, reranker: Reranker, mentions: Sequence[MentionInContext], positions: Rows) -> Scores:
         """Returns the cross-encoder's scores of the candidates: float32 [mentions, candidates]."""
-        tokens, settings = self._reranker.tokens, self._reranker.settings
-        contexts = tokens.mentions(_parts(mentions), settings.max_context_length)
-        table, candidates = self._tokens_of(positions)
+        contexts = reranker.tokens.mentions(_parts(mentions), reranker.settings.max_context_length)
+        table, candidates = self._tokens_of(reranker, positions)
         sets = _candidate_sets(contexts, candidates, table)
         scores = np.empty(positions.shape, dtype=np.float32)
         progress = Progress("score", len(mentions), "mentions", self._config.print_interval)
@@ -133,11 +154,11 @@ class Linker:
         with guarded_batches(self._config, progress, "scoring", "score_batch_size") as count:
             for start in range(0, len(mentions), size):
                 rows = np.arange(start, min(start + size, len(mentions)))
-                scores[rows] = self._reranker.scores(sets, rows, "of candidates")
+                scores[rows] = reranker.scores(sets, rows, "of candidates")
                 count(len(rows))
         return scores
 
-    def _tokens_of(self, positions: Rows) -> tuple[TokenTable, Rows]:
+    def _tokens_of(self, reranker: Reranker, positions: Rows) -> tuple[TokenTable, Rows]:
         """Returns a token table for the cross-encoder, and the rows of the candidates in it.
 
         If the bi-encoder has tokenized the entities in another way, the candidates are tokenized here.
@@ -147,7 +168,7 @@ class Linker:
         distinct, rows = np.unique(positions, return_inverse=True)
         documents = [self._entities.documents[int(position)] for position in distinct]
         pairs = [(document.title, document.text) for document in documents]
-        table = self._reranker.tokens.candidates(pairs, self._reranker.settings.max_cand_length)
+        table = reranker.tokens.candidates(pairs, reranker.settings.max_cand_length)
         return table, rows.reshape(positions.shape)
 
 

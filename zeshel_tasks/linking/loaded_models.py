@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 
 from zeshel_tasks.compute.device import build_accelerator
-from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.config import LinkConfig, LinkMode
+from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.evaluation.mention_search import MentionSearch
-from zeshel_tasks.linking.calibration import Calibration
+from zeshel_tasks.linking.cascade import Calibrations
 from zeshel_tasks.linking.fusion import Fusion
 from zeshel_tasks.linking.models import LinkerModels
 from zeshel_tasks.linking.reranker import Reranker
@@ -26,12 +27,12 @@ class LoadedModels:
     Attributes:
         run: id of the run that made them.
         biencoder: fingerprint of the bi-encoder.
-        config: device, precision, batch sizes, number of candidates.
+        config: device, precision, batch sizes, number of candidates, mode.
         accelerator: device and precision.
         retriever, fusion: settings and weights that combine scores.
-        calibration: what turns scores into probabilities; None for models of an earlier version.
+        calibrations: what turns scores into probabilities.
         search: the mention tower of the bi-encoder.
-        reranker: the cross-encoder.
+        reranker: the cross-encoder; None if the mode of ``config`` re-ranks nothing.
     """
 
     run: str
@@ -40,9 +41,9 @@ class LoadedModels:
     accelerator: Accelerator
     retriever: Retriever
     fusion: Fusion
-    calibration: Calibration | None
+    calibrations: Calibrations
     search: MentionSearch
-    reranker: Reranker
+    reranker: Reranker | None
 
     @classmethod
     def load(cls, models: LinkerModels, config: LinkConfig, accelerator: Accelerator | None = None) -> LoadedModels:
@@ -54,8 +55,10 @@ class LoadedModels:
             accelerator: that of other models in use; None for a new one, which must not be made while they compute.
 
         Raises:
-            ConfigError: the device does not exist.
+            ConfigError: the device does not exist, or the models cannot link in the mode of ``config``.
         """
+        calibrations = models.calibrations()
+        calibrations.check(config.mode)
         accelerator = accelerator or build_accelerator(config)
         return cls(
             run=models.run,
@@ -64,7 +67,19 @@ class LoadedModels:
             accelerator=accelerator,
             retriever=models.retriever(),
             fusion=models.fusion(),
-            calibration=models.calibration(),
+            calibrations=calibrations,
             search=MentionSearch.load(models.biencoder.directory("model"), config, accelerator),
-            reranker=Reranker(models.crossencoder.directory("model"), accelerator),
+            reranker=None
+            if config.mode == "retrieve"
+            else Reranker(models.crossencoder.directory("model"), accelerator),
         )
+
+    def check(self, mode: LinkMode) -> None:
+        """Checks that these models can link in a mode.
+
+        Raises:
+            ConfigError: they have no cascade, or no cross-encoder was loaded.
+        """
+        self.calibrations.check(mode)
+        if mode != "retrieve" and self.reranker is None:
+            raise ConfigError(f"mode: expected retrieve, for which the models were loaded, got {mode}")

@@ -11,6 +11,7 @@ from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.linking import evaluation_settings, retriever
 from zeshel_tasks.linking.calibration import CALIBRATION_FILE, Calibration
+from zeshel_tasks.linking.cascade import CASCADE_FILE, Calibrations, Cascade
 from zeshel_tasks.linking.evaluation_settings import EvaluationSettings
 from zeshel_tasks.linking.fusion import CROSSENCODER_ALONE, FUSION_FILE, Fusion
 from zeshel_tasks.linking.retriever import Retriever
@@ -114,8 +115,11 @@ class LinkerModels:
             return CROSSENCODER_ALONE
         return Fusion.model_validate_json(self.fused.path(FUSION_FILE).read_bytes())
 
-    def calibration(self) -> Calibration | None:
-        """Reads what turns scores into probabilities, if there is such."""
+    def calibrations(self) -> Calibrations:
+        """Reads what turns scores into probabilities, and which mentions the retriever makes clear, if known."""
         if self.calibrated is None:
-            return None
-        return Calibration.model_validate_json(self.calibrated.path(CALIBRATION_FILE).read_bytes())
+            return Calibrations()
+        reranked = Calibration.model_validate_json(self.calibrated.path(CALIBRATION_FILE).read_bytes())
+        if CASCADE_FILE not in self.calibrated:
+            return Calibrations(reranked)
+        return Calibrations(reranked, Cascade.model_validate_json(self.calibrated.path(CASCADE_FILE).read_bytes()))

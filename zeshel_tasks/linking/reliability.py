@@ -8,18 +8,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from zeshel_tasks.config import LinkMode
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.linking.calibration_metrics import (
     CalibratedGroup,
     Confidence,
     Diagrams,
+    ModeMetrics,
     NilMetrics,
     ReliabilityBin,
     Risk,
     RiskDifference,
     SplitCalibration,
+    SplitModes,
     Threshold,
 )
+from zeshel_tasks.linking.fit_cascade import LinkedMentions
 from zeshel_tasks.linking.listwise import Flags
 from zeshel_tasks.linking.logistic import Values, probability
 
@@ -76,6 +80,26 @@ def split_calibration(
         nil=nil_metrics(nil, softmax_nil),
         diagrams=diagrams(judged),
         worlds={world: calibrated_group(judged.of(rows), thresholds) for world, rows in rows_of_world.items()},
+    )
+
+
+def split_modes(modes: Mapping[LinkMode, LinkedMentions], rows_of_world: Mapping[str, Rows]) -> SplitModes:
+    """Compares the modes on a split, overall and by world."""
+
+    def measured(rows: Rows | slice) -> dict[LinkMode, ModeMetrics]:
+        return {mode: _mode_metrics(linked, rows) for mode, linked in modes.items()}
+
+    return SplitModes(
+        modes=measured(slice(None)), worlds={world: measured(rows) for world, rows in rows_of_world.items()}
+    )
+
+
+def _mode_metrics(linked: LinkedMentions, rows: Rows | slice) -> ModeMetrics:
+    correct = linked.correct[rows]
+    return ModeMetrics(
+        reranked=float(linked.reranked[rows].mean()),
+        accuracy=float(correct.mean()),
+        calibration_error=calibration_error(reliability(linked.right[rows].astype(np.float64), correct)),
     )
 
 

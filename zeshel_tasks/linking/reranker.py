@@ -32,6 +32,11 @@ class Reranker:
         crossencoder, self.settings, self.tokens = load_crossencoder(model)
         self._model = ready_for_inference(crossencoder, self.accelerator)
 
+    def can_read(self, tokens_identity: str | None) -> bool:
+        """Returns True if entities with this :meth:`~zeshel_tasks.data.tokens.Tokens.identity` suit this model."""
+        own = self.tokens.identity(self.settings.max_cand_length)
+        return own is not None and own == tokens_identity
+
     def scores(self, sets: CandidateSets, rows: Rows, doing: str) -> Scores:
         """Scores all candidates of the mentions ``rows`` in one batch.
 

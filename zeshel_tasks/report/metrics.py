@@ -14,8 +14,9 @@ times are in seconds, memory is in MB, and null means "no value"::
     fusion           the linker's final score: combines, weights, and alone: {split: {retriever, crossencoder: accuracy
                      of each without the other}}
     calibration      metrics of calibrate: linked_precision, threshold, softmax_threshold, the weights right and none,
-                     and splits: {split: mentions, accuracy, right and softmax (calibration_error, risk_area,
-                     at_threshold), risk_difference, nil, diagrams, worlds}
+                     splits: {split: mentions, accuracy, right and softmax (calibration_error, risk_area, at_threshold),
+                     risk_difference, nil, diagrams, worlds}, and cascade: loss, clear_from, splits: {split: modes:
+                     {mode: reranked, accuracy, calibration_error}, worlds}
     comparison       metrics of compare: champion, overall, worlds
     training         {stage: metrics of the training}
     curves           {stage: {loss, valid_recall, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned;
@@ -161,12 +162,16 @@ def _fusion(metrics: FusionMetrics) -> dict[str, Any]:
 
 def _calibration(metrics: CalibrationMetrics) -> dict[str, Any]:
     plain = metrics.dump()
-    splits = {
+    cascade = {**plain["cascade"], "splits": _sorted_worlds(plain["cascade"]["splits"])}
+    return {**plain, "splits": _sorted_worlds(plain["splits"]), "cascade": cascade}
+
+
+def _sorted_worlds(splits: dict[str, Any]) -> dict[str, Any]:
+    return {
         split: {**found, "worlds": dict(sorted(found["worlds"].items()))}
         for split in ALL_SPLITS
-        if (found := plain["splits"].get(split))
+        if (found := splits.get(split))
     }
-    return {**plain, "splits": splits}
 
 
 def _sorted_groups(metrics: AccuracyMetrics) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from zeshel_tasks.config import HELDOUT_SPLITS
+from zeshel_tasks.config import HELDOUT_SPLITS, LINK_MODES
 from zeshel_tasks.evaluation.metrics import RETRIEVERS
 from zeshel_tasks.report import charts, formats
 from zeshel_tasks.report.metrics import metrics_json
@@ -72,6 +72,7 @@ def _page(data: ReportData, run: RunFacts, metrics: dict[str, Any]) -> str:
             css_hash=Markup(base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()),
             split_order=(*SPLIT_ORDER, *HELDOUT_SPLITS),
             retrievers=RETRIEVERS,
+            link_modes=LINK_MODES,
             most_text=MOST_TEXT,
             most_groups=formats.MOST_GROUPS,
         )
