@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from zeshel_tasks.data.arrays import new_array, read_array, release
+from zeshel_tasks.data.arrays import ArrayWriter, new_array, read_array, release
 
 
 def test_released_pages_keep_their_data(tmp_path: Path) -> None:
@@ -34,3 +34,21 @@ def test_release_leaves_in_memory_array_unchanged() -> None:
     release(array)
     release(array[1:])
     assert array.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_an_array_is_written_row_by_row(tmp_path: Path) -> None:
+    rows = np.arange(12_000_000, dtype=np.uint8).reshape(-1, 2)
+    with ArrayWriter(tmp_path / "a.npy", np.uint8, (2,)) as writer:
+        for start in (0, 5, 5, 1_000_000):
+            writer.append(rows[start : start * 10 or 5])
+    found = read_array(tmp_path / "a.npy", mapped=True)
+    expected = np.concatenate([rows[:5], rows[5:50], rows[5:50], rows[1_000_000:]])
+    np.testing.assert_array_equal(found, expected)
+    np.save(tmp_path / "b.npy", expected)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_an_array_without_rows_is_written(tmp_path: Path) -> None:
+    with ArrayWriter(tmp_path / "a.npy", np.float32):
+        pass
+    assert read_array(tmp_path / "a.npy", mapped=True).shape == (0,)

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from zeshel_tasks.data.document_file import DocumentFile
+from zeshel_tasks.data import document_file
+from zeshel_tasks.data.document_file import DocumentFile, DocumentWriter
 from zeshel_tasks.data.zeshel import Document, document_line
 from zeshel_tasks.errors import DataError
 
@@ -37,3 +39,17 @@ def test_shorter_file_is_refused(tmp_path: Path) -> None:
 def test_folder_without_entities(tmp_path: Path) -> None:
     assert DocumentFile.write([], tmp_path) == 0
     assert list(DocumentFile(tmp_path)) == []
+
+
+@pytest.mark.parametrize("wanted", [[True, True, True], [False, True, False], [True, False, True], [False] * 3])
+def test_lines_are_copied(tmp_path: Path, wanted: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document_file, "_BLOCK", 7)
+    DocumentFile.write(DOCUMENTS, tmp_path)
+    (tmp_path / "copy").mkdir()
+    with DocumentWriter(tmp_path / "copy") as writer:
+        for _ in range(2):
+            writer.copy(tmp_path / "documents.jsonl", np.array(wanted))
+    expected = [document for document, is_wanted in zip(DOCUMENTS, wanted, strict=True) if is_wanted] * 2
+    copied = DocumentFile(tmp_path / "copy")
+    assert list(copied) == expected
+    assert [copied[position] for position in range(len(copied))] == expected

@@ -8,7 +8,7 @@ from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.linking.bm25 import best
 from zeshel_tasks.linking.lexical import FILES, LEAD_WORDS, LexicalIndex
 from zeshel_tasks.linking.mention_texts import MentionText
-from zeshel_tasks.linking.names import NameKind, Names
+from zeshel_tasks.linking.names import NameKind
 
 
 def mention(text: str, context: str = "", page: str = "") -> MentionText:
@@ -73,6 +73,11 @@ def test_a_world_without_words_can_be_searched(tmp_path: Path) -> None:
     assert index.named("page", mention("x", page="b")).tolist() == [1]
 
 
+def test_a_world_without_entities_has_an_index(tmp_path: Path) -> None:
+    LexicalIndex.write([], tmp_path)
+    assert LexicalIndex(tmp_path).mention_scores(mention("x")).tolist() == []
+
+
 def test_a_text_without_spaces_is_found_by_its_phrases(tmp_path: Path) -> None:
     LexicalIndex.write([Document("a", "東京", "日本の首都、東京"), Document("b", "大阪", "日本の都市")], tmp_path)
     assert best(LexicalIndex(tmp_path).mention_scores(mention("東京")), 2).tolist() == [0]
@@ -89,9 +94,8 @@ def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_index_is_mapped_not_read(index: LexicalIndex) -> None:
-    assert all(isinstance(field._index.scores["data"], np.memmap) for field in index._bm25.values())
-    assert isinstance(index._names._hashes, np.memmap)
-    assert isinstance(index._lengths, np.memmap)
+    arrays = (index._words, index._lengths, *index._names, *(field._scores for field in index._bm25.values()))
+    assert all(isinstance(values.base, np.memmap) for values in arrays)
 
 
 def test_equal_scores_are_in_the_order_of_positions() -> None:
@@ -102,7 +106,8 @@ def test_equal_scores_are_in_the_order_of_positions() -> None:
 
 
 def test_many_names_are_kept_apart(tmp_path: Path) -> None:
-    Names.write(((kind, f"{n}", n) for n in range(1000) for kind in ("title", "alias")), tmp_path)
-    names = Names(tmp_path)
-    assert [names.find("title", f"{n}").tolist() for n in range(1000)] == [[n] for n in range(1000)]
-    assert names.find("title", "1000").tolist() == []
+    LexicalIndex.write([Document(f"page {n}", f"{n}", "", aliases=(f"{n}",)) for n in range(1000)], tmp_path)
+    index = LexicalIndex(tmp_path)
+    for kind in ("title", "alias"):
+        assert [index.named(kind, mention(f"{n}")).tolist() for n in range(1000)] == [[n] for n in range(1000)]
+    assert index.named("title", mention("1000")).tolist() == []

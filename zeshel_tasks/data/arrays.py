@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,8 @@ def release(array: npt.NDArray[Any]) -> None:
 def read_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
     """Reads a ``.npy`` file, memory-mapped if ``mapped``. Never unpickles.
 
+    ``np.asarray`` of a mapped array is mapped, too, and a slice of it takes 0.1 us instead of 6 us.
+
     Raises:
         DataError: not an array, or one of Python objects.
     """
@@ -52,3 +54,38 @@ def read_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
     except (ValueError, EOFError) as error:
         raise DataError("not a readable array", file=str(path), expected="numbers", got=str(error)) from error
     return array
+
+
+class ArrayWriter:
+    """Writes a ``.npy`` file row by row, of which the number of rows is known only at the end.
+
+    Args:
+        path: of the new file, which is complete once the context is left.
+        dtype: of the values.
+        shape: of a row.
+    """
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> None:
+        self._file, self._dtype, self._shape, self._rows = path.open("wb"), np.dtype(dtype), shape, 0
+        self._write_header()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        """Adds rows: [n, *shape]."""
+        self._rows += len(rows)
+        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data)
+
+    def close(self) -> None:
+        """Completes the file."""
+        self._file.seek(0)
+        self._write_header()  # is as long as the first one: numpy leaves space for the number of rows
+        self._file.close()
+
+    def _write_header(self) -> None:
+        shape, descr = (self._rows, *self._shape), np.lib.format.dtype_to_descr(self._dtype)
+        np.lib.format.write_array_header_1_0(self._file, {"descr": descr, "fortran_order": False, "shape": shape})

@@ -10,15 +10,17 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import BinaryIO, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.zeshel import Document, document_line
 from zeshel_tasks.errors import DataError
 
 DOCUMENTS, OFFSETS = "documents.jsonl", "offsets.npy"
+_BLOCK = 2**22
 
 
 def document_of_line(line: bytes) -> Document:
@@ -98,3 +100,26 @@ class DocumentWriter:
         """Adds a line of :func:`document_line`."""
         self._file.write(line)
         self._offsets.append(self._offsets[-1] + len(line))
+
+    def copy(self, path: Path, wanted: npt.NDArray[np.bool_]) -> None:
+        """Adds those lines of another file that are ``wanted``: bool [lines]."""
+        with path.open("rb") as file:
+            ends = _line_ends(file)
+            lengths = np.diff(ends, prepend=0)
+            start = self._offsets[-1]
+            self._offsets.frombytes((start + np.cumsum(lengths[wanted])).tobytes())
+            changes = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
+            for first, last in changes.reshape(-1, 2):  # of each run of wanted lines
+                file.seek(int(ends[first] - lengths[first]))
+                left = int(ends[last - 1]) - file.tell()
+                while left:
+                    left -= self._file.write(file.read(min(left, _BLOCK)))
+
+
+def _line_ends(file: BinaryIO) -> npt.NDArray[np.int64]:
+    """Returns where each line of a file ends: int64 [lines]."""
+    found, start = [np.zeros(0, dtype=np.int64)], 0
+    while block := file.read(_BLOCK):
+        found.append(np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + start + 1)
+        start += len(block)
+    return np.concatenate(found)

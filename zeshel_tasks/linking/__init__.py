@@ -1,6 +1,7 @@
 """Links mentions: what turns the scores of several methods into one.
 
 words.py, names.py, bm25.py   lexical search in a world: words, names, BM25
+hashes.py, word_counts.py     what files have instead of words, and the words of entities, counted
 lexical.py                    the lexical index of a world
 entity_set.py                 the entities among which mentions are linked, in one folder
 mention_texts.py              the words of a mention and around it

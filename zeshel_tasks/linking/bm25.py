@@ -1,83 +1,111 @@
 """BM25 over some words of each entity of a world.
 
-Source: Robertson and Zaragoza, 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", in Lucene's form, by the
-library bm25s (Lù, 2024, arXiv:2407.03618), which stores the score of each word and entity.
+Source: Robertson and Zaragoza, 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", in Lucene's form, which
+Kamphuis et al., 2020, "Which BM25 Do You Mean?", call accurate. As in bm25s (Lù, 2024, arXiv:2407.03618), whose scores
+these are bit by bit, the score of each word and entity is stored.
+
+starts.npy      int64 [words + 1], where the scores of each word start, and the end
+entities.npy    int32 [scores], positions of entities, ascending within a word
+scores.npy      float32 [scores]
 """
 
 from __future__ import annotations
 
-import logging
-from array import array
-from collections.abc import Sequence
+from math import log
 from pathlib import Path
-from typing import Any
 
-import bm25s
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.data.arrays import Rows
+from zeshel_tasks.data.arrays import ArrayWriter, Rows, read_array
 
 Scores = npt.NDArray[np.float32]
 
-FILES = (
-    "data.csc.index.npy",
-    "indices.csc.index.npy",
-    "indptr.csc.index.npy",
-    "vocab.index.json",
-    "params.index.json",
-)
-"""Files of an index, with the names of bm25s."""
+FILES = ("starts.npy", "entities.npy", "scores.npy")
+"""Files of an index."""
 
 _K1, _B = 1.5, 0.75
 
-logging.getLogger("bm25s").setLevel(logging.WARNING)  # its import sets DEBUG
 
+class Bm25Writer:
+    """Writes :data:`FILES` into the new folder ``folder``. They are complete once the context is left.
 
-class Bm25Builder:
-    """Builds an index. Memory holds 4 bytes for each word, and the vocabulary."""
+    Args:
+        folder: gets the files.
+        lengths: int [entities], number of words of each entity.
+    """
 
-    def __init__(self) -> None:
-        self._vocabulary = {"": 0}  # the only word of an entity without words, because bm25s needs one
-        self._entities: list[array[int]] = []
+    def __init__(self, folder: Path, lengths: npt.NDArray[np.integer]) -> None:
+        folder.mkdir()
+        # bm25s counts an entity without words as if it had one.
+        lengths = np.maximum(lengths, 1)
+        self._count, self._written = len(lengths), 0
+        self._norms = _K1 * ((1 - _B) + _B * lengths / lengths.mean()) if len(lengths) else np.zeros(0)
+        self._starts = ArrayWriter(folder / "starts.npy", np.int64)
+        self._starts.append(np.zeros(1))
+        self._entities = ArrayWriter(folder / "entities.npy", np.int32)
+        self._scores = ArrayWriter(folder / "scores.npy", np.float32)
 
-    def add(self, found: Sequence[str]) -> None:
-        """Adds the words of the next entity."""
-        number = self._vocabulary.setdefault
-        self._entities.append(array("i", (number(word, len(self._vocabulary)) for word in found or [""])))
+    def __enter__(self) -> Bm25Writer:
+        return self
 
-    def write(self, folder: Path) -> None:
-        """Writes :data:`FILES` into ``folder``."""
-        index = bm25s.BM25(k1=_K1, b=_B, method="lucene", backend="numpy", csc_backend="numpy")
-        index.index((self._entities, self._vocabulary), create_empty_token=False, show_progress=False)
-        index.save(folder, show_progress=False)
+    def __exit__(self, *_: object) -> None:
+        for writer in (self._starts, self._entities, self._scores):
+            writer.close()
+
+    def add(self, sizes: Rows, entities: npt.NDArray[np.int32], counts: npt.NDArray[np.integer]) -> None:
+        """Adds the next words.
+
+        Args:
+            sizes: int64 [words], numbers of their postings, which may be 0.
+            entities: int32 [postings], word by word.
+            counts: int [postings], how often the entity has the word, which may be 0.
+        """
+        occurs = counts > 0
+        found_in = np.diff(np.concatenate([[0], np.cumsum(occurs)])[np.cumsum(sizes)], prepend=0)
+        entities, often = entities[occurs], counts[occurs].astype(np.float32)
+        self._starts.append(self._written + np.cumsum(found_in))
+        self._written += len(entities)
+        rarity = np.repeat(self._rarity(found_in), found_in)
+        self._entities.append(entities)
+        self._scores.append((rarity * (often / (self._norms[entities] + often))).astype(np.float32))
+
+    def _rarity(self, found_in: Rows) -> Scores:
+        """Returns the inverse document frequency of words that as many entities have: float32 [words]."""
+        distinct, places = np.unique(found_in, return_inverse=True)
+        of_each = [log(1 + (self._count - count + 0.5) / (count + 0.5)) for count in distinct.tolist()]
+        return np.array(of_each, dtype=np.float32)[places]
 
 
 class Bm25:
-    """Scores all entities of a world for a query. Opens the index of a :class:`Bm25Builder`, memory-mapped."""
+    """Scores all entities of a world for a query. Opens the index of a :class:`Bm25Writer`, memory-mapped.
 
-    def __init__(self, folder: Path) -> None:
-        self._index: Any = bm25s.BM25.load(folder, mmap=True)
-        self._vocabulary: dict[str, int] = self._index.vocab_dict
+    Args:
+        folder: has the files.
+        count: number of entities.
+    """
 
-    def __len__(self) -> int:
-        """Returns the number of entities."""
-        return int(self._index.scores["num_docs"])
+    def __init__(self, folder: Path, count: int) -> None:
+        arrays = (np.asarray(read_array(folder / name, mapped=True)) for name in FILES)
+        self._starts, self._entities, self._scores = arrays
+        self._count = count
 
-    def scores(self, query: Sequence[str]) -> Scores:
-        """Returns the score of each entity: float32 [entities], 0 for one that shares no word with the query."""
-        known = [self._vocabulary[word] for word in query if word in self._vocabulary]
-        if not known:
-            return np.zeros(len(self), dtype=np.float32)
-        scores: Scores = self._index.get_scores_from_ids(known)
+    def scores(self, query: Rows) -> Scores:
+        """Returns the score of each entity for the words with these numbers: float32 [entities], 0 without one."""
+        scores = np.zeros(self._count, dtype=np.float32)
+        if len(query):
+            of_words = [slice(*bounds) for bounds in zip(self._starts[query], self._starts[query + 1], strict=True)]
+            # In the order of the query, because the order of additions decides the last bits.
+            np.add.at(
+                scores, *(np.concatenate([of[part] for part in of_words]) for of in (self._entities, self._scores))
+            )
         return scores
 
 
 def best(scores: Scores, k: int) -> Rows:
     """Returns the positions of the ``k`` best scores above 0, best first; equal scores in the order of positions."""
-    if k < len(scores):
-        least = np.partition(scores, len(scores) - k)[len(scores) - k]
-        found = np.flatnonzero((scores >= least) & (scores > 0))
-    else:
-        found = np.flatnonzero(scores > 0)
+    found = np.flatnonzero(scores > 0)
+    of_found = scores[found]
+    if k < len(found):
+        found = found[of_found >= np.partition(of_found, len(found) - k)[len(found) - k]]
     return found[np.argsort(-scores[found], kind="stable")][:k]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from unicodedata import normalize
 
-from bm25s.stopwords import STOPWORDS_EN
-
 _WORD = re.compile(r"[^\W_]+")
 _LAST_PARENTHESIS = re.compile(r"\([^()]*\)\s*$")
-_STOPWORDS = frozenset(STOPWORDS_EN)
+_LUCENES_STOPWORDS = (
+    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
+    "to was will with"
+)
+_STOPWORDS = frozenset(_LUCENES_STOPWORDS.split())
 
 
 def words(text: str) -> list[str]:
