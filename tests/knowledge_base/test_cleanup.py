@@ -23,7 +23,7 @@ def folders(store: AgedStore) -> set[str]:
     return {"/".join(key.split("/")[:3]) for key in store.keys("artifacts/")}
 
 
-def test_segments_index_and_bi_encoder_stay_without_run_and_champion(
+def test_segments_and_bi_encoder_stay_without_run_and_champion(
     store: AgedStore, encoding: Encoding, promote: Promote, tmp_path: Path
 ) -> None:
     build(store, "beasts", entities(*range(5)), encoding)
@@ -33,14 +33,12 @@ def test_segments_index_and_bi_encoder_stay_without_run_and_champion(
     store.delete(KEY)
     store.grow_old()
     clean_up(store, BEFORE, roots=roots)
-    assert (
-        folders(store) == head.folders == {encoding.biencoder, head.index.folder, *(s.artifact for s in head.segments)}
-    )
+    assert folders(store) == head.folders == {encoding.biencoder, *(s.artifact for s in head.segments)}
     promote(store, "b" * 64)
     refresh(store, "beasts", other)
     store.grow_old()
     clean_up(store, BEFORE, roots=roots)
-    assert not folders(store) & head.folders - {head.index.folder}
+    assert not folders(store) & head.folders
 
 
 @pytest.mark.parametrize("is_old", [False, True])

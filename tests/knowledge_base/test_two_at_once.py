@@ -19,10 +19,12 @@ from tests.two_at_once.baton import Baton, Killed
 from tests.two_at_once.situations import Torn, Witness
 from zeshel_tasks.compute import machine
 from zeshel_tasks.errors import CorruptArtifact, TryAgain
-from zeshel_tasks.knowledge_base import changes, opening, segments
+from zeshel_tasks.knowledge_base import changes, segments
 from zeshel_tasks.knowledge_base.head import Encoding, KnowledgeBase, knowledge_base_folders
 from zeshel_tasks.knowledge_base.opening import open_knowledge_base
+from zeshel_tasks.knowledge_base.segment_reader import SegmentReader
 from zeshel_tasks.knowledge_base.segments import Change
+from zeshel_tasks.linking.lexical import LexicalIndex
 from zeshel_tasks.store import Metrics, Run, artifacts
 from zeshel_tasks.store.artifacts import read_manifest_now
 from zeshel_tasks.store.garbage import clean_up
@@ -47,11 +49,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         np.save(folder / "vectors.npy", np.array(numbers, dtype=np.float32)[:, None])
         return {"tokens": "t"}
 
-    def index(base: object, part: Path, scratch: Path) -> None:
-        """Making the index is as making a segment, and takes longer."""
+    def nothing(*_: object) -> None:
+        """Words are a part of a segment like the others, and the index is made of them."""
 
     monkeypatch.setattr(Change, "_write_encodings", write)
-    monkeypatch.setattr(opening, "_add_index", index)
+    monkeypatch.setattr(segments, "write_counts", nothing)
+    monkeypatch.setattr(segments, "FILES", ("documents.jsonl", "tokens.npy", "vectors.npy", "keys.npy"))
+    monkeypatch.setattr(SegmentReader, "words", nothing)
+    monkeypatch.setattr(LexicalIndex, "write_merged", nothing)
     for name in ("versions", "hardware"):
         monkeypatch.setattr(machine, name, dict)
     monkeypatch.setattr(artifacts, "_DECISION_PAUSES", (0,) * 60)

@@ -2,8 +2,10 @@
 
 head.py       the head of a knowledge base, which names its segments and changes by compare-and-swap
 keys.py       which rows of the segments are live
-segments.py   makes and reads segments: immutable artifacts of some entities, or of the ids of removed ones
+segments.py   makes segments: immutable artifacts of some entities, or of the ids of removed ones
+segment_reader.py    reads them
 changes.py    build, add, remove, refresh, compact and delete
 encoding.py   the bi-encoder and its settings, from the champion or a run
 opening.py    assembles the live entities in one local folder
+follower.py   follows the changes while the entities are in use
 """

@@ -20,7 +20,8 @@ from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, TryAgai
 from zeshel_tasks.knowledge_base import head
 from zeshel_tasks.knowledge_base.head import Encoding, KnowledgeBase, Segment
 from zeshel_tasks.knowledge_base.keys import Flags, Keys, Known, Live, SegmentKeys, keys
-from zeshel_tasks.knowledge_base.segments import Change, live_lines, segment_keys
+from zeshel_tasks.knowledge_base.segment_reader import SegmentReader
+from zeshel_tasks.knowledge_base.segments import Change
 from zeshel_tasks.pipeline.contract import scratch_space
 from zeshel_tasks.store import Store
 
@@ -54,13 +55,14 @@ class _Editor:
     def __init__(self, store: Store, name: str, scratch: Path) -> None:
         self.store, self.scratch = store, scratch
         self.base = KnowledgeBase.read(store, name)
+        self.segments = SegmentReader(store, scratch / "segments")
         self._keys: dict[str, SegmentKeys] = {}
 
     def live(self, segments: Sequence[Segment]) -> Live:
         """Returns which entities of the segments are live."""
         for segment in segments:
             if segment.artifact not in self._keys:
-                self._keys[segment.artifact] = segment_keys(self.store, segment, self.scratch / "keys")
+                self._keys[segment.artifact] = self.segments.keys(segment)
         return Live([self._keys[segment.artifact] for segment in segments])
 
     def all_ids(self, segments: Sequence[Segment]) -> Keys:
@@ -202,7 +204,7 @@ def refresh(store: Store, name: str, encoding: Encoding, **options: object) -> C
         if editor.base.head.encoding == encoding:
             return Changed(entities=editor.base.head.entities)
         change = Change(store, name, encoding, editor.scratch, **options)
-        segments = change.encode(live_lines(store, editor.parts(), editor.scratch))
+        segments = change.encode(editor.segments.lines(editor.parts()))
         live = editor.swap(encoding, segments)
         if live is None:
             raise editor.changed()

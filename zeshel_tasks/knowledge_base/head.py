@@ -16,8 +16,6 @@ from pydantic import BaseModel, ConfigDict
 
 from zeshel_tasks.config import CandidateForm, Precision, VectorDtype
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.linking import lexical
-from zeshel_tasks.pipeline.job import Target
 from zeshel_tasks.store.base import Store, checked_key
 from zeshel_tasks.store.checksummed import checksummed, read_checksummed
 from zeshel_tasks.text.json_text import to_json
@@ -96,14 +94,9 @@ class Head(BaseModel):
         return hashlib.sha256(to_json(decisive, sort_keys=True).encode()).hexdigest()
 
     @property
-    def index(self) -> Target:
-        """The artifact of the lexical index."""
-        return Target("lexical-index", None, {"files": lexical.FILES}, {"documents": self.documents})
-
-    @property
     def folders(self) -> set[str]:
         """Folders of all artifacts that the knowledge base needs."""
-        return {*(segment.artifact for segment in self.segments), self.encoding.biencoder, self.index.folder}
+        return {*(segment.artifact for segment in self.segments), self.encoding.biencoder}
 
     @property
     def has_many_small_segments(self) -> bool:

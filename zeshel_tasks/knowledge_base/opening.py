@@ -1,38 +1,32 @@
 """Opens a knowledge base: assembles its live entities in one local folder.
 
-Search, features and re-ranking then see one world, as if it had been built from its live entities in their order.
+Search, features and re-ranking then see one world, as if it had been built from its live entities in their order. The
+words of the segments were counted when these were made, so the lexical index is only merged and weighted.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from zeshel_tasks.config import Recipe
-from zeshel_tasks.data.document_file import DocumentFile
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, TryAgain
-from zeshel_tasks.knowledge_base.head import KnowledgeBase, changes_folder
+from zeshel_tasks.knowledge_base.head import KnowledgeBase
 from zeshel_tasks.knowledge_base.keys import Live
-from zeshel_tasks.knowledge_base.segments import copy_rows, segment_keys
-from zeshel_tasks.linking import lexical
+from zeshel_tasks.knowledge_base.segment_reader import SegmentReader
 from zeshel_tasks.linking.entity_set import INDEX, EntitySet, EntitySetDescription
 from zeshel_tasks.linking.lexical import LexicalIndex
-from zeshel_tasks.pipeline.contract import derived_artifact
-from zeshel_tasks.pipeline.job import Job
-from zeshel_tasks.store import Metrics, Run, Store
+from zeshel_tasks.store import Store
 
 log = logging.getLogger(__name__)
 
 _READS = 5
+_LAYOUT = "2"  # of a local copy; an earlier version has left others in a cache
 
 
 def open_knowledge_base(store: Store, name: str, cache: Path, biencoder: str | None = None) -> EntitySet:
     """Returns the live entities of a knowledge base.
-
-    The lexical index is made and stored by whoever opens the knowledge base first after a change.
 
     Args:
         store: the store.
@@ -45,6 +39,28 @@ def open_knowledge_base(store: Store, name: str, cache: Path, biencoder: str | N
         CorruptArtifact: a segment is missing or damaged.
         TryAgain: others change the knowledge base all the time.
     """
+
+    def assembled(base: KnowledgeBase) -> EntitySet:
+        folder = cache / f"{base.head.fingerprint}-{_LAYOUT}"
+        if not folder.is_dir():
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="unfinished-", dir=cache) as scratch:
+                part = Path(scratch) / "part"
+                assemble(base, SegmentReader(store, Path(scratch) / "segments"), part)
+                try:
+                    part.rename(folder)
+                except OSError:
+                    if not folder.is_dir():  # else another process was faster
+                        raise
+        return EntitySet.open(folder, name)
+
+    return newest(store, name, biencoder, assembled)
+
+
+def newest(
+    store: Store, name: str, biencoder: str | None, assembled: Callable[[KnowledgeBase], EntitySet]
+) -> EntitySet:
+    """Assembles the newest version, and a newer one if segments disappear because of another change."""
     for _ in range(_READS):
         base = KnowledgeBase.read(store, name)
         if biencoder not in (None, base.head.encoding.fingerprint):
@@ -52,11 +68,8 @@ def open_knowledge_base(store: Store, name: str, cache: Path, biencoder: str | N
                 f"--kb: expected a knowledge base that the bi-encoder {biencoder:.12} has encoded, got {name}, which "
                 f"{base.head.encoding.fingerprint:.12} has encoded; `zeshel kb refresh` encodes it again"
             )
-        folder = cache / base.head.fingerprint
         try:
-            if not folder.is_dir():
-                _assemble(base, folder)
-            return EntitySet.open(folder, name)
+            return assembled(base)
         except CorruptArtifact:
             if base.is_current():
                 raise
@@ -64,47 +77,20 @@ def open_knowledge_base(store: Store, name: str, cache: Path, biencoder: str | N
     raise TryAgain(f"knowledge base {name}: others change it all the time; try again")
 
 
-def _assemble(base: KnowledgeBase, folder: Path) -> None:
-    """Writes all files into the new folder ``folder``, which appears when it is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="unfinished-", dir=folder.parent) as scratch:
-        part = Path(scratch) / "part"
-        part.mkdir()
-        found = [segment_keys(base.store, segment, Path(scratch) / "keys") for segment in base.head.segments]
-        live = Live(found)
-        if live.digest != base.head.documents:
-            raise CorruptArtifact(
-                "its segments have other entities than it names; build it again",
-                file=f"{base.store.address}/kb/{base.name}",
-                expected=f"{base.head.entities:,} entities",
-                got=f"{len(live):,}",
-            )
-        identity = copy_rows(base.store, zip(base.head.segments, live.rows, strict=True), part)
-        _add_index(base, part, Path(scratch))
-        EntitySetDescription(
-            fingerprint=base.head.fingerprint, biencoder=base.head.encoding.fingerprint, tokens_identity=identity
-        ).write(part)
-        try:
-            part.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster
-                raise
-
-
-def _add_index(base: KnowledgeBase, part: Path, scratch: Path) -> None:
-    """Fetches the lexical index, or makes and stores it."""
-    run = Run(base.store, f"index-{os.urandom(8).hex()}", changes_folder(base.name))
-    index = base.head.index
-
-    def work(job: Job) -> Metrics:
-        (part / INDEX).mkdir()
-        LexicalIndex.write(DocumentFile(part), part / INDEX)
-        for name in lexical.FILES:
-            job.attempt.add(f"{INDEX}/{name}", part / INDEX / name)
-        return {"world": base.name, "entities": base.head.entities}
-
-    job = Job(run, Recipe(), {}, index, scratch)
-    made = derived_artifact(job, index.stage, index.config, index.inputs, work)
-    if not (part / INDEX).is_dir():
-        shutil.copytree(made.directory(INDEX), part / INDEX, copy_function=shutil.copyfile)
-    run.forget()
+def assemble(base: KnowledgeBase, segments: SegmentReader, folder: Path) -> None:
+    """Writes all files of an entity set into ``folder``."""
+    folder.mkdir(exist_ok=True)
+    live = Live([segments.keys(segment) for segment in base.head.segments])
+    if live.digest != base.head.documents:
+        raise CorruptArtifact(
+            "its segments have other entities than it names; build it again",
+            file=f"{base.store.address}/kb/{base.name}",
+            expected=f"{base.head.entities:,} entities",
+            got=f"{len(live):,}",
+        )
+    parts = list(zip(base.head.segments, live.rows, strict=True))
+    identity = segments.copy_rows(parts, folder)
+    LexicalIndex.write_merged(segments.words(parts), folder / INDEX)
+    EntitySetDescription(
+        fingerprint=base.head.fingerprint, biencoder=base.head.encoding.fingerprint, tokens_identity=identity
+    ).write(folder)

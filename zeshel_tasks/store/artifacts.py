@@ -139,7 +139,7 @@ class StoredFiles:
         Raises:
             CorruptArtifact: the file is missing, or its size or SHA-256 differs from its entry.
         """
-        if name not in self._verified:
+        if name not in self._verified or not self._verified[name].is_file():
             entry = self._files.get(name)
             if entry is None:
                 raise CorruptArtifact("no such file was committed", file=self._where(name))

@@ -1,0 +1,73 @@
+"""Follows the changes of a knowledge base in a process that runs for long, while its entities are in use."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+from zeshel_tasks.knowledge_base.head import KnowledgeBase
+from zeshel_tasks.knowledge_base.opening import assemble, newest
+from zeshel_tasks.knowledge_base.segment_reader import SegmentReader
+from zeshel_tasks.linking.entity_set import EntitySet
+from zeshel_tasks.store import Store
+
+
+class Follower:
+    """The entities of a knowledge base that changes while they are in use.
+
+    An entity set stays usable as long as something refers to it. Then its local files are removed.
+
+    Args:
+        store: the store.
+        name: of the knowledge base.
+        cache: local directory, which may have other content. After a crash, it still has ``followed-*``.
+        biencoder: fingerprint of the bi-encoder that encodes the mentions; None for any.
+
+    Attributes:
+        entities: those of the last update.
+
+    Raises:
+        ConfigError, CorruptArtifact, TryAgain: as :func:`open_knowledge_base`.
+    """
+
+    def __init__(self, store: Store, name: str, cache: Path, biencoder: str | None = None) -> None:
+        self._store, self._name, self._cache, self._biencoder = store, name, cache, biencoder
+        cache.mkdir(parents=True, exist_ok=True)
+        self._segments = SegmentReader(store, self._removed_with(self, self._new_folder()), keep=True)
+        self.entities = newest(store, name, biencoder, self._assembled)
+
+    def update(self) -> bool:
+        """Opens the entities of the newest version. Returns False if they are the same. Not for two threads at once.
+
+        Fetches only new segments. After an error, :attr:`entities` is as before.
+
+        Raises:
+            ConfigError, CorruptArtifact, TryAgain: as :func:`open_knowledge_base`.
+        """
+        if KnowledgeBase.read(self._store, self._name).head.fingerprint == self.entities.fingerprint:
+            return False
+        self.entities = newest(self._store, self._name, self._biencoder, self._assembled)
+        return True
+
+    def _assembled(self, base: KnowledgeBase) -> EntitySet:
+        self._segments.forget(but=base.head.segments)
+        folder = self._new_folder()
+        try:
+            assemble(base, self._segments, folder)
+            entities = EntitySet.open(folder, self._name)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._removed_with(entities, folder)
+        return entities
+
+    def _new_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="followed-", dir=self._cache))
+
+    @staticmethod
+    def _removed_with(owner: object, folder: Path) -> Path:
+        """Removes the folder once nothing refers to ``owner``, and at the end of the process."""
+        weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+        return folder
