@@ -99,6 +99,7 @@ def _measured(options: argparse.Namespace, scratch: Path) -> list[float]:
         "precision": "fp32",
         "max_context_length": options.length,
         "max_cand_length": options.length,
+        "train_biencoder.learning_rate": 1e-5,
         "train_biencoder.train_batch_size": options.batch,
         "train_biencoder.eval_batch_size": options.batch,
         "train_biencoder.num_train_epochs": _EPOCHS,

@@ -211,6 +211,7 @@ def test_pipeline_has_flag_for_every_stage_setting(stage: str, run: str, capsys:
     assert "unrecognized" not in out
     refused = {line.split()[1].rstrip(":").removeprefix(f"{stage}.").removesuffix(".0") for line in out.splitlines()}
     accepted = {"source", "more_sources", "bert_model", "biencoder_weights", "crossencoder_weights"}
+    accepted |= {"mention_prompt", "candidate_prompt"}
     assert refused | accepted >= set(STAGE_CONFIGS[stage].model_fields)
 
 

@@ -189,7 +189,9 @@ class EncoderConfig(ComputeConfig):
         shared=True,
         affects_result=False,  # as for `source`
     )
-    learning_rate: float = setting(1e-5, "Peak learning rate.", ge=1e-9, le=1)
+    learning_rate: float | None = setting(
+        1e-5, "Peak learning rate; none suits it to the size of the model (docs/recipe.md).", ge=1e-9, le=1
+    )
     num_train_epochs: int = setting(
         5, "Epochs, each one pass over the training mentions; 0 keeps the initial weights.", ge=0, le=1000
     )
@@ -242,6 +244,12 @@ class EncoderConfig(ComputeConfig):
     checkpoint_minutes: float = setting(
         10.0, "Minutes between checkpoints within an epoch.", affects_result=False, ge=1e-6, le=1440
     )
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate. If it was none, ``training/learning_rates.py`` has replaced it before."""
+        assert self.learning_rate is not None
+        return self.learning_rate
 
     @model_validator(mode="after")
     def _batch_has_enough_mentions_for_its_parts(self) -> Self:
@@ -421,8 +429,12 @@ class EvalBiencoderConfig(RetrievalConfig):
 class TrainCrossencoderConfig(EncoderConfig):
     """Train the cross-encoder that re-ranks the retrieved candidates."""
 
-    learning_rate: float = setting(
-        2e-5, "Peak learning rate. docs/recipe.md explains why it is not BLINK's 1e-03.", ge=1e-9, le=1
+    learning_rate: float | None = setting(
+        2e-5,
+        "Peak learning rate; none suits it to the size of the model. docs/recipe.md explains why it is not BLINK's "
+        "1e-03.",
+        ge=1e-9,
+        le=1,
     )
     train_batch_size: int = setting(2, "Mentions per training step, each with all its candidates.", ge=1, le=10_000)
     eval_batch_size: int = setting(

@@ -20,6 +20,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "type_optimization": "all",
         "precision": "auto",
         "attention_dropout": 0.0,
+        "learning_rate": None,
         "train_biencoder.one_world_batches": True,
         "train_biencoder.pooling": "auto",
         "train_biencoder.similarity": "auto",

@@ -66,6 +66,7 @@ class Setup:
             "pooling": "cls",  # as the formula of FLOP assumes: the last layer is computed for [CLS] only
             "similarity": "dot",
             "train_candidates": None,
+            "learning_rate": 1e-5,
         }
         return build_recipe("recommended", sizes, self.settings)
 

@@ -120,6 +120,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     names = ("precision", "device", "type_optimization")
     settings = {name: getattr(options, name) for name in names}
     settings |= {"pooling": "cls", "similarity": "dot", "train_candidates": None}  # as the comparator does
+    settings |= {"learning_rate": 1e-5}
     return build_recipe("recommended", settings, dict(item.split("=", 1) for item in options.set))
 
 

@@ -25,7 +25,7 @@ def train_biencoder(inputs: Inputs) -> Run:
     config, device, pairs = inputs.recipe.train_biencoder, _device(inputs), inputs.pairs("mixed", MIXED_MENTIONS)
     contexts, golds = _long(pairs.mentions.contexts), _long(pairs.golds[pairs.gold_row])
     model = _biencoder(inputs, device).train()
-    optimizer = plain_optimizer(model, config.type_optimization, config.learning_rate)
+    optimizer = plain_optimizer(model, config.type_optimization, config.peak_learning_rate)
     return lambda count: train_plain_biencoder(
         model, optimizer, contexts[:count], golds[:count], config.train_batch_size, device
     )
@@ -53,7 +53,7 @@ def train_crossencoder(inputs: Inputs) -> Run:
     config, device = inputs.recipe.train_crossencoder, _device(inputs)
     contexts, candidates, ranks = _plain_sets(inputs)
     model = _crossencoder(inputs, device).train()
-    optimizer = plain_optimizer(model, config.type_optimization, config.learning_rate)
+    optimizer = plain_optimizer(model, config.type_optimization, config.peak_learning_rate)
 
     def run(count: int) -> object:
         pairs = join_pairs(contexts[:count], candidates[:count], config.max_seq_length)

@@ -35,6 +35,7 @@ def bench_recipe() -> Recipe:
             "pooling": "cls",
             "similarity": "dot",
             "train_candidates": None,
+            "learning_rate": 1e-5,
             "device": "cpu",
             "max_context_length": 64,
             "max_cand_length": 64,

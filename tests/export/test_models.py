@@ -20,11 +20,11 @@ from zeshel_tasks.commands.export import MARKER, export_models
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.export import models
 from zeshel_tasks.export.folders import CANDIDATE_ENCODER, CROSS_ENCODER, MENTION_ENCODER
-from zeshel_tasks.export.model_card import PLACE
+from zeshel_tasks.export.model_card import PLACE, model_card
 from zeshel_tasks.export.source import Source
 from zeshel_tasks.linking.models import LinkerModels
 from zeshel_tasks.stages.inputs import candidate_encodings, world_documents
-from zeshel_tasks.store import Run
+from zeshel_tasks.store import Artifact, Run
 from zeshel_tasks.store.artifacts import manifest_key
 
 
@@ -113,6 +113,24 @@ def test_model_card_says_how_the_models_were_made(out: Path, finished_run: Run) 
         assert fact in text
     assert "/" + str(Path(finished_run.store.address).relative_to("/")) not in text, "no paths of this machine"
     assert "golden" not in text
+
+
+def test_model_card_says_what_the_pretrained_model_states(finished_run: Run, tmp_path: Path) -> None:
+    source = Source.of_run(finished_run.address, tmp_path)
+    assert "| trained on, as it states | not stated | not stated |" in card_of(source)
+    stated = {"license": "a`b|c", "datasets": ["wikipedia"], "base_models": []}
+    vectors = {"pooling": "cls", "similarity": "dot", "mention_prompt": "query: "}
+    made = source.biencoder.manifest
+    made = made.model_copy(update={"metrics": {**made.metrics, "pretrained": stated, "vectors": vectors}})
+    biencoder = Artifact(finished_run.store, "x", made, tmp_path)
+    changed = card_of(dataclasses.replace(source, biencoder=biencoder))
+    assert "| trained on, as it states | `wikipedia` | not stated |" in changed
+    assert "| licence, as it states | `a'b\\|c` | not stated |" in changed
+    assert "put a prompt of their own before each text" in changed
+
+
+def card_of(source: Source) -> str:
+    return model_card(source, license_id="unknown", candidates_run_code=False)
 
 
 def test_licence_is_unknown_unless_it_is_stated(out: Path, finished_run: Run, tmp_path: Path) -> None:

@@ -242,7 +242,11 @@ def _training(first: float, last: float, dropped: int | None = None) -> dict[str
         "epochs": epochs,
         "steps": 1925,
         "mentions": 49275,
+        "peak_learning_rate": 1e-5,
     }
+    if dropped is None:
+        metrics["pretrained"] = {"license": "apache-2.0", "datasets": ["bookcorpus", "wikipedia"]}
+        metrics["vectors"] = {"pooling": "mean", "similarity": "cosine"}
     return {**metrics, "mentions_per_second": 183.4, "dropped_mentions": dropped}
 
 

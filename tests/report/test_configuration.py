@@ -3,7 +3,7 @@ from zeshel_tasks.report.configuration import compare_with_preset
 
 def test_setting_that_differs_from_preset_is_marked() -> None:
     compared = compare_with_preset({"train-biencoder": {"learning_rate": 3e-5, "seed": 52313}}, "recommended")
-    assert compared["train-biencoder"]["learning_rate"] == {"value": 3e-5, "preset_default": 1e-5, "differs": True}
+    assert compared["train-biencoder"]["learning_rate"] == {"value": 3e-5, "preset_default": None, "differs": True}
     assert not compared["train-biencoder"]["seed"]["differs"]
 
 

@@ -151,6 +151,9 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
         (("comparison", "worlds", "lego", "champion"), 0.123412, "12.34%"),
         (("training", "train-biencoder", "epochs", 1, "train_loss"), 7.654321, "7.654"),
         (("training", "train-crossencoder", "dropped_mentions"), 7654, "7,654"),
+        (("training", "train-biencoder", "peak_learning_rate"), 7.654e-5, "learning rate 7.654e-05"),
+        (("training", "train-biencoder", "vectors", "mention_prompt"), "query: ", "prompts “query: ” and “”"),
+        (("training", "train-biencoder", "pretrained", "license"), "mit", "Licence, as it statesmit"),
         (("training", "train-crossencoder", "valid_unnormalized_accuracy"), 0.123412, "12.34%"),
         (("convert", "worlds", "test", "lego", "skipped"), 7654, "7,654"),
         (("convert", "heldout", "heldout_train_seen", "gold_in_train"), 4321, "4,321"),
@@ -226,7 +229,14 @@ def test_data_text_never_becomes_markup(report: Report, build_data: BuildData, b
             "versions": {EVIL: {EVIL: EVIL}},
         },
         curves={EVIL: thin_curve([CurvePoint(step=1, epoch=1, loss=1.0)])},
-        training={EVIL: {"steps": 1, "mentions": 1}},
+        training={
+            EVIL: {
+                "steps": 1,
+                "mentions": 1,
+                "pretrained": {"license": EVIL, "datasets": [EVIL], "base_models": [EVIL]},
+                "vectors": {"pooling": "cls", "similarity": "dot", "mention_prompt": EVIL, "candidate_prompt": EVIL},
+            }
+        },
     )
     past = [run.model_copy(update={"run": EVIL}) for run in build_run().history]
     page = Page(report(data, build_run(address=EVIL, history=past))[1])
@@ -236,6 +246,13 @@ def test_data_text_never_becomes_markup(report: Report, build_data: BuildData, b
     assert page.words.count("<script>alert(1)</script>") >= len(texts) + len(titles) + len(evil_texts) + 3 * len(
         evil_facts
     )
+
+
+def test_page_says_what_the_pretrained_model_states(unchanged: Page) -> None:
+    assert "Trained on, as it statesbookcorpus, wikipedia" in unchanged.words
+    assert "Started from, as it statesnot stated" in unchanged.words
+    assert unchanged.words.count("as it states") == 3, "the cross-encoder starts from the bi-encoder"
+    assert "pooling mean, similarity cosine, no prompts" in unchanged.words
 
 
 def test_page_loads_no_external_resources(unchanged_html: str) -> None:
@@ -379,7 +396,7 @@ def test_settings_that_differ_from_the_preset_are_listed(
 ) -> None:
     page = unchanged.words
     assert "Settings that differ from the preset" in page
-    assert re.search(r"train-biencoder learning_rate ?3e-05 ?1e-05", page)
+    assert re.search(r"train-biencoder learning_rate ?3e-05 ?none", page)
     as_preset = Page(report(build_data(configuration={"eval-biencoder": {"top_k": 64}}))[1]).words
     assert "No setting differs from the preset." in as_preset
 

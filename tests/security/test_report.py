@@ -82,7 +82,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "hardware": {evil: {evil: evil}},
         },
         curves={evil: thin_curve([CurvePoint(step=step, epoch=step, loss=1 / step) for step in (1, 2)])},
-        training={evil: {"steps": 2, "mentions": 1}},
+        training={
+            evil: {
+                "steps": 2,
+                "mentions": 1,
+                "pretrained": {"license": evil, "datasets": [evil, LINK], "base_models": [ATTRIBUTE]},
+                "vectors": {"pooling": "cls", "similarity": "dot", "mention_prompt": evil, "candidate_prompt": evil},
+            }
+        },
     )
     past = example_run().history[0].model_dump()
     run = example_run(

@@ -15,6 +15,7 @@ from zeshel_tasks.download import hub_settings
 from zeshel_tasks.download.hub_client import Hub, Listing, StatedFile, hub_for_files, hub_for_questions
 from zeshel_tasks.download.hub_snapshot import HubCache, Snapshot, parsed
 from zeshel_tasks.download.model_file_names import missing_files
+from zeshel_tasks.download.stated import MAX_README_BYTES, README, beginning_of
 from zeshel_tasks.errors import ConfigError, ZeshelError
 from zeshel_tasks.location import HubModel
 from zeshel_tasks.store import Store
@@ -64,6 +65,24 @@ def cached(model: HubModel, snapshot: Snapshot) -> Path:
                     hub.download(snapshot.commit, name, StatedFile(snapshot.files[name]), part)
         cache.point(_revision(model), snapshot.commit)
     return cache.snapshot_folder(snapshot.commit)
+
+
+def readme_of(model: HubModel) -> bytes | None:
+    """The beginning of the README beside the cached files; None if it is not cached and the hub must not be asked.
+
+    Raises:
+        ConfigError: the hub refuses, or the model has no README.
+        StoreUnavailable: the hub does not answer.
+    """
+    cache = HubCache(model.repository)
+    commit = cache.commit(_revision(model))
+    path = cache.snapshot_folder(commit) / README
+    if path.is_file():
+        return beginning_of(path)
+    if hub_settings.is_offline():
+        return None
+    with hub_for_questions(model) as hub:
+        return hub.beginning(commit, README, MAX_README_BYTES)
 
 
 def _asked(model: HubModel, noted: Snapshot | None) -> Snapshot:

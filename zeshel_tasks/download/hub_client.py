@@ -154,6 +154,26 @@ class Hub:
         elif not source.states_its_end:
             raise ConfigError(f"{self._name}: {name}: expected a hub that states its hash or its size, got neither")
 
+    def beginning(self, commit: str, name: str, most_bytes: int) -> bytes:
+        """The first bytes of a file, which nothing checks.
+
+        Raises:
+            ConfigError: the hub refuses, or does not have the file.
+            StoreUnavailable: the hub does not answer.
+        """
+        source, content = self._source(self._path(commit, name)), bytearray()
+
+        def read() -> bytes:
+            content.clear()
+            with source.open(0) as body:
+                for chunk in body.chunks:
+                    content.extend(chunk)
+                    if len(content) >= most_bytes:
+                        break
+            return bytes(content[:most_bytes])
+
+        return retrying(read, self._name, _QUESTION)
+
     def _commit(self, revision: str) -> str:
         """The commit that a revision is, for a mirror whose list lacks it."""
         if COMMIT.fullmatch(revision):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from zeshel_tasks.download.hub import cached, snapshot_of
+from zeshel_tasks.download.hub import cached, readme_of, snapshot_of
 from zeshel_tasks.download.model_file_names import CONFIG, check_no_adapter, files_read, without_weights
-from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.download.stated import README, StatedOrigin, beginning_of, stated_origin
+from zeshel_tasks.errors import ConfigError, ZeshelError
 from zeshel_tasks.location import HubModel, LocalPath, ModelLocation, S3Address
 from zeshel_tasks.store import Store
 from zeshel_tasks.store.identity import folder_identity
 from zeshel_tasks.store.runs import store_at
+
+log = logging.getLogger(__name__)
 
 
 def model_identity(location: ModelLocation, store: Store) -> str:
@@ -75,6 +79,31 @@ def bert_description(location: ModelLocation, scratch: Path, store: Store) -> Pa
         files = {name: snapshot.files[name] for name in without_weights(snapshot.files)}
         directory = cached(location, snapshot.model_copy(update={"files": files}))
     return _checked(directory, location)
+
+
+def model_origin(location: ModelLocation, scratch: Path) -> StatedOrigin:
+    """What the model's README states about its making. A README that cannot be read states nothing.
+
+    Args:
+        location: of a model that :func:`bert_directory` has fetched.
+        scratch: where a README in a bucket is downloaded to.
+    """
+    try:
+        content = _readme(location, scratch)
+    except (ZeshelError, OSError) as error:
+        log.info("bert_model: no %s was read: %s", README, error)
+        content = None
+    return StatedOrigin() if content is None else stated_origin(content.decode(errors="replace"))
+
+
+def _readme(location: ModelLocation, scratch: Path) -> bytes | None:
+    if isinstance(location, HubModel):
+        return readme_of(location)
+    if isinstance(location, LocalPath):
+        path: Path | None = location.path / README
+    else:
+        path = store_at(location).local_copy(README, scratch / README)
+    return beginning_of(path) if path is not None and path.is_file() else None
 
 
 def _checked(directory: Path, location: ModelLocation) -> Path:

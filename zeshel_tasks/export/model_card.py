@@ -5,7 +5,7 @@ All figures are those of the artifacts' manifests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from zeshel_tasks.config import SPLITS, TrainBiencoderConfig, TrainCrossencoderConfig
 from zeshel_tasks.data.tokens import MENTION_END, MENTION_START, TITLE_END
 from zeshel_tasks.download.metrics import DownloadMetrics
+from zeshel_tasks.download.stated import StatedOrigin
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.evaluation.metrics import RecallMetrics
 from zeshel_tasks.export.source import Source
@@ -25,6 +26,7 @@ from zeshel_tasks.stage_config import StageConfig
 from zeshel_tasks.store import Manifest
 from zeshel_tasks.text.redaction import without_secrets
 from zeshel_tasks.text.safe_text import one_line
+from zeshel_tasks.training.metrics import TrainingMetrics
 
 PLACE = 'folder = Path("path/to/this/folder")'
 UNKNOWN_LICENSE = "unknown"
@@ -162,10 +164,17 @@ A mention is a text in which it is marked: `left {MENTION_START} mention {MENTIO
 `title {TITLE_END} description`. Of longer texts, the models read the tokens around the mention and the first tokens of
 the candidate. `trust_remote_code` lets sentence-transformers (6 or later) run `mention_modules.py`, which finds the
 window around the mention. The score of a pair is not a probability: compare it with those of other candidates of the
-same mention.
+same mention.{_prompts(source)}
 
 {_lengths(source)}
 """
+
+
+def _prompts(source: Source) -> str:
+    vectors = TrainingMetrics.model_validate(source.biencoder.manifest.metrics).vectors
+    if vectors is None or not (vectors.mention_prompt or vectors.candidate_prompt):
+        return ""
+    return " The first two encoders put a prompt of their own before each text, which is in their configuration."
 
 
 def _lengths(source: Source) -> str:
@@ -203,6 +212,7 @@ def _training(source: Source) -> str:
         ["", "bi-encoder", "cross-encoder"],
         [
             ["pretrained model", *(f"`{_base_model(part)}`" for part in (source.biencoder.manifest, made))],
+            *_origins(source.biencoder.manifest, made),
             *_settings(source.biencoder.manifest, made),
             ["trained on", source.biencoder.manifest.device, made.device],
             ["finished at", source.biencoder.manifest.finished_at, made.finished_at],
@@ -218,6 +228,24 @@ def _training(source: Source) -> str:
 
 Versions: {", ".join(f"{name} {number}" for name, number in versions.items())}.
 """
+
+
+def _origins(*manifests: Manifest) -> Iterator[list[str]]:
+    """What the pretrained models state about their making. Nobody checks it."""
+    known = [TrainingMetrics.model_validate(manifest.metrics).pretrained for manifest in manifests]
+
+    def cells(of: Callable[[StatedOrigin], Sequence[str]]) -> list[str]:
+        return ["" if origin is None else ", ".join(map(_code, of(origin))) or "not stated" for origin in known]
+
+    if any(known):
+        yield ["trained on, as it states", *cells(lambda origin: origin.datasets)]
+        yield ["started from, as it states", *cells(lambda origin: origin.base_models)]
+        yield ["licence, as it states", *cells(lambda origin: [origin.license] if origin.license else [])]
+
+
+def _code(text: str) -> str:
+    plain = text.replace("`", "'")
+    return f"`{plain}`"
 
 
 def _licence(source: Source, license_id: str) -> str:

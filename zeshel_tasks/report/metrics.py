@@ -18,7 +18,7 @@ times are in seconds, memory is in MB, and null means "no value"::
                      risk_difference, nil, diagrams, worlds}, and cascade: loss, clear_from, splits: {split: modes:
                      {mode: reranked, accuracy, calibration_error}, worlds}
     comparison       metrics of compare: champion, overall, worlds
-    training         {stage: metrics of the training}
+    training         {stage: metrics of the training; pretrained is what the pretrained model's README states}
     curves           {stage: {loss, valid_recall, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned;
                      recall is of the bi-encoder, accuracy of the cross-encoder
     convert          metrics of convert

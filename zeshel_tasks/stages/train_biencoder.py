@@ -24,13 +24,21 @@ from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import split_file, tokenize_search_set, tokenize_worlds
 from zeshel_tasks.stages.retrieval import best_by_words
-from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_to_start, train
+from zeshel_tasks.stages.training import (
+    plan_training,
+    pretrained_bert,
+    pretrained_origin,
+    ready_to_start,
+    train,
+)
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.store.identity import file_identity
 from zeshel_tasks.training.biencoder_objective import BiencoderObjective
 from zeshel_tasks.training.fit import Fit
 from zeshel_tasks.training.hard_negatives import POOL_FACTOR, HardNegatives
 from zeshel_tasks.training.learnable import warn_of_pairs, warn_of_small_worlds
+from zeshel_tasks.training.learning_rates import with_learning_rate
+from zeshel_tasks.training.metrics import VectorMetrics
 from zeshel_tasks.training.objective import Objective
 
 BY_WORDS = "by_words.npy"
@@ -41,8 +49,8 @@ log = logging.getLogger(__name__)
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     bert = pretrained_bert(job, job.recipe.train_biencoder.bert_model)
-    config = with_declared(job.recipe.train_biencoder, bert)
     _check_both_encoders(job, bert)
+    config = with_learning_rate(with_declared(job.recipe.train_biencoder, bert), model_shape(bert))
     task = plan_training(job, config, ready_to_start(job, config, bert), config.biencoder_weights, build_objective)
     tokens = load_tokens(task.bert, lowercase=config.lowercase, prompts=prompts_of(config))
     lengths = config.max_context_length, config.max_cand_length
@@ -57,7 +65,12 @@ def work(job: Job) -> Metrics:
         tokenize_worlds(job, "train", tokens, config.max_cand_length, task.tables / "entities")
         if config.hard_negatives_from != "model":
             best_by_words(job, "train", pairs.mentions, POOL_FACTOR * config.hard_negatives + 1, task.tables / BY_WORDS)
-    known = {"valid_top_k": config.valid_top_k, "valid_entities": entities}
+    known = {
+        "valid_top_k": config.valid_top_k,
+        "valid_entities": entities,
+        "pretrained": pretrained_origin(job, config.bert_model),
+        "vectors": VectorMetrics.model_validate(config, from_attributes=True),
+    }
     return train(job, task).model_copy(update=known).dump()
 
 

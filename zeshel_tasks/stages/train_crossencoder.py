@@ -17,11 +17,18 @@ from zeshel_tasks.models.model_types import model_shape
 from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import candidate_sets
-from zeshel_tasks.stages.training import plan_training, pretrained_bert, ready_to_start, train
+from zeshel_tasks.stages.training import (
+    plan_training,
+    pretrained_bert,
+    pretrained_origin,
+    ready_to_start,
+    train,
+)
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.training.crossencoder_objective import CrossencoderObjective
 from zeshel_tasks.training.fit import Fit
 from zeshel_tasks.training.learnable import warn_of_sets
+from zeshel_tasks.training.learning_rates import with_learning_rate
 from zeshel_tasks.training.objective import Objective
 
 log = logging.getLogger(__name__)
@@ -29,9 +36,9 @@ log = logging.getLogger(__name__)
 
 def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
-    config = job.recipe.train_crossencoder
-    bert = _start(job, config)
-    check_crossencoder(model_shape(bert), config)
+    bert = _start(job, job.recipe.train_crossencoder)
+    check_crossencoder(model_shape(bert), job.recipe.train_crossencoder)
+    config = with_learning_rate(job.recipe.train_crossencoder, model_shape(bert))
     task = plan_training(job, config, ready_to_start(job, config, bert), config.crossencoder_weights, build_objective)
     tokens = load_tokens(task.bert, lowercase=config.lowercase)
 
@@ -49,7 +56,8 @@ def work(job: Job) -> Metrics:
         )
     log.info("left out %d of %d train mentions, whose gold was not retrieved", dropped, len(train_sets.mentions))
     warn_of_sets(train_sets, valid_sets)
-    return train(job, task).model_copy(update={"dropped_mentions": dropped}).dump()
+    origin = None if config.from_biencoder else pretrained_origin(job, config.bert_model)
+    return train(job, task).model_copy(update={"dropped_mentions": dropped, "pretrained": origin}).dump()
 
 
 def _start(job: Job, config: TrainCrossencoderConfig) -> Path:

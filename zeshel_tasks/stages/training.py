@@ -7,7 +7,8 @@ from pathlib import Path
 
 from zeshel_tasks.config import EncoderConfig
 from zeshel_tasks.data.json_lines import write_json_lines
-from zeshel_tasks.download.model_files import bert_directory
+from zeshel_tasks.download.model_files import bert_directory, model_origin
+from zeshel_tasks.download.stated import StatedOrigin
 from zeshel_tasks.location import model_location, store_location
 from zeshel_tasks.models.blink_weights import weights_file
 from zeshel_tasks.models.markers import with_markers
@@ -51,6 +52,13 @@ def pretrained_bert(job: Job, bert_model: str) -> Path:
     directory = bert_directory(model_location(bert_model), job.scratch, job.run.store)
     job.check_outside()
     return directory
+
+
+def pretrained_origin(job: Job, bert_model: str) -> StatedOrigin:
+    """What the pretrained model states about its making."""
+    origin = model_origin(model_location(bert_model), job.scratch)
+    log.info("bert_model states that it was trained on: %s", ", ".join(origin.datasets) or "nothing")
+    return origin
 
 
 def ready_to_start(job: Job, config: EncoderConfig, bert: Path) -> Path:

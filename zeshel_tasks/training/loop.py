@@ -171,7 +171,7 @@ class Trainer:
         self._state.step += 1
         if self._state.step % _STEPS_BETWEEN_RELEASES == 0 and self._accelerator.device.type == "cpu":
             release_free_memory()
-        self._record(loss, share * self._config.learning_rate, len(rows))
+        self._record(loss, share * self._config.peak_learning_rate, len(rows))
 
     def _descend(self, rows: Rows) -> torch.Tensor:
         """Takes one optimizer step. Returns the loss of ``rows``, or the gradient's norm if it is not finite."""
@@ -215,7 +215,7 @@ class Trainer:
         if broken is not None:
             raise ConfigError(
                 f"the loss became {broken} at or before step {self._state.step}: lower learning_rate (now "
-                f"{self._config.learning_rate}) or max_grad_norm, or use precision fp32"
+                f"{self._config.peak_learning_rate}) or max_grad_norm, or use precision fp32"
             )
         return losses
 
@@ -317,6 +317,7 @@ def learned_metrics(state: TrainingState, mentions: int, config: EncoderConfig) 
         epochs=tuple(EpochMetrics.model_validate(record) for record in state.epochs),
         steps=state.step,
         mentions=mentions,
+        peak_learning_rate=config.peak_learning_rate,
         training_seconds=round(state.seconds, 3),
         mentions_per_second=round(seen / state.seconds, 3) if seen else 0.0,
     )

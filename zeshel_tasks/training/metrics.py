@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zeshel_tasks.config import Pooling, Similarity
+from zeshel_tasks.download.stated import StatedOrigin
 from zeshel_tasks.metrics import MetricsModel, Number
 
 
@@ -15,6 +17,15 @@ class EpochMetrics(MetricsModel):
     valid_accuracy: Number = None
     valid_unnormalized_accuracy: Number = None
     temperature: Number = None
+
+
+class VectorMetrics(MetricsModel):
+    """How a bi-encoder makes vectors, where a setting follows what the pretrained model declares."""
+
+    pooling: Pooling
+    similarity: Similarity
+    mention_prompt: str | None = None
+    candidate_prompt: str | None = None
 
 
 class TrainingMetrics(MetricsModel):
@@ -33,6 +44,9 @@ class TrainingMetrics(MetricsModel):
         mentions: training mentions.
         training_seconds: training time of all attempts.
         mentions_per_second: 0 if nothing was trained.
+        peak_learning_rate: as set, or suited to the size of the model.
+        pretrained: what the pretrained model states about its making; None if the training started from the bi-encoder.
+        vectors: see there (bi-encoder).
         dropped_mentions: training mentions left out because their gold was not retrieved (cross-encoder).
     """
 
@@ -48,6 +62,9 @@ class TrainingMetrics(MetricsModel):
     mentions: int
     training_seconds: float = 0.0
     mentions_per_second: Number = None
+    peak_learning_rate: Number = None
+    pretrained: StatedOrigin | None = None
+    vectors: VectorMetrics | None = None
     dropped_mentions: int | None = None
 
     @property

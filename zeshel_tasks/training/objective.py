@@ -76,7 +76,7 @@ class Objective(Protocol):
 
 def finite_scores(config: EncoderConfig) -> str:
     """Returns what a validation expects, for the message about a score that is NaN or infinite."""
-    return f"finite scores: lower learning_rate (now {config.learning_rate}), or use precision fp32"
+    return f"finite scores: lower learning_rate (now {config.peak_learning_rate}), or use precision fp32"
 
 
 def separate_parts(loss: Callable[[Rows], torch.Tensor], rows: Rows, count: int, unsynced: Unsynced) -> Iterator[Part]:

@@ -48,7 +48,7 @@ def build_optimizer(model: nn.Module, config: EncoderConfig) -> torch.optim.Adam
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = temperature if name == _TEMPERATURE and temperature is not None else config.learning_rate
+            rate = temperature if name == _TEMPERATURE and temperature is not None else config.peak_learning_rate
             decay = 0.0 if name.endswith(_NO_DECAY) else config.weight_decay
             groups.setdefault((rate, decay), []).append(parameter)
     # The fused version makes one pass over the parameters instead of one for each operation.
