@@ -21,12 +21,16 @@ help: ## Show this list
 
 install: $(INSTALLED) ## Create the virtual environment .venv with the pinned versions
 
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+
+# pip 23 resolves the same packages for minutes. With --no-compile, Python compiles only the modules that it imports.
 # Install torch first: if an index offers several builds of the pinned version, no other package influences the choice.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "expected Python 3.11 or newer, got " + sys.version)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,airflow,mlflow,test]'
+	$(PIP_INSTALL) pip
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) -e '.[train,airflow,mlflow,test]'
 	touch $@
 
 demo: $(INSTALLED) ## Run the whole recipe on a real Airflow; DATA=archive MODEL=bert PARAMS='key=value' EXIT=1
