@@ -8,6 +8,9 @@ FOLDERS = ("documents", "mentions")
 ALL_FOLDERS = (*FOLDERS, "contexts")
 """Those that every data set has, and the one that it may have."""
 
+UNFINISHED = "unfinished-import"
+"""An object beside these folders, which ``import-mentions`` writes before the files and removes after them."""
+
 _MAX_NAME_BYTES = 200  # file systems allow 255; we add endings and prefixes to the names of worlds
 EXPECTED_NAME = f"a printable name in UTF-8 of at most {_MAX_NAME_BYTES} bytes"
 

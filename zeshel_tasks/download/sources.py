@@ -12,9 +12,9 @@ from typing import NamedTuple, TypeGuard
 from zeshel_tasks.config import DownloadConfig
 from zeshel_tasks.download.archive import unpack
 from zeshel_tasks.download.fetch import deadline_of, fetch, source_identity
-from zeshel_tasks.download.members import ALL_FOLDERS, EXPECTED_NAME, FOLDERS, can_be_kept, is_member
+from zeshel_tasks.download.members import ALL_FOLDERS, EXPECTED_NAME, FOLDERS, UNFINISHED, can_be_kept, is_member
 from zeshel_tasks.download.transfer import Fetched
-from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.errors import ConfigError, DataError, TryAgain
 from zeshel_tasks.location import LocalPath, S3Address, SourceLocation, StoreLocation, located, source_location
 from zeshel_tasks.store import Store
 from zeshel_tasks.store.artifacts import sha256_of
@@ -40,7 +40,7 @@ def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> 
     Raises:
         ConfigError: the address is wrong, or its server refuses.
         DataError: the data set is missing, damaged, unsafe or too large.
-        StoreUnavailable: the server does not answer.
+        TryAgain: the server does not answer, or an import has not finished.
     """
     own = _config_of(source, config)
     max_bytes = int(config.max_unpacked_gb * 1e9)
@@ -61,7 +61,7 @@ def identities(config: DownloadConfig) -> dict[str, str]:
     Raises:
         ConfigError: an address is wrong.
         DataError: a folder contains no data set.
-        StoreUnavailable: a server does not answer.
+        TryAgain: a server does not answer, or an import has not finished.
     """
     found = [_identity(source, _config_of(source, config)) for source in config.sources]
     return {f"source {number}" if number > 1 else "source": text for number, text in enumerate(found, start=1)}
@@ -105,12 +105,14 @@ class _Folder(NamedTuple):
 
 def _folder(location: StoreLocation) -> _Folder:
     name, store = location.name, store_at(location)
+    check_finished(location)
     files = [
         file
         for folder in ALL_FOLDERS
         for file in store.objects(f"{folder}/")
         if is_member(folder, file.key.removeprefix(f"{folder}/")) and file.key.count("/") == 1
     ]
+    check_finished(location)  # again, because an import may have begun before the listing ended
     if isinstance(location, LocalPath):
         _check_regular(location.path, name)
     for folder in FOLDERS:
@@ -120,6 +122,18 @@ def _folder(location: StoreLocation) -> _Folder:
         if not can_be_kept(file.key.partition("/")[2]):
             raise DataError("a name that cannot be kept", file=name, expected=EXPECTED_NAME, got=file.key)
     return _Folder(name, store, files)
+
+
+def check_finished(location: StoreLocation) -> None:
+    """Check that no import is writing the data set at an address.
+
+    Raises:
+        TryAgain: one is, or was killed.
+    """
+    if store_at(location).get(UNFINISHED) is not None:
+        raise TryAgain(
+            f"{location.name}: an import is writing this data set; if it was killed, run the same import again"
+        )
 
 
 def _check_regular(root: Path, name: str) -> None:

@@ -45,7 +45,7 @@ def import_entities(
         max_skipped: how many rows may be skipped.
 
     Raises:
-        ConfigError: a file does not exist, a setting does not suit it, or ``out`` has another world of this name.
+        ConfigError: a setting does not suit it, or ``out`` has another world of this name.
         DataError: too many rows cannot be used, or none can. Nothing was written to ``out``.
         StoreUnavailable: a store does not answer.
     """

@@ -11,6 +11,7 @@ from zeshel_tasks.compute.termination import removed_on_sigterm, scratch_folder
 from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.data.raw_text import TokenSpan, character_spans
 from zeshel_tasks.data.zeshel import MENTION_FILES
+from zeshel_tasks.download.sources import check_finished
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.importing.bad_rows import refuse
 from zeshel_tasks.importing.inputs import Input, fetched_files
@@ -32,10 +33,12 @@ def export_mentions(data: str, out: Path) -> int:
     Raises:
         ConfigError: the data set has no ``contexts/``, or ``out`` exists.
         DataError: a file of the data set is broken, or a mention is not in a text of ``contexts/``.
+        TryAgain: an import is writing the data set.
     """
     location = located("DATA", data, store_location)
     if out.exists():
         raise ConfigError(f"--out: expected a new file, got {out}")
+    check_finished(location)
     with scratch_folder() as scratch, closing(_Mentions(scratch / "mentions.sqlite")) as mentions:
         contexts = fetched_files(location, "contexts", scratch / "contexts")
         if not contexts:

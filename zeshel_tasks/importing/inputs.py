@@ -52,18 +52,19 @@ def input_at(address: str, scratch: Path) -> Input:
     """Opens a local file, or copies an object of S3 into the folder ``scratch``.
 
     Raises:
-        ConfigError: the address has another form, or there is no such file.
+        ConfigError: the address has another form.
+        DataError: there is no such file.
     """
     location = located("IN", address, store_location)
     if not isinstance(location, S3Address):
         if not location.path.is_file():
-            raise ConfigError(f"IN: expected a file, got {location.name}")
+            raise DataError("no file at this address", file=location.name)
         return Input(location.path, location.name)
     store = store_at(S3Address(location.address, location.bucket, location.key.rpartition("/")[0]))
     name = location.key.rpartition("/")[2]
     copy = store.local_copy(name, scratch / f"{len(list(scratch.iterdir()))}-{name[-100:]}") if name else None
     if copy is None:
-        raise ConfigError(f"IN: expected an object, got {location.name}")
+        raise DataError("no file at this address", file=location.name)
     return Input(copy, location.name)
 
 

@@ -82,7 +82,7 @@ def import_mentions(
         settings: what to do with the mentions.
 
     Raises:
-        ConfigError: a file does not exist, a setting does not suit the mentions, or ``out`` has another data set.
+        ConfigError: a setting does not suit the mentions, or ``out`` has another data set.
         DataError: too many mentions cannot be used, or none can. Nothing was written to ``out``.
         StoreUnavailable: a store does not answer.
     """

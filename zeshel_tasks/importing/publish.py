@@ -10,7 +10,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from zeshel_tasks.compute.termination import scratch_folder
-from zeshel_tasks.download.members import EXPECTED_NAME, can_be_kept
+from zeshel_tasks.download.members import EXPECTED_NAME, UNFINISHED, can_be_kept
 from zeshel_tasks.errors import ConfigError, ZeshelError
 from zeshel_tasks.location import LocalPath, located, store_location
 from zeshel_tasks.store import LocalStore, Store
@@ -32,8 +32,8 @@ def world_name(text: str) -> str:
     return name
 
 
-def publish(store: Store, files: Mapping[str, Path], scratch: Path) -> None:
-    """Puts files into a store in their order. The last one makes the others count.
+def publish(store: Store, files: Mapping[str, Path], scratch: Path, marker: str | None = None) -> None:
+    """Puts files into a store in their order.
 
     Files with the same content may be there already, such as those of an import that was killed. After an error, none
     of the new files stays.
@@ -42,6 +42,7 @@ def publish(store: Store, files: Mapping[str, Path], scratch: Path) -> None:
         store: where they go.
         files: key -> finished local file, which must not change afterwards.
         scratch: an empty folder.
+        marker: key of an object that is there until all files are.
 
     Raises:
         ConfigError: a file is there with other content.
@@ -49,12 +50,16 @@ def publish(store: Store, files: Mapping[str, Path], scratch: Path) -> None:
     """
     missing = [key for key, path in files.items() if not _is_there(store, key, path, scratch)]
     try:
+        if marker is not None and missing:
+            store.put(marker, b"")
         for key in missing:
             store.upload(files[key], key)
     except BaseException:
         with suppress(ZeshelError):
             store.delete_all(missing)
+            _remove(store, marker)
         raise
+    _remove(store, marker)
     if not missing:
         log.info("%s: everything is there already", store.address)
 
@@ -62,8 +67,8 @@ def publish(store: Store, files: Mapping[str, Path], scratch: Path) -> None:
 def publish_data_set(address: str, data: Path, scratch: Path) -> None:
     """Puts the files of a data set into a store: all or nothing.
 
-    A new local folder appears at once. In other cases, the file of mentions without which ``download`` refuses the data
-    set is written last.
+    A new local folder appears at once. Elsewhere, the object :data:`~zeshel_tasks.download.members.UNFINISHED` is there
+    until all files are, and ``download`` waits for its end.
 
     Args:
         address: a folder or an S3 prefix.
@@ -75,21 +80,24 @@ def publish_data_set(address: str, data: Path, scratch: Path) -> None:
         StoreUnavailable: the store does not answer.
     """
     files = {path.relative_to(data).as_posix(): path for path in sorted(data.rglob("*")) if path.is_file()}
-    keys = sorted(files, key=lambda key: (key.startswith("mentions/"), key == "mentions/train.json", key))
-    ordered = {key: files[key] for key in keys}
     location = located("--out", address, store_location)
     if isinstance(location, LocalPath) and not location.path.exists():
         parent = location.path.absolute().parent
         parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(f".{location.path.name[:100]}-", parent) as folder:
-            publish(LocalStore(folder / "unfinished"), ordered, scratch)
+            publish(LocalStore(folder / "unfinished"), files, scratch)
             (folder / "unfinished").rename(location.path)
         return
     store = store_at(location)
     for key in store.keys("mentions/"):
         if key not in files:
             raise ConfigError(f"--out: expected no other mentions in {store.address}, got {quoted(key)}")
-    publish(store, ordered, scratch)
+    publish(store, files, scratch, UNFINISHED)
+
+
+def _remove(store: Store, marker: str | None) -> None:
+    if marker is not None:
+        store.delete(marker)
 
 
 def _is_there(store: Store, key: str, path: Path, scratch: Path) -> bool:

@@ -123,11 +123,18 @@ class LocalStore:
     def _unfinished(self, key: str) -> Iterator[Path]:
         path = self._path(key)
         part = path.with_name(f"{_UNFINISHED}{uuid.uuid4().hex}")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         try:
             yield part
         finally:
             part.unlink(missing_ok=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # such as in /proc
+        raise ConfigError(f"{folder}: expected a directory that can be created, got: {error}") from error
 
 
 def _listed_as(key: str, path: Path) -> StoredObject | None:
@@ -164,7 +171,7 @@ def _sync(path: Path) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Holds an exclusive lock on a folder. The system releases it if the holder dies."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
