@@ -115,8 +115,13 @@ def test_wrong_setting(
 
 
 def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert import_kb(tmp_path / "none.csv", tmp_path / "out") == EXIT_CONFIG
-    assert "IN: expected a file, got" in capsys.readouterr().out
+    assert import_kb(tmp_path / "none.csv", tmp_path / "out") == EXIT_DATA
+    assert "none.csv: no file at this address" in capsys.readouterr().out
+
+
+def test_folder_that_cannot_be_made_is_a_wrong_setting(kb: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert import_kb(kb, Path("/proc/x")) == EXIT_CONFIG
+    assert "/proc/x/documents: expected a directory that can be created, got" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("text", "shown"), [("20", "20"), ("0.5%", "0.5%"), ("10%", "10%"), ("100%", "100%")])

@@ -89,7 +89,7 @@ def test_object_of_s3_is_an_input(bucket: str, tmp_path: Path) -> None:
     boto3.client("s3").put_object(Bucket=bucket, Key="a/rows.txt", Body=TEXT)
     file = input_at(f"s3://{bucket}/a/rows.txt", tmp_path)
     assert (file.path.read_bytes(), file.stem) == (TEXT, "rows")
-    with pytest.raises(ConfigError, match=r"^IN: expected an object, got s3://.*/a/none.txt$"):
+    with pytest.raises(DataError, match=r"^s3://.*/a/none.txt: no file at this address$"):
         input_at(f"s3://{bucket}/a/none.txt", tmp_path)
 
 

@@ -13,6 +13,7 @@ from tests.faults import Fault
 from tests.importing.conftest import ImportMentions, lines_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.data.raw_text import TokenSpan, character_spans
+from zeshel_tasks.download.members import UNFINISHED
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_TRY_AGAIN, StoreUnavailable
 from zeshel_tasks.importing.export import export_mentions
 from zeshel_tasks.store import open_run
@@ -58,6 +59,18 @@ def test_exported_data_set_is_imported_unchanged(import_mentions: ImportMentions
     assert main(["import-mentions", str(tmp_path / "new" / "all.jsonl"), *flags]) == 0
     assert files_of(tmp_path / "again") == files_of(tmp_path / "data")
     assert len(files_of(tmp_path / "data")) == 3 + 3 + 5 + 3
+
+
+def test_mentions_are_exported_to_standard_output(
+    import_mentions: ImportMentions, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert import_mentions(texts(), "jsonl", *THREE) == 0
+    assert main(["export-mentions", str(tmp_path / "data"), "--out", str(tmp_path / "file")]) == 0
+    capfdbinary.readouterr()
+    assert main(["export-mentions", str(tmp_path / "data"), "--out", "-"]) == 0
+    out, err = capfdbinary.readouterr()
+    assert out == (tmp_path / "file").read_bytes()
+    assert b"INFO: 10 texts" in err
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -126,6 +139,45 @@ def test_nothing_stays_of_a_data_set_that_the_store_refuses(
     assert main(["import-mentions", str(tmp_path / "m.jsonl"), *flags]) == EXIT_TRY_AGAIN
     assert files_of(kb) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kb", "m.jsonl"]
+
+
+@pytest.mark.parametrize("killed_at", ["documents/towns.json", "mentions/train.json", UNFINISHED])
+def test_data_set_of_a_killed_import_is_read_only_after_the_import_ran_again(
+    killed_at: str, kb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    fault("store: import refused before its end")
+    out = tmp_path / "out"
+    out.mkdir()  # otherwise, all of it appears at once
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in texts()))
+    command = [
+        "import-mentions",
+        str(tmp_path / "m.jsonl"),
+        "--format",
+        "jsonl",
+        "--entities",
+        str(kb),
+        "--out",
+        str(out),
+    ]
+    upload = LocalStore.upload
+
+    def fail(store: LocalStore, path: Path, key: str) -> None:
+        if key == killed_at:
+            raise StoreUnavailable("no answer")
+        upload(store, path, key)
+
+    def fail_to_delete(*_: object) -> None:
+        raise StoreUnavailable("no answer")
+
+    with monkeypatch.context() as gone:
+        gone.setattr(LocalStore, "upload", fail)
+        gone.setattr(LocalStore, "delete", fail_to_delete)  # a killed process tidies nothing
+        assert main(command) == EXIT_TRY_AGAIN
+    download = ["download", "--run", str(tmp_path / "store" / "runs" / "r"), "--source", str(out)]
+    for reader in (download, ["export-mentions", str(out), "--out", str(tmp_path / "x")]):
+        assert main(reader) == EXIT_TRY_AGAIN
+    assert main(command) == 0
+    assert main(download) == 0
 
 
 @pytest.mark.parametrize(("most", "code"), [("1", EXIT_DATA), ("2", 0), ("6%", EXIT_DATA), ("7%", 0)])

@@ -69,7 +69,7 @@ def test_list_shows_the_others_beside_a_broken_base(
     ("arguments", "code", "message"),
     [
         (["build", "IN", "--name", "a/b"], 2, "knowledge base: expected a name that can be a folder"),
-        (["build", "nothing.json", "--name", "x"], 2, "IN: expected a file"),
+        (["build", "nothing.json", "--name", "x"], 3, "nothing.json: no file at this address"),
         (["build", "IN", "--name", "x", "--run", "elsewhere/runs/r"], 2, "--run: expected a run of the store"),
         (["build", "IN", "--name", "x", "--run", "STORE/runs/r"], 2, "expected a finished stage train-biencoder"),
         (["build", "IN", "--name", "x", "--encode_batch_size", "0"], 2, "encode_batch_size"),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import shutil
+import sys
+from pathlib import Path
 from typing import get_args
 
 from zeshel_tasks.commands.argument_types import parsed, path, seed, store
-from zeshel_tasks.commands.outputs import with_folder
+from zeshel_tasks.commands.outputs import STREAM, check_open_output, with_folder
+from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.annotated import Match
@@ -17,6 +22,9 @@ from zeshel_tasks.importing.mention_formats import MENTION_FORMATS, mention_sour
 from zeshel_tasks.importing.offsets import OffsetUnit
 from zeshel_tasks.importing.publish import world_name
 from zeshel_tasks.importing.splits import DEFAULT_SHARES, Shares, SplitBy
+from zeshel_tasks.text.logs import log_to_stderr
+
+log = logging.getLogger(__name__)
 
 
 def add_entity_flags(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +89,7 @@ def add_mention_flags(parser: argparse.ArgumentParser) -> None:
 def add_mention_export_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``export-mentions``."""
     parser.add_argument("data", type=store, metavar="DATA", help="a data set of import-mentions: a folder or s3://")
-    parser.add_argument("--out", required=True, type=path, metavar="FILE", help="the file to write (.jsonl)")
+    parser.add_argument("--out", required=True, type=path, metavar="FILE", help="the file to write (.jsonl), or -")
     parser.set_defaults(command=_export_mentions)
 
 
@@ -148,4 +156,13 @@ def _import_mentions(options: argparse.Namespace) -> None:
 def _export_mentions(options: argparse.Namespace) -> None:
     from zeshel_tasks.importing.export import export_mentions
 
-    print(f"{export_mentions(options.data, with_folder(options.out)):,} texts")
+    if options.out != Path(STREAM):
+        print(f"{export_mentions(options.data, with_folder(options.out)):,} texts")
+        return
+    log_to_stderr()
+    check_open_output()
+    with scratch_folder() as scratch:
+        count = export_mentions(options.data, scratch / "mentions.jsonl")
+        with (scratch / "mentions.jsonl").open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    log.info("%s texts", f"{count:,}")

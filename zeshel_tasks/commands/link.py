@@ -14,7 +14,7 @@ from typing import Any
 
 from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.link_setup import Linking
-from zeshel_tasks.commands.outputs import check_replaceable
+from zeshel_tasks.commands.outputs import STREAM, check_open_output, check_replaceable
 from zeshel_tasks.commands.settings_flags import add_settings_of, given_settings
 from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config import LinkConfig
@@ -23,8 +23,6 @@ from zeshel_tasks.location import LocalPath, S3Address, StoreLocation, store_loc
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.logs import log_to_stderr
 from zeshel_tasks.text.safe_text import one_line
-
-STREAM = "-"
 
 log = logging.getLogger(__name__)
 
@@ -165,8 +163,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.text is None and None in files:
         missing = "--in" if options.source is None else "--out"
         raise ConfigError(f"{missing}: expected a file, a folder, s3://bucket/key or -, got none")
-    if options.target == STREAM and sys.__stdout__ is None:  # Python's value for one that is closed
-        raise ConfigError("--out: expected an open standard output for -, got a closed one")
+    if options.target == STREAM:
+        check_open_output()
     if options.text is not None or STREAM in files:
         if options.shard:
             raise ConfigError("--shard: expected --in with a folder, got none")

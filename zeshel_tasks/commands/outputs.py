@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from zeshel_tasks.errors import ConfigError
+
+STREAM = "-"
+"""Instead of a file's address: standard input or output."""
 
 
 def with_folder(out: Path) -> Path:
@@ -29,3 +33,13 @@ def check_replaceable(out: Path) -> None:
     if out.exists() and not out.is_file():
         kind = "the folder " if out.is_dir() else "a device or a pipe, "
         raise ConfigError(f"--out: expected a file to write, got {kind}{out}")
+
+
+def check_open_output() -> None:
+    """Check that standard output was open when this process started.
+
+    Raises:
+        ConfigError: it was closed.
+    """
+    if sys.__stdout__ is None:  # Python's value for one that is closed
+        raise ConfigError("--out: expected an open standard output for -, got a closed one")
