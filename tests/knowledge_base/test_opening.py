@@ -50,7 +50,7 @@ def test_opened_base_is_fetched_again_only_after_a_change(store: AgedStore, enco
     assert {path.name for path in tmp_path.glob("unfinished-*")} == set()
 
 
-@pytest.mark.parametrize("name", ["documents.jsonl", "tokens.npy", "vectors.npy", "keys.npy"])
+@pytest.mark.parametrize("name", ["documents.jsonl", "tokens.npy", "vectors.npy", "keys.npy", "words.zip"])
 def test_damaged_segment_is_refused(
     store: AgedStore, encoding: Encoding, tmp_path: Path, fault: Fault, name: str
 ) -> None:

@@ -54,6 +54,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Change, "_write_encodings", write)
     monkeypatch.setattr(segments, "write_counts", nothing)
+    monkeypatch.setattr(segments, "pack", nothing)
     monkeypatch.setattr(segments, "FILES", ("documents.jsonl", "tokens.npy", "vectors.npy", "keys.npy"))
     monkeypatch.setattr(SegmentReader, "words", nothing)
     monkeypatch.setattr(LexicalIndex, "write_merged", nothing)

@@ -15,7 +15,17 @@ from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.linking import word_counts
 from zeshel_tasks.linking.lexical import FILES, LexicalIndex
 from zeshel_tasks.linking.mention_texts import MentionText
-from zeshel_tasks.linking.word_counts import FIELDS, LEAD_WORDS, Field, Part, WordCounts, count_words, write_counts
+from zeshel_tasks.linking.word_counts import (
+    FIELDS,
+    LEAD_WORDS,
+    Field,
+    Part,
+    WordCounts,
+    count_words,
+    pack,
+    unpack,
+    write_counts,
+)
 from zeshel_tasks.linking.words import words
 
 WORDS = [f"w{number}" for number in range(40)]
@@ -92,6 +102,16 @@ def test_parts_without_removed_entities_give_the_index_of_the_others(seed: int, 
     whole = Part(WordCounts.open(tmp_path / "joined"), np.ones(len(live), dtype=np.bool_))
     LexicalIndex.write_merged([whole], tmp_path / "again")
     assert_same_index(tmp_path / "again", tmp_path / "whole")
+
+
+def test_packed_words_are_the_same(tmp_path: Path) -> None:
+    counted(documents(1, 20), tmp_path / "counted")
+    pack(tmp_path / "counted", tmp_path / "packed")
+    unpack(tmp_path / "packed", tmp_path / "unpacked")
+    pack(tmp_path / "unpacked", tmp_path / "again")
+    assert (tmp_path / "packed").read_bytes() == (tmp_path / "again").read_bytes()
+    for name in word_counts.FILES:
+        assert (tmp_path / "counted" / name).read_bytes() == (tmp_path / "unpacked" / name).read_bytes()
 
 
 def test_a_word_may_occur_often(tmp_path: Path) -> None:

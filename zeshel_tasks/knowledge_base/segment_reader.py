@@ -15,14 +15,13 @@ from zeshel_tasks.data.document_file import DOCUMENTS, DocumentWriter, document_
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.knowledge_base.head import Segment
 from zeshel_tasks.knowledge_base.keys import Flags, SegmentKeys
-from zeshel_tasks.linking import word_counts
-from zeshel_tasks.linking.word_counts import Part, WordCounts, count_words, write_counts
+from zeshel_tasks.linking.word_counts import Part, WordCounts, count_words, unpack, write_counts
 from zeshel_tasks.store import Artifact, Store
 from zeshel_tasks.store.artifacts import put_aside, read_manifest_now
 
 TOKENS, VECTORS, KEYS, REMOVED = "tokens.npy", "vectors.npy", "keys.npy", "removed.npy"
-WORDS = "words"  # folder with the files of linking/word_counts.py
-FILES = (DOCUMENTS, TOKENS, VECTORS, KEYS, *(f"{WORDS}/{name}" for name in word_counts.FILES))
+WORDS = "words.zip"  # the files of linking/word_counts.py in one, because each takes a store some milliseconds
+FILES = (DOCUMENTS, TOKENS, VECTORS, KEYS, WORDS)
 """Files of a segment of entities. One that removes entities has only ``removed.npy``."""
 
 TOKENS_IDENTITY = "tokens"
@@ -92,19 +91,18 @@ class SegmentReader:
 
     def _words(self, segment: Segment) -> WordCounts:
         """Returns the words of a segment. One of an earlier version has none, so they are counted here."""
-        artifact = self._artifact(segment)
-        if f"{WORDS}/{word_counts.FILES[0]}" in artifact:
-            return WordCounts.open(artifact.directory(WORDS))
-        folder = self._scratch / segment.artifact / WORDS
+        folder, artifact = self._scratch / segment.artifact / "words", self._artifact(segment)
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=self._scratch) as scratch:
-                write_counts(
-                    count_words(
-                        map(document_of_line, self.lines([(segment, np.ones(segment.entities, dtype=np.bool_))])),
-                        Path(scratch),
-                    ),
-                    folder,
-                )
+                found = Path(scratch) / "found"
+                if WORDS in artifact:
+                    unpack(artifact.path(WORDS), found)
+                else:
+                    rows = np.ones(segment.entities, dtype=np.bool_)
+                    lines = self.lines([(segment, rows)])
+                    write_counts(count_words(map(document_of_line, lines), Path(scratch) / "blocks"), found)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                found.rename(folder)
         return WordCounts.open(folder)
 
     @contextmanager

@@ -23,7 +23,7 @@ from zeshel_tasks.knowledge_base import head
 from zeshel_tasks.knowledge_base.head import Encoding, Segment, changes_folder
 from zeshel_tasks.knowledge_base.keys import Flags, Keys, keys
 from zeshel_tasks.knowledge_base.segment_reader import FILES, KEYS, REMOVED, TOKENS_IDENTITY, WORDS, SegmentReader
-from zeshel_tasks.linking.word_counts import Part, count_words, write_counts
+from zeshel_tasks.linking.word_counts import Part, count_words, pack, write_counts
 from zeshel_tasks.pipeline.contract import derived_artifact
 from zeshel_tasks.pipeline.job import Job, Target
 from zeshel_tasks.recipe import build_recipe
@@ -133,7 +133,8 @@ class Change:
             of_rows = [keys(document.document_id.encode() for document in documents), keys(documents.lines())]
             np.save(folder / KEYS, np.stack(of_rows, axis=1))
             with self._folder() as scratch:
-                write_counts(count(Path(scratch)), folder / WORDS)
+                write_counts(count(Path(scratch)), Path(scratch) / "words")
+                pack(Path(scratch) / "words", folder / WORDS)
             for name in FILES:
                 job.attempt.add(name, folder / name)
             return {"entities": len(documents), **metrics}

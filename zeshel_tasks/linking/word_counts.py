@@ -13,12 +13,14 @@ and the files of names.py
 
 from __future__ import annotations
 
+import shutil
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +46,7 @@ TEXT_CHARACTERS = 20_000
 LEAD_WORDS = 32
 """A description begins by saying what its entity is, and often by the identifiers that it documents."""
 
+_BLOCK = 2**20  # bytes
 _WORDS_AT_ONCE = 2**21  # that are counted together: 150 MB
 _POSTINGS_AT_ONCE = 2**21  # that are merged together: 150 MB
 
@@ -138,6 +141,23 @@ def write_counts(parts: Sequence[Part], folder: Path) -> None:
             written += len(some.entities)
     np.save(folder / "lengths.npy", live_lengths(parts))
     live_names(parts).save(folder)
+
+
+def pack(folder: Path, path: Path) -> None:
+    """Puts the files of :class:`WordCounts` into one, without compression. Equal files give equal bytes."""
+    with ZipFile(path, "w") as archive:
+        for name in FILES:
+            with (folder / name).open("rb") as file, archive.open(ZipInfo(name), "w", force_zip64=True) as member:
+                shutil.copyfileobj(file, member, _BLOCK)
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Writes the files that :func:`pack` has put into one into the new folder ``folder``."""
+    folder.mkdir()
+    with ZipFile(path) as archive:
+        for name in FILES:
+            with archive.open(name) as member, (folder / name).open("wb") as file:
+                shutil.copyfileobj(member, file, _BLOCK)
 
 
 def live_lengths(parts: Sequence[Part]) -> npt.NDArray[np.int32]:
