@@ -18,6 +18,7 @@ from zeshel_tasks.commands.import_flags import add_entity_flags, add_mention_exp
 from zeshel_tasks.commands.kb import add_kb_commands
 from zeshel_tasks.commands.link import add_link_flags
 from zeshel_tasks.commands.outputs import check_replaceable, with_folder
+from zeshel_tasks.commands.serve import add_serve_flags
 from zeshel_tasks.commands.settings_flags import (
     add_recipe,
     add_settings_to_check,
@@ -44,6 +45,7 @@ Run the stages that retrain an entity linker, and inspect and manage their runs.
   zeshel pipeline --run out/runs/r1 --preset smoke --source data.tar.bz2 --bert_model models/bert
   zeshel show --run out/runs/r1
   zeshel link --store s3://bucket/zeshel --kb products --text "The [[Batmobile]] left"
+  zeshel serve --store s3://bucket/zeshel --kb products
   zeshel rollback --store s3://bucket/zeshel --reason "odd links in sports"
   zeshel gc --store s3://bucket/zeshel --older-than 30d --dry-run
 
@@ -160,6 +162,8 @@ def _add_commands_on_stores(main_parser: _MainParser) -> None:
     add_link_flags(
         main_parser.add_command("link", "Link the mentions of your texts against a knowledge base, with the champion.")
     )
+
+    add_serve_flags(main_parser.add_command("serve", "Link texts over HTTP with the champion, and follow it."))
 
     rollback = main_parser.add_command("rollback", "Return to the previous champion.")
     _add_store(rollback)

@@ -58,6 +58,9 @@ class DataError(ZeshelError):
         field: the JSON field.
         expected: the expected input.
         got: the actual input; long values are shortened. ``...`` shows nothing, since None is a value of JSON.
+
+    Attributes:
+        reason: the message without the place.
     """
 
     exit_code = EXIT_DATA
@@ -78,13 +81,12 @@ class DataError(ZeshelError):
             message += f" (field {field!r})"
         if isinstance(expected, str) and isinstance(got, str):
             expected, got = told_apart(expected, got)
-        if expected is not None:
-            message += f"; expected {safe_text(expected)}"
-        if got is not ...:
-            message += f"; got {safe_text(got)}"
-        super().__init__(message)
+        difference = "" if expected is None else f"; expected {safe_text(expected)}"
+        difference += "" if got is ... else f"; got {safe_text(got)}"
+        super().__init__(message + difference)
         self.problem, self.file, self.line, self.field = problem, file, line, field
         self.expected, self.got = expected, got
+        self.reason = safe_text(redacted(problem + difference), _LINE_CHARACTERS)
 
 
 class CorruptArtifact(DataError):

@@ -50,8 +50,9 @@ class Linking:
         self._models, self._store = _models_and_store(store, run, cache)
         self.config = link_config(self._models, settings)
         self._context_tokens = self._models.evaluation().context_tokens
-        self._models.calibrations().check(self.config.mode)
-        self._threshold = threshold_of(self.config, self._models)
+        calibrations = self._models.calibrations()
+        calibrations.check(self.config.mode)
+        self._threshold = threshold_of(self.config, calibrations, self._models.run)
         self._entities_seen = KnowledgeBase.read(self._store, self._name).head.fingerprint
 
     @property

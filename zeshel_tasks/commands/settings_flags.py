@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -29,10 +29,14 @@ def add_stage_settings(parser: argparse.ArgumentParser, stage: Stage, *, prefix:
         )
 
 
-def add_settings_of(parser: argparse.ArgumentParser, model: type[StageConfig]) -> None:
-    """Add a flag for each setting of a command that is no stage; :func:`given_settings` reads them."""
-    group = parser.add_argument_group("settings")
+def add_settings_of(
+    parser: argparse.ArgumentParser, model: type[StageConfig], names: Collection[str] | None = None
+) -> None:
+    """Add a flag for each setting of a command that is no stage, or for some; :func:`given_settings` reads them."""
+    group = parser.add_argument_group("settings", model.__doc__)
     for name, field in model.model_fields.items():
+        if names is not None and name not in names:
+            continue
         usual = "" if "by default" in str(field.description) else f" ({str(field.default).lower()})"
         text = f"{field.description}{usual}".replace("%", "%%")
         group.add_argument(f"--{name}", dest=f"setting:{name}", metavar="VALUE", help=text, **_value_options(field))

@@ -31,7 +31,7 @@ def build_accelerator(config: ComputeConfig) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
         cpu=config.device == "cpu",
-        mixed_precision="bf16" if _in_bf16(config) else "no",
+        mixed_precision="bf16" if is_bf16(config) else "no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.stall_minutes))],
     )
 
@@ -46,7 +46,8 @@ def device_name(accelerator: Accelerator) -> str:
     return f"{device.type}: {times}{platform.machine()}, {torch.get_num_threads()} threads, {precision}"
 
 
-def _in_bf16(config: ComputeConfig) -> bool:
+def is_bf16(config: ComputeConfig) -> bool:
+    """Returns True if the settings mean bf16 on this machine, False for fp32."""
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     fast = _cpu_computes_bf16() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
     if config.precision == "bf16" and not fast:

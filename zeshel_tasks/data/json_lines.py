@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,8 +189,13 @@ def count_lines(path: Path, file: str) -> int:
     return lines + (end != b"\n")
 
 
-def parse_object(raw: bytes, file: str, line: int) -> dict[str, Any]:
+def parse_object(raw: bytes, file: str, line: int, *, strict: bool = False) -> dict[str, Any]:
     """Parses a JSON object; ``file`` and ``line`` are for messages.
+
+    Args:
+        raw: the bytes.
+        file, line: where they are from.
+        strict: also refuse NaN and infinities, and numbers that are too large for a float.
 
     Raises:
         DataError: these bytes are not a JSON object in UTF-8, or it has a field twice.
@@ -202,7 +208,7 @@ def parse_object(raw: bytes, file: str, line: int) -> dict[str, Any]:
     if not text.strip():
         raise DataError("blank line", file=file, line=line, expected="a JSON object")
     try:
-        value = _DECODER.decode(text)
+        value = (_STRICT if strict else _DECODER).decode(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"broken JSON: {error}", file=file, line=line, expected="a JSON object", got=text.strip()
@@ -222,7 +228,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number beyond the range of a float")
+    return number
+
+
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)  # json.loads would make a new one for each line
+_STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refused, parse_float=_finite)
 
 
 def _fits_utf8(value: str) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,7 @@ def _editor(store: Store, name: str) -> Iterator[_Editor]:
             raise editor.changed() from None
 
 
-def build(store: Store, name: str, documents: Iterable[Document], encoding: Encoding, **options: object) -> Changed:
+def build(store: Store, name: str, documents: Iterable[Document], encoding: Encoding, **options: Any) -> Changed:
     """Makes a knowledge base of these entities, or replaces all entities of one.
 
     Args:
@@ -136,7 +137,8 @@ def build(store: Store, name: str, documents: Iterable[Document], encoding: Enco
         name: of the knowledge base.
         documents: the entities; no id may occur twice.
         encoding: what encodes them.
-        options: see :class:`~zeshel_tasks.knowledge_base.segments.Change`, also for the other functions.
+        options: ``load`` and settings, see :class:`~zeshel_tasks.knowledge_base.segments.Change`; also for the other
+            functions.
 
     Raises:
         ConfigError: the name is not valid.
@@ -151,7 +153,7 @@ def build(store: Store, name: str, documents: Iterable[Document], encoding: Enco
     return Changed(entities=len(live), added=len(live), encoded=change.encoded)
 
 
-def add(store: Store, name: str, documents: Iterable[Document], **options: object) -> Changed:
+def add(store: Store, name: str, documents: Iterable[Document], **options: Any) -> Changed:
     """Adds the entities that are new and replaces those that have another text. The others are left alone.
 
     Raises:
@@ -172,8 +174,15 @@ def add(store: Store, name: str, documents: Iterable[Document], **options: objec
     return Changed(entities=len(live), added=news.added, updated=news.updated, encoded=change.encoded)
 
 
-def remove(store: Store, name: str, ids: Sequence[str]) -> Changed:
+def remove(store: Store, name: str, ids: Sequence[str], *, unknown_ok: bool = False) -> Changed:
     """Removes entities. Those that were removed before are left alone, so that a killed command can be repeated.
+
+    Args:
+        store: the store.
+        name: of the knowledge base.
+        ids: of the entities.
+        unknown_ok: leave ids alone that the knowledge base does not have. A compacted one has forgotten those that were
+            removed before.
 
     Raises:
         ConfigError: there is no such knowledge base.
@@ -184,7 +193,10 @@ def remove(store: Store, name: str, ids: Sequence[str]) -> Changed:
         wanted = list(dict.fromkeys(ids))
         before = editor.base.head
         live = editor.live(before.segments)
-        found = _live_keys(editor, live, wanted)
+        of_ids = keys(document_id.encode("utf-8", "surrogatepass") for document_id in wanted)
+        if not unknown_ok:
+            _check_known(editor, wanted, of_ids)
+        found = of_ids[Known(live.ids).has(of_ids)]
         if len(found):
             change = Change(store, name, before.encoding, editor.scratch)
             live = editor.append(before.encoding, [change.removal(found)])
@@ -193,7 +205,7 @@ def remove(store: Store, name: str, ids: Sequence[str]) -> Changed:
     return Changed(entities=len(live), removed=len(found))
 
 
-def refresh(store: Store, name: str, encoding: Encoding, **options: object) -> Changed:
+def refresh(store: Store, name: str, encoding: Encoding, **options: Any) -> Changed:
     """Encodes all entities again, with another bi-encoder or other settings. Does nothing if they are the same.
 
     Raises:
@@ -288,16 +300,14 @@ def _check_ids(editor: _Editor, segments: Sequence[Segment]) -> None:
         raise DataError("ids that occur twice", expected="each id once", got=f"{entities - distinct:,} again")
 
 
-def _live_keys(editor: _Editor, live: Live, ids: Sequence[str]) -> Keys:
-    """Returns the keys of those ids whose entities are live. An id that no segment has is an error."""
-    of_ids = keys(document_id.encode("utf-8", "surrogatepass") for document_id in ids)
+def _check_known(editor: _Editor, ids: Sequence[str], of_ids: Keys) -> None:
+    """Refuses an id that no segment has."""
     ever = Known(editor.all_ids(editor.base.head.segments)).has(of_ids)
     unknown = [document_id for document_id, is_known in zip(ids, ever, strict=True) if not is_known]
     if unknown:
         more = f" and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
         got = ", ".join(unknown[:_SHOWN]) + more
         raise DataError("unknown ids", expected=f"ids of entities of {editor.base.name}", got=got)
-    return of_ids[Known(live.ids).has(of_ids)]
 
 
 def _merge_if_many(store: Store, name: str) -> None:

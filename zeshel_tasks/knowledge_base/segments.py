@@ -31,9 +31,20 @@ from zeshel_tasks.store import Artifact, Metrics, Run, Store, artifact_folder
 from zeshel_tasks.store.artifacts import read_manifest, sha256_of
 
 if TYPE_CHECKING:  # imports torch, which a change that encodes nothing does not need
+    from zeshel_tasks.config import RetrievalConfig
     from zeshel_tasks.evaluation.entity_encoding import EntityEncoder
 
+    LoadEncoder = Callable[[Artifact, RetrievalConfig], EntityEncoder]
+    """Returns what encodes entities with the bi-encoder of an artifact."""
+
 STAGE = "knowledge-base"
+
+
+def load_encoder(biencoder: Artifact, config: RetrievalConfig) -> EntityEncoder:
+    """Loads a bi-encoder. A process that often adds entities keeps it instead."""
+    from zeshel_tasks.evaluation.entity_encoding import EntityEncoder
+
+    return EntityEncoder.load(biencoder.directory("model"), config)
 
 
 class Change:
@@ -44,14 +55,23 @@ class Change:
         name: of the knowledge base.
         encoding: what encodes entities.
         scratch: local directory.
+        load: loads the bi-encoder, if there is something to encode.
         options: settings of ``eval_biencoder`` that do not change the result, such as ``encode_batch_size``.
 
     Raises:
         ConfigError: an option is out of range.
     """
 
-    def __init__(self, store: Store, name: str, encoding: Encoding, scratch: Path, **options: object) -> None:
-        self._store, self._name, self._encoding, self._scratch = store, name, encoding, scratch
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        encoding: Encoding,
+        scratch: Path,
+        load: LoadEncoder = load_encoder,
+        **options: object,
+    ) -> None:
+        self._store, self._name, self._encoding, self._scratch, self._load = store, name, encoding, scratch, load
         self._segments = SegmentReader(store, scratch / "segments")
         settings = {f"eval_biencoder.{name}": value for name, value in {**options, **encoding.settings}.items()}
         self._config = build_recipe("recommended", settings).eval_biencoder
@@ -99,7 +119,6 @@ class Change:
     @cached_property
     def _encoder(self) -> EntityEncoder:
         from zeshel_tasks.compute.device import device_name
-        from zeshel_tasks.evaluation.entity_encoding import EntityEncoder
 
         folder = self._encoding.biencoder
         manifest = read_manifest(self._store, folder)
@@ -108,8 +127,7 @@ class Change:
                 f"{self._store.address}: expected the bi-encoder of the knowledge base {self._name}, but {folder} was "
                 "deleted; `zeshel kb refresh` takes the champion's"
             )
-        model = Artifact(self._store, folder, manifest, self._scratch / "models").directory("model")
-        encoder = EntityEncoder.load(model, self._config)
+        encoder = self._load(Artifact(self._store, folder, manifest, self._scratch / "models"), self._config)
         self._job.device = device_name(encoder.accelerator)
         return encoder
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from zeshel_tasks.config import LinkConfig
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.linking.cascade import Calibrations
 from zeshel_tasks.linking.models import LinkerModels
 from zeshel_tasks.recipe import build_settings
 
@@ -27,20 +28,25 @@ def link_config(models: LinkerModels, settings: Mapping[str, Any]) -> LinkConfig
     )
 
 
-def threshold_of(config: LinkConfig, models: LinkerModels) -> float | None:
+def threshold_of(config: LinkConfig, calibrations: Calibrations, run: str) -> float | None:
     """Returns the probability at which a mention is linked; None if a missing entity decides that.
+
+    Args:
+        config: the settings.
+        calibrations: of the models.
+        run: id of the run that made the models, for messages.
 
     Raises:
         ConfigError: the models have no calibration, or never reach the precision on valid.
     """
     if config.threshold is None and "nil_share" not in config.model_fields_set:
         return None
-    reference = models.calibrations().reference(config.mode)
+    reference = calibrations.reference(config.mode)
     if reference is None:
         setting = "nil_share" if config.threshold is None else "threshold"
         raise ConfigError(
             f"{setting}: expected models with a calibration, which turns scores into probabilities; got run "
-            f"{models.run} without one: run its stage calibrate, or leave out --{setting}"
+            f"{run} without one: run its stage calibrate, or leave out --{setting}"
         )
     if config.threshold is None:
         return None

@@ -1,0 +1,188 @@
+"""Follows the store: a new champion, a rollback, a changed knowledge base.
+
+For each knowledge base, the newest champion whose bi-encoder has encoded it links. A champion with another one takes
+over as soon as `zeshel kb refresh` has encoded the knowledge base for it, and the earlier one links until then.
+New models are loaded beside those in use and link something before they take over. A request keeps the pair of models
+and knowledge base that it began with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from accelerate import Accelerator
+
+from zeshel_tasks.champion.champions import Champion, Champions, read_champions
+from zeshel_tasks.errors import TryAgain, ZeshelError
+from zeshel_tasks.knowledge_base.head import KnowledgeBase
+from zeshel_tasks.knowledge_base.opening import open_knowledge_base
+from zeshel_tasks.serving.batcher import Batcher
+from zeshel_tasks.serving.metrics import Metrics
+from zeshel_tasks.serving.served import ServedBase, ServedModels, champion_for
+from zeshel_tasks.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Follower:
+    """Keeps what the service serves up to date.
+
+    Args:
+        store: the store.
+        names: of the knowledge bases.
+        settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
+        cache: local directory for fetched models and knowledge bases.
+        batcher: warms up what is about to be served.
+        metrics: where to count.
+        poll_seconds: between looks at the store.
+
+    Attributes:
+        error: why a knowledge base cannot be served at all; None if there is no such error.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        names: Sequence[str],
+        settings: Mapping[str, Any],
+        cache: Path,
+        batcher: Batcher,
+        metrics: Metrics,
+        poll_seconds: float,
+    ) -> None:
+        self._store, self.names, self._settings, self._cache = store, tuple(names), dict(settings), cache
+        self._batcher, self._metrics, self._poll_seconds = batcher, metrics, poll_seconds
+        self._bases: Mapping[str, ServedBase] = MappingProxyType({})
+        self._alive: weakref.WeakSet[ServedBase] = weakref.WeakSet()
+        self._look_now, self._closed = threading.Event(), False
+        self._is_champion: dict[str, bool] = {}
+        self._last_problems: list[str] = []
+        self.error: ZeshelError | None = None
+        self._thread = threading.Thread(target=self._loop, name="follower", daemon=True)
+
+    @property
+    def bases(self) -> Mapping[str, ServedBase]:
+        """What is served, by name. Each access returns a consistent state."""
+        return self._bases
+
+    @property
+    def accelerator(self) -> Accelerator | None:
+        """Device and precision of all models; None before the first ones are loaded."""
+        return next((base.models.loaded.accelerator for base in self._bases.values()), None)
+
+    @property
+    def is_ready(self) -> bool:
+        """True once every knowledge base was linked to."""
+        return len(self._bases) == len(self.names)
+
+    def has_champion(self, name: str) -> bool:
+        """Returns False if an earlier champion links to a knowledge base, which waits for `zeshel kb refresh`."""
+        return self._is_champion.get(name, False)
+
+    def check(self) -> None:
+        """Checks that there is something to serve, without loading it.
+
+        Raises:
+            ZeshelError: there is no such knowledge base, or no champion for one.
+        """
+        champions = read_champions(self._store)
+        for name in self.names:
+            champion_for(champions, KnowledgeBase.read(self._store, name).head.encoding.biencoder)
+
+    def start(self) -> None:
+        """Starts to load and to follow."""
+        self._thread.start()
+
+    def look_now(self) -> None:
+        """Looks at the store soon, because something has changed."""
+        self._look_now.set()
+
+    def close(self) -> None:
+        """Stops to follow."""
+        self._closed = True
+        self._look_now.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._closed:
+            self._look_now.clear()
+            self._follow()
+            if self.error is not None:
+                return
+            self._look_now.wait(self._poll_seconds)
+
+    def _follow(self) -> None:
+        """Looks once. An error is no reason to end a service that serves something."""
+        problems = list(filter(None, map(self._problem, self.names)))
+        for problem in problems:
+            if problem not in self._last_problems:
+                log.warning("serving what was served before: %s", problem)
+        self._last_problems = problems
+
+    def _problem(self, name: str) -> str | None:
+        """Updates one knowledge base, and returns the problem if that fails."""
+        if self._closed:
+            return None
+        try:
+            self._update(name, read_champions(self._store))
+        except ZeshelError as error:
+            if name not in self._bases and not isinstance(error, TryAgain):
+                self.error = error
+            problem = str(error)
+        except Exception as error:  # the next look may be luckier, and the service goes on
+            log.exception("following %s failed", name)
+            problem = repr(error)
+        else:
+            return None
+        self._metrics.follow_errors.inc()
+        return problem
+
+    def _update(self, name: str, champions: Champions) -> None:
+        """Switches one knowledge base, if it or its champion has changed."""
+        head = KnowledgeBase.read(self._store, name).head
+        champion, served = champion_for(champions, head.encoding.biencoder), self._bases.get(name)
+        self._is_champion[name] = champion == champions.champion
+        self._metrics.is_champion.labels(name).set(self._is_champion[name])
+        is_same = served is not None and served.models.record.folders == champion.folders
+        if is_same and served is not None and served.entities.fingerprint == head.fingerprint:
+            return
+        models = served.models if is_same and served is not None else self._models(champion)
+        biencoder = models.models.biencoder.manifest.fingerprint
+        entities = open_knowledge_base(self._store, name, self._cache / "kb", biencoder)
+        base = ServedBase(models, entities)
+        self._alive.add(base)
+        base.warm_up(self._batcher)
+        self._switch(name, base)
+
+    def _models(self, champion: Champion) -> ServedModels:
+        """Returns the models of a champion; loads them unless another knowledge base uses them."""
+        for base in self._bases.values():
+            if base.models.record.folders == champion.folders:
+                return base.models
+        log.info("loading the models of %s", champion.run)
+        name = hashlib.sha256(" ".join(champion.folders).encode()).hexdigest()
+        return ServedModels.load(self._store, champion, self._settings, self._cache / "models" / name, self.accelerator)
+
+    def _switch(self, name: str, base: ServedBase) -> None:
+        self._bases = MappingProxyType({**self._bases, name: base})
+        by = base.linked_by
+        log.info("%s: serving %d entities with the models of %s", name, len(base.entities), by["run"])
+        self._metrics.show_serving(name, by, len(base.entities))
+        self._remove_unused()
+
+    def _remove_unused(self) -> None:
+        """Removes the local copies of models and knowledge bases that no request uses any more."""
+        used = {base.entities.folder for base in self._alive} | {base.models.folder for base in self._alive}
+        for kind in ("kb", "models"):
+            folder = self._cache / kind
+            for unused in set(folder.iterdir() if folder.is_dir() else ()) - used:
+                shutil.rmtree(unused, ignore_errors=True)

@@ -1,0 +1,150 @@
+"""A knowledge base with the models that link to it. A request uses one such pair from its beginning to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from zeshel_tasks.champion.champions import Champion, Champions
+from zeshel_tasks.compute.device import is_bf16
+from zeshel_tasks.config import LinkConfig, Offsets
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.link_files.answers import Answers, linked_by
+from zeshel_tasks.link_files.contexts import mention_of_text
+from zeshel_tasks.link_files.lines import LineReader
+from zeshel_tasks.linking.entity_set import EntitySet
+from zeshel_tasks.linking.link_config import link_config, threshold_of
+from zeshel_tasks.linking.linker import Linked, Linker
+from zeshel_tasks.linking.loaded_models import LoadedModels
+from zeshel_tasks.linking.models import LinkerModels
+from zeshel_tasks.serving.batcher import Batcher
+from zeshel_tasks.store import Store
+
+_WARM_UP = 3
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModels:
+    """The models of a champion, in memory.
+
+    Attributes:
+        record: the champion.
+        models: its artifacts.
+        loaded: the same in memory.
+        folder: local directory of its files.
+        threshold: the probability at which a mention is linked, unless a request gives another one.
+        context_tokens: tokens of context on each side of a mention.
+    """
+
+    record: Champion
+    models: LinkerModels
+    loaded: LoadedModels
+    folder: Path
+    threshold: float | None
+    context_tokens: int
+
+    @classmethod
+    def load(
+        cls, store: Store, record: Champion, settings: Mapping[str, Any], folder: Path, accelerator: Accelerator | None
+    ) -> ServedModels:
+        """Loads the models of a champion.
+
+        Args:
+            store: the store.
+            record: the champion.
+            settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
+            folder: local directory for fetched files.
+            accelerator: that of other models in use, if there are any.
+
+        Raises:
+            ConfigError: the models were deleted; or a setting does not suit them; or they need another precision than
+                the models in use.
+        """
+        models = LinkerModels.of_record(store, record, folder)
+        config = link_config(models, settings)
+        if accelerator is not None and (accelerator.mixed_precision == "bf16") != is_bf16(config):
+            raise ConfigError(f"the models of {record.run} compute in another precision: start the service again")
+        loaded = LoadedModels.load(models, config, accelerator)
+        threshold = threshold_of(config, loaded.calibration, record.run)
+        return cls(record, models, loaded, folder, threshold, models.evaluation().context_tokens)
+
+    @property
+    def config(self) -> LinkConfig:
+        """All settings."""
+        return self.loaded.config
+
+
+class ServedBase:
+    """A knowledge base with the models that link to it.
+
+    Args:
+        models: the models.
+        entities: the knowledge base, encoded with their bi-encoder.
+
+    Attributes:
+        linker: links mentions.
+        linked_by: what identifies models and knowledge base.
+    """
+
+    def __init__(self, models: ServedModels, entities: EntitySet) -> None:
+        self.models, self.entities = models, entities
+        self.linker = Linker(models.loaded, entities)
+        self.linked_by = linked_by(models.models, entities)
+
+    def reader(self, offsets: Offsets) -> LineReader:
+        """Returns what reads the documents of a request."""
+        config = self.models.config
+        return LineReader("body", self.models.context_tokens, offsets, config.tokenized, self.entities.page)
+
+    def answers(self, top_k: int | None, threshold: float | str | None) -> Answers:
+        """Returns what writes the answers for a request.
+
+        Raises:
+            ConfigError: the threshold does not suit the models.
+        """
+        config, found = self.models.config, self.models.threshold
+        if threshold is not None:
+            text = threshold if isinstance(threshold, str) else f"{threshold:.9f}"
+            changed = config.model_copy(update={"threshold": text})
+            found = threshold_of(changed, self.models.loaded.calibration, self.models.record.run)
+        return Answers(self.entities.documents, config.top_k if top_k is None else top_k, found, self.linked_by)
+
+    def warm_up(self, batcher: Batcher) -> None:
+        """Links mentions of some titles, so that the first request takes no longer than others."""
+        for document in self.entities.documents[:_WARM_UP]:
+            text = f"{document.title} {document.text[:1000]}"
+            mention = mention_of_text(text, 0, len(document.title), self.models.context_tokens)
+            done: Future[list[Linked]] = batcher.submit(self.linker, [mention], urgent=True)
+            done.result()
+
+
+def champion_for(champions: Champions, biencoder: str) -> Champion:
+    """Returns the newest champion whose bi-encoder has encoded a knowledge base.
+
+    After a promotion, this is an earlier champion until ``zeshel kb refresh`` has encoded the knowledge base again.
+    After a rollback, it is the one that was rolled back, if no other has this bi-encoder.
+
+    Args:
+        champions: of the store.
+        biencoder: folder of the bi-encoder in the store.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for champion in _newest_first(champions):
+        if champion.biencoder == biencoder:
+            return champion
+    raise ConfigError(
+        f"--kb: expected a knowledge base that the bi-encoder of a champion has encoded, got one by {biencoder}; "
+        "`zeshel kb refresh` encodes it again"
+    )
+
+
+def _newest_first(champions: Champions) -> Sequence[Champion]:
+    known = [*champions.earlier, *(found.champion for found in champions.all_rolled_back)]
+    return known if champions.champion is None else [champions.champion, *known]

@@ -1,0 +1,136 @@
+"""The process of the service: its socket, its threads, its signals and its end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.serving.app import Service, create_app
+from zeshel_tasks.serving.batcher import Batcher
+from zeshel_tasks.serving.edits import Editor
+from zeshel_tasks.serving.follower import Follower
+from zeshel_tasks.serving.linking import LinkService
+from zeshel_tasks.serving.metrics import Metrics
+from zeshel_tasks.serving.settings import ServeConfig
+from zeshel_tasks.store import Store
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+
+
+class Server(uvicorn.Server):
+    """A server that ends without an error after SIGTERM or SIGINT, or if nothing can be served.
+
+    Args:
+        service: what it serves.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._follower = service.follower
+        super().__init__(
+            uvicorn.Config(
+                create_app(service),
+                loop="asyncio",
+                http="h11",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=service.settings.drain_seconds,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Like uvicorn's, but does not repeat the signal at the end: a drained server has done what it was told."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ends the server if a knowledge base cannot be served at all."""
+        return await super().on_tick(counter) or self._follower.error is not None
+
+
+@contextmanager
+def new_service(
+    store: Store,
+    names: Sequence[str],
+    settings: ServeConfig,
+    link_settings: Mapping[str, Any],
+    admin_token: str | None,
+    cache: Path,
+) -> Iterator[Service]:
+    """Makes everything that answers requests, and ends its threads at the end.
+
+    Args:
+        store: the store of the champion and the knowledge bases.
+        names: of the knowledge bases.
+        settings: of the service.
+        link_settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
+        admin_token: lets requests change entities.
+        cache: local directory for fetched models and knowledge bases.
+
+    Raises:
+        ZeshelError: there is nothing to serve.
+    """
+    metrics = Metrics()
+    batcher = Batcher(settings.batch_mentions, settings.batch_wait_ms / 1000, settings.max_waiting_mentions, metrics)
+    follower = Follower(store, names, link_settings, cache, batcher, metrics, settings.poll_seconds)
+    links, editor = LinkService(batcher, metrics), Editor(store, follower, metrics)
+    try:
+        follower.check()
+        yield Service(settings, admin_token, metrics, follower, links, editor)
+    finally:
+        started = time.monotonic()
+        editor.close()
+        follower.close()
+        links.close()
+        batcher.close()
+        log.info("drained in %.1f s", time.monotonic() - started)
+
+
+def run(service: Service) -> None:
+    """Serves until SIGTERM or SIGINT, and then until the requests in progress are answered.
+
+    Raises:
+        ConfigError: the address is taken or is not one of this machine.
+        ZeshelError: a knowledge base cannot be served at all.
+    """
+    settings = service.settings
+    with _listening(settings.host, settings.port) as listener:
+        log.info("listening at http://%s:%d", settings.host, listener.getsockname()[1])
+        Server(service).run([listener])
+    if service.follower.error is not None:
+        raise service.follower.error
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
+    except (OSError, UnicodeError) as error:
+        expected = "--host and --port: expected a free address of this machine"
+        raise ConfigError(f"{expected}, got {host}:{port}: {error}") from error
+    with listener:
+        yield listener

@@ -1,0 +1,37 @@
+"""Settings of ``zeshel serve``."""
+
+from __future__ import annotations
+
+from zeshel_tasks.stage_config import StageConfig, setting
+
+LINK_SETTINGS = (
+    "device", "candidates", "top_k", "threshold", "nil_share", "tokenized",
+    "eval_batch_size", "score_batch_size", "stall_minutes",
+)  # fmt: skip
+"""Settings of :class:`~zeshel_tasks.config.LinkConfig` that a service has. A request may override some of them."""
+
+
+class ServeConfig(StageConfig):
+    """Link texts over HTTP. Not a stage of the recipe."""
+
+    host: str = setting("127.0.0.1", "Address to listen at; 0.0.0.0 for all of this machine.", min_length=1)
+    port: int = setting(8000, "Port to listen at; 0 for any free one.", ge=0, le=65535)
+    poll_seconds: float = setting(
+        2.0, "Seconds between looks for a new champion and changed knowledge bases.", ge=0.05, le=60
+    )
+    batch_mentions: int = setting(32, "Most mentions that the models get at once.", ge=1, le=1024)
+    batch_wait_ms: float = setting(
+        5.0, "Milliseconds that mentions wait for those of other requests, if the models are idle.", ge=0, le=1000
+    )
+    max_waiting_mentions: int = setting(
+        1024, "Mentions that may wait for the models. Beyond, requests get status 429.", ge=1, le=1_000_000
+    )
+    max_requests: int = setting(256, "Requests in progress. Beyond, requests get status 429.", ge=1, le=100_000)
+    max_body_bytes: int = setting(2**20, "Most bytes of a request's body.", ge=1000, le=2**30)
+    body_seconds: float = setting(10.0, "Seconds that a request's body may take to arrive.", ge=0.1, le=3600)
+    max_documents: int = setting(64, "Most documents of a request.", ge=1, le=10_000)
+    max_mentions: int = setting(256, "Most mentions of a request, in all its documents.", ge=1, le=100_000)
+    max_top_k: int = setting(100, "Most candidates of a mention that a request may ask for.", ge=1, le=10_000)
+    drain_seconds: int = setting(
+        25, "Seconds after SIGTERM in which requests in progress may end; Kubernetes kills after 30.", ge=0, le=3600
+    )
