@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -56,7 +56,7 @@ class Service:
     """
 
     settings: ServeConfig
-    admin_token: str | None
+    admin_token: str | None = field(repr=False)
     metrics: Metrics
     follower: Follower
     links: LinkService

@@ -108,7 +108,7 @@ def _field(place: Sequence[str | int]) -> str:
 
 
 def _reason(problem: Mapping[str, Any]) -> str:
-    message = safe_text(problem["msg"])
+    message = safe_text(problem["msg"].removeprefix("Value error, "))
     if problem["type"] in ("missing", "extra_forbidden"):
         return message
     return f"{message}; got {quoted(problem['input'])}"

@@ -5,9 +5,10 @@ Their limits are settings, so :func:`check_limits` checks them, and :mod:`~zeshe
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from zeshel_tasks.config import Offsets
 from zeshel_tasks.serving.problems import Problem
@@ -18,6 +19,32 @@ _MOST = 2**53 - 1  # beyond, JavaScript's numbers are not exact
 
 class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+_PRECISION = r"^precision=(0|1|0?\.[0-9]{1,9}|1\.0{1,9})$"
+
+
+def _checked_threshold(given: Any) -> float | str | None:
+    if isinstance(given, str) and re.fullmatch(_PRECISION, given):
+        return given
+    if given is None or (isinstance(given, float | int) and not isinstance(given, bool) and 0 <= given <= 1):
+        return given
+    raise ValueError("expected a number from 0 to 1 or precision=0.95")
+
+
+Threshold = Annotated[
+    float | str | None,
+    PlainValidator(_checked_threshold),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": 1},
+                {"type": "string", "pattern": _PRECISION},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
 
 
 class GivenMention(_Request):
@@ -46,11 +73,7 @@ class LinkRequest(_Request):
     kb: str = Field(description="Name of the knowledge base.")
     documents: list[GivenDocument] = Field(min_length=1)
     top_k: int | None = Field(None, ge=1, description="Candidates to return for each mention.")
-    threshold: (
-        Annotated[float, Field(ge=0, le=1)]
-        | Annotated[str, Field(pattern=r"^precision=(0|1|0?\.[0-9]{1,9}|1\.0{1,9})$")]
-        | None
-    ) = Field(
+    threshold: Threshold = Field(
         None,
         description="Least probability at which a mention is linked; precision=0.95 is the probability at which the "
         "linked mentions of the valid worlds had this precision.",

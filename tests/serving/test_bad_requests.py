@@ -1,0 +1,265 @@
+"""Hostile and mistaken requests get an answer that says what is wrong, and nothing else happens."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from tests.faults import Fault
+from tests.serving.conftest import WORLD
+from tests.serving.running import ADMIN, Running, document
+
+TEXT = document("They saw the sword .", "sword")
+JSON = {"Content-Type": "application/json"}
+
+
+def problem_of(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """Checks that an answer is a problem with this status."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
+
+
+def with_mention(**mention: Any) -> dict[str, Any]:
+    return {"kb": WORLD, "documents": [{"text": "a 😀 b\r\nc ", "mentions": [mention]}]}
+
+
+def request_with(**fields: Any) -> dict[str, Any]:
+    return {"kb": WORLD, "documents": [TEXT]} | fields
+
+
+# The content of a request, the field that is wrong, and words of the reason.
+WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
+    "nothing": ({}, "kb", "Field required"),
+    "no documents": ({"kb": WORLD, "documents": []}, "documents", "at least 1 item"),
+    "a field that does not exist": (request_with(topk=3), "topk", "Extra inputs"),
+    "no text": ({"kb": WORLD, "documents": [{"mentions": []}]}, "documents[0].text", "Field required"),
+    "null for a text": ({"kb": WORLD, "documents": [{"text": None, "mentions": []}]}, "documents[0].text", "string"),
+    "a number for a text": ({"kb": WORLD, "documents": [{"text": 1, "mentions": []}]}, "documents[0].text", "string"),
+    "documents as an object": (request_with(documents={}), "documents", "valid list"),
+    "a string for a number": (request_with(top_k="3"), "top_k", "valid integer"),
+    "true for a number": (request_with(top_k=True), "top_k", "valid integer"),
+    "top_k of 0": (request_with(top_k=0), "top_k", "greater than or equal to 1"),
+    "top_k beyond the limit": (request_with(top_k=101), "top_k", "at most 100"),
+    "a huge top_k": (request_with(top_k=10**4000), "top_k", "at most"),
+    "a threshold above 1": (request_with(threshold=1.5), "threshold", "a number from 0 to 1 or precision=0.95"),
+    "a threshold of words": (request_with(threshold="high"), "threshold", "a number from 0 to 1 or precision=0.95"),
+    "offsets of another kind": (request_with(offsets="bytes"), "offsets", "'code_points' or 'utf16'"),
+    "too many documents": (request_with(documents=[TEXT] * 65), "documents", "at most 64 documents"),
+    "too many mentions": (
+        request_with(documents=[{"text": "a", "mentions": [{"start": 0, "end": 1}] * 257}]),
+        "documents",
+        "at most 256 mentions",
+    ),
+    "an offset beyond the text": (with_mention(start=0, end=99), "documents[0].mentions[0].end", "at most 9 code"),
+    "a huge offset": (with_mention(start=0, end=2**60), "documents[0].mentions[0].end", "less than or equal"),
+    "a negative offset": (with_mention(start=-1, end=1), "documents[0].mentions[0].start", "greater than or equal"),
+    "an offset that is no integer": (with_mention(start=0, end=1.0), "documents[0].mentions[0].end", "valid integer"),
+    "no end": (with_mention(start=0), "documents[0].mentions[0].end", "Field required"),
+    "an empty mention": (with_mention(start=2, end=2), "documents[0].mentions[0].end", "empty mention"),
+    "a blank mention": (with_mention(start=8, end=9), "documents[0].mentions[0]", "white space"),
+    "another text": (with_mention(start=0, end=1, text="b"), "documents[0].mentions[0].text", "differs"),
+    "between CR and LF": (with_mention(start=0, end=6), "documents[0].mentions[0].end", "carriage return"),
+    "within a surrogate pair": (
+        with_mention(start=0, end=3) | {"offsets": "utf16"}, "documents[0].mentions[0].end", "surrogate pair",
+    ),
+    "half of a surrogate pair": (
+        {"kb": WORLD, "documents": [{"text": "\ud800", "mentions": []}]}, "documents[0].text", "surrogate pair",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "field", "reason"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_field_is_named(served: Running, fault: Fault, content: dict[str, Any], field: str, reason: str) -> None:
+    fault("service: wrong request")
+    problem = problem_of(served.client.post("/v1/link", content=json.dumps(content), headers=JSON), 422)
+    (first, *_) = problem["errors"]
+    assert first["field"].startswith(field)
+    assert reason in first["reason"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{", "broken JSON"),
+        (b"[]", "not an object"),
+        (b"null", "not an object"),
+        (b" ", "blank line"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'\xef\xbb\xbf{"kb": "a"}', "broken JSON"),
+        (b'{"kb": "a", "kb": "b"}', "field 'kb' twice"),
+        (b'{"threshold": NaN}', "NaN"),
+        (b'{"threshold": -Infinity}', "-Infinity"),
+        (b'{"threshold": 1e999}', "beyond the range of a float"),
+        (b'{"top_k": ' + b"9" * 5000 + b"}", "broken JSON"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "broken JSON"),
+        (b'{"a": ' + b"[" * 33 + b"]" * 33 + b"}", "too deep"),
+        (b'{"kb": "a", "documents": [{"text": "a", "mentions": [], "metadata": {"k": "\xed\xa0\x80"}}]}', "not UTF-8"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else repr(value[:30]),
+)
+def test_body_that_is_no_plain_json_is_refused(served: Running, fault: Fault, body: bytes, reason: str) -> None:
+    fault("service: wrong request")
+    problem = problem_of(served.client.post("/v1/link", content=body, headers=JSON), 400)
+    assert reason in problem["errors"][0]["reason"]
+
+
+def test_metadata_comes_back_whatever_it_is(served: Running) -> None:
+    metadata = (
+        '{"deep": '
+        + "[" * 20
+        + "]" * 20
+        + ', "half": "\\ud800", "big": '
+        + "9" * 4000
+        + ', "": null, "\\u0000": 1e300}'
+    )
+    body = f'{{"kb": "{WORLD}", "documents": [{{"text": "a sword", "mentions": [], "metadata": {metadata}}}]}}'
+    answer = served.client.post("/v1/link", content=body, headers=JSON)
+    assert answer.status_code == 200
+    assert answer.json()["documents"][0]["metadata"] == json.loads(metadata)
+
+
+def test_large_body_is_refused_with_and_without_its_length(served: Running, fault: Fault) -> None:
+    fault("service: wrong request")
+    large = b'{"kb": "' + b"a" * 2**20 + b'"}'
+    assert "1,048,576 bytes" in problem_of(served.client.post("/v1/link", content=large, headers=JSON), 413)["detail"]
+
+    def parts() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b"a" * 2**16
+
+    problem_of(served.client.post("/v1/link", content=parts(), headers=JSON), 413)
+
+
+def test_other_media_types_are_refused(served: Running, fault: Fault) -> None:
+    for given_type in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-16", "", "é"):
+        fault("service: wrong request")
+        headers = {"Content-Type": given_type.encode("latin-1")}
+        problem_of(served.client.post("/v1/link", content=b"{}", headers=headers), 415)
+    answer = served.client.post(
+        "/v1/link", json=request_with(), headers={"Content-Type": "application/json;charset=UTF-8"}
+    )
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/v1/link/", 404),
+        ("GET", "/v1/link", 405),
+        ("DELETE", "/v1/kbs", 405),
+        ("BREW", "/v1/link", 405),
+        ("PUT", "/v1/kbs/..%2f..%2fmodels/entities", 404),
+        ("PUT", "/v1/kbs/%00/entities", 401),
+    ],
+)
+def test_wrong_address_or_method_is_a_problem(
+    served: Running, fault: Fault, method: str, path: str, status: int
+) -> None:
+    fault("service: wrong request")
+    problem_of(served.client.request(method, path, json={"ids": ["a"]}), status)
+
+
+def test_base_that_is_not_served_is_unknown(served: Running) -> None:
+    for name in ("other", "", "../models", f"{WORLD}/"):
+        problem_of(served.link(name, TEXT), 404)
+    problem_of(
+        served.client.put(
+            "/v1/kbs/other/entities", json={"entities": [{"id": "a", "title": "a", "text": "a"}]}, headers=ADMIN
+        ),
+        404,
+    )
+
+
+def test_broken_http_is_refused(served: Running, fault: Fault) -> None:
+    fault("service: wrong request")
+    address = (str(served.client.base_url.host), int(served.client.base_url.port or 0))
+    for sent in (
+        b"\x00\x01\x02\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /v1/link HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    ):
+        with socket.create_connection(address, timeout=30) as connection:
+            connection.sendall(sent)
+            assert b" 400 " in connection.recv(1000).splitlines()[0]
+
+
+def test_slow_body_is_given_up(served: Running, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault("service: slow client")
+    hurried = served.service.settings.model_copy(update={"body_seconds": 0.2})
+    monkeypatch.setattr(served.server.config.app.state, "settings", hurried)
+    address = (str(served.client.base_url.host), int(served.client.base_url.port or 0))
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(
+            b"POST /v1/link HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+        )
+        assert b" 408 " in connection.recv(1000).splitlines()[0]
+
+
+def test_unexpected_error_is_a_problem_and_its_text_is_not_logged(
+    served: Running, fault: Fault, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault("service: unexpected error")
+
+    def fails(*_: object) -> None:
+        raise RuntimeError(TEXT["text"])
+
+    monkeypatch.setattr(served.service.links, "_written", fails)
+    problem = problem_of(served.link(WORLD, TEXT), 500)
+    assert "sword" not in json.dumps(problem) + caplog.text
+    assert "unexpected RuntimeError" in caplog.text
+
+
+def test_texts_are_not_logged(served: Running, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "zeshel_tasks")
+    served.links(WORLD, document("They saw the xyzzy .", "xyzzy"))
+    problem_of(served.link(WORLD, {"text": "plugh", "mentions": [{"start": 0, "end": 9}]}), 422)
+    assert "xyzzy" not in caplog.text
+    assert "plugh" not in caplog.text
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+_OFFSETS = st.integers(-2, 40) | st.integers() | _VALUES
+_MENTIONS = st.fixed_dictionaries({}, optional={"start": _OFFSETS, "end": _OFFSETS, "text": st.text() | _VALUES})
+_DOCUMENTS = st.fixed_dictionaries(
+    {"text": st.text(st.characters(exclude_categories=[]), max_size=40) | _VALUES},
+    optional={"id": st.text() | _VALUES, "mentions": st.lists(_MENTIONS, max_size=3) | _VALUES, "metadata": _VALUES},
+)
+_REQUESTS = st.fixed_dictionaries(
+    {"kb": st.just(WORLD) | _VALUES},
+    optional={
+        "documents": st.lists(_DOCUMENTS, max_size=3) | _VALUES,
+        "top_k": st.integers(-1, 200) | _VALUES,
+        "threshold": st.floats(0, 1) | st.sampled_from(["precision=0.9", "precision=2"]) | _VALUES,
+        "offsets": st.sampled_from(["utf16", "code_points", "bytes"]) | _VALUES,
+    },
+)
+
+
+@settings(max_examples=60)
+@given(content=_REQUESTS)
+def test_any_request_gets_an_answer_that_the_openapi_document_describes(served: Running, content: Any) -> None:
+    described = served.client.get("/openapi.json").json()
+    answer = served.client.post("/v1/link", content=json.dumps(content), headers=JSON)
+    expected = described["paths"]["/v1/link"]["post"]["responses"][str(answer.status_code)]["content"]
+    media_type = answer.headers["content-type"]
+    assert answer.status_code < 500, answer.text
+    schema = expected[media_type]["schema"] | {"components": described["components"]}
+    Draft202012Validator(schema).validate(answer.json())
