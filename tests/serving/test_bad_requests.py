@@ -56,6 +56,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "a huge top_k": (request_with(top_k=10**4000), "top_k", "at most"),
     "a threshold above 1": (request_with(threshold=1.5), "threshold", "a number from 0 to 1 or precision=0.95"),
     "a threshold of words": (request_with(threshold="high"), "threshold", "a number from 0 to 1 or precision=0.95"),
+    "a mode that does not exist": (request_with(mode="fast"), "mode", "'rerank', 'cascade' or 'retrieve'"),
     "offsets of another kind": (request_with(offsets="bytes"), "offsets", "'code_points' or 'utf16'"),
     "too many documents": (request_with(documents=[TEXT] * 65), "documents", "at most 64 documents"),
     "too many mentions": (
@@ -187,11 +188,7 @@ def test_base_that_is_not_served_is_unknown(served: Running) -> None:
 def test_broken_http_is_refused(served: Running, fault: Fault) -> None:
     fault("service: wrong request")
     address = (str(served.client.base_url.host), int(served.client.base_url.port or 0))
-    for sent in (
-        b"\x00\x01\x02\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"POST /v1/link HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-    ):
+    for sent in (b"\x00\x01\x02\r\n\r\n", b"POST /v1/link HTTP/1.1\r\nContent-Length: -1\r\n\r\n"):
         with socket.create_connection(address, timeout=30) as connection:
             connection.sendall(sent)
             assert b" 400 " in connection.recv(1000).splitlines()[0]
@@ -247,6 +244,7 @@ _REQUESTS = st.fixed_dictionaries(
     optional={
         "documents": st.lists(_DOCUMENTS, max_size=3) | _VALUES,
         "top_k": st.integers(-1, 200) | _VALUES,
+        "mode": st.sampled_from(["retrieve", "cascade", "rerank", "both"]) | _VALUES,
         "threshold": st.floats(0, 1) | st.sampled_from(["precision=0.9", "precision=2"]) | _VALUES,
         "offsets": st.sampled_from(["utf16", "code_points", "bytes"]) | _VALUES,
     },

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tests.faults import Fault
+from zeshel_tasks.config import LinkMode
 from zeshel_tasks.link_files.contexts import TextMention
 from zeshel_tasks.linking.linker import Linked, Linker
 from zeshel_tasks.linking.mention_texts import MentionInContext
@@ -29,7 +30,7 @@ class Echo:
         self.has_begun = threading.Event()
         self.may_go.set()
 
-    def link(self, mentions: Sequence[MentionInContext]) -> Iterator[Any]:
+    def link(self, mentions: Sequence[MentionInContext], mode: LinkMode) -> Iterator[Any]:
         self.has_begun.set()
         assert self.may_go.wait(SECONDS)
         words = [mention.mention for mention in mentions]
@@ -44,9 +45,9 @@ class Setup:
         self.metrics = Metrics()
         self.batcher = Batcher(size, wait_seconds, max_waiting, self.metrics)
 
-    def submit(self, echo: Echo, *words: str, urgent: bool = False) -> Future[list[Linked]]:
+    def submit(self, echo: Echo, *words: str, mode: LinkMode = "rerank", urgent: bool = False) -> Future[list[Linked]]:
         mentions = [TextMention("", word, "") for word in words]
-        return self.batcher.submit(cast(Linker, echo), mentions, urgent=urgent)
+        return self.batcher.submit(cast(Linker, echo), mode, mentions, urgent=urgent)
 
     def blocked(self, echo: Echo) -> Future[list[Linked]]:
         """Lets the thread compute a mention until the test gives a permit."""
@@ -95,6 +96,16 @@ def test_a_batch_never_mixes_two_linkers(echo: Echo) -> None:
     echo.may_go.set()
     wait(futures, SECONDS)
     assert (echo.batches, other.batches) == ([["first"], ["0", "2"]], [["1", "3"]])
+
+
+def test_a_batch_never_mixes_two_modes(echo: Echo) -> None:
+    setup = Setup(size=8)
+    setup.blocked(echo)
+    modes: list[LinkMode] = ["rerank", "retrieve", "rerank"]
+    futures = [setup.submit(echo, str(number), mode=mode) for number, mode in enumerate(modes)]
+    echo.may_go.set()
+    wait(futures, SECONDS)
+    assert echo.batches == [["first"], ["0", "2"], ["1"]]
 
 
 def test_mentions_of_a_client_that_has_gone_are_dropped(echo: Echo, fault: Fault) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.serving.conftest import WORLD
 from tests.serving.running import Running, document
 from zeshel_tasks.cli import main
+from zeshel_tasks.config import LINK_MODES
 from zeshel_tasks.errors import EXIT_OK
 from zeshel_tasks.store import Run
 
@@ -19,12 +20,13 @@ TEXTS = [
 ]
 
 
-def test_answers_are_those_of_the_command(served: Running, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", LINK_MODES)
+def test_answers_are_those_of_the_command(served: Running, run: Run, tmp_path: Path, mode: str) -> None:
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
     arguments = ["link", "--store", run.store.address, "--kb", WORLD, "--in", str(tmp_path / "in.jsonl")]
-    assert main([*arguments, "--out", str(tmp_path / "out.jsonl"), "--top-k", "3"]) == EXIT_OK
+    assert main([*arguments, "--out", str(tmp_path / "out.jsonl"), "--top-k", "3", "--mode", mode]) == EXIT_OK
     expected = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    answer = served.link(WORLD, *TEXTS, top_k=3).json()
+    answer = served.link(WORLD, *TEXTS, top_k=3, mode=mode).json()
     assert [found["links"] for found in answer["documents"]] == [line["links"] for line in expected]
     assert answer["linked_by"] == expected[0]["linked_by"]
     assert [found.get("id") for found in answer["documents"]] == ["a", "b", None]

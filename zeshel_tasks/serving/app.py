@@ -120,7 +120,9 @@ async def list_bases(request: Request) -> Bases:
     follower = _service(request).follower
     return Bases(
         kbs=[
-            BaseDescription(entities=len(base.entities), champion=follower.has_champion(name), **base.linked_by)
+            BaseDescription(
+                entities=len(base.entities), champion=follower.has_champion(name), **base.linked_by(base.mode)
+            )
             for name, base in follower.bases.items()
         ]
     )

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from zeshel_tasks.config import LinkMode
 from zeshel_tasks.linking.linker import Linked, Linker
 from zeshel_tasks.linking.mention_texts import MentionInContext
 from zeshel_tasks.serving.metrics import Metrics
@@ -42,6 +43,7 @@ class _Work:
     """The mentions of a request."""
 
     linker: Linker
+    mode: LinkMode
     mentions: Sequence[MentionInContext]
     done: Future[list[Linked]] = field(default_factory=Future)
     found: list[Linked] = field(default_factory=list)
@@ -74,19 +76,20 @@ class Batcher:
         self._thread.start()
 
     def submit(
-        self, linker: Linker, mentions: Sequence[MentionInContext], *, urgent: bool = False
+        self, linker: Linker, mode: LinkMode, mentions: Sequence[MentionInContext], *, urgent: bool = False
     ) -> Future[list[Linked]]:
         """Returns a future of the links, in the order of the mentions. If it is cancelled, its mentions are dropped.
 
         Args:
-            linker: links them. A batch never mixes two.
+            linker: links them.
+            mode: which of them are re-ranked. A batch never mixes two linkers or modes.
             mentions: of a request.
             urgent: take them first, even if too many wait.
 
         Raises:
             QueueFull: too many mentions wait.
         """
-        work = _Work(linker, mentions)
+        work = _Work(linker, mode, mentions)
         with self._changed:
             if self._closed:
                 raise QueueFull(1)
@@ -139,9 +142,9 @@ class Batcher:
         self._note()
 
     def _chosen(self) -> list[tuple[_Work, int]]:
-        """Takes the works of the first one's linker out of the queue, as far as they fit into a batch."""
-        linker, room = self._queue[0].linker, self._size
-        counts = {work: 0 for work in self._queue if work.linker is linker}
+        """Takes those that go with the first one out of the queue, as far as they fit into a batch."""
+        first, room = self._queue[0], self._size
+        counts = {work: 0 for work in self._queue if work.linker is first.linker and work.mode == first.mode}
         for most in (max(1, room // len(counts)), room):  # first an equal share for each, then what is left
             for work in counts:
                 more = min(work.left - counts[work], most - counts[work], room)
@@ -153,10 +156,10 @@ class Batcher:
         return chosen
 
     def _compute(self, batch: list[tuple[_Work, int]]) -> None:
-        started = time.monotonic()
+        started, first = time.monotonic(), batch[0][0]
         mentions = [mention for work, count in batch for mention in work.next(count)]
         try:
-            found = iter(list(batch[0][0].linker.link(mentions)))
+            found = iter(list(first.linker.link(mentions, first.mode)))
         except Exception as error:
             self._fail(batch, error)
             return

@@ -127,6 +127,7 @@ class Follower:
             if problem not in self._last_problems:
                 log.warning("serving what was served before: %s", problem)
         self._last_problems = problems
+        self._remove_unused()
 
     def _problem(self, name: str) -> str | None:
         """Updates one knowledge base, and returns the problem if that fails."""
@@ -174,10 +175,9 @@ class Follower:
 
     def _switch(self, name: str, base: ServedBase) -> None:
         self._bases = MappingProxyType({**self._bases, name: base})
-        by = base.linked_by
+        by = base.linked_by(base.mode)
         log.info("%s: serving %d entities with the models of %s", name, len(base.entities), by["run"])
         self._metrics.show_serving(name, by, len(base.entities))
-        self._remove_unused()
 
     def _remove_unused(self) -> None:
         """Removes the local copies of models and knowledge bases that no request uses any more."""

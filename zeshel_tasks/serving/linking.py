@@ -7,9 +7,11 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from zeshel_tasks.config import LinkMode
 from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.link_files.answers import Answers
+from zeshel_tasks.link_files.contexts import TextMention
 from zeshel_tasks.link_files.lines import GivenMention
 from zeshel_tasks.linking.linker import Linked
 from zeshel_tasks.serving.batcher import Batcher, QueueFull
@@ -53,20 +55,22 @@ class LinkService:
             Problem: a field is wrong, or too many mentions wait.
             ClientGone: the client has gone; what was not yet computed is dropped.
         """
-        answers = _answers(request, base)
+        mode = request.mode or base.mode
+        answers = _answers(request, base, mode)
         documents = await self._in_thread(lambda: _read(request, base))
-        found = await self._linked(base, [given for document in documents for given in document], gone)
+        mentions = [given.mention for document in documents for given in document]
+        found = await self._linked(base, mode, mentions, gone)
         return await self._in_thread(lambda: self._written(request, documents, found, answers))
 
     def close(self) -> None:
         """Ends the threads."""
         self._threads.shutdown()
 
-    async def _linked(self, base: ServedBase, mentions: list[GivenMention], gone: Gone) -> list[Linked]:
+    async def _linked(self, base: ServedBase, mode: LinkMode, mentions: list[TextMention], gone: Gone) -> list[Linked]:
         if not mentions:
             return []
         try:
-            done = self._batcher.submit(base.linker, [given.mention for given in mentions])
+            done = self._batcher.submit(base.linker, mode, mentions)
         except QueueFull as error:
             raise Problem.try_again(429, "too many mentions wait", error.seconds) from None
         return await _unless_gone(done, gone)
@@ -86,9 +90,13 @@ class LinkService:
         return to_json({"documents": written, "linked_by": answers.linked_by}).encode()
 
 
-def _answers(request: LinkRequest, base: ServedBase) -> Answers:
+def _answers(request: LinkRequest, base: ServedBase, mode: LinkMode) -> Answers:
     try:
-        return base.answers(request.top_k, request.threshold)
+        base.models.loaded.check(mode)
+    except ConfigError as error:
+        raise Problem.of_field("mode", str(error)) from None
+    try:
+        return base.answers(request.top_k, request.threshold, mode)
     except ConfigError as error:
         raise Problem.of_field("threshold", str(error)) from None
 

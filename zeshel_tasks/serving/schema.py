@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from zeshel_tasks.config import Offsets
+from zeshel_tasks.config import LinkMode, Offsets
 from zeshel_tasks.serving.problems import Problem
 from zeshel_tasks.serving.settings import ServeConfig
 
@@ -73,6 +73,11 @@ class LinkRequest(_Request):
     kb: str = Field(description="Name of the knowledge base.")
     documents: list[GivenDocument] = Field(min_length=1)
     top_k: int | None = Field(None, ge=1, description="Candidates to return for each mention.")
+    mode: LinkMode | None = Field(
+        None,
+        description="rerank scores the candidates of every mention with the cross-encoder; cascade only those of "
+        "mentions that the retriever does not make clear; retrieve those of none.",
+    )
     threshold: Threshold = Field(
         None,
         description="Least probability at which a mention is linked; precision=0.95 is the probability at which the "
@@ -91,7 +96,7 @@ class Candidate(BaseModel):
     url: str | None
     score: float
     retrieval: float
-    crossencoder: float
+    crossencoder: float | None
 
 
 class Link(BaseModel):
@@ -123,6 +128,7 @@ class LinkedBy(BaseModel):
 
     run: str
     models: str
+    mode: str
     kb: str
     kb_fingerprint: str
 
@@ -141,6 +147,7 @@ class BaseDescription(BaseModel):
     entities: int
     run: str
     models: str
+    mode: str = Field(description="How mentions are linked, unless a request says otherwise.")
     kb_fingerprint: str
     champion: bool = Field(description="False if the knowledge base waits for `zeshel kb refresh`.")
 

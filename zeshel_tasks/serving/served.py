@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from zeshel_tasks.champion.champions import Champion, Champions
 from zeshel_tasks.compute.device import is_bf16
-from zeshel_tasks.config import LinkConfig, Offsets
+from zeshel_tasks.config import LinkConfig, LinkMode, Offsets
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.link_files.answers import Answers, linked_by
 from zeshel_tasks.link_files.contexts import mention_of_text
@@ -37,7 +37,6 @@ class ServedModels:
         models: its artifacts.
         loaded: the same in memory.
         folder: local directory of its files.
-        threshold: the probability at which a mention is linked, unless a request gives another one.
         context_tokens: tokens of context on each side of a mention.
     """
 
@@ -45,7 +44,6 @@ class ServedModels:
     models: LinkerModels
     loaded: LoadedModels
     folder: Path
-    threshold: float | None
     context_tokens: int
 
     @classmethod
@@ -70,8 +68,8 @@ class ServedModels:
         if accelerator is not None and (accelerator.mixed_precision == "bf16") != is_bf16(config):
             raise ConfigError(f"the models of {record.run} compute in another precision: start the service again")
         loaded = LoadedModels.load(models, config, accelerator)
-        threshold = threshold_of(config, loaded.calibration, record.run)
-        return cls(record, models, loaded, folder, threshold, models.evaluation().context_tokens)
+        threshold_of(config, loaded.calibrations, record.run)  # raises if the models do not allow it
+        return cls(record, models, loaded, folder, models.evaluation().context_tokens)
 
     @property
     def config(self) -> LinkConfig:
@@ -88,38 +86,46 @@ class ServedBase:
 
     Attributes:
         linker: links mentions.
-        linked_by: what identifies models and knowledge base.
     """
 
     def __init__(self, models: ServedModels, entities: EntitySet) -> None:
         self.models, self.entities = models, entities
         self.linker = Linker(models.loaded, entities)
-        self.linked_by = linked_by(models.models, entities)
+
+    @property
+    def mode(self) -> LinkMode:
+        """How mentions are linked, unless a request says otherwise."""
+        return self.models.config.mode
+
+    def linked_by(self, mode: LinkMode) -> dict[str, str]:
+        """Returns what identifies models, mode and knowledge base."""
+        return linked_by(self.models.models, mode, self.entities)
 
     def reader(self, offsets: Offsets) -> LineReader:
         """Returns what reads the documents of a request."""
         config = self.models.config
         return LineReader("body", self.models.context_tokens, offsets, config.tokenized, self.entities.page)
 
-    def answers(self, top_k: int | None, threshold: float | str | None) -> Answers:
-        """Returns what writes the answers for a request.
+    def answers(self, top_k: int | None, threshold: float | str | None, mode: LinkMode) -> Answers:
+        """Returns what writes the answers for a request; None stands for the value of the settings.
 
         Raises:
             ConfigError: the threshold does not suit the models.
         """
-        config, found = self.models.config, self.models.threshold
+        changed: dict[str, Any] = {"mode": mode, "top_k": top_k}
         if threshold is not None:
-            text = threshold if isinstance(threshold, str) else f"{threshold:.9f}"
-            changed = config.model_copy(update={"threshold": text})
-            found = threshold_of(changed, self.models.loaded.calibration, self.models.record.run)
-        return Answers(self.entities.documents, config.top_k if top_k is None else top_k, found, self.linked_by)
+            changed["threshold"] = threshold if isinstance(threshold, str) else f"{threshold:.9f}"
+        given = {name: value for name, value in changed.items() if value is not None}
+        config, loaded = self.models.config.model_copy(update=given), self.models.loaded
+        found = threshold_of(config, loaded.calibrations, loaded.run)
+        return Answers(self.entities.documents, config.top_k, found, self.linked_by(mode))
 
     def warm_up(self, batcher: Batcher) -> None:
         """Links mentions of some titles, so that the first request takes no longer than others."""
         for document in self.entities.documents[:_WARM_UP]:
             text = f"{document.title} {document.text[:1000]}"
             mention = mention_of_text(text, 0, len(document.title), self.models.context_tokens)
-            done: Future[list[Linked]] = batcher.submit(self.linker, [mention], urgent=True)
+            done: Future[list[Linked]] = batcher.submit(self.linker, self.mode, [mention], urgent=True)
             done.result()
 
 

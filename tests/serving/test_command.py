@@ -1,0 +1,126 @@
+"""``zeshel serve`` as a process: its flags, its start and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults import Fault
+from tests.fork_server import fork_server
+from tests.serving.conftest import WORLD
+from tests.serving.running import document
+from zeshel_tasks.cli import main
+from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK
+from zeshel_tasks.store import Run
+
+SECONDS = 60.0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def start(arguments: list[str], log: str) -> None:
+    """Runs in a process of its own."""
+    with open(log, "w") as file:  # noqa: PTH123
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os._exit(main(arguments))
+
+
+def test_sigterm_answers_what_has_begun_and_then_ends(run: Run, tmp_path: Path, fault: Fault) -> None:
+    fault("service: SIGTERM under load")
+    port, log = free_port(), tmp_path / "log"
+    arguments = ["serve", "--store", run.store.address, "--kb", WORLD, "--port", str(port), "--batch-mentions", "4"]
+    process = fork_server().Process(target=start, args=(arguments, str(log)))
+    process.start()
+    answers: list[int] = []
+    text = document("the xyzzy of the old beast", "xyzzy", "beast")
+    body = {"kb": WORLD, "documents": [text | {"mentions": text["mentions"] * 10}]}
+
+    def ask() -> None:
+        address = f"http://127.0.0.1:{port}/v1/link"
+        answers.append(httpx.post(address, json=body, timeout=SECONDS, trust_env=False).status_code)
+
+    try:
+        wait_until_ready(port)
+        clients = [threading.Thread(target=ask) for _ in range(3)]
+        for client in clients:
+            client.start()
+        wait_for_mentions(port)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGTERM)
+        for client in clients:
+            client.join(SECONDS)
+        process.join(SECONDS)
+    finally:
+        process.kill()
+    written = log.read_text()
+    assert (answers, process.exitcode) == ([200, 200, 200], EXIT_OK), written
+    assert "xyzzy" not in written
+    assert "/v1/link" not in written  # no line for each request
+
+
+def wait_until_ready(port: int) -> None:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("the service did not become ready")
+
+
+def wait_for_mentions(port: int) -> None:
+    """Waits until mentions wait."""
+    while "zeshel_open_requests 4.0" not in httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text:
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--kb", "unknown"], "expected a knowledge base of"),
+        (["--kb", WORLD, "--port", "70000"], "port: "),
+        (["--kb", WORLD, "--batch-mentions", "0"], "batch_mentions: "),
+        (["--kb", WORLD, "--threshold", "2"], "threshold: "),
+        (["--kb", WORLD, "--precision", "bf16"], "unrecognized arguments"),
+        (["--kb", WORLD, "--host", "host.invalid"], "--host and --port: expected a free address of this machine"),
+        (["--kb", WORLD, "--admin-token-file", "/nowhere"], "--admin-token-file: expected a file with a token"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    run: Run, capsys: pytest.CaptureFixture[str], arguments: list[str], problem: str
+) -> None:
+    assert main(["serve", "--store", run.store.address, *arguments]) == EXIT_CONFIG
+    assert problem in capsys.readouterr().out
+
+
+def test_short_or_broken_token_is_refused(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZESHEL_ADMIN_TOKEN", "short")
+    assert main(["serve", "--store", run.store.address, "--kb", WORLD]) == EXIT_CONFIG
+    assert "ZESHEL_ADMIN_TOKEN: expected a token of at least 16 characters" in capsys.readouterr().out
+    monkeypatch.setenv("ZESHEL_ADMIN_TOKEN", "a token with a line end\n")
+    assert main(["serve", "--store", run.store.address, "--kb", WORLD]) == EXIT_CONFIG
+    (tmp_path / "token").write_bytes(b"\xff" * 20)
+    arguments = ["--kb", WORLD, "--admin-token-file", str(tmp_path / "token")]
+    assert main(["serve", "--store", run.store.address, *arguments]) == EXIT_CONFIG
+
+
+def test_taken_port_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--store", run.store.address, "--kb", WORLD, "--port", str(port)]) == EXIT_CONFIG
+    assert f"got 127.0.0.1:{port}" in capsys.readouterr().out

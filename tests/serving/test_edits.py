@@ -1,0 +1,136 @@
+"""Changes of knowledge bases by requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.faults import Fault
+from tests.finished import copy_of
+from tests.serving.conftest import WORLD
+from tests.serving.running import ADMIN, Running, document, running
+from zeshel_tasks.knowledge_base.head import KnowledgeBase
+from zeshel_tasks.knowledge_base.opening import open_knowledge_base
+from zeshel_tasks.serving import edits
+from zeshel_tasks.store import Run, Store
+
+ROBOT = {"id": "z1", "title": "Zorblax", "text": "Zorblax is a robot .", "aliases": ["the robot"]}
+PATH = f"/v1/kbs/{WORLD}/entities"
+
+
+@pytest.fixture(scope="module")
+def store(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return copy_of(run, tmp_path_factory.mktemp("edited")).store
+
+
+@pytest.fixture(scope="module")
+def edited(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(store, [WORLD], tmp_path_factory.mktemp("edits")) as found:
+        yield found
+
+
+def put(edited: Running, *entities: dict[str, Any]) -> httpx.Response:
+    headers = ADMIN | {"Content-Type": "application/json"}
+    return edited.client.put(PATH, content=json.dumps({"entities": entities}), headers=headers)
+
+
+def remove(edited: Running, *ids: str) -> httpx.Response:
+    return edited.client.request("DELETE", PATH, json={"ids": ids}, headers=ADMIN)
+
+
+def candidates(edited: Running) -> set[str]:
+    (link,) = edited.links(WORLD, document("They saw Zorblax .", "Zorblax"), top_k=100)
+    return {candidate["id"] for candidate in link["candidates"]}
+
+
+def fingerprint(edited: Running) -> str:
+    return str(edited.client.get("/v1/kbs").json()["kbs"][0]["kb_fingerprint"])
+
+
+def test_added_changed_and_removed(edited: Running, store: Store, tmp_path: Path) -> None:
+    before = candidates(edited)
+    added = put(edited, ROBOT).json()
+    assert (added["added"], added["updated"], added["removed"]) == (1, 0, 0)
+    edited.wait(lambda: fingerprint(edited) == added["kb_fingerprint"], "the change")
+    assert candidates(edited) == before | {"z1"}
+    again = put(edited, ROBOT).json()
+    assert (again["added"], again["updated"], again["kb_fingerprint"]) == (0, 0, added["kb_fingerprint"])
+    changed = put(edited, ROBOT | {"text": "Zorblax is a planet ."}, ROBOT | {"id": "z2"}).json()
+    assert (changed["added"], changed["updated"], changed["entities"]) == (1, 1, added["entities"] + 1)
+    assert open_knowledge_base(store, WORLD, tmp_path).documents[-1].document_id == "z2"
+    removed = remove(edited, "z1", "z2", "z1", "never known").json()
+    assert (removed["removed"], removed["entities"]) == (2, added["entities"] - 1)
+    assert remove(edited, "z1").json()["removed"] == 0
+    edited.wait(lambda: fingerprint(edited) == removed["kb_fingerprint"], "the removal")
+    assert candidates(edited) == before
+
+
+def test_encoder_is_loaded_once(edited: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert put(edited, ROBOT | {"id": "first"}).status_code == 200
+    monkeypatch.setattr(edits.EntityEncoder, "load", None)
+    assert put(edited, ROBOT | {"id": "second"}).json()["added"] == 1
+
+
+@pytest.mark.parametrize(
+    ("entities", "field", "reason"),
+    [
+        ([], "entities", "at least 1 item"),
+        ([ROBOT, {"id": "z3", "title": "a"}], "entities[1].text", "Field required"),
+        ([ROBOT | {"title": "  "}], "entities[0].title", "white space"),
+        ([ROBOT | {"id": "NIL"}], "entities[0].id", "means no entity"),
+        ([ROBOT | {"id": "a\nb"}], "entities[0].id", "control character"),
+        ([ROBOT | {"text": "\ud800"}], "entities[0].text", "unicode"),
+        ([ROBOT | {"aliases": "a"}], "entities[0].aliases", "valid list"),
+        ([ROBOT | {"score": 1}], "entities[0].score", "Extra inputs"),
+        ([ROBOT, ROBOT], "entities[1].id", "the same id"),
+    ],
+)
+def test_wrong_entity_is_named_and_nothing_changes(
+    edited: Running, store: Store, fault: Fault, entities: list[dict[str, Any]], field: str, reason: str
+) -> None:
+    fault("service: wrong request")
+    before = KnowledgeBase.read(store, WORLD).head
+    answer = put(edited, *entities)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"] == field
+    assert reason in answer.json()["errors"][0]["reason"]
+    assert KnowledgeBase.read(store, WORLD).head == before
+
+
+def test_only_an_admin_may_change(edited: Running, fault: Fault) -> None:
+    for headers in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Basic x"},
+        {"Authorization": b"Bearer \xff"},
+    ):
+        fault("service: no admin token")
+        answer = edited.client.put(PATH, json={"entities": [ROBOT]}, headers=headers)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+def test_service_without_a_token_takes_no_changes(edited: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    object.__setattr__(edited.service, "admin_token", None)
+    try:
+        assert put(edited, ROBOT).status_code == 403
+    finally:
+        object.__setattr__(edited.service, "admin_token", ADMIN["Authorization"].split()[1])
+
+
+def test_last_entity_stays(edited: Running, store: Store, tmp_path: Path) -> None:
+    everything = [found.document_id for found in open_knowledge_base(store, WORLD, tmp_path).documents]
+    answer = remove(edited, *everything)
+    assert answer.status_code == 422
+    assert "no entity would be left" in answer.json()["detail"]
+
+
+def test_too_many_changes_are_refused(edited: Running, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault("service: too many requests")
+    monkeypatch.setattr(edits, "_MOST_WAITING", 0)
+    answer = put(edited, ROBOT)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")

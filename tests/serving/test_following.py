@@ -1,0 +1,182 @@
+"""A service follows the champion and its knowledge bases, and no request notices a switch."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults import Fault
+from tests.finished import copy_of
+from tests.serving.conftest import WORLD
+from tests.serving.running import Running, document, running
+from zeshel_tasks.champion.champions import Champion, read_champions
+from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.knowledge_base.changes import add, delete, refresh, remove
+from zeshel_tasks.knowledge_base.encoding import encoding_of
+from zeshel_tasks.linking.models import LinkerModels
+from zeshel_tasks.serving import follower
+from zeshel_tasks.store import Attempt, Run, Store, artifact_folder
+
+ROBOT = Document("z1", "Zorblax", "Zorblax is a robot .")
+
+
+@pytest.fixture
+def store(run: Run, tmp_path: Path) -> Store:
+    """A store of its own, because these tests promote champions."""
+    return copy_of(run, tmp_path).store
+
+
+@pytest.fixture
+def following(store: Store, tmp_path: Path) -> Iterator[Running]:
+    with running(store, [WORLD], tmp_path / "cache") as found:
+        yield found
+
+
+def champion_of(store: Store) -> Champion:
+    champion = read_champions(store).champion
+    assert champion is not None
+    return champion
+
+
+def promote(store: Store, **changed: Any) -> Champion:
+    """Makes a changed copy of the champion the champion."""
+    champion = champion_of(store).model_copy(update=changed)
+    assert read_champions(store).promote(champion)
+    return champion
+
+
+def with_another_biencoder(store: Store, folder: Path) -> str:
+    """Copies the champion's bi-encoder under another fingerprint, and returns its folder."""
+    models = LinkerModels.of_champion(store, folder)
+    manifest = models.biencoder.manifest.model_dump(exclude={"files"}) | {"fingerprint": "b" * 64}
+    attempt = Attempt(store, artifact_folder("train-biencoder", "b" * 64))
+    attempt.add_directory("model", models.biencoder.directory("model"))
+    attempt.commit(manifest)
+    return artifact_folder("train-biencoder", "b" * 64)
+
+
+def served_run(running: Running) -> str:
+    (found,) = running.client.get("/v1/kbs").json()["kbs"]
+    return str(found["run"])
+
+
+def candidates(running: Running) -> set[str]:
+    (link,) = running.links(WORLD, document("They saw Zorblax .", "Zorblax"), top_k=100)
+    return {candidate["id"] for candidate in link["candidates"]}
+
+
+def test_new_champion_and_rollback_take_over_under_load(store: Store, following: Running, fault: Fault) -> None:
+    """No request fails, and each answer comes whole from one champion."""
+    fault("service: new champion under load")
+    fault("service: rollback under load")
+    text, ended = document("the sword of the old beast", "sword", "beast"), threading.Event()
+    answers: list[tuple[int, str, str]] = []
+
+    def load() -> None:
+        while not ended.is_set():
+            answer = following.link(WORLD, text)
+            found = answer.json()
+            answers.append((answer.status_code, found["linked_by"]["run"], str(found["documents"])))
+
+    clients = [threading.Thread(target=load) for _ in range(4)]
+    for client in clients:
+        client.start()
+    before = champion_of(store)
+    promote(store, run="second", fusion=None, calibration=None)
+    following.wait(lambda: {run for _, run, _ in answers} >= {before.run, "second"}, "answers of the new champion")
+    seen = len(answers)
+    assert read_champions(store).roll_back("a test")
+    following.wait(lambda: before.run in {run for _, run, _ in answers[seen + 4 :]}, "answers of the champion before")
+    ended.set()
+    for client in clients:
+        client.join()
+    assert Counter(status for status, _, _ in answers).keys() == {200}
+    by_run = {run: {links for _, found, links in answers if found == run} for run in (before.run, "second")}
+    assert not by_run[before.run] & by_run["second"]
+    assert all('"right"' not in links for links in by_run["second"])
+
+
+def test_entity_that_is_added_elsewhere_is_linkable_and_a_removed_one_is_gone(store: Store, following: Running) -> None:
+    before = candidates(following)
+    add(store, WORLD, [ROBOT])
+    following.wait(lambda: candidates(following) == before | {"z1"}, "the new entity")
+    remove(store, WORLD, ["z1"])
+    following.wait(lambda: candidates(following) == before, "no such entity")
+    following.wait(lambda: len(list((following.service.follower._cache / "kb").iterdir())) == 1, "one local copy")
+
+
+def test_champion_with_another_biencoder_waits_for_the_refresh(
+    store: Store, following: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, folder = champion_of(store), with_another_biencoder(store, tmp_path / "models")
+    promote(store, run="second", biencoder=folder, fusion=None, calibration=None, retriever=None)
+    following.wait(lambda: not following.client.get("/v1/kbs").json()["kbs"][0]["champion"], "another champion")
+    assert served_run(following) == before.run
+    add(store, WORLD, [ROBOT])  # with the bi-encoder that has encoded the others
+    following.wait(lambda: "z1" in candidates(following), "the new entity")
+    with running(store, [WORLD], tmp_path / "restarted") as restarted:
+        assert served_run(restarted) == before.run
+    refresh(store, WORLD, encoding_of(LinkerModels.of_champion(store, tmp_path / "models")))
+    following.wait(lambda: served_run(following) == "second", "the new champion")
+    assert "z1" in candidates(following)
+    assert read_champions(store).roll_back("a test")
+    following.wait(lambda: not following.client.get("/v1/kbs").json()["kbs"][0]["champion"], "a rollback")
+    assert served_run(following) == "second"  # until the knowledge base is encoded for the champion again
+
+
+def test_broken_or_silent_store_leaves_the_service_as_it_is(
+    store: Store, following: Running, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = served_run(following)
+
+    def fails(_store: Store) -> None:
+        raise StoreUnavailable("no answer")
+
+    def errors() -> float:
+        (sample,) = [
+            line
+            for line in following.client.get("/metrics").text.splitlines()
+            if line.startswith("zeshel_follow_errors_t")
+        ]
+        return float(sample.split()[1])
+
+    fault("service: store does not answer")
+    monkeypatch.setattr(follower, "read_champions", fails)
+    following.wait(lambda: errors() > 1, "failed looks")
+    assert served_run(following) == before
+    assert following.is_ready()
+    monkeypatch.undo()
+    fault("service: deleted knowledge base")
+    delete(store, WORLD)
+    seen = errors()
+    following.wait(lambda: errors() > seen + 1, "failed looks")
+    assert candidates(following)
+
+
+def test_nothing_to_serve_is_an_error_at_the_start(store: Store, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match="expected a knowledge base of"),
+        running(store, ["unknown"], tmp_path / "cache"),
+    ):
+        pass
+    store.delete("models/champion.json")
+    with (
+        pytest.raises(ConfigError, match="bi-encoder of a champion"),
+        running(store, [WORLD], tmp_path / "cache"),
+    ):
+        pass
+
+
+def test_base_that_cannot_be_opened_ends_the_service(store: Store, tmp_path: Path, fault: Fault) -> None:
+    fault("service: broken knowledge base")
+    for key in list(store.keys("artifacts/knowledge-base/")):
+        store.delete(key)
+    with running(store, [WORLD], tmp_path / "cache", wait=False) as found:
+        found.wait(lambda: found.service.follower.error is not None, "an error")
+    assert "segment" in str(found.service.follower.error)
