@@ -31,7 +31,7 @@ def test_unknown_extra_is_an_error() -> None:
         requirements(PYPROJECT, ["tests"])
 
 
-@pytest.mark.parametrize("extra", ["train", "airflow", "mlflow"])
+@pytest.mark.parametrize("extra", ["train", "airflow", "mlflow", "serve"])
 def test_each_direct_requirement_of_an_image_is_pinned(extra: str) -> None:
     pinned = pins((ROOT / "constraints.txt").read_text(), installed=())
     names = {line.split("==")[0].lower().replace("_", "-") for line in pinned}

@@ -17,7 +17,7 @@ from zeshel_tasks import __version__
 from zeshel_tasks.errors import ZeshelError
 from zeshel_tasks.serving import metrics
 from zeshel_tasks.serving.edits import Editor
-from zeshel_tasks.serving.follower import Follower
+from zeshel_tasks.serving.follower import StoreFollower
 from zeshel_tasks.serving.guard import Guard
 from zeshel_tasks.serving.linking import ClientGone, LinkService
 from zeshel_tasks.serving.metrics import Metrics
@@ -58,7 +58,7 @@ class Service:
     settings: ServeConfig
     admin_token: str | None = field(repr=False)
     metrics: Metrics
-    follower: Follower
+    follower: StoreFollower
     links: LinkService
     editor: Editor
 

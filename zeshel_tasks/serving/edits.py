@@ -17,7 +17,7 @@ from zeshel_tasks.evaluation.entity_encoding import EntityEncoder
 from zeshel_tasks.importing.entity_columns import EntityColumns
 from zeshel_tasks.knowledge_base.changes import Changed, add, remove
 from zeshel_tasks.knowledge_base.head import KnowledgeBase
-from zeshel_tasks.serving.follower import Follower
+from zeshel_tasks.serving.follower import StoreFollower
 from zeshel_tasks.serving.metrics import Metrics
 from zeshel_tasks.serving.problems import Problem
 from zeshel_tasks.serving.schema import Edited, GivenEntity
@@ -36,7 +36,7 @@ class Editor:
         metrics: where to count.
     """
 
-    def __init__(self, store: Store, follower: Follower, metrics: Metrics) -> None:
+    def __init__(self, store: Store, follower: StoreFollower, metrics: Metrics) -> None:
         self._store, self._follower, self._metrics = store, follower, metrics
         self._thread = ThreadPoolExecutor(1, "edits")
         self._waiting = 0

@@ -8,31 +8,30 @@ and knowledge base that it began with.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import shutil
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from uuid import uuid4
 
 from accelerate import Accelerator
 
 from zeshel_tasks.champion.champions import Champion, Champions, read_champions
 from zeshel_tasks.errors import TryAgain, ZeshelError
+from zeshel_tasks.knowledge_base import follower
 from zeshel_tasks.knowledge_base.head import KnowledgeBase
-from zeshel_tasks.knowledge_base.opening import open_knowledge_base
+from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.serving.batcher import Batcher
 from zeshel_tasks.serving.metrics import Metrics
 from zeshel_tasks.serving.served import ServedBase, ServedModels, champion_for
-from zeshel_tasks.store import Store
+from zeshel_tasks.store import Store, artifact_folder
 
 log = logging.getLogger(__name__)
 
 
-class Follower:
+class StoreFollower:
     """Keeps what the service serves up to date.
 
     Args:
@@ -61,7 +60,7 @@ class Follower:
         self._store, self.names, self._settings, self._cache = store, tuple(names), dict(settings), cache
         self._batcher, self._metrics, self._poll_seconds = batcher, metrics, poll_seconds
         self._bases: Mapping[str, ServedBase] = MappingProxyType({})
-        self._alive: weakref.WeakSet[ServedBase] = weakref.WeakSet()
+        self._followed: dict[str, follower.Follower] = {}
         self._look_now, self._closed = threading.Event(), False
         self._is_champion: dict[str, bool] = {}
         self._last_problems: list[str] = []
@@ -127,7 +126,6 @@ class Follower:
             if problem not in self._last_problems:
                 log.warning("serving what was served before: %s", problem)
         self._last_problems = problems
-        self._remove_unused()
 
     def _problem(self, name: str) -> str | None:
         """Updates one knowledge base, and returns the problem if that fails."""
@@ -149,40 +147,35 @@ class Follower:
 
     def _update(self, name: str, champions: Champions) -> None:
         """Switches one knowledge base, if it or its champion has changed."""
-        head = KnowledgeBase.read(self._store, name).head
-        champion, served = champion_for(champions, head.encoding.biencoder), self._bases.get(name)
+        entities = self._newest(name)
+        champion = champion_for(champions, artifact_folder("train-biencoder", entities.biencoder))
         self._is_champion[name] = champion == champions.champion
         self._metrics.is_champion.labels(name).set(self._is_champion[name])
-        is_same = served is not None and served.models.record.folders == champion.folders
-        if is_same and served is not None and served.entities.fingerprint == head.fingerprint:
-            return
-        models = served.models if is_same and served is not None else self._models(champion)
-        biencoder = models.models.biencoder.manifest.fingerprint
-        entities = open_knowledge_base(self._store, name, self._cache / "kb", biencoder)
-        base = ServedBase(models, entities)
-        self._alive.add(base)
-        base.warm_up(self._batcher)
-        self._switch(name, base)
+        served = self._bases.get(name)
+        if served is None or served.entities is not entities or served.models.record.folders != champion.folders:
+            base = ServedBase(self._models(champion), entities)
+            base.warm_up(self._batcher)
+            self._switch(name, base)
+
+    def _newest(self, name: str) -> EntitySet:
+        """Returns the newest content of a knowledge base: the same object if it has not changed."""
+        if name not in self._followed:
+            self._followed[name] = follower.Follower(self._store, name, self._cache / "kb")
+        else:
+            self._followed[name].update()
+        return self._followed[name].entities
 
     def _models(self, champion: Champion) -> ServedModels:
-        """Returns the models of a champion; loads them unless another knowledge base uses them."""
+        """Returns the models of a champion; loads them unless a knowledge base uses them."""
         for base in self._bases.values():
             if base.models.record.folders == champion.folders:
                 return base.models
         log.info("loading the models of %s", champion.run)
-        name = hashlib.sha256(" ".join(champion.folders).encode()).hexdigest()
-        return ServedModels.load(self._store, champion, self._settings, self._cache / "models" / name, self.accelerator)
+        folder = self._cache / "models" / uuid4().hex
+        return ServedModels.load(self._store, champion, self._settings, folder, self.accelerator)
 
     def _switch(self, name: str, base: ServedBase) -> None:
         self._bases = MappingProxyType({**self._bases, name: base})
         by = base.linked_by(base.mode)
         log.info("%s: serving %d entities with the models of %s", name, len(base.entities), by["run"])
         self._metrics.show_serving(name, by, len(base.entities))
-
-    def _remove_unused(self) -> None:
-        """Removes the local copies of models and knowledge bases that no request uses any more."""
-        used = {base.entities.folder for base in self._alive} | {base.models.folder for base in self._alive}
-        for kind in ("kb", "models"):
-            folder = self._cache / kind
-            for unused in set(folder.iterdir() if folder.is_dir() else ()) - used:
-                shutil.rmtree(unused, ignore_errors=True)

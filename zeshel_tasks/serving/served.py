@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -36,14 +38,12 @@ class ServedModels:
         record: the champion.
         models: its artifacts.
         loaded: the same in memory.
-        folder: local directory of its files.
         context_tokens: tokens of context on each side of a mention.
     """
 
     record: Champion
     models: LinkerModels
     loaded: LoadedModels
-    folder: Path
     context_tokens: int
 
     @classmethod
@@ -56,7 +56,7 @@ class ServedModels:
             store: the store.
             record: the champion.
             settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
-            folder: local directory for fetched files.
+            folder: local directory for fetched files, which is removed once nothing refers to the models.
             accelerator: that of other models in use, if there are any.
 
         Raises:
@@ -69,7 +69,9 @@ class ServedModels:
             raise ConfigError(f"the models of {record.run} compute in another precision: start the service again")
         loaded = LoadedModels.load(models, config, accelerator)
         threshold_of(config, loaded.calibrations, record.run)  # raises if the models do not allow it
-        return cls(record, models, loaded, folder, models.evaluation().context_tokens)
+        served = cls(record, models, loaded, models.evaluation().context_tokens)
+        weakref.finalize(served, shutil.rmtree, folder, ignore_errors=True)
+        return served
 
     @property
     def config(self) -> LinkConfig:

@@ -18,7 +18,7 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.serving.app import Service, create_app
 from zeshel_tasks.serving.batcher import Batcher
 from zeshel_tasks.serving.edits import Editor
-from zeshel_tasks.serving.follower import Follower
+from zeshel_tasks.serving.follower import StoreFollower
 from zeshel_tasks.serving.linking import LinkService
 from zeshel_tasks.serving.metrics import Metrics
 from zeshel_tasks.serving.settings import ServeConfig
@@ -94,7 +94,7 @@ def new_service(
     """
     metrics = Metrics()
     batcher = Batcher(settings.batch_mentions, settings.batch_wait_ms / 1000, settings.max_waiting_mentions, metrics)
-    follower = Follower(store, names, link_settings, cache, batcher, metrics, settings.poll_seconds)
+    follower = StoreFollower(store, names, link_settings, cache, batcher, metrics, settings.poll_seconds)
     links, editor = LinkService(batcher, metrics), Editor(store, follower, metrics)
     try:
         follower.check()
