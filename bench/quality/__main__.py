@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.data_folder import data_folder
@@ -76,10 +77,11 @@ def _measured(bench: Bench, row: Row, data: Path, count: int | None) -> Result:
     found = bench.measured(row, name, data, count or 0)
     if isinstance(found, str):
         return Result(row.name, {}, count, note=found)
+    known = Result(row.name, found.ranks, hours=found.seconds / 3600, candidates=found.candidates)
     if count is None:
-        return Result(row.name, found.ranks, hours=found.seconds / 3600)
+        return known
     epochs = ", ".join(map(str, found.epochs))
-    return Result(row.name, found.ranks, count, epochs, found.training_seconds / 60, found.seconds / 3600)
+    return replace(known, mentions=count, epochs=epochs, minutes=found.training_seconds / 60)
 
 
 def _rival(options: argparse.Namespace, data: Path, count: int, minutes: float) -> Result:

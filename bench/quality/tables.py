@@ -29,6 +29,7 @@ class Result:
         minutes: minutes of all trainings.
         hours: hours of everything.
         note: why there are no ranks.
+        candidates: candidates of a mention; recall at more of them is not shown.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Result:
     minutes: float | None = None
     hours: float | None = None
     note: str = ""
+    candidates: int = AT[-1]
 
     def by_world(self, split: Split, world_of: WorldOf) -> Ranks:
         """Return the ranks of a split by world, in the order of ``world_of``."""
@@ -56,7 +58,7 @@ def tables(results: Sequence[Result], worlds: Mapping[Split, WorldOf], others: S
         by_world = {result: result.by_world(split, world_of) for result in measured}
         yield from ("", f"Mean of the {split} worlds, in percent ± standard error:", "")
         yield from _table(
-            (*_NAMED, *recall), ([*_named(row), *(_share(by_world[row], k) for k in AT)] for row in measured)
+            (*_NAMED, *recall), ([*_named(row), *(_share(row, by_world[row], k) for k in AT)] for row in measured)
         )
         for name in others:
             gains = list(_gains(by_world, name))
@@ -68,7 +70,8 @@ def tables(results: Sequence[Result], worlds: Mapping[Split, WorldOf], others: S
             yield from ("", f"R@{k} in each {split} world, in percent ± standard error:", "")
             heads = (f"{name} ({list(world_of.values()).count(name)})" for name in names)
             rows = (
-                [*_named(row), *(_share({name: ranks[name]}, k) for name in names)] for row, ranks in by_world.items()
+                [*_named(row), *(_share(row, {name: ranks[name]}, k) for name in names)]
+                for row, ranks in by_world.items()
             )
             yield from _table((*_NAMED, *heads), rows)
 
@@ -78,7 +81,8 @@ def _gains(by_world: Mapping[Result, Ranks], name: str) -> Iterator[list[str]]:
     for result, ranks in by_world.items():
         for other, theirs in by_world.items():
             if result.name != name == other.name and other.mentions in (None, result.mentions):
-                yield [*_named(result), *(_gain(ranks, theirs, k) for k in AT)]
+                most = min(result.candidates, other.candidates)
+                yield [*_named(result), *(_gain(ranks, theirs, k) if k <= most else "" for k in AT)]
 
 
 def _gain(ranks: Ranks, others: Ranks, k: int) -> str:
@@ -86,7 +90,9 @@ def _gain(ranks: Ranks, others: Ranks, k: int) -> str:
     return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
-def _share(ranks: Ranks, k: int) -> str:
+def _share(result: Result, ranks: Ranks, k: int) -> str:
+    if k > result.candidates:
+        return ""
     found = share(ranks, k)
     return f"{100 * found.value:.1f} ±{100 * found.error:.1f}"
 

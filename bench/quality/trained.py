@@ -29,12 +29,14 @@ class Measured:
 
     Attributes:
         ranks: split -> mention id -> rank of the gold from 0; -1 if it is not among the candidates.
+        candidates: candidates of each mention.
         epochs: epochs of each training.
         training_seconds: time of all trainings, with their validations.
         seconds: time of all stages.
     """
 
     ranks: dict[Split, dict[str, int]]
+    candidates: int
     epochs: list[int]
     training_seconds: float
     seconds: float
@@ -81,6 +83,7 @@ class Bench:
         manifests = [run_stage(step.stage, run.address, recipe, step.split) for step in steps]
         return Measured(
             ranks={split: _ranks(run, row.ranking, split) for split in SPLITS},
+            candidates=recipe.eval_biencoder.top_k,
             epochs=[_config(recipe, stage).num_train_epochs for stage in row.trainings],
             training_seconds=sum(manifest.metrics.get("training_seconds", 0.0) for manifest in manifests),
             seconds=sum(manifest.wall_seconds for manifest in manifests),

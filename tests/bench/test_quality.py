@@ -145,6 +145,14 @@ def test_tables_compare_rows_on_the_same_train_mentions() -> None:
     assert [line.split(" | ")[0] for line in lines[start + 4 : start + 6]] == ["| linker", ""]
 
 
+def test_tables_show_no_recall_at_more_candidates_than_there_are() -> None:
+    few = Result("retriever", {"test": {"m1": 0}}, 650, candidates=8)
+    lines = list(tables([Result("BM25", {"test": {"m1": 0}}), few], {"test": {"m1": "a"}}, ["BM25"]))
+    assert "| retriever | 650 | 100.0 ±0.0 | 100.0 ±0.0 |  |" in lines
+    assert "| retriever | 650 | +0.0 (+0.0 to +0.0) | +0.0 (+0.0 to +0.0) |  |" in lines
+    assert "| BM25 |  | 100.0 ±0.0 | 100.0 ±0.0 | 100.0 ±0.0 |" in lines
+
+
 def test_restarted_bench_goes_on_from_what_is_there(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
