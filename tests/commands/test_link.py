@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from tests.finished import copy_of
+from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import link_setup
 from zeshel_tasks.commands.link import print_links
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK
+from zeshel_tasks.link_files.plan import read_plan, summarize
+from zeshel_tasks.location import store_location
 from zeshel_tasks.stages.inputs import world_documents
 from zeshel_tasks.store import Run, open_store
 
@@ -191,6 +194,10 @@ def test_a_threshold_decides_what_is_linked(run: Run, capsysbinary: pytest.Captu
         (["--in", "a.jsonl", "--out", "a.jsonl"], "--out: expected another place than --in, got a.jsonl"),
         (["--in", "a.jsonl", "--out", "./a.jsonl"], "--out: expected another place than --in, got ./a.jsonl"),
         (["--in", "-", "--out", "-", "--shard", "a"], "--shard: expected --in with a folder, got none"),
+        (["--text", "a", "--plan", "p"], "--plan: expected --in with a folder, got none"),
+        (["--in", "a.jsonl", "--out", "b.jsonl", "--plan", "p"], "--plan: expected --in with a folder, got a.jsonl"),
+        (["--text", "a", "--models", "abc"], "--models: expected the fingerprint of models in "),
+        (["--text", "a", "--models", "abc", "--run", "r/runs/1"], "not allowed with argument"),
         (["--text", "a", "--threshold", "2"], "threshold: "),
         (["--text", "a", "--threshold", "precision=high"], "threshold: "),
         (["--text", "a", "--top-k", "0"], "top_k: "),
@@ -231,6 +238,30 @@ def test_a_cache_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "file").touch()
     message = refused(capsys, "--store", tmp_path, "--kb", WORLD, "--text", "a", "--cache", tmp_path / "file")
     assert f"--cache: expected a folder, got {tmp_path / 'file'}" in message
+
+
+def test_a_plan_names_the_files_and_what_they_are_linked_with(run: Run, entity: Document, tmp_path: Path) -> None:
+    """Another champion, promoted in the meantime, does not change what several machines link with."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (folder / name).write_text(json.dumps({"text": f"They saw [[{entity.title}]] there ."}) + "\n")
+    places = "--in", folder, "--out", f"{tmp_path}/out/"
+    assert link(run, *places, "--plan", tmp_path / "plan.json") == EXIT_OK
+    plan = read_plan(store_location(str(tmp_path / "plan.json")))
+    assert plan is not None
+    assert plan.files == ("a.jsonl", "b.jsonl")
+    assert not (tmp_path / "out").exists()
+
+    champions = read_champions(run.store)
+    assert champions.champion is not None
+    other = champions.champion.model_copy(update={"run": "other", "fusion": None})
+    assert champions.promote(other)
+    assert link(run, *places, "--models", plan.made_from["models"]) == EXIT_OK
+    assert read_champions(run.store).roll_back("a test")
+    figures = summarize(*(store_location(str(address)) for address in (folder, tmp_path / "out")), plan).figures
+    assert (figures["files"], figures["documents"], figures["mentions"]) == (2, 2, 2)
+    assert 0 <= figures["mean_probability"] <= 1
 
 
 def test_a_wrong_offset_is_refused_with_line_and_field(

@@ -9,6 +9,7 @@ import pytest
 from tests.faults import Fault
 from zeshel_tasks.errors import DataError, TryAgain
 from zeshel_tasks.link_files import shards
+from zeshel_tasks.link_files.counts import LinkedCounts
 from zeshel_tasks.link_files.shards import file_at, link_shards, shard_names
 from zeshel_tasks.location import LocalPath, StoreLocation, store_location
 from zeshel_tasks.store import LocalStore
@@ -32,13 +33,14 @@ class Worker:
             raise Killed
         self.steps += 1
 
-    def link(self, given: Path, name: str, made: Path) -> None:
+    def link(self, given: Path, name: str, made: Path) -> LinkedCounts:
         data = given.read_bytes()[::-1]
         made.write_bytes(data[:2])
         self.step()
         made.write_bytes(data)
         self.step()
         self.linked.append(Path(name).name)
+        return LinkedCounts(lines=1, mentions=2, nil=1)
 
 
 @pytest.fixture
@@ -143,9 +145,10 @@ def test_folders_may_be_prefixes_of_s3(s3_folders: tuple[StoreLocation, StoreLoc
 
 
 def test_an_input_that_changes_while_it_is_read_is_refused(source: StoreLocation, tmp_path: Path) -> None:
-    def link(given: Path, name: str, made: Path) -> None:
+    def link(given: Path, name: str, made: Path) -> LinkedCounts:
         made.touch()
         given.write_bytes(b"changed")
+        return LinkedCounts()
 
     def tried() -> Iterator[str]:
         return link_shards(source, store_location(str(tmp_path / "out")), ["0.jsonl"], SETTINGS, link, tmp_path)

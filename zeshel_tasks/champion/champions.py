@@ -5,7 +5,9 @@ The file changes only by compare-and-swap, so of two runs that promote at once, 
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,6 +59,12 @@ class Champion(BaseModel):
     def identity(self) -> str:
         """The folder that identifies the model: that of the last artifact that decides its links."""
         return self.fusion or self.crossencoder
+
+    @property
+    def models(self) -> str:
+        """The :func:`models_fingerprint` of its artifacts."""
+        folders = self.biencoder, self.retriever, self.crossencoder, self.fusion, self.calibration
+        return models_fingerprint(None if folder is None else folder.rpartition("/")[2] for folder in folders)
 
 
 class RolledBack(BaseModel):
@@ -118,6 +126,12 @@ class Champions:
         """Returns True if this model is or was the champion, and was not rolled back."""
         return identity in self.folders
 
+    def with_models(self, fingerprint: str) -> Champion | None:
+        """Returns the champion with these models, also one from before or one that was rolled back, if there is one."""
+        current = () if self.champion is None else (self.champion,)
+        known = *current, *self.earlier, *(found.champion for found in self.all_rolled_back)
+        return next((champion for champion in known if champion.models == fingerprint), None)
+
     def rolled_back(self, crossencoder: str) -> RolledBack | None:
         """Returns the rollback of a model with this cross-encoder, if there was one, whatever its final score."""
         return next((found for found in self._content.rolled_back if found.champion.crossencoder == crossencoder), None)
@@ -164,6 +178,14 @@ def read_champions(store: Store) -> Champions:
     remedy = "restore an earlier version, or delete it to start without a champion"
     content = read_checksummed(store, KEY, _File, remedy)
     return Champions(store, content or _File(champion=None), None if found is None else found[1])
+
+
+def models_fingerprint(artifacts: Iterable[str | None]) -> str:
+    """Returns the SHA-256 (hex) of the fingerprints of all artifacts that link text, in the order of ``Champion``.
+
+    Models with equal ones give the same scores.
+    """
+    return hashlib.sha256(" ".join(artifact or "-" for artifact in artifacts).encode()).hexdigest()
 
 
 def champion_folders(store: Store) -> set[str]:

@@ -65,8 +65,12 @@ def _add_entities(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument(
         "--run", type=run, metavar="ADDRESS", help="take the bi-encoder of this run (default: the champion's)"
+    )
+    models.add_argument(
+        "--models", metavar="FINGERPRINT", help="take the bi-encoder of this champion, which may be an earlier one"
     )
 
 
@@ -195,7 +199,7 @@ def _encoding(opened: Store, options: argparse.Namespace) -> Encoding:
 
     with scratch_space() as scratch:
         if options.run is None:
-            return encoding_of(LinkerModels.of_champion(opened, scratch))
+            return encoding_of(LinkerModels.of_champion(opened, scratch, options.models))
         of_run = open_run(options.run)
         if of_run.store.address != opened.address:
             raise ConfigError(f"--run: expected a run of the store {opened.address}, got one of {of_run.store.address}")

@@ -31,8 +31,12 @@ def add_link_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``link``."""
     parser.add_argument("--store", type=store, metavar="ADDRESS", help="where the knowledge base is (default: --run's)")
     parser.add_argument("--kb", required=True, metavar="NAME", help="the knowledge base; see zeshel kb list")
-    parser.add_argument(
+    models = parser.add_mutually_exclusive_group()
+    models.add_argument(
         "--run", type=run, metavar="ADDRESS", help="link with the models of this run (default: champion)"
+    )
+    models.add_argument(
+        "--models", metavar="FINGERPRINT", help="link with the models of this champion, which may be an earlier one"
     )
     parser.add_argument("--text", help='link one text, such as "The [[Batmobile]] left"')
     parser.add_argument(
@@ -48,6 +52,12 @@ def add_link_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard", action="append", metavar="NAME", help="link only this file of the folder (repeatable)"
     )
+    parser.add_argument(
+        "--plan",
+        type=store,
+        metavar="FILE",
+        help="link nothing: make everything ready, and write to this file which files of the folder to link with what",
+    )
     parser.add_argument("--cache", type=path, metavar="FOLDER", help="keep fetched models and knowledge bases here")
     parser.add_argument("--json", action="store_true", help="with --text, print JSON also to a terminal")
     add_settings_of(parser, LinkConfig)
@@ -59,9 +69,13 @@ def _link(options: argparse.Namespace) -> None:
         log_to_stderr()
     _check(options)
     with _cache(options) as cache, scratch_folder() as scratch:
-        linking = Linking(options.store, options.run, options.kb, dict(given_settings(options)), cache)
+        linking = Linking(
+            options.store, options.run, options.kb, dict(given_settings(options)), cache, models=options.models
+        )
         if options.text is not None:
             _link_text(linking, options)
+        elif options.plan is not None:
+            linking.plan(store_location(options.source)).write(store_location(options.plan))
         elif STREAM in (options.source, options.target) or not _is_folder(options.source):
             _link_file(linking, options.source, options.target, scratch)
         else:
@@ -71,7 +85,7 @@ def _link(options: argparse.Namespace) -> None:
 def _link_text(linking: Linking, options: argparse.Namespace) -> None:
     from io import BytesIO
 
-    from zeshel_tasks.link_files.batches import LinkedCounts
+    from zeshel_tasks.link_files.counts import LinkedCounts
 
     (line,) = linking.lines(BytesIO(to_json({"text": options.text}).encode()), "--text", LinkedCounts())
     if options.json or not sys.stdout.isatty():
@@ -103,7 +117,7 @@ def _percent(value: float | None) -> str:
 
 
 def _link_file(linking: Linking, source: str, target: str, scratch: Path) -> None:
-    from zeshel_tasks.link_files.batches import LinkedCounts
+    from zeshel_tasks.link_files.counts import LinkedCounts
     from zeshel_tasks.link_files.shards import file_at
 
     counts = LinkedCounts()
@@ -127,7 +141,7 @@ def _link_file(linking: Linking, source: str, target: str, scratch: Path) -> Non
 
 
 def _link_folder(linking: Linking, options: argparse.Namespace, scratch: Path) -> None:
-    from zeshel_tasks.link_files.batches import LinkedCounts
+    from zeshel_tasks.link_files.counts import LinkedCounts
     from zeshel_tasks.link_files.shards import link_shards, shard_names
 
     source, target = store_location(options.source), store_location(options.target)
@@ -136,9 +150,11 @@ def _link_folder(linking: Linking, options: argparse.Namespace, scratch: Path) -
         if wanted not in names:
             raise ConfigError(f"--shard: expected a file of {source.name}, got {wanted}")
 
-    def link(given: Path, name: str, made: Path) -> None:
+    def link(given: Path, name: str, made: Path) -> LinkedCounts:
+        counts = LinkedCounts()
         with given.open("rb") as stream:
-            _write_file(linking.lines(stream, name, LinkedCounts()), made)
+            _write_file(linking.lines(stream, name, counts), made)
+        return counts
 
     for name in link_shards(source, target, options.shard or names, linking.identities, link, scratch):
         log.info("%s is finished", name)
@@ -168,6 +184,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.text is not None or STREAM in files:
         if options.shard:
             raise ConfigError("--shard: expected --in with a folder, got none")
+        if options.plan is not None:
+            raise ConfigError("--plan: expected --in with a folder, got none")
         if options.target not in (None, STREAM):
             _check_replaceable(options.target)
         return
@@ -176,6 +194,8 @@ def _check(options: argparse.Namespace) -> None:
     if _place(options.source) == _place(options.target):
         raise ConfigError(f"--out: expected another place than --in, got {options.target}")
     if not _is_folder(options.source):
+        if options.plan is not None:
+            raise ConfigError(f"--plan: expected --in with a folder, got {options.source}")
         _check_replaceable(options.target)
 
 

@@ -10,14 +10,16 @@ from typing import IO, TYPE_CHECKING, Any
 
 from zeshel_tasks import __version__
 from zeshel_tasks.errors import ConfigError, TryAgain
+from zeshel_tasks.location import StoreLocation
 from zeshel_tasks.store import Store, open_run, open_store
 from zeshel_tasks.text.json_text import to_json
 
 if TYPE_CHECKING:
     from zeshel_tasks.data.zeshel import Document
     from zeshel_tasks.link_files.answers import Answers
-    from zeshel_tasks.link_files.batches import LinkedCounts
+    from zeshel_tasks.link_files.counts import LinkedCounts
     from zeshel_tasks.link_files.lines import FindMentions, LineReader
+    from zeshel_tasks.link_files.plan import LinkPlan
     from zeshel_tasks.linking.entity_set import EntitySet
     from zeshel_tasks.linking.linker import Linker
     from zeshel_tasks.linking.models import LinkerModels
@@ -34,6 +36,7 @@ class Linking:
         kb: name of the knowledge base.
         settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
         cache: local directory for fetched files, which later commands may use, too.
+        models: fingerprint of the models of a champion, which may be an earlier one; None for the current one.
 
     Attributes:
         config: all settings.
@@ -42,12 +45,20 @@ class Linking:
         ConfigError: there is no champion, run or knowledge base, or a setting does not suit the models.
     """
 
-    def __init__(self, store: str | None, run: str | None, kb: str, settings: Mapping[str, Any], cache: Path) -> None:
+    def __init__(
+        self,
+        store: str | None,
+        run: str | None,
+        kb: str,
+        settings: Mapping[str, Any],
+        cache: Path,
+        models: str | None = None,
+    ) -> None:
         from zeshel_tasks.knowledge_base.head import KnowledgeBase
         from zeshel_tasks.linking.link_config import link_config, threshold_of
 
         self._cache, self._name = cache, kb
-        self._models, self._store = _models_and_store(store, run, cache)
+        self._models, self._store = _models_and_store(store, run, cache, models)
         self.config = link_config(self._models, settings)
         self._context_tokens = self._models.evaluation().context_tokens
         calibrations = self._models.calibrations()
@@ -64,6 +75,24 @@ class Linking:
             "knowledge_base": self._entities_seen,
             "settings": to_json(self.config.fingerprint_fields(), sort_keys=True),
         }
+
+    def plan(self, source: StoreLocation) -> LinkPlan:
+        """Lists the files of a folder or prefix, and opens the knowledge base.
+
+        So its lexical index exists before several machines link the files.
+
+        Raises:
+            ConfigError: another bi-encoder has encoded the knowledge base.
+            DataError: there are no files to link.
+        """
+        from zeshel_tasks.link_files.plan import LinkPlan
+        from zeshel_tasks.link_files.shards import shard_names
+
+        files = tuple(shard_names(source))
+        log.info(
+            "%d files to link against the %d entities of %s", len(files), len(self._entities.documents), self._name
+        )
+        return LinkPlan(made_from=self.identities, files=files)
 
     def lines(self, stream: IO[bytes], name: str, counts: LinkedCounts) -> Iterator[bytes]:
         """Links the lines of a file; ``name`` is for messages."""
@@ -115,7 +144,9 @@ class Linking:
         return self._entities.page(document_id)
 
 
-def _models_and_store(store: str | None, run: str | None, cache: Path) -> tuple[LinkerModels, Store]:
+def _models_and_store(
+    store: str | None, run: str | None, cache: Path, models: str | None
+) -> tuple[LinkerModels, Store]:
     from zeshel_tasks.linking.models import LinkerModels
     from zeshel_tasks.stages.run_models import models_of_run
 
@@ -123,6 +154,6 @@ def _models_and_store(store: str | None, run: str | None, cache: Path) -> tuple[
         if store is None:
             raise ConfigError("--store: expected the store of the knowledge base, or --run, got neither")
         opened = open_store(store)
-        return LinkerModels.of_champion(opened, cache), opened
+        return LinkerModels.of_champion(opened, cache, models), opened
     of_run = open_run(run)
     return models_of_run(of_run, cache), of_run.store if store is None else open_store(store)

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import IO
 
 from zeshel_tasks.data.json_lines import MAX_LINE_BYTES
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.link_files.answers import Answers
+from zeshel_tasks.link_files.counts import LinkedCounts
 from zeshel_tasks.link_files.lines import InputLine, LineReader, all_mentions
 from zeshel_tasks.linking.linker import MENTIONS_AT_ONCE, Linker
 
 _LINES_AT_ONCE = 4096
 _CHARACTERS_AT_ONCE = 32 * 2**20
-
-
-@dataclass
-class LinkedCounts:
-    """What was linked so far. ``nil`` of the ``mentions`` are not linked to an entity."""
-
-    lines: int = 0
-    mentions: int = 0
-    nil: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.mentions:,} mentions in {self.lines:,} lines, {self.nil:,} of them without an entity"
 
 
 def linked_lines(
@@ -48,8 +36,7 @@ def linked_lines(
         found = linker.link(all_mentions(group))
         for line in group:
             links = [answers.of(given, next(found)) for given in line.mentions]
-            counts.lines, counts.mentions = counts.lines + 1, counts.mentions + len(links)
-            counts.nil += sum(link["nil"] for link in links)
+            counts.add(links)
             yield answers.line(line, links)
 
 

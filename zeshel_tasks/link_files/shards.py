@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from zeshel_tasks.errors import CorruptArtifact, DataError, TryAgain
+from zeshel_tasks.link_files.counts import LinkedCounts
 from zeshel_tasks.location import LocalPath, StoreLocation
 from zeshel_tasks.store import Store
 from zeshel_tasks.store.checksummed import checksummed, read_checksummed
@@ -37,11 +38,13 @@ class ShardRecord(BaseModel):
     Attributes:
         made_from: what decides its content: input, models, knowledge base and settings, by name.
         content: identity of the finished file; see :func:`~zeshel_tasks.store.identity.file_identity`.
+        counts: what was linked.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     made_from: dict[str, str]
     content: str
+    counts: LinkedCounts
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def link_shards(
     target: StoreLocation,
     names: Iterable[str],
     settings: dict[str, str],
-    link: Callable[[Path, str, Path], object],
+    link: Callable[[Path, str, Path], LinkedCounts],
     scratch: Path,
 ) -> Iterator[str]:
     """Links the files that are not finished. Yields the name of each file once it is finished.
@@ -111,7 +114,8 @@ def link_shards(
         target: folder or prefix of the output.
         names: of the files.
         settings: what decides the content of the output besides the input, by name.
-        link: links the lines of a local file; its other arguments are the name for messages and the file to write.
+        link: links the lines of a local file and counts them; its other arguments are the name for messages and the
+            file to write.
         scratch: local directory, of which nothing is kept.
 
     Raises:
@@ -120,32 +124,47 @@ def link_shards(
     for name in names:
         given, made = File(source, name), File(target, name)
         made_from = {"input": file_identity(given.location), **settings}
-        if _is_finished(made, made_from):
+        if _record(made, made_from) is not None:
             log.info("%s is finished", made.location.name)
         else:
             unfinished = scratch / f"{name}.unfinished"
             fetched = given.fetched(scratch)
-            link(fetched, given.location.name, unfinished)
+            counts = link(fetched, given.location.name, unfinished)
             if file_identity(given.location) != made_from["input"]:
                 raise TryAgain(f"{given.location.name} has changed while it was read")
             made.store.upload(unfinished, name)
             unfinished.unlink()
             if fetched.parent == scratch:  # a copy of an object of S3
                 fetched.unlink()
-            record = ShardRecord(made_from=made_from, content=file_identity(made.location))
+            record = ShardRecord(made_from=made_from, content=file_identity(made.location), counts=counts)
             made.store.put(_record_key(name), checksummed(record))
         yield name
 
 
-def _is_finished(made: File, made_from: dict[str, str]) -> bool:
+def finished_counts(
+    source: StoreLocation, target: StoreLocation, name: str, settings: dict[str, str]
+) -> LinkedCounts | None:
+    """Returns what was linked in a file; None if it is not finished. The arguments are those of :func:`link_shards`.
+
+    Raises:
+        DataError: the input does not exist.
+    """
+    made_from = {"input": file_identity(File(source, name).location), **settings}
+    record = _record(File(target, name), made_from)
+    return None if record is None else record.counts
+
+
+def _record(made: File, made_from: dict[str, str]) -> ShardRecord | None:
+    """The record of a finished file; None if it is not finished."""
     try:
         record = read_checksummed(made.store, _record_key(made.name), ShardRecord, "delete it to link the file again")
-        return record is not None and record.made_from == made_from and record.content == file_identity(made.location)
+        if record is not None and record.made_from == made_from and record.content == file_identity(made.location):
+            return record
     except CorruptArtifact as error:
         log.warning("linking it again: %s", error)
     except DataError:  # the file was deleted
         pass
-    return False
+    return None
 
 
 def _record_key(name: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from zeshel_tasks.champion.champions import KEY, Champion, read_champions
+from zeshel_tasks.champion.champions import KEY, Champion, models_fingerprint, read_champions
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.linking import evaluation_settings, retriever
 from zeshel_tasks.linking.calibration import CALIBRATION_FILE, Calibration
@@ -17,6 +16,7 @@ from zeshel_tasks.linking.fusion import CROSSENCODER_ALONE, FUSION_FILE, Fusion
 from zeshel_tasks.linking.retriever import Retriever
 from zeshel_tasks.store import Artifact, Store
 from zeshel_tasks.store.artifacts import read_manifest
+from zeshel_tasks.text.safe_text import quoted
 
 STAGES = ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse")
 """The stages whose artifacts link text."""
@@ -44,18 +44,24 @@ class LinkerModels:
     calibrated: Artifact | None = None
 
     @classmethod
-    def of_champion(cls, store: Store, cache: Path) -> LinkerModels:
+    def of_champion(cls, store: Store, cache: Path, fingerprint: str | None = None) -> LinkerModels:
         """Opens the models of a store's champion.
 
         Args:
             store: the store.
             cache: local directory for fetched files.
+            fingerprint: of the models of a champion, which may be an earlier one; None for the current one.
 
         Raises:
-            ConfigError: there is no champion, or its models were deleted.
+            ConfigError: there is no such champion, or its models were deleted.
             CorruptArtifact: a manifest, or the record of the champion, is broken.
         """
-        champion = read_champions(store).champion
+        champions = read_champions(store)
+        champion = champions.champion if fingerprint is None else champions.with_models(fingerprint)
+        if champion is None and fingerprint is not None:
+            raise ConfigError(
+                f"--models: expected the fingerprint of models in {store.address}/{KEY}, got {quoted(fingerprint)}"
+            )
         if champion is None:
             raise ConfigError(
                 f"--store: expected a store with a champion, got none at {store.address}/{KEY}: name the run whose "
@@ -96,8 +102,7 @@ class LinkerModels:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the fingerprints of all artifacts. Equal ones give the same scores."""
         parts = self.biencoder, self.fitted, self.crossencoder, self.fused, self.calibrated
-        known = " ".join("-" if part is None else part.manifest.fingerprint for part in parts)
-        return hashlib.sha256(known.encode()).hexdigest()
+        return models_fingerprint(None if part is None else part.manifest.fingerprint for part in parts)
 
     def evaluation(self) -> EvaluationSettings:
         """Reads how the evaluation linked mentions with these models."""
