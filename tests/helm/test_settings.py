@@ -90,6 +90,7 @@ def test_schema_has_the_bounds_of_the_dag_settings() -> None:
     model = Deployment.model_json_schema()["properties"]
     names = {
         "maxActiveRuns": "max_active_runs",
+        "maxActiveLinks": "max_active_links",
         "retries": "retries",
         "retryDelaySeconds": "retry_delay_seconds",
         "maxRetryDelaySeconds": "max_retry_delay_seconds",
@@ -150,8 +151,10 @@ def test_every_dag_value_reaches_the_deployment(read: Read) -> None:
             "question": {"subject": "promote it?"},
         },
         "defaults": {"preset": "blink", "train_biencoder.learning_rate": "2e-5", "top_k": 32},
+        "linkDefaults": {"kb": "products", "threshold": "0.8"},
         "owner": "ml team",
         "maxActiveRuns": 2,
+        "maxActiveLinks": 9,
         "retries": 0,
         "retryDelaySeconds": 0.5,
         "maxRetryDelaySeconds": 86400,
@@ -165,8 +168,9 @@ def test_every_dag_value_reaches_the_deployment(read: Read) -> None:
     assert deployment.notifier is not None
     assert deployment.notifier.model_dump(by_alias=True) == dag["notifier"]
     assert deployment.defaults == dag["defaults"]
+    assert deployment.link_defaults == dag["linkDefaults"]
     assert (deployment.owner, deployment.pool) == ("ml team", "GPU pool")
-    assert (deployment.max_active_runs, deployment.retries) == (2, 0)
+    assert (deployment.max_active_runs, deployment.max_active_links, deployment.retries) == (2, 9, 0)
     assert (deployment.retry_delay_seconds, deployment.max_retry_delay_seconds) == (0.5, 86400)
 
 

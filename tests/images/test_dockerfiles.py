@@ -162,13 +162,14 @@ def test_tasks_image_writes_only_to_scratch_and_starts_zeshel() -> None:
     assert [json.loads(value) for value in final.values("ENTRYPOINT")] == [["zeshel"]]
 
 
-def test_airflow_image_has_the_dag_and_the_kubernetes_runner() -> None:
+def test_airflow_image_has_the_dags_and_the_kubernetes_runner() -> None:
     final = read(AIRFLOW).final
     environment = final.pairs("ENV")
     assert environment["AIRFLOW_HOME"] == "/opt/airflow"
     assert environment["ZESHEL_RUNNER"] == "kubernetes"
     copies = [found.value for found in final.all if found.name == "COPY"]
-    assert "dags/zeshel.py /opt/airflow/dags/zeshel.py" in copies
+    assert "dags/zeshel.py dags/zeshel_link.py /opt/airflow/dags/" in copies
+    assert {path.name for path in (ROOT / "dags").glob("*.py")} == {"zeshel.py", "zeshel_link.py"}
     assert "images/airflow/airflow.cfg /opt/airflow/airflow.cfg" in copies
 
 

@@ -20,12 +20,12 @@ def no_deployment_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def load_dag_file(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
-    """``load_dag_file(ZESHEL_RETRIES="1")`` imports dags/zeshel.py again with these variables."""
+    """``load_dag_file("zeshel", ZESHEL_RETRIES="1")`` imports dags/zeshel.py again with these variables."""
 
-    def load(**variables: str) -> ModuleType:
-        for name, value in {"ZESHEL_STORE": "/data/zeshel", **variables}.items():
-            monkeypatch.setenv(name, value)
-        spec = importlib.util.spec_from_file_location("zeshel_dag_file", ROOT / "dags" / "zeshel.py")
+    def load(name: str = "zeshel", **variables: str) -> ModuleType:
+        for variable, value in {"ZESHEL_STORE": "/data/zeshel", **variables}.items():
+            monkeypatch.setenv(variable, value)
+        spec = importlib.util.spec_from_file_location(f"{name}_dag_file", ROOT / "dags" / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)

@@ -1,22 +1,27 @@
-"""Creates the DAG's arguments and its tasks from the deployment's settings."""
+"""Creates the arguments and the tasks of the DAGs from the deployment's settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, BaseOperator, CronTriggerTimetable
+from airflow.sdk import Asset, AssetOrTimeSchedule, BaseOperator, CronTriggerTimetable, TriggerRule
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
 from zeshel_tasks.config import Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.alerts import alerts, question_notifiers
 from zeshel_tasks.orchestration.approval import ApprovePromotion
+from zeshel_tasks.orchestration.link_commands import KnowledgeBaseCommand, LinkCommand, ListCommand
+from zeshel_tasks.orchestration.link_operators import ChooseModels, SumUpLinks
+from zeshel_tasks.orchestration.link_params import link_params
 from zeshel_tasks.orchestration.params import dag_params
 from zeshel_tasks.orchestration.process.operator import ZeshelProcessOperator
 from zeshel_tasks.orchestration.settings import Deployment
 from zeshel_tasks.orchestration.stage_command import StageCommand
+from zeshel_tasks.orchestration.task_command import TaskCommand
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
 
@@ -28,24 +33,40 @@ class TaskMaker(Protocol):
 
 
 def dag_arguments(deployment: Deployment) -> dict[str, Any]:
-    """Return the arguments of ``DAG(...)``.
+    """Return the arguments of ``DAG("zeshel", ...)``.
 
     Raises:
         ConfigError: the deployment's defaults or its schedule are not valid.
     """
-    return {
+    common = _common_arguments(deployment)
+    # max_active_runs does not count the runs of a backfill, so each stage has a limit, too.
+    limit = {"max_active_tis_per_dag": deployment.max_active_runs}
+    return common | {
         "schedule": _schedule(deployment),
-        "start_date": datetime(2026, 1, 1, tzinfo=UTC),
-        "catchup": False,
         "max_active_runs": deployment.max_active_runs,
         "params": dag_params(deployment.defaults),
+        "default_args": common["default_args"] | limit,
+    }
+
+
+def link_dag_arguments(deployment: Deployment) -> dict[str, Any]:
+    """Return the arguments of ``DAG("zeshel_link", ...)``.
+
+    Raises:
+        ConfigError: the deployment's defaults are not valid.
+    """
+    return _common_arguments(deployment) | {"schedule": None, "params": link_params(deployment.link_defaults)}
+
+
+def _common_arguments(deployment: Deployment) -> dict[str, Any]:
+    return {
+        "start_date": datetime(2026, 1, 1, tzinfo=UTC),
+        "catchup": False,
         "tags": ["zeshel", "entity-linking"],
         **alerts(deployment),
         "default_args": {
             "owner": deployment.owner,
             "pool": deployment.pool,
-            # max_active_runs does not count the runs of a backfill, so each stage has a limit, too.
-            "max_active_tis_per_dag": deployment.max_active_runs,
             "retries": deployment.retries,
             "retry_delay": timedelta(seconds=deployment.retry_delay_seconds),
             "retry_exponential_backoff": 2,
@@ -87,27 +108,72 @@ def approval(deployment: Deployment) -> BaseOperator:
 
 def task_maker(deployment: Deployment) -> TaskMaker:
     """Return the function ``stage_task("eval-biencoder", "test")``, whose tasks use the deployment's runner."""
-    operator = _operator(deployment)
+    operator, settings = _runner(deployment)
 
     def stage_task(name: str, split: Split | None = None, **kwargs: Any) -> BaseOperator:
         stage = STAGES[name]
         command = StageCommand(Step(stage, split), deployment.store)
-        return operator(command, doc_md=f"{stage.summary} {stage.notes}", **kwargs)
+        return operator(command=command, doc_md=f"{stage.summary} {stage.notes}", **settings, **kwargs)
 
     return stage_task
 
 
-def _operator(deployment: Deployment) -> Callable[..., BaseOperator]:
-    """Return the operator of the deployment's runner. No other code depends on the kind of runner."""
-    if deployment.runner == "process":
-        return lambda command, **kwargs: ZeshelProcessOperator(
-            command=command, grace_seconds=deployment.grace_seconds, **kwargs
+class LinkTasks:
+    """Creates the tasks of the DAG ``zeshel_link``.
+
+    Args:
+        deployment: the deployment's settings.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment, self._store = deployment, deployment.store
+        self._operator, self._settings = _runner(deployment)
+
+    def models(self) -> BaseOperator:
+        """Return the task that chooses the models."""
+        return ChooseModels(store=self._store, doc_md=_doc(ChooseModels))
+
+    def knowledge_base(self) -> BaseOperator:
+        """Return the task that builds or refreshes the knowledge base."""
+        return self._task(KnowledgeBaseCommand(self._store))
+
+    def files(self) -> BaseOperator:
+        """Return the task that lists the files. It runs also if the knowledge base is left as it is."""
+        return self._task(ListCommand(self._store), trigger_rule=TriggerRule.NONE_FAILED)
+
+    def link(self, files: BaseOperator) -> MappedOperator:
+        """Return the mapped task that links files; ``files`` lists them."""
+        command = LinkCommand(self._store)
+        task = self._operator.partial(
+            task_id=command.name,
+            doc_md=_doc(LinkCommand),
+            map_index_template="{{ task.command.label }}",
+            max_active_tis_per_dagrun=self._deployment.max_active_links,
+            **self._settings,
         )
+        return task.expand(command=files.output.map(command.for_files))
+
+    def join(self) -> BaseOperator:
+        """Return the task that adds up."""
+        return SumUpLinks(store=self._store, doc_md=_doc(SumUpLinks))
+
+    def _task(self, command: TaskCommand, **kwargs: Any) -> BaseOperator:
+        return self._operator(command=command, doc_md=_doc(type(command)), **self._settings, **kwargs)
+
+
+def _doc(described: type) -> str:
+    """Return the first paragraphs of a docstring, for the task's page."""
+    return inspect.cleandoc(described.__doc__ or "").partition("\n\nArgs:")[0].partition("\n\nAttributes:")[0]
+
+
+def _runner(deployment: Deployment) -> tuple[type[BaseOperator], dict[str, Any]]:
+    """Return the operator of the deployment's runner with its settings. No other code depends on the kind of runner."""
+    if deployment.runner == "process":
+        return ZeshelProcessOperator, {"grace_seconds": deployment.grace_seconds}
     if deployment.pods is None:
         raise ConfigError(
             "ZESHEL_PODS: expected settings of pods, as JSON, with ZESHEL_RUNNER=kubernetes; it is not set"
         )
     from zeshel_tasks.orchestration.pods.operator import ZeshelPodOperator  # Kubernetes' client is slow to import
 
-    pods = deployment.pods
-    return lambda command, **kwargs: ZeshelPodOperator(command=command, pods=pods, **kwargs)
+    return ZeshelPodOperator, {"pods": deployment.pods}

@@ -1,4 +1,4 @@
-"""The DAG's trigger form, generated from ``config.py``.
+"""The trigger form of the DAG ``zeshel``, generated from ``config.py``.
 
 Params have the names of a config file: ``train_biencoder.learning_rate``, or just ``bert_model`` for a setting
 that stages share. The default is null, which means the preset's value. The JSON schema contains the setting's
@@ -57,7 +57,7 @@ def param_schemas() -> dict[str, dict[str, Any]]:
     """Return the JSON schema of each Param by name, in the order of the form."""
     schemas = {"preset": _preset_schema()}
     for name, schema in RunConfig.model_json_schema()["properties"].items():
-        schemas[name] = _optional(schema, title=name, description=schema["description"])
+        schemas[name] = optional_schema(schema, title=name, description=schema["description"])
     shared = {key: value for stage in STAGE_CONFIGS for key, value in _stage_schemas(stage) if "." not in key}
     own = {key: value for stage in STAGE_CONFIGS for key, value in _stage_schemas(stage) if "." in key}
     return schemas | shared | own
@@ -123,7 +123,8 @@ def _stage_schemas(stage: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for name, field in model.model_fields.items():
         shared = setting_flag(field, "shared")
-        schema = _optional(properties[name], title=name, description=_description(stage, name, field.description or ""))
+        description = _description(stage, name, field.description or "")
+        schema = optional_schema(properties[name], title=name, description=description)
         schema["section"] = SHARED_SECTION if shared else _section(stage)
         found.append((name if shared else f"{stage}.{name}", schema))
     return found
@@ -136,13 +137,14 @@ def _section(stage: str) -> str:
 
 def _description(stage: str, name: str, text: str) -> str:
     """Return the setting's description followed by its value in each preset."""
-    values = {preset: _value_text(value) for preset, value in preset_values(stage, name).items()}
+    values = {preset: value_text(value) for preset, value in preset_values(stage, name).items()}
     if len(set(values.values())) == 1:
         return f"{text} Default: **{values[DEFAULT_PRESET]}**."
     return f"{text} Presets: " + ", ".join(f"{preset} **{value}**" for preset, value in values.items()) + "."
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a default as the form shows it."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, bool):
@@ -150,8 +152,8 @@ def _value_text(value: Any) -> str:
     return "none" if value is None or value == () else str(value)
 
 
-def _optional(schema: Mapping[str, Any], *, title: str, description: str) -> dict[str, Any]:
-    """Return a setting's JSON schema with null as an additional value."""
+def optional_schema(schema: Mapping[str, Any], *, title: str, description: str, unset: str = UNSET) -> dict[str, Any]:
+    """Return a setting's JSON schema with null as an additional value, which a list of choices shows as ``unset``."""
     core = next((part for part in schema.get("anyOf", []) if part.get("type") != "null"), schema)
     kept = ("type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
     result = {key: core[key] for key in (*kept, "minLength", "maxLength", "items", "maxItems") if key in core}
@@ -165,7 +167,7 @@ def _optional(schema: Mapping[str, Any], *, title: str, description: str) -> dic
     else:
         result["type"] = [result["type"], "null"]
     if "enum" in result:
-        result |= {"enum": [*result["enum"], None], "values_display": {"null": UNSET}}
+        result |= {"enum": [*result["enum"], None], "values_display": {"null": unset}}
     if bounds := bounds_of(core):
         description = (
             f"{description} Takes {', '.join(bounds)}."  # for a value out of range, the form only says "Bad Request"

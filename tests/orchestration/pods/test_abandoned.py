@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.utils.state import State
 from kubernetes.client import ApiException
-from sqlalchemy import Column, MetaData, String, Table, create_engine, delete, insert
+from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, delete, insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from urllib3.exceptions import MaxRetryError
@@ -27,18 +27,18 @@ NO_TASK = "no such task"
 
 @pytest.fixture
 def set_state(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
-    """``set_state("failed")`` sets the state of the only task in Airflow's database."""
+    """``set_state("failed")`` sets the state of the only task in Airflow's database, which may be a mapped one."""
     engine = create_engine("sqlite://")
     monkeypatch.setattr(abandoned, "create_session", lambda: Session(engine))
-    columns = ("dag_id", "run_id", "task_id", "state")
-    table = Table("task_instance", MetaData(), *(Column(name, String) for name in columns))
+    columns = [Column(name, String) for name in ("dag_id", "run_id", "task_id", "state")]
+    table = Table("task_instance", MetaData(), *columns, Column("map_index", Integer))
     table.create(engine)
 
-    def set_state(state: str | None) -> None:
+    def set_state(state: str | None, map_index: int = -1) -> None:
         with engine.begin() as connection:
             connection.execute(delete(table))
             if state != NO_TASK:
-                connection.execute(insert(table).values(("zeshel", RUN, STEP.name, state)))
+                connection.execute(insert(table).values(("zeshel", RUN, STEP.name, state, map_index)))
 
     return set_state
 
@@ -75,6 +75,17 @@ def test_pod_is_deleted_only_if_no_task_can_wait_for_it(
     look()
     assert bool(cluster.pods) is (state in State.unfinished)
     fault("pods: a task ends while no triggerer watches its pod")
+
+
+@pytest.mark.parametrize(("map_index", "kept"), [(3, True), (2, False), (-1, False)])
+def test_mapped_task_waits_for_its_own_pod_only(
+    map_index: int, kept: bool, set_state: Callable[..., None], look: Callable[[], None], cluster: FakeCluster
+) -> None:
+    cluster.pod["metadata"]["labels"]["map_index"] = "3"
+    set_state("deferred", map_index)
+    look()
+    look()
+    assert bool(cluster.pods) is kept
 
 
 def test_pod_of_a_cleared_task_is_kept(

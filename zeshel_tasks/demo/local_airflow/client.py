@@ -24,13 +24,18 @@ class AirflowRefused(Exception):
 
 @dataclass(frozen=True)
 class TaskState:
-    """A task of a run. ``state`` is None before it is scheduled; times are None before they happen."""
+    """A task of a run. ``state`` is None before it is scheduled; times are None before they happen.
+
+    A mapped task has a number, ``map_index``, and may have a ``label``; another one has the number -1.
+    """
 
     task_id: str
     state: str | None
     try_number: int
     started: datetime | None
     ended: datetime | None
+    map_index: int = -1
+    label: str | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -110,25 +115,39 @@ class AirflowClient:
         """Mark a run as failed, which stops its tasks."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
+    def clear_failed(self, dag_id: str, run_id: str) -> None:
+        """Let the failed tasks of a run, and those after them, run again."""
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": True, "reset_dag_runs": True}
+        self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body)
+
     def task_states(self, dag_id: str, run_id: str) -> list[TaskState]:
         """The tasks of a run, in the order in which they started."""
         found = self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         states = [
-            TaskState(t["task_id"], t["state"], t["try_number"], _time(t["start_date"]), _time(t["end_date"]))
+            TaskState(
+                t["task_id"],
+                t["state"],
+                t["try_number"],
+                _time(t["start_date"]),
+                _time(t["end_date"]),
+                t["map_index"],
+                t["rendered_map_index"],
+            )
             for t in found
         ]
         return sorted(states, key=lambda task: task.started or datetime.max.replace(tzinfo=UTC))
 
-    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[LogLine]:
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int, map_index: int = -1) -> list[LogLine]:
         """The log of one attempt so far; exceptions are reduced to type and message."""
         address = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
-        content = self._call("GET", address, params={"full_content": True})["content"]
+        content = self._call("GET", address, params={"full_content": True, "map_index": map_index})["content"]
         return [parsed for line in content if isinstance(line, dict) for parsed in _log_lines(line)]
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """The value that a task returned."""
         address = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
-        return self._call("GET", address, params={"deserialize": False, "stringify": False})["value"]
+        query = {"deserialize": False, "stringify": False, "map_index": map_index}
+        return self._call("GET", address, params=query)["value"]
 
     def asset_events(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Events of the assets that the tasks of a run updated."""

@@ -70,13 +70,14 @@ def delete_abandoned(pods: PodSettings, suspects: set[str]) -> set[str]:
 
 def _task(labels: dict[str, str]) -> tuple[str | None, ...]:
     """Return the pod's task as the operator's labels name it."""
-    return labels.get("dag_id"), labels.get("run_id"), labels.get("task_id")
+    return labels.get("dag_id"), labels.get("run_id"), labels.get("task_id"), labels.get("map_index", "-1")
 
 
 def _awaited() -> set[tuple[str | None, ...]]:
     """Return the unfinished tasks of this Airflow as labels name them. Each may wait for a pod or take one over."""
     # Named one by one, the states are found by their index. The history of all DAGs may be long.
     unfinished = or_(TaskInstance.state.is_(None), TaskInstance.state.in_([*filter(None, State.unfinished)]))
-    names = select(TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id).where(unfinished)
+    task = TaskInstance.dag_id, TaskInstance.run_id, TaskInstance.task_id, TaskInstance.map_index
     with create_session() as session:
-        return {tuple(make_safe_label_value(name) for name in row) for row in session.execute(names)}
+        rows = session.execute(select(*task).where(unfinished))
+        return {(*map(make_safe_label_value, names), str(map_index)) for *names, map_index in rows}

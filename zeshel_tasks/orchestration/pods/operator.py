@@ -94,8 +94,10 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
         self.operator_extra_links = command.links
         self.command, self.pods, self.pod_class = command, pods, pod_class
 
-    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:  # noqa: ARG002
+    def _do_render_template_fields(self, parent: Any, template_fields: Any, context: Any, *_: Any) -> None:  # noqa: ARG002
         """Add the fields that depend on the run, so that the UI's *Rendered Templates* shows them.
+
+        Airflow calls this also for a mapped task, in contrast to ``render_template_fields``.
 
         Nothing is rendered: neither the text of a Param nor the deployment's values, such as the annotations with which
         Vault's agent gets its own templates, are templates of Airflow.

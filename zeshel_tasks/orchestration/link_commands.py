@@ -1,0 +1,225 @@
+"""The commands of the DAG ``zeshel_link``: prepare the knowledge base, list the files, link some of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, ClassVar
+
+from airflow.sdk import Asset, BaseOperatorLink
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from zeshel_tasks.errors import ZeshelError
+from zeshel_tasks.link_files.counts import LinkedCounts
+from zeshel_tasks.link_files.plan import LinkPlan, figures_of, read_plan
+from zeshel_tasks.link_files.shards import finished_counts
+from zeshel_tasks.location import store_location
+from zeshel_tasks.orchestration.link_params import LinkRequest, request_of
+from zeshel_tasks.orchestration.settings import path_safe
+from zeshel_tasks.orchestration.task_command import NotDone, Outcome, failure, mask_secrets, setting_arguments
+
+log = logging.getLogger(__name__)
+
+MODELS = "models"
+"""Id of the task that chooses the models."""
+_LABEL_CHARACTERS = 80  # of a file; Airflow keeps 250 of a label
+
+
+@dataclass(frozen=True)
+class _LinkCommand:
+    """A command of the DAG; see :class:`~zeshel_tasks.orchestration.task_command.TaskCommand`.
+
+    Attributes:
+        store: root address of models and knowledge bases.
+    """
+
+    store: str
+
+    name: ClassVar[str]
+    runs_a_model: ClassVar[bool] = True
+    trains: ClassVar[bool] = False
+    asset: ClassVar[Asset | None] = None
+    links: ClassVar[Sequence[BaseOperatorLink]] = ()
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The task's name."""
+        return {"zeshel/stage": self.name}
+
+    def reused(self, context: Any) -> Outcome | None:  # noqa: ARG002
+        """Return None: the command itself finds out."""
+        return None
+
+
+class KnowledgeBaseCommand(_LinkCommand):
+    """Builds the knowledge base of the given entities, or encodes it again if another bi-encoder has encoded it."""
+
+    name = "knowledge-base"
+
+    def arguments(self, context: Any) -> list[str]:
+        """Return the arguments of ``zeshel kb build`` or ``zeshel kb refresh``."""
+        request = checked_request(self.name, context["params"])
+        base = [f"--store={self.store}", f"--name={request.run.kb}", *_models(self.name, context)]
+        base += setting_arguments({name: value for name, value in request.settings.items() if name == "device"})
+        if not request.run.entities:
+            return ["kb", "refresh", *base]
+        return ["kb", "build", *base, *setting_arguments(request.entity_files), "--", *request.run.entities]
+
+    def reused(self, context: Any) -> Outcome | None:
+        """Return None, because only a pod can read the knowledge base.
+
+        Raises:
+            AirflowSkipException: the knowledge base is to be left as it is.
+        """
+        request = checked_request(self.name, context["params"])
+        if not request.run.entities and not request.run.refresh:
+            raise AirflowSkipException(f"the knowledge base {request.run.kb} is left as it is")
+        return None
+
+    def outcome(self, context: Any, *, ended: bool) -> Outcome:
+        """Return the name of the knowledge base."""
+        if not ended:
+            raise NotDone("the end of its command is unknown")
+        return Outcome({"kb": context["params"]["kb"]}, {})
+
+
+class ListCommand(_LinkCommand):
+    """Lists the files, and opens the knowledge base, so that its lexical index is there for all link tasks.
+
+    Its XCom is a list with the files of each link task.
+    """
+
+    name = "list"
+    runs_a_model = False
+
+    def arguments(self, context: Any) -> list[str]:
+        """Return the arguments of ``zeshel link --plan``."""
+        return [*link_arguments(self.name, self.store, context), f"--plan={plan_address(self.store, context)}"]
+
+    def outcome(self, context: Any, *, ended: bool) -> Outcome:
+        """Return the files of each link task."""
+        plan = read_plan(store_location(plan_address(self.store, context))) if ended else None
+        if plan is None:
+            raise NotDone(f"no plan is at {plan_address(self.store, context)}")
+        request = checked_request(self.name, context["params"])
+        return Outcome(groups(plan.files, request.run.max_tasks), {})
+
+
+@dataclass(frozen=True)
+class LinkCommand(_LinkCommand):
+    """Links files.
+
+    Attributes:
+        files: names of the files.
+    """
+
+    files: tuple[str, ...] = ()
+
+    name = "link"
+
+    def for_files(self, files: Sequence[str]) -> LinkCommand:
+        """Return the command of one mapped task."""
+        return replace(self, files=tuple(files))
+
+    @property
+    def label(self) -> str:
+        """What Airflow shows instead of the task's number: ``a.jsonl``, or ``a.jsonl to d.jsonl (4 files)``."""
+        first, last = (name[:_LABEL_CHARACTERS] for name in (self.files[0], self.files[-1]))
+        return first if len(self.files) == 1 else f"{first} to {last} ({len(self.files)} files)"
+
+    def arguments(self, context: Any) -> list[str]:
+        """Return the arguments of ``zeshel link --shard``."""
+        return [*link_arguments(self.name, self.store, context), *setting_arguments({"shard": self.files})]
+
+    def reused(self, context: Any) -> Outcome | None:
+        """Return the counts if all files are linked as planned."""
+        try:
+            return self.outcome(context, ended=True)
+        except NotDone:
+            return None
+        except (ZeshelError, OSError) as error:  # a path on the pods' machine may be unreadable on this one
+            log.info("the command will check if the files are already linked: %s", error)
+            return None
+
+    def outcome(self, context: Any, *, ended: bool) -> Outcome:  # noqa: ARG002  # the records decide in any case
+        """Return what was linked."""
+        plan, request = read_planned(self.name, self.store, context), checked_request(self.name, context["params"])
+        places = store_location(request.run.source), store_location(request.run.target)
+        found = [finished_counts(*places, name, plan.made_from) for name in self.files]
+        for name, counts in zip(self.files, found, strict=True):
+            if counts is None:
+                raise NotDone(
+                    f"no record in {places[1].name.rstrip('/')}/finished says that {name} is linked as planned (clear "
+                    "the task `list` if the knowledge base has changed since)"
+                )
+        total = LinkedCounts.total(counts for counts in found if counts is not None)
+        return Outcome({"files": list(self.files), **figures_of(total)}, {})
+
+
+def link_arguments(name: str, store: str, context: Any) -> list[str]:
+    """Return the arguments of ``zeshel link`` that all its tasks have.
+
+    Raises:
+        AirflowFailException: the Params are not valid, so a retry cannot help.
+    """
+    request = checked_request(name, context["params"])
+    places = {"in": folder(request.run.source), "out": folder(request.run.target)}
+    settings = setting_arguments({"kb": request.run.kb, **places, **request.settings})
+    return ["link", f"--store={store}", *_models(name, context), *settings]
+
+
+def checked_request(name: str, params: Mapping[str, Any]) -> LinkRequest:
+    """Return the Params of a run.
+
+    Raises:
+        AirflowFailException: they are not valid, so a retry cannot help.
+    """
+    mask_secrets(params.values())
+    try:
+        return request_of(params)
+    except ZeshelError as error:
+        # Without its cause: pydantic's message has the value itself, shortened, and no mask finds half a secret.
+        raise AirflowFailException(f"{name}: bad configuration, not retried:\n{error}") from None
+
+
+def read_planned(name: str, store: str, context: Any) -> LinkPlan:
+    """Return the plan that the task ``list`` has made.
+
+    Raises:
+        AirflowException: there is none.
+    """
+    address = plan_address(store, context)
+    try:
+        plan = read_plan(store_location(address))
+    except ZeshelError as error:
+        raise failure(name, error.exit_code, str(error).splitlines()) from error
+    if plan is None:
+        raise AirflowException(f"{name}: expected the plan of the task `list` at {address}, got none; clear that task")
+    return plan
+
+
+def plan_address(store: str, context: Any) -> str:
+    """Return the address of the run's plan."""
+    return f"{store.rstrip('/')}/links/{path_safe(context['run_id'])}/plan.json"
+
+
+def folder(address: str) -> str:
+    """Return the address of a folder or prefix with a slash at its end, which the command line expects."""
+    return address if address.endswith("/") else f"{address}/"
+
+
+def groups(files: Sequence[str], most: int) -> list[list[str]]:
+    """Divide files among at most ``most`` tasks, as evenly as possible and in their order."""
+    count = min(len(files), most)
+    ends = [len(files) * number // count for number in range(count + 1)]
+    return [list(files[start:end]) for start, end in pairwise(ends)]
+
+
+def _models(name: str, context: Any) -> list[str]:
+    """The models that the first task has chosen, as an argument."""
+    chosen = context["ti"].xcom_pull(task_ids=MODELS, map_indexes=-1)
+    if not chosen:
+        raise AirflowFailException(f"{name}: expected the XCom of the task `{MODELS}`, got none; clear that task")
+    return setting_arguments({kind: chosen[kind] for kind in ("models", "run") if kind in chosen})
