@@ -183,6 +183,7 @@ def values(s3_pod_ip: str, storage_class: str) -> dict[str, Any]:
         "dag": {
             # Runs wait more than they compute, so the tests start several at once.
             "maxActiveRuns": 8,
+            "maxActiveLinks": 8,
             "pool": {"slots": 8},
             "retries": 2,
             "retryDelaySeconds": 3,
@@ -231,8 +232,8 @@ def deployment(
         password = secret_value(namespace, f"{RELEASE}-keys", "admin-password")
         airflow = AirflowClient(f"http://127.0.0.1:{port}", "admin", password)
         stack.callback(airflow.close)
-        eventually(lambda: airflow.has_dag("zeshel"), "the DAG zeshel", 300)
-        print(f"\nAirflow up, with the DAG, {seconds():.0f} s after `helm install`")
+        eventually(lambda: all(map(airflow.has_dag, ("zeshel", "zeshel_link"))), "the DAGs", 300)
+        print(f"\nAirflow up, with the DAGs, {seconds():.0f} s after `helm install`")
         yield Deployment(namespace, airflow, s3, RELEASE)
     helm("uninstall", RELEASE, f"--namespace={namespace.name}")
 

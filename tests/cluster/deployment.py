@@ -36,10 +36,10 @@ class Deployment:
     s3: Any
     release: str
 
-    def trigger(self, run_id: str, **conf: Any) -> "DagRun":
+    def trigger(self, run_id: str, dag_id: str = DAG_ID, **conf: Any) -> "DagRun":
         """Starts a run through the REST API."""
-        self.airflow.trigger(DAG_ID, {key.replace("__", "."): value for key, value in conf.items()}, run_id)
-        return DagRun(self, run_id)
+        self.airflow.trigger(dag_id, {key.replace("__", "."): value for key, value in conf.items()}, run_id)
+        return DagRun(self, run_id, dag_id)
 
     def airflow_pod(self) -> dict[str, Any]:
         """Returns the pod of the standalone Airflow that is not being deleted."""
@@ -50,10 +50,11 @@ class Deployment:
 
 @dataclass(frozen=True)
 class DagRun:
-    """A run of the DAG in the cluster."""
+    """A run of a DAG in the cluster."""
 
     deployment: Deployment
     run_id: str
+    dag_id: str = DAG_ID
 
     @property
     def name(self) -> str:
@@ -62,7 +63,7 @@ class DagRun:
 
     def state(self) -> str:
         """Returns queued, running, success or failed."""
-        return self.deployment.airflow.run_state(DAG_ID, self.run_id)
+        return self.deployment.airflow.run_state(self.dag_id, self.run_id)
 
     def wait(self, seconds: float = RUN_SECONDS) -> str:
         """Waits for the end of the run and returns its state."""
@@ -76,13 +77,17 @@ class DagRun:
         """Waits for the success of the run. A failure shows the logs of the failed tasks."""
         if self.wait() != "success":
             failed = [task for task in self.tasks().values() if task.state == "failed"]
-            logs = [f"{task.task_id}:\n" + "\n".join(self.log_text(task.task_id).splitlines()[-60:]) for task in failed]
+            texts = {
+                task.label or task.task_id: self.log_text(task.task_id, map_index=task.map_index) for task in failed
+            }
+            logs = [f"{name}:\n" + "\n".join(text.splitlines()[-60:]) for name, text in texts.items()]
             raise AssertionError(f"run {self.run_id} failed\n" + "\n".join(logs))
         return self
 
     def tasks(self) -> dict[str, TaskState]:
-        """Returns the tasks by id."""
-        return {task.task_id: task for task in self.deployment.airflow.task_states(DAG_ID, self.run_id)}
+        """Returns the tasks by id, or by label if they are mapped."""
+        states = self.deployment.airflow.task_states(self.dag_id, self.run_id)
+        return {task.label or task.task_id: task for task in states}
 
     def wait_for_deferred(self, task_id: str, try_number: int = 1) -> TaskState:
         """Waits until a try of a task waits for its pod."""
@@ -95,16 +100,16 @@ class DagRun:
 
     def metrics(self, task_id: str) -> dict[str, Any]:
         """Returns the task's XCom without values that depend on the machine."""
-        xcom = self.deployment.airflow.xcom(DAG_ID, self.run_id, task_id)
+        xcom = self.deployment.airflow.xcom(self.dag_id, self.run_id, task_id)
         return {name: value for name, value in xcom.items() if "second" not in name}
 
-    def log(self, task_id: str, try_number: int = 1) -> list[LogLine]:
+    def log(self, task_id: str, try_number: int = 1, map_index: int = -1) -> list[LogLine]:
         """Returns the log of a task as Airflow shows it."""
-        return self.deployment.airflow.log(DAG_ID, self.run_id, task_id, try_number)
+        return self.deployment.airflow.log(self.dag_id, self.run_id, task_id, try_number, map_index)
 
-    def log_text(self, task_id: str, try_number: int = 1) -> str:
+    def log_text(self, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
         """Returns the log of a task as one text."""
-        return "\n".join(f"{line.level}: {line.text}" for line in self.log(task_id, try_number))
+        return "\n".join(f"{line.level}: {line.text}" for line in self.log(task_id, try_number, map_index))
 
     def record(self, task_id: str) -> dict[str, Any]:
         """Returns the stage's record in the run, which names the artifact and says if it was reused."""
@@ -123,7 +128,7 @@ class DagRun:
 
     def give_up(self) -> None:
         """Marks the run as failed."""
-        self.deployment.airflow.fail_run(DAG_ID, self.run_id)
+        self.deployment.airflow.fail_run(self.dag_id, self.run_id)
 
     def running_pod(self, stage: str, says: str = "") -> dict[str, Any]:
         """Waits until the stage's pod runs and its log contains ``says``, and returns the pod."""
