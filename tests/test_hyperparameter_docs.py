@@ -34,11 +34,15 @@ def test_every_stage_setting_has_row_with_description() -> None:
     ("stage", "setting", "cells"),
     [
         ("train-biencoder", "shuffle", ["true or false", "`true`", "blink `false`", "redo"]),
-        ("train-crossencoder", "train_batch_size", ["integer, ≥ 1, ≤ 10000", "`2`", "smoke `4`", "redo"]),
+        ("train-crossencoder", "train_batch_size", ["integer, ≥ 1, ≤ 10000", "`2`", "best `16`, smoke `4`", "redo"]),
         ("train-biencoder", "biencoder_weights", ["[address](addresses.md), or none", "none", "", "by content"]),
         ("convert", "max_mentions_per_world", ["integer, ≥ 1, ≤ 1e+09, or none", "none", "smoke `100`", "redo"]),
         ("train-biencoder", "max_grad_norm", ["number, ≥ 1e-06, ≤ 1e+06", "`1.0`", "", "redo"]),
-        ("eval-biencoder", "precision", ["`auto`, `fp32`, `bf16`", "`fp32`", "recommended `auto`", "redo"]),
+        (
+            "eval-biencoder",
+            "precision",
+            ["`auto`, `fp32`, `bf16`", "`fp32`", "recommended `auto`, best `auto`", "redo"],
+        ),
         ("eval-biencoder", "device", ["text like `^(auto\\|cpu\\|cuda(:[0-9]{1,3})?)$`", "`auto`", "", "keep"]),
     ],
 )

@@ -30,7 +30,7 @@ def test_every_preset_builds_and_knows_its_name(preset: str) -> None:
 
 
 def test_unknown_preset_error_lists_presets() -> None:
-    assert refused(preset="blnik") == "preset: expected one of blink, recommended, smoke, got 'blnik'"
+    assert refused(preset="blnik") == "preset: expected one of blink, recommended, best, smoke, got 'blnik'"
 
 
 def test_blink_preset_has_numbers_of_given_recipe() -> None:
@@ -67,9 +67,9 @@ def test_blink_preset_has_numbers_of_given_recipe() -> None:
     assert "1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO" in recipe.download.source
 
 
-def test_only_recommended_preset_stores_float16_vectors() -> None:
+def test_only_recommended_and_best_store_float16_vectors() -> None:
     stored = {preset: build_recipe(preset).eval_biencoder.vector_dtype for preset in PRESETS}
-    assert stored == {"blink": "float32", "recommended": "float16", "smoke": "float32"}
+    assert stored == {"blink": "float32", "recommended": "float16", "best": "float16", "smoke": "float32"}
 
 
 def test_recommended_preset_trains_all_layers_at_the_rate_of_the_models_size() -> None:
@@ -345,7 +345,7 @@ def test_empty_yaml_file_changes_nothing() -> None:
         ("- top_k", "r.yaml: expected a mapping of setting names, got list"),
         ("just text", "r.yaml: expected a mapping of setting names, got str"),
         ("1: 2", "r.yaml: expected a mapping of setting names"),
-        ("preset: [blink]", "r.yaml: preset: expected one of blink, recommended, smoke, got ['blink']"),
+        ("preset: [blink]", "r.yaml: preset: expected one of blink, recommended, best, smoke, got ['blink']"),
         ("a: !!python/object/apply:os.system ['true']", "r.yaml: expected YAML, got "),
         *(
             (f"top_k: {given}", f"r.yaml: expected YAML, got in line 1, column 8: expected a decimal {words}")

@@ -22,7 +22,7 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 HELDOUT_SPLITS: tuple[Split, ...] = ("heldout_train_seen", "heldout_train_unseen")
 """Mentions of the training worlds that are held out of training. Not every data set has them."""
 ALL_SPLITS = SPLITS + HELDOUT_SPLITS
-Preset = Literal["blink", "recommended", "smoke"]
+Preset = Literal["blink", "recommended", "best", "smoke"]
 TypeOptimization = Literal["all", "additional_layers", "top_layer", "top4_layers", "all_encoder_layers"]
 Precision = Literal["auto", "fp32", "bf16"]
 Pooling = Literal["cls", "mean", "span", "span_and_mean"]

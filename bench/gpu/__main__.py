@@ -27,10 +27,13 @@ from bench.gpu.numerics import checks
 from bench.gpu.projection import Amounts, Rates, table
 from bench.gpu.setup import Setup
 from bench.gpu.shape import Shape, write_model
+from zeshel_tasks.config import Preset
+from zeshel_tasks.recipe import build_recipe
 
 _CEILING_SHARE = 0.1  # share of a row's seconds for each product
 _HEADINGS = ("row", "with", "items/s", "TFLOP/s", "of ceiling", "goal", "GPU MB")
 _AS_IT_IS = ""
+_PRESETS: tuple[Preset, ...] = ("blink", "recommended", "best")
 Results = dict[tuple[rows.Row, str], rows.Result]
 
 
@@ -48,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ceilings = _ceilings(setup, options.seconds)
         results = _results(setup, options, ceilings)
     _print_table([_HEADINGS, *(_cells(row, option, found, ceilings) for (row, option), found in results.items())])
-    _print_table(table(_columns(results), Amounts()))
+    for preset in _PRESETS:
+        print(f"preset {preset}:")
+        _print_table(table(_columns(results), Amounts.of(build_recipe(preset))))
     if not right:
         print("numbers are WRONG, see above", flush=True)
     return 0 if right else 1

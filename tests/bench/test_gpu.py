@@ -25,13 +25,17 @@ MODEL_ROWS = ["bi-encoder training", "cross-encoder training", "candidate encodi
 def test_rows_are_positive_and_projection_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = [f"--{name}={value}" for name, value in TINY.items()]
     assert main([*sizes, "--device", "cpu", "--compile", "eager"]) == 0
-    facts, numerics, ceilings, _, table, projection = capsys.readouterr().out.strip().split("\n\n")
+    facts, numerics, ceilings, _, table, *projections = capsys.readouterr().out.strip().split("\n\n")
     for fact in ("CPU: ", "device: cpu", "torch ", "git commit: ", "hidden=32"):
         assert fact in facts
     assert all(line.startswith("ok  ") for line in numerics.splitlines())
     assert [line.split()[0] for line in ceilings.splitlines()] == ["bf16", "fp32", "memory"]
     assert_rows(table.splitlines()[1:])
-    assert_adds_up(projection.splitlines())
+    assert [projection.splitlines()[0] for projection in projections] == [
+        "preset blink:", "preset recommended:", "preset best:",
+    ]  # fmt: skip
+    for projection in projections:
+        assert_adds_up(projection.splitlines()[1:])
 
 
 def assert_rows(rows: list[str]) -> None:

@@ -1,7 +1,9 @@
 """bench/gpu counts and adds up correctly, and its checks detect wrong numbers."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from zeshel_tasks.models.batches import TokenBatch, token_batch, used_lengths
 from zeshel_tasks.models.biencoder import new_biencoder
 from zeshel_tasks.models.crossencoder import new_crossencoder
 from zeshel_tasks.models.first_token import first_token
+from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.training.optimizer import choose_trained
 
 CPU = torch.device("cpu")
@@ -133,10 +136,32 @@ def test_apart_is_relative_to_distance_from_mean() -> None:
 
 
 def test_hours_are_items_over_rates() -> None:
-    amounts = Amounts(train=3600, valid=7200, test=10_800, entities=36_000, biencoder_epochs=2, crossencoder_epochs=3)
+    sizes = {"train": 3600, "valid": 7200, "test": 10_800, "entities": 36_000, "searched": 14_400}
+    amounts = Amounts(**sizes, biencoder_epochs=2, crossencoder_epochs=3, mining_rounds=7)
     everyone = 1 + 2 + 3
-    assert [stage.hours for stage in stages(ONES, amounts)] == [2 * 1, 2 * 2 * 2, 10, 2 * everyone, 3 * 1, 3 * 2, 2 + 3]
-    assert total(stages(replace(ONES, score=2), amounts)) == 2 + 8 + 10 + 12 + 3 + 3 + 2.5
+    found = [stage.hours for stage in stages(ONES, amounts)]
+    assert found == [2 * 1, 7 * 11, 2 * (2 + 4), 10, 2 * everyone, 3 * 1, 3 * 2, 2 + 3]
+    assert total(stages(replace(ONES, score=2), amounts)) == 2 + 77 + 12 + 10 + 12 + 3 + 3 + 2.5
+    harder = replace(amounts, biencoder_step=2.5, candidates_share=0.5)
+    assert [stage.hours for stage in stages(ONES, harder)] == [5, *found[1:5], 1.5, *found[6:]]
+
+
+def test_amounts_are_those_of_the_preset() -> None:
+    best = Amounts.of(build_recipe("best"))
+    assert best.biencoder_step == pytest.approx(4 / 2 * 4 / 3)  # mention, gold, 2 negatives; forward twice
+    assert (best.biencoder_epochs, best.mining_rounds, best.candidates_share) == (10, 10, 0.25)
+    assert Amounts.of(build_recipe("blink")) == Amounts()
+
+
+def test_hours_in_the_docs_are_computed_from_the_rates_in_the_docs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "recipe.md").read_text(encoding="utf-8").partition("### Hours")[2]
+    numbers = re.findall(r"[\d,]+\.\d\d(?=\s)", text.partition("the hours are")[0])
+    names = ("train_biencoder", "encode", "search", "train_crossencoder", "score")
+    rates = Rates(**{name: float(found.replace(",", "")) for name, found in zip(names, numbers, strict=True)})
+    rows = [line.split("|")[2:5] for line in text.splitlines() if re.match(r"\| .* \d", line)]
+    for column, preset in enumerate(("blink", "recommended", "best")):
+        *_, computed = zip(*table({"": rates}, Amounts.of(build_recipe(preset))), strict=True)
+        assert [row[column].strip() for row in rows] == list(computed[1:])
 
 
 def test_projection_adds_up_in_each_column() -> None:
@@ -145,4 +170,4 @@ def test_projection_adds_up_in_each_column() -> None:
     assert headings[1:] == ("one", "other")
     for column in (1, 2):
         assert float(last[column]) == pytest.approx(sum(float(line[column]) for line in lines), abs=0.004)
-    assert len(lines) == 7
+    assert len(lines) == 8

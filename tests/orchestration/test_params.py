@@ -52,7 +52,7 @@ def test_form_has_a_section_for_each_stage_and_shared_settings() -> None:
 
 def test_descriptions_show_the_value_in_each_preset() -> None:
     text = param_schemas()["train_crossencoder.learning_rate"]["description_md"]
-    assert "blink **0.001**, recommended **none**, smoke **0.0002**" in text
+    assert "blink **0.001**, recommended **none**, best **none**, smoke **0.0002**" in text
     assert "Default: **false**" in param_schemas()["train_biencoder.add_linear"]["description_md"]
 
 

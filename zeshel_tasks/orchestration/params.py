@@ -30,6 +30,7 @@ SHARED_SECTION = "Shared by the stages"
 _PRESET_DOC = {
     "blink": "the values of BLINK's recipe",
     "recommended": "the settings that we recommend",
+    "best": "longer and with harder negatives, for one GPU of 80 GB",
     "smoke": "a test that takes minutes on two CPU cores",
 }
 
