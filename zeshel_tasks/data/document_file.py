@@ -110,10 +110,10 @@ class DocumentWriter:
             self._offsets.frombytes((start + np.cumsum(lengths[wanted])).tobytes())
             changes = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
             for first, last in changes.reshape(-1, 2):  # of each run of wanted lines
-                file.seek(int(ends[first] - lengths[first]))
-                left = int(ends[last - 1]) - file.tell()
-                while left:
-                    left -= self._file.write(file.read(min(left, _BLOCK)))
+                begin, end = int(ends[first] - lengths[first]), int(ends[last - 1])
+                file.seek(begin)
+                for position in range(begin, end, _BLOCK):
+                    self._file.write(file.read(min(_BLOCK, end - position)))
 
 
 def _line_ends(file: BinaryIO) -> npt.NDArray[np.int64]:

@@ -94,7 +94,8 @@ class Bm25:
         """Returns the score of each entity for the words with these numbers: float32 [entities], 0 without one."""
         scores = np.zeros(self._count, dtype=np.float32)
         if len(query):
-            of_words = [slice(*bounds) for bounds in zip(self._starts[query], self._starts[query + 1], strict=True)]
+            bounds = zip(self._starts[query].tolist(), self._starts[query + 1].tolist(), strict=True)
+            of_words = [slice(*of_word) for of_word in bounds]
             # In the order of the query, because the order of additions decides the last bits.
             np.add.at(
                 scores, *(np.concatenate([of[part] for part in of_words]) for of in (self._entities, self._scores))
