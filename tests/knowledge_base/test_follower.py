@@ -18,6 +18,7 @@ from zeshel_tasks.knowledge_base import segment_reader, segments
 from zeshel_tasks.knowledge_base.changes import add, build, compact, delete, remove
 from zeshel_tasks.knowledge_base.follower import Follower
 from zeshel_tasks.knowledge_base.head import Encoding, KnowledgeBase, knowledge_base_folders
+from zeshel_tasks.knowledge_base.segment_reader import SegmentReader
 from zeshel_tasks.store.garbage import clean_up
 
 
@@ -82,27 +83,34 @@ def test_update_that_fails_leaves_the_entities(store: AgedStore, encoding: Encod
     assert not followed.update()
 
 
+@pytest.mark.parametrize("method", ["keys", "copy_rows", "words"])
 def test_segments_that_are_removed_during_an_update_are_of_an_older_version(
-    store: AgedStore, encoding: Encoding, tmp_path: Path, fault: Fault
+    store: AgedStore,
+    encoding: Encoding,
+    tmp_path: Path,
+    fault: Fault,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
 ) -> None:
     build(store, "beasts", entities(0, 1, 2), encoding)
     followed = Follower(store, "beasts", tmp_path / "cache")
     old = KnowledgeBase.read(store, "beasts").head.segments[0].artifact
     remove(store, "beasts", ["id1"])
-    interrupted = list[str]()
+    original = getattr(SegmentReader, method)
 
-    def interfere(operation: str, key: str) -> None:
-        if operation == "local_copy" and not interrupted:
-            interrupted.append(key)
-            compact(store, "beasts")
-            store.grow_old()
-            clean_up(store, BEFORE, roots=knowledge_base_folders)
-            assert not list(store.keys(old))
-            fault("knowledge base: replaced and removed while it is followed")
+    def interrupted(*arguments: object) -> object:
+        monkeypatch.undo()
+        compact(store, "beasts")
+        store.grow_old()
+        clean_up(store, BEFORE, roots=knowledge_base_folders)
+        assert not list(store.keys(old))
+        fault("knowledge base: replaced and removed while it is followed")
+        return original(*arguments)
 
-    store.before = interfere
+    monkeypatch.setattr(SegmentReader, method, interrupted)
     assert followed.update()
-    assert interrupted
+    assert getattr(SegmentReader, method) is original, "it was interrupted"
+    assert_same(followed.entities, opened(store, tmp_path / "whole"))
     assert ids(followed.entities) == ["id0", "id2"]
 
 
