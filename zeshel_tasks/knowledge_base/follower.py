@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 
+from zeshel_tasks.compute.temporary import temporary_folder
 from zeshel_tasks.knowledge_base.head import KnowledgeBase
 from zeshel_tasks.knowledge_base.opening import assemble, newest
 from zeshel_tasks.knowledge_base.segment_reader import SegmentReader
 from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.store import Store
+
+_PREFIX = "followed-"
 
 
 class Follower:
@@ -22,7 +24,7 @@ class Follower:
     Args:
         store: the store.
         name: of the knowledge base.
-        cache: local directory, which may have other content. After a crash, it still has ``followed-*``.
+        cache: local directory, which may have other content. What a killed process has left there is removed.
         biencoder: fingerprint of the bi-encoder that encodes the mentions; None for any.
 
     Attributes:
@@ -35,7 +37,10 @@ class Follower:
     def __init__(self, store: Store, name: str, cache: Path, biencoder: str | None = None) -> None:
         self._store, self._name, self._cache, self._biencoder = store, name, cache, biencoder
         cache.mkdir(parents=True, exist_ok=True)
-        self._segments = SegmentReader(store, self._removed_with(self, self._new_folder()), keep=True)
+        stack = ExitStack()
+        fetched = stack.enter_context(temporary_folder(_PREFIX, cache))
+        weakref.finalize(self, stack.close)
+        self._segments = SegmentReader(store, fetched, keep=True)
         self.entities = newest(store, name, biencoder, self._assembled)
 
     def update(self) -> bool:
@@ -53,21 +58,9 @@ class Follower:
 
     def _assembled(self, base: KnowledgeBase) -> EntitySet:
         self._segments.forget(but=base.head.segments)
-        folder = self._new_folder()
-        try:
+        with ExitStack() as stack:
+            folder = stack.enter_context(temporary_folder(_PREFIX, self._cache))
             assemble(base, self._segments, folder)
             entities = EntitySet.open(folder, self._name)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        self._removed_with(entities, folder)
+            weakref.finalize(entities, stack.pop_all().close)
         return entities
-
-    def _new_folder(self) -> Path:
-        return Path(tempfile.mkdtemp(prefix="followed-", dir=self._cache))
-
-    @staticmethod
-    def _removed_with(owner: object, folder: Path) -> Path:
-        """Removes the folder once nothing refers to ``owner``, and at the end of the process."""
-        weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
-        return folder
