@@ -22,6 +22,10 @@ from zeshel_tasks.stage_config import ADDRESS, ADDRESS_PATTERN, PRINTABLE, Stage
 from zeshel_tasks.store.runs import run_location
 
 DEFAULT = "default"
+_GPUS = (
+    "1: each task that runs a model has a GPU. 0: use the CPU. Empty: the deployment's default for pods, or the "
+    "machine's GPUs without pods. Takes ≥ 0, ≤ 64."
+)
 ENTITIES_SECTION, LINKS_SECTION = "Entities", "Links"
 ENTITIES = "entities."
 REQUIRED = ("kb", "in", "out")
@@ -125,6 +129,7 @@ def link_schemas() -> dict[str, dict[str, Any]]:
     for name in REQUIRED:
         schemas[name] |= {"type": "string", "description_md": schemas[name]["description_md"]}
     of_the_run = _schemas(RunConfig, names=OF_THE_RUN)
+    of_the_run["gpus"]["description_md"] = _GPUS
     entities = {ENTITIES + name: schema for name, schema in _schemas(EntityFiles, ENTITIES_SECTION).items()}
     return schemas | of_the_run | entities | _schemas(LinkConfig, LINKS_SECTION)
 
