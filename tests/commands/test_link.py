@@ -89,6 +89,33 @@ def test_mode_decides_which_mentions_are_reranked(
         assert found["linked_by"]["mode"] == mode
 
 
+def test_knowledge_base_has_its_own_calibration(
+    run: Run, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    documents = list(world_documents(run.artifact("download", tmp_path), WORLD))
+    text = f"They saw [[{documents[0].title}]] there ."
+    before = linked_text(run, capsysbinary, "--text", text)
+    lines = [
+        {"text": f"{entity.title} ran", "mentions": [{"start": 0, "end": len(entity.title), "entity": label}]}
+        for entity in documents[:60]
+        for label in [None if entity in documents[55:] else entity.document_id]
+    ]
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert main(["kb", "calibrate", "--store", run.store.address, "--name", WORLD, "--in", str(file)]) == EXIT_OK
+    printed = capsysbinary.readouterr().out.decode()
+    assert f"{WORLD}: calibrated with 55 mentions that have an entity and 5 that have none" in printed
+    assert main(["kb", "show", "--store", run.store.address, "--name", WORLD]) == EXIT_OK
+    assert "60 mentions, for the models" in capsysbinary.readouterr().out.decode()
+    after = linked_text(run, capsysbinary, "--text", text)
+    assert (before["linked_by"]["calibration"], len(after["linked_by"]["calibration"])) == (None, 64)
+    assert before["links"][0]["probability"] != after["links"][0]["probability"]
+    assert before["links"][0]["candidates"] == after["links"][0]["candidates"]
+    file.write_text(json.dumps(lines[0]), encoding="utf-8")
+    assert main(["kb", "calibrate", "--store", run.store.address, "--name", WORLD, "--in", str(file)]) == EXIT_DATA
+    assert b"at least 50 mentions of entities of the knowledge base; got 1" in capsysbinary.readouterr().out
+
+
 def test_mentions_may_be_titles(run: Run, entity: Document, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     title = entity.title
     text = f"So {title.upper()} came ."
@@ -167,7 +194,7 @@ def test_files_of_a_folder_are_linked_once(run: Run, tmp_path: Path, monkeypatch
     def unexpected(self: object) -> None:
         raise AssertionError("nothing is to be linked")
 
-    monkeypatch.setattr(link_setup.Linking, "_linker", property(unexpected))
+    monkeypatch.setattr(link_setup.Linking, "linker", property(unexpected))
     assert link(run, *folders, "--device", "cpu", "--score-batch-size", 7) == EXIT_OK  # settings that change no result
 
 

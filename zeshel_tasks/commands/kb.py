@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.import_flags import add_format_flags, add_max_skipped, entity_settings
+from zeshel_tasks.commands.kb_calibrate import add_calibrate_flags, calibrate
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.safe_text import one_line
@@ -40,6 +41,10 @@ def add_kb_commands(parser: argparse.ArgumentParser) -> None:
     _add_run(refresh)
     _add_options(refresh)
     _add(commands, "compact", "Merge small segments and drop what was removed. Encodes nothing.", _compact)
+    calibrated = _add(
+        commands, "calibrate", "Fit what scores mean in a knowledge base, on labelled mentions.", calibrate
+    )
+    add_calibrate_flags(calibrated)
     show = _add(commands, "show", "Show a knowledge base and its segments.", _show)
     show.add_argument("--json", action="store_true", help="print everything as JSON")
     _add(commands, "delete", "Delete a knowledge base.", _delete)
@@ -167,6 +172,7 @@ def _show(options: argparse.Namespace) -> None:
         "bi-encoder": head.encoding.biencoder,
         "encoded with": ", ".join(head.encoding.settings.values()),
         "fingerprint": fingerprint,
+        "calibration": _calibration(head),
         "created": head.created_at,
         "changed": head.changed_at,
         "segments": segments,
@@ -176,6 +182,12 @@ def _show(options: argparse.Namespace) -> None:
     for segment in head.segments:
         what = f"{segment.entities:,} entities" if segment.entities else f"removes {segment.removed:,}"
         print(one_line(f"  {what:<20}{segment.artifact}"))
+
+
+def _calibration(head: Head) -> str:
+    if head.calibration is None:
+        return "of the models; `zeshel kb calibrate` makes an own one"
+    return f"{head.calibration.mentions:,} mentions, for the models {head.calibration.models[:12]}"
 
 
 def _cells(head: Head) -> tuple[str, str, str, str, str]:

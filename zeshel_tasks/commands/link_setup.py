@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -37,9 +38,13 @@ class Linking:
         settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
         cache: local directory for fetched files, which later commands may use, too.
         models: fingerprint of the models of a champion, which may be an earlier one; None for the current one.
+        use_own: False ignores the knowledge base's own calibration.
 
     Attributes:
         config: all settings.
+        models: the models.
+        store: the store that has the knowledge base.
+        name: of the knowledge base.
 
     Raises:
         ConfigError: there is no champion, run or knowledge base, or a setting does not suit the models.
@@ -53,26 +58,32 @@ class Linking:
         settings: Mapping[str, Any],
         cache: Path,
         models: str | None = None,
+        *,
+        use_own: bool = True,
     ) -> None:
+        from zeshel_tasks.knowledge_base.calibrating import own_calibration
         from zeshel_tasks.knowledge_base.head import KnowledgeBase
         from zeshel_tasks.linking.link_config import link_config, threshold_of
 
-        self._cache, self._name = cache, kb
-        self._models, self._store = _models_and_store(store, run, cache, models)
-        self.config = link_config(self._models, settings)
-        self._context_tokens = self._models.evaluation().context_tokens
-        calibrations = self._models.calibrations()
+        self._cache, self.name = cache, kb
+        self.models, self.store = _models_and_store(store, run, cache, models)
+        self.config = link_config(self.models, settings)
+        self._context_tokens = self.models.evaluation().context_tokens
+        base = KnowledgeBase.read(self.store, self.name)
+        self._seen = base.head.fingerprint
+        self._own = own_calibration(base, self.models.fingerprint, cache) if use_own else None
+        calibrations = replace(self.models.calibrations(), own=None if self._own is None else self._own.calibration)
         calibrations.check(self.config.mode)
-        self._threshold = threshold_of(self.config, calibrations, self._models.run)
-        self._entities_seen = KnowledgeBase.read(self._store, self._name).head.fingerprint
+        self._threshold = threshold_of(self.config, calibrations, self.models.run)
 
     @property
     def identities(self) -> dict[str, str]:
         """What decides the content of the output, besides the input."""
         return {
             "version": __version__,
-            "models": self._models.fingerprint,
-            "knowledge_base": self._entities_seen,
+            "models": self.models.fingerprint,
+            "knowledge_base": self._seen,
+            "calibration": "-" if self._own is None else self._own.fingerprint,
             "settings": to_json(self.config.fingerprint_fields(), sort_keys=True),
         }
 
@@ -89,43 +100,43 @@ class Linking:
         from zeshel_tasks.link_files.shards import shard_names
 
         files = tuple(shard_names(source))
-        log.info(
-            "%d files to link against the %d entities of %s", len(files), len(self._entities.documents), self._name
-        )
+        log.info("%d files to link against the %d entities of %s", len(files), len(self.entities.documents), self.name)
         return LinkPlan(made_from=self.identities, files=files)
 
     def lines(self, stream: IO[bytes], name: str, counts: LinkedCounts) -> Iterator[bytes]:
         """Links the lines of a file; ``name`` is for messages."""
         from zeshel_tasks.link_files.batches import linked_lines
 
-        yield from linked_lines(stream, self._reader(name), self._linker, self._answers, counts)
+        yield from linked_lines(stream, self.reader(name), self.linker, self._answers, counts)
         log.info("%s: linked %s", name, counts)
 
     @cached_property
-    def _entities(self) -> EntitySet:
+    def entities(self) -> EntitySet:
         from zeshel_tasks.knowledge_base.opening import open_knowledge_base
 
-        biencoder = self._models.biencoder.manifest.fingerprint
-        found = open_knowledge_base(self._store, self._name, self._cache / "kb", biencoder)
-        if found.fingerprint != self._entities_seen:
-            raise TryAgain(f"knowledge base {self._name} has just been changed")
+        biencoder = self.models.biencoder.manifest.fingerprint
+        found = open_knowledge_base(self.store, self.name, self._cache / "kb", biencoder)
+        if found.fingerprint != self._seen:
+            raise TryAgain(f"knowledge base {self.name} has just been changed")
         return found
 
     @cached_property
-    def _linker(self) -> Linker:
+    def linker(self) -> Linker:
         from zeshel_tasks.linking.linker import Linker
         from zeshel_tasks.linking.loaded_models import LoadedModels
 
-        return Linker(LoadedModels.load(self._models, self.config), self._entities)
+        own = None if self._own is None else self._own.calibration
+        return Linker(LoadedModels.load(self.models, self.config), self.entities, own)
 
     @cached_property
     def _answers(self) -> Answers:
         from zeshel_tasks.link_files.answers import Answers, linked_by
 
-        identified = linked_by(self._models, self.config.mode, self._entities)
-        return Answers(self._entities.documents, self.config.top_k, self._threshold, identified)
+        calibration = None if self._own is None else self._own.fingerprint
+        identified = linked_by(self.models, self.config.mode, self.entities, calibration)
+        return Answers(self.entities.documents, self.config.top_k, self._threshold, identified)
 
-    def _reader(self, name: str) -> LineReader:
+    def reader(self, name: str) -> LineReader:
         from zeshel_tasks.link_files.lines import LineReader
 
         return LineReader(
@@ -138,10 +149,10 @@ class Linking:
             return None
         from zeshel_tasks.link_files.titles import TitleFinder
 
-        return TitleFinder(self._entities.documents, ignore_case=self.config.ignore_case).spans
+        return TitleFinder(self.entities.documents, ignore_case=self.config.ignore_case).spans
 
     def _find_page(self, document_id: str) -> Document | None:
-        return self._entities.page(document_id)
+        return self.entities.page(document_id)
 
 
 def _models_and_store(

@@ -8,6 +8,7 @@ The file changes only by compare-and-swap: the second writer reads it again and 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Self
@@ -20,6 +21,8 @@ from zeshel_tasks.store.base import Store, checked_key
 from zeshel_tasks.store.checksummed import checksummed, read_checksummed
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.safe_text import quoted
+
+log = logging.getLogger(__name__)
 
 FOLDER = "kb"
 SEGMENT_ENTITIES = 20_000
@@ -68,6 +71,21 @@ class Segment(BaseModel):
         return self.entities < SEGMENT_ENTITIES // 2
 
 
+class HeadCalibration(BaseModel):
+    """What scores mean in the knowledge base.
+
+    Attributes:
+        artifact: folder of the artifact that holds the calibration.
+        models: fingerprint of the models whose scores it is for.
+        mentions: number of labelled mentions that it was fitted on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    artifact: str
+    models: str
+    mentions: int
+
+
 class Head(BaseModel):
     """Content of the file.
 
@@ -76,6 +94,7 @@ class Head(BaseModel):
         segments: oldest first.
         entities: number of live entities.
         documents: SHA-256 (hex) of the live entities in their order.
+        calibration: its own calibration; None if it has none.
         created_at, changed_at: ISO 8601.
     """
 
@@ -84,6 +103,7 @@ class Head(BaseModel):
     segments: tuple[Segment, ...]
     entities: int
     documents: str
+    calibration: HeadCalibration | None = None
     created_at: str
     changed_at: str
 
@@ -96,7 +116,8 @@ class Head(BaseModel):
     @property
     def folders(self) -> set[str]:
         """Folders of all artifacts that the knowledge base needs."""
-        return {*(segment.artifact for segment in self.segments), self.encoding.biencoder}
+        calibration = () if self.calibration is None else (self.calibration.artifact,)
+        return {*(segment.artifact for segment in self.segments), self.encoding.biencoder, *calibration}
 
     @property
     def has_many_small_segments(self) -> bool:
@@ -150,17 +171,36 @@ class KnowledgeBase:
         return self._head
 
     def replace(self, encoding: Encoding, segments: tuple[Segment, ...], entities: int, documents: str) -> bool:
-        """Writes a new head. Returns False if the file has changed since it was read."""
+        """Writes a new head. Returns False if the file has changed since it was read.
+
+        The calibration stays, unless another bi-encoder has encoded the entities.
+        """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         created_at = now if self._head is None else self._head.created_at
-        head = Head(
-            encoding=encoding,
-            segments=segments,
-            entities=entities,
-            documents=documents,
-            created_at=created_at,
-            changed_at=now,
+        calibration = None if self._head is None or self._head.encoding != encoding else self._head.calibration
+        if self._head is not None and self._head.calibration is not None and calibration is None:
+            log.warning(
+                "knowledge base %s: its calibration was for the earlier bi-encoder and is dropped; make a new one with "
+                "`zeshel kb calibrate`",
+                self.name,
+            )
+        return self._put(
+            Head(
+                encoding=encoding,
+                segments=segments,
+                entities=entities,
+                documents=documents,
+                calibration=calibration,
+                created_at=created_at,
+                changed_at=now,
+            )
         )
+
+    def replace_calibration(self, calibration: HeadCalibration) -> bool:
+        """Writes a head with another calibration. Returns False if the file has changed since it was read."""
+        return self._put(self.head.model_copy(update={"calibration": calibration}))
+
+    def _put(self, head: Head) -> bool:
         if self._version is None:
             return self.store.put_if_absent(_key(self.name), checksummed(head))
         return self.store.put_if_unchanged(_key(self.name), checksummed(head), self._version)

@@ -72,14 +72,20 @@ class Answers:
         return {"id": document.document_id, "title": document.title, "url": document.url}
 
 
-def linked_by(models: LinkerModels, mode: LinkMode, entities: EntitySet) -> dict[str, str]:
-    """Returns what identifies models, mode and knowledge base. If all of it is equal, so are the answers."""
+def linked_by(
+    models: LinkerModels, mode: LinkMode, entities: EntitySet, calibration: str | None = None
+) -> dict[str, str | None]:
+    """Returns what identifies models, mode and knowledge base. If all of it is equal, so are the answers.
+
+    ``calibration`` is the fingerprint of the knowledge base's own calibration, if it is used.
+    """
     return {
         "run": models.run,
         "models": models.fingerprint,
         "mode": mode,
         "kb": entities.name,
         "kb_fingerprint": entities.fingerprint,
+        "calibration": calibration,
     }
 
 

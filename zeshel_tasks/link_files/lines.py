@@ -27,7 +27,9 @@ from zeshel_tasks.link_files.utf16 import Utf16
 ADDED = ("links", "linked_by")
 """Fields that an output line has in addition."""
 
-_LISTS = ("mentions", "spans")
+LISTS = ("mentions", "spans")
+"""Names of the list of a text's mentions."""
+
 _BLINK = ("context_left", "mention", "context_right")
 _ZESHEL = ("context_document_id", "start_index", "end_index")
 
@@ -97,10 +99,10 @@ class LineReader:
         Raises:
             DataError: see :meth:`read`.
         """
-        lists = [field for field in _LISTS if field in record.values]
+        lists = [field for field in LISTS if field in record.values]
         if "text" in record.values and lists:
             if len(lists) > 1:
-                raise record.error("two lists of mentions", field=lists[1], expected=f"only one of {', '.join(_LISTS)}")
+                raise record.error("two lists of mentions", field=lists[1], expected=f"only one of {', '.join(LISTS)}")
             return self._of_offsets(record, lists[0])
         if all(field in record.values for field in _ZESHEL):
             return [self._of_tokens(record)]

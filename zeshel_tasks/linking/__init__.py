@@ -11,6 +11,7 @@ fusion.py                     the final score of a candidate, and the best candi
 listwise.py, fit_fusion.py    fit the weights of a score on lists of candidates, and those of the final score
 calibration.py                the probability that the best candidate is right, and that the knowledge base has none
 cascade.py, fit_cascade.py    which mentions are re-ranked, and how this is chosen
+own_calibration.py            fits what the scores mean in one knowledge base
 logistic.py, fit_calibration.py, reliability.py, calibration_metrics.py
                               fit these probabilities, and measure what they are worth
 reranker.py                   the cross-encoder, ready to score candidates

@@ -18,6 +18,7 @@ from zeshel_tasks.linking.fusion import Scores
 from zeshel_tasks.linking.listwise import Flags
 
 CASCADE_FILE = "cascade.json"
+OWN_FILE = "own_calibration.json"
 
 
 class Cascade(BaseModel):
@@ -50,6 +51,22 @@ class Cascade(BaseModel):
         return np.asarray(self.probabilities(retrieval).right >= least)
 
 
+class OwnCalibration(BaseModel):
+    """What the scores mean in one knowledge base. ``own_calibration.json`` holds it.
+
+    Attributes:
+        reranked: of re-ranked mentions.
+        retriever: of the others. Which ones these are, the models decide.
+        reference: probabilities of its mentions in the cascade.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    reranked: Calibration
+    retriever: Calibration
+    reference: Reference = Field(repr=False)
+
+
 @dataclass(frozen=True)
 class Calibrations:
     """What the scores of a linker mean, however it links a mention.
@@ -57,16 +74,32 @@ class Calibrations:
     Attributes:
         reranked: of re-ranked mentions; None if there are no probabilities (a champion of an earlier version).
         cascade: of the others; None if there is no cascade (a champion of an earlier version).
+        own: of a knowledge base, whose probabilities replace those of the models; None if it has none.
     """
 
     reranked: Calibration | None = None
     cascade: Cascade | None = None
+    own: OwnCalibration | None = None
+
+    @property
+    def of_reranked(self) -> Calibration | None:
+        """What the scores of re-ranked mentions mean."""
+        return self.reranked if self.own is None else self.own.reranked
+
+    @property
+    def of_clear(self) -> Calibration | None:
+        """What the scores of mentions that are not re-ranked mean."""
+        if self.own is not None:
+            return self.own.retriever
+        return None if self.cascade is None else self.cascade.retriever
 
     def reference(self, mode: LinkMode) -> Reference | None:
         """Returns the probabilities of valid mentions; None if there are none."""
-        if mode == "rerank" or self.cascade is None:
-            return None if self.reranked is None else self.reranked.reference
-        return self.cascade.reference if mode == "cascade" else self.cascade.retriever.reference
+        if mode == "cascade":
+            part = self.own or self.cascade
+            return None if part is None else part.reference
+        calibration = self.of_reranked if mode == "rerank" else self.of_clear
+        return None if calibration is None else calibration.reference
 
     def check(self, mode: LinkMode) -> None:
         """Checks that these models can link in a mode.

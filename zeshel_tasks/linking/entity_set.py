@@ -109,5 +109,10 @@ class EntitySet:
 
     def page(self, document_id: str) -> Document | None:
         """Returns the entity with this id, if there is one."""
+        position = self.position(document_id)
+        return None if position is None else self.documents[position]
+
+    def position(self, document_id: str) -> int | None:
+        """Returns the position of the entity with this id, if there is one."""
         found = self.index.named("page", MentionText("", "", document_id))
-        return self.documents[int(found[0])] if len(found) else None
+        return int(found[0]) if len(found) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,27 @@ class RankedScores(NamedTuple):
         """The mentions as the retriever alone links them."""
         return self._replace(final=self.retrieval, crossencoder=None)
 
+    def of(self, rows: Flags) -> RankedScores:
+        """Returns some of the mentions."""
+        return RankedScores(
+            self.final[rows],
+            self.retrieval[rows],
+            None if self.crossencoder is None else self.crossencoder[rows],
+            self.gold_rank[rows],
+            self.world[rows],
+        )
+
+    def followed_by(self, others: RankedScores) -> RankedScores:
+        """Returns these mentions and others, which have as many candidates."""
+        has_both = self.crossencoder is not None and others.crossencoder is not None
+        return RankedScores(
+            np.concatenate([self.final, others.final]),
+            np.concatenate([self.retrieval, others.retrieval]),
+            np.concatenate([self.crossencoder, others.crossencoder]) if has_both else None,
+            np.concatenate([self.gold_rank, others.gold_rank]),
+            np.concatenate([self.world, others.world]),
+        )
+
     def masked(self) -> RankedScores:
         """The mentions without their golds among the candidates, as if the knowledge base had no entity for them.
 
@@ -116,20 +138,29 @@ class _Model(NamedTuple):
         return _Model(self.line.scaled(slope, offset), lines)
 
 
-def fit_calibration(valid: RankedScores) -> Fitted:
+def fit_calibration(valid: RankedScores, nil: RankedScores | None = None) -> Fitted:
     """Fits the probabilities; see :class:`~zeshel_tasks.linking.calibration.Calibration`.
 
     The features are those with the lowest log-loss on worlds that the fit leaves out. A model is too sure of itself on
     a world that it was not fitted on, so the left-out worlds also set the scale of the odds.
+
+    Args:
+        valid: mentions that have an entity.
+        nil: mentions that have none, of the same world; the results have them after the masked ones. None if they are
+            unknown.
     """
     valid = valid._replace(world=_folds(valid.world))
     masked = valid.masked()
+    if nil is not None:
+        masked = masked.followed_by(nil._replace(world=_folds(nil.world)))
     known, without = valid.features, masked.features
     ranges = _ranges(np.concatenate([known, without]))
     known, without = (np.clip(features, ranges[:, 0], ranges[:, 1]) for features in (known, without))
     both, fold = np.concatenate([known, without]), np.concatenate([valid.world, masked.world])
     right = _fit("right", known, valid.correct, valid.world)
     none = _fit("none", -both, np.repeat([False, True], [len(known), len(without)]), fold)
+    if nil is not None:  # as if half of the mentions had none
+        none = none.scaled(1, math.log(len(known) / len(without)))
     of_right, of_none = right.left_out(both, fold), none.left_out(-both, fold)
     of_valid, of_masked = (
         Probabilities(*(probability(odds[part]).astype(np.float32) for odds in (of_right, of_none)))

@@ -55,8 +55,8 @@ def fit_cascade(valid: RankedScores, reranked: Fitted, loss: float) -> FittedCas
     is_clear = retriever.valid.right >= least
     correct = np.where(is_clear, alone.correct, valid.correct)
     reference = reference_of(
-        _chosen(is_clear, retriever.valid, reranked.valid),
-        _chosen(retriever.masked.right >= least, retriever.masked, reranked.masked),
+        chosen(is_clear, retriever.valid, reranked.valid),
+        chosen(retriever.masked.right >= least, retriever.masked, reranked.masked),
         correct,
     )
     cascade = Cascade(clear_from=clear_from, retriever=retriever.calibration, reference=reference)
@@ -92,8 +92,8 @@ def _in_modes(
     }
 
 
-def _chosen(is_clear: Flags, retrieved: Probabilities, reranked: Probabilities) -> Probabilities:
-    """The probabilities by the retriever where a mention is clear, and otherwise those of re-ranking."""
+def chosen(is_clear: Flags, retrieved: Probabilities, reranked: Probabilities) -> Probabilities:
+    """Returns the probabilities by the retriever where a mention is clear, and otherwise those of re-ranking."""
     pairs = zip(retrieved, reranked, strict=True)
     return Probabilities(*(np.where(is_clear, by_retriever, other) for by_retriever, other in pairs))
 
@@ -104,5 +104,5 @@ def _clear_from(right: Probability, reranked: Flags, retrieved: Flags, loss: flo
     lost = np.cumsum(reranked[order].astype(np.int64) - retrieved[order])
     last = np.append(right[1:] != right[:-1], True)  # mentions of equal probability are clear together
     enough = np.logical_and.accumulate(~last | (lost <= loss * len(right)))
-    chosen = np.flatnonzero(last & enough)
-    return float(right[chosen[-1]]) if len(chosen) else None
+    least = right[last & enough]
+    return float(least[-1]) if len(least) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -16,6 +16,7 @@ from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import MentionTable
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.linking.cascade import OwnCalibration
 from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.linking.fusion import Scores, best_candidates
 from zeshel_tasks.linking.listwise import Flags
@@ -57,6 +58,7 @@ class Linker:
     Args:
         models: the models in memory, which other linkers may share.
         entities: the knowledge base, encoded with the bi-encoder of ``models``.
+        own: what scores mean in this knowledge base; None for what they mean elsewhere.
 
     Attributes:
         calibrations: what turns scores into probabilities.
@@ -65,15 +67,15 @@ class Linker:
         ConfigError: another bi-encoder has encoded the entities.
     """
 
-    def __init__(self, models: LoadedModels, entities: EntitySet) -> None:
+    def __init__(self, models: LoadedModels, entities: EntitySet, own: OwnCalibration | None = None) -> None:
         if entities.biencoder != models.biencoder:
             raise ConfigError(
                 f"--kb: expected {entities.name} encoded with the bi-encoder {models.biencoder[:12]} of run "
                 f"{models.run}, got it encoded with {entities.biencoder[:12]}: build it again with these models"
             )
         self._models, self._entities, self._config = models, entities, models.config
-        self._retriever, self._fusion, self.calibrations = models.retriever, models.fusion, models.calibrations
-        self._search = models.search
+        self._retriever, self._fusion, self._search = models.retriever, models.fusion, models.search
+        self.calibrations = replace(models.calibrations, own=own)
         self._has_tokens = models.reranker is not None and models.reranker.can_read(entities.tokens_identity)
 
     def link(self, mentions: Iterable[MentionInContext], mode: LinkMode | None = None) -> Iterator[Linked]:
@@ -119,14 +121,14 @@ class Linker:
         self, final: Scores, retrieval: Scores, crossencoder: Scores, is_clear: Flags
     ) -> tuple[Sequence[float | None], Sequence[float | None]]:
         """Returns :attr:`Linked.right` and :attr:`Linked.none` of some mentions."""
-        calibrations, share = self.calibrations, self._config.nil_share
-        if calibrations.reranked is None:
+        reranked, clear = self.calibrations.of_reranked, self.calibrations.of_clear
+        if reranked is None:
             unknown = [None] * len(final)
             return unknown, unknown
-        found, rest = np.empty((2, len(final)), dtype=np.float32), ~is_clear
-        if calibrations.cascade is not None:
-            found[:, is_clear] = calibrations.cascade.probabilities(retrieval[is_clear], share)
-        found[:, rest] = calibrations.reranked.probabilities(final[rest], retrieval[rest], crossencoder[rest], share)
+        found, rest, share = np.empty((2, len(final)), dtype=np.float32), ~is_clear, self._config.nil_share
+        if clear is not None:
+            found[:, is_clear] = clear.probabilities(final[is_clear], retrieval[is_clear], None, share)
+        found[:, rest] = reranked.probabilities(final[rest], retrieval[rest], crossencoder[rest], share)
         right, none = found.tolist()
         return right, none
 

@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from zeshel_tasks.champion.champions import Champion, Champions, read_champions
 from zeshel_tasks.errors import TryAgain, ZeshelError
 from zeshel_tasks.knowledge_base import follower
+from zeshel_tasks.knowledge_base.calibrating import own_calibration
 from zeshel_tasks.knowledge_base.head import KnowledgeBase
 from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.serving.batcher import Batcher
@@ -146,14 +147,21 @@ class StoreFollower:
         return problem
 
     def _update(self, name: str, champions: Champions) -> None:
-        """Switches one knowledge base, if it or its champion has changed."""
+        """Switches one knowledge base, if it, its calibration or its champion has changed."""
         entities = self._newest(name)
         champion = champion_for(champions, artifact_folder("train-biencoder", entities.biencoder))
         self._is_champion[name] = champion == champions.champion
         self._metrics.is_champion.labels(name).set(self._is_champion[name])
-        served = self._bases.get(name)
-        if served is None or served.entities is not entities or served.models.record.folders != champion.folders:
-            base = ServedBase(self._models(champion), entities)
+        served, known = self._bases.get(name), KnowledgeBase.read(self._store, name)
+        if (
+            served is None
+            or served.entities is not entities
+            or served.models.record.folders != champion.folders
+            or served.named != known.head.calibration
+        ):
+            models = self._models(champion)
+            own = own_calibration(known, models.models.fingerprint, self._cache / "calibrations")
+            base = ServedBase(models, entities, own, known.head.calibration)
             base.warm_up(self._batcher)
             self._switch(name, base)
 

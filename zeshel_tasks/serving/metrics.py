@@ -62,7 +62,7 @@ class Metrics:
         """Returns all metrics as text."""
         return generate_latest(self._registry)
 
-    def show_serving(self, name: str, linked_by: Mapping[str, str], entities: int) -> None:
+    def show_serving(self, name: str, linked_by: Mapping[str, str | None], entities: int) -> None:
         """Shows what links to a knowledge base from now on."""
         self.serving.remove_by_labels({"kb": name})
         self.serving.labels(name, linked_by["run"], linked_by["models"], linked_by["kb_fingerprint"]).set(1)

@@ -131,6 +131,7 @@ class LinkedBy(BaseModel):
     mode: str
     kb: str
     kb_fingerprint: str
+    calibration: str | None
 
 
 class LinkResponse(BaseModel):

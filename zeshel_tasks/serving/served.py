@@ -16,6 +16,8 @@ from zeshel_tasks.champion.champions import Champion, Champions
 from zeshel_tasks.compute.device import is_bf16
 from zeshel_tasks.config import LinkConfig, LinkMode, Offsets
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.knowledge_base.calibrating import Own
+from zeshel_tasks.knowledge_base.head import HeadCalibration
 from zeshel_tasks.link_files.answers import Answers, linked_by
 from zeshel_tasks.link_files.contexts import mention_of_text
 from zeshel_tasks.link_files.lines import LineReader
@@ -85,23 +87,28 @@ class ServedBase:
     Args:
         models: the models.
         entities: the knowledge base, encoded with their bi-encoder.
+        own: its own calibration, if it has one for these models.
+        named: what its head says of that.
 
     Attributes:
         linker: links mentions.
     """
 
-    def __init__(self, models: ServedModels, entities: EntitySet) -> None:
-        self.models, self.entities = models, entities
-        self.linker = Linker(models.loaded, entities)
+    def __init__(
+        self, models: ServedModels, entities: EntitySet, own: Own | None = None, named: HeadCalibration | None = None
+    ) -> None:
+        self.models, self.entities, self.named = models, entities, named
+        self._calibration = None if own is None else own.fingerprint
+        self.linker = Linker(models.loaded, entities, None if own is None else own.calibration)
 
     @property
     def mode(self) -> LinkMode:
         """How mentions are linked, unless a request says otherwise."""
         return self.models.config.mode
 
-    def linked_by(self, mode: LinkMode) -> dict[str, str]:
+    def linked_by(self, mode: LinkMode) -> dict[str, str | None]:
         """Returns what identifies models, mode and knowledge base."""
-        return linked_by(self.models.models, mode, self.entities)
+        return linked_by(self.models.models, mode, self.entities, self._calibration)
 
     def reader(self, offsets: Offsets) -> LineReader:
         """Returns what reads the documents of a request."""
@@ -118,8 +125,8 @@ class ServedBase:
         if threshold is not None:
             changed["threshold"] = threshold if isinstance(threshold, str) else f"{threshold:.9f}"
         given = {name: value for name, value in changed.items() if value is not None}
-        config, loaded = self.models.config.model_copy(update=given), self.models.loaded
-        found = threshold_of(config, loaded.calibrations, loaded.run)
+        config = self.models.config.model_copy(update=given)
+        found = threshold_of(config, self.linker.calibrations, self.models.loaded.run)
         return Answers(self.entities.documents, config.top_k, found, self.linked_by(mode))
 
     def warm_up(self, batcher: Batcher) -> None:
