@@ -286,6 +286,7 @@ def test_a_plan_names_the_files_and_what_they_are_linked_with(run: Run, entity: 
     assert champions.promote(other)
     assert link(run, *places, "--models", plan.made_from["models"]) == EXIT_OK
     assert read_champions(run.store).roll_back("a test")
+    assert read_champions(run.store).with_models(other.models) == other, "one that was rolled back is still known"
     figures = summarize(*(store_location(str(address)) for address in (folder, tmp_path / "out")), plan).figures
     assert (figures["files"], figures["documents"], figures["mentions"]) == (2, 2, 2)
     assert 0 <= figures["mean_probability"] <= 1

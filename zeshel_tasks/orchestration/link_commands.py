@@ -109,7 +109,7 @@ class ListCommand(_LinkCommand):
 
 @dataclass(frozen=True)
 class LinkCommand(_LinkCommand):
-    """Links files.
+    """Links some of the files. A file that is linked as planned is left as it is.
 
     Attributes:
         files: names of the files.
