@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -89,11 +88,8 @@ def documented() -> dict[str, dict[str, bool]]:
 FORMS = documented()
 
 
-command_line = cache(cli._parser)
-
-
 def parse_arguments(*arguments: str) -> None:
-    command_line().parse_args(list(arguments))
+    cli._parser().parse_args(list(arguments))
 
 
 def run_in(store: str) -> str:

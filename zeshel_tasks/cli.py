@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import re
 import signal
@@ -92,6 +93,7 @@ def _check_interpreter() -> None:
         raise ConfigError("Python: expected docstrings, which transformers reads, got -OO or PYTHONOPTIMIZE=2")
 
 
+@functools.cache  # 16 ms, which a process that runs many commands pays once
 def _parser() -> _MainParser:
     parser = _MainParser(prog="zeshel", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"zeshel-tasks {__version__}")
