@@ -1,6 +1,6 @@
 """Measures memory and speed of imports and of the export, on generated rows.
 
-    python -m bench.importing [--rows 200000] [--allowed 1000]
+    python -m bench.importing [--rows 200000] [--allowed 1000] [--only import-entities]
 
 Each command is a process of its own. Prints its peak memory in MB, its CPU seconds and its rows per CPU second. Exits
 with 1 if a peak exceeds ``--allowed``.
@@ -28,13 +28,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200_000, help="number of entities and of mentions")
     parser.add_argument("--allowed", type=int, default=1000, help="peak memory in MB")
+    parser.add_argument("--only", choices=["import-entities"], help="run only this command")
     options = parser.parse_args()
     print(f"{'command':<16} {'MB':>6} {'CPU s':>7} {'rows/s':>8}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder / "kb.jsonl", map(_entity, range(options.rows)))
-        _write(folder / "mentions.jsonl", map(_mention, range(options.rows)))
-        peaks = [_run(command, options.rows) for command in _commands(folder)]
+        if options.only is None:
+            _write(folder / "mentions.jsonl", map(_mention, range(options.rows)))
+        chosen = [command for command in _commands(folder) if options.only in (None, command[0])]
+        peaks = [_run(command, options.rows) for command in chosen]
     return int(max(peaks) > options.allowed)
 
 

@@ -25,7 +25,7 @@ def test_demo_learns_to_link_entities_of_unseen_worlds(tmp_path: Path) -> None:
     write_sample_worlds(archive)
     build_small_bert(archive, bert)
     inputs = {"source": str(archive), "bert_model": str(bert)}
-    fewer = {"convert.max_mentions_per_world": 40, "eval_biencoder.top_k": 8, "train_crossencoder.train_candidates": 6}
+    fewer = {"convert.max_mentions_per_world": 60, "eval_biencoder.top_k": 8, "train_crossencoder.train_candidates": 4}
     trained, untrained = f"{tmp_path}/runs/trained", f"{tmp_path}/runs/untrained"
     run_pipeline(trained, build_recipe("smoke", inputs, fewer))
     without_training = build_recipe("smoke", inputs, {**fewer, "num_train_epochs": 0})
