@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -16,6 +16,9 @@ from jsonschema import Draft202012Validator
 from tests.faults import Fault
 from tests.serving.conftest import WORLD
 from tests.serving.running import ADMIN, Running, document
+from tests.serving.test_batcher import Echo
+from zeshel_tasks.link_files.contexts import TextMention
+from zeshel_tasks.linking.linker import Linker
 
 TEXT = document("They saw the sword .", "sword")
 JSON = {"Content-Type": "application/json"}
@@ -174,6 +177,11 @@ def test_wrong_address_or_method_is_a_problem(
     problem_of(served.client.request(method, path, json={"ids": ["a"]}), status)
 
 
+@pytest.mark.parametrize(("path", "methods"), [(f"/v1/kbs/{WORLD}/entities", "DELETE, PUT"), ("/v1/link", "POST")])
+def test_allowed_methods_are_named(served: Running, path: str, methods: str) -> None:
+    assert served.client.get(path).headers["allow"] == methods
+
+
 def test_base_that_is_not_served_is_unknown(served: Running) -> None:
     for name in ("other", "", "../models", f"{WORLD}/"):
         problem_of(served.link(name, TEXT), 404)
@@ -204,6 +212,25 @@ def test_slow_body_is_given_up(served: Running, fault: Fault, monkeypatch: pytes
             b"POST /v1/link HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
         )
         assert b" 408 " in connection.recv(1000).splitlines()[0]
+
+
+def test_client_that_hangs_up_leaves_no_work(served: Running, fault: Fault) -> None:
+    fault("service: client gone")
+    echo, batcher = Echo(), served.service.links._batcher
+    echo.may_go.clear()
+    blocking = batcher.submit(cast(Linker, echo), "rerank", [TextMention("", "a", "")])
+    assert echo.has_begun.wait(30)
+    body = json.dumps(request_with()).encode()
+    address = (str(served.client.base_url.host), int(served.client.base_url.port or 0))
+    with socket.create_connection(address, timeout=30) as connection:
+        head = f"POST /v1/link HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        connection.sendall(head.encode() + b"\r\n\r\n" + body)
+        served.wait(lambda: "zeshel_waiting_mentions 1.0" in served.client.get("/metrics").text, "a waiting mention")
+    gone = 'zeshel_requests_total{method="POST",path="/v1/link",status="499"} 1.0'
+    served.wait(lambda: gone in served.client.get("/metrics").text, "an abandoned request")
+    echo.may_go.set()
+    assert blocking.result(30) == ["a"]
+    served.wait(lambda: "zeshel_dropped_mentions_total 1.0" in served.client.get("/metrics").text, "a dropped mention")
 
 
 def test_unexpected_error_is_a_problem_and_its_text_is_not_logged(

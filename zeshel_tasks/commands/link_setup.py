@@ -75,6 +75,8 @@ class Linking:
         calibrations = replace(self.models.calibrations(), own=None if self._own is None else self._own.calibration)
         calibrations.check(self.config.mode)
         self._threshold = threshold_of(self.config, calibrations, self.models.run)
+        if self._threshold is not None:
+            log.info("mentions are linked from a probability of %.4f", self._threshold)
 
     @property
     def identities(self) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +11,6 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.linking.cascade import Calibrations
 from zeshel_tasks.linking.models import LinkerModels
 from zeshel_tasks.recipe import build_settings
-
-log = logging.getLogger(__name__)
 
 
 def link_config(models: LinkerModels, settings: Mapping[str, Any]) -> LinkConfig:
@@ -56,5 +53,4 @@ def threshold_of(config: LinkConfig, calibrations: Calibrations, run: str) -> fl
     threshold = reference.threshold(float(number), config.nil_share or 0.0)
     if math.isinf(threshold):
         raise ConfigError(f"threshold: expected a precision that the models reach on valid, got {number}")
-    log.info("linked mentions have a precision of %s at a probability of %.4f", number, threshold)
     return threshold

@@ -31,6 +31,8 @@ from zeshel_tasks.store import Store, artifact_folder
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 3.0  # seconds
+
 
 class StoreFollower:
     """Keeps what the service serves up to date.
@@ -106,11 +108,11 @@ class StoreFollower:
         self._look_now.set()
 
     def close(self) -> None:
-        """Stops to follow."""
+        """Stops to follow. Does not wait for long for models that are being fetched."""
         self._closed = True
         self._look_now.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_PATIENCE)
 
     def _loop(self) -> None:
         while not self._closed:

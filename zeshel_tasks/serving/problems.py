@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from zeshel_tasks.errors import ConfigError, DataError, TryAgain
 from zeshel_tasks.text.json_text import to_json
@@ -78,7 +79,7 @@ def response_of(
     return Response(to_json(content), status, headers, MEDIA_TYPE)
 
 
-async def answer_exception(_request: Request, error: Exception) -> Response:
+async def answer_exception(request: Request, error: Exception) -> Response:
     """Answers what FastAPI, Starlette and the rest of this package raise."""
     if isinstance(error, Problem):
         return error.response()
@@ -89,8 +90,18 @@ async def answer_exception(_request: Request, error: Exception) -> Response:
     if isinstance(error, ConfigError):
         return response_of(409, str(error))
     if isinstance(error, HTTPException):
-        return response_of(error.status_code, str(error.detail), headers=error.headers)
+        headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+        return response_of(error.status_code, str(error.detail), headers=headers)
     return response_of(500, "an unexpected error; the service's log has its place")
+
+
+def _allowed(request: Request) -> str:
+    """All methods of an address. Starlette names only those of the first route that has it."""
+    found = set[str]()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(found))
 
 
 def _of_validation(error: RequestValidationError) -> Problem:
