@@ -3,6 +3,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import boto3
@@ -178,10 +179,10 @@ class TestAnHttpAddress:
             get(server.address, target, DownloadConfig(max_download_gb=1e-6))
 
     def test_body_over_limit_is_refused_while_downloading(self, server: FileServer, target: Path) -> None:
-        def endless(handler: object) -> None:
-            handler.send_response(200)  # type: ignore[attr-defined]
-            handler.end_headers()  # type: ignore[attr-defined]
-            handler.wfile.write(CONTENT)  # type: ignore[attr-defined]
+        def endless(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(CONTENT)
 
         server.script = [endless]
         with pytest.raises(DataError, match="too large"):
@@ -189,10 +190,10 @@ class TestAnHttpAddress:
         assert target.stat().st_size <= 10_000
 
     def test_without_content_length_is_fetched(self, server: FileServer, target: Path) -> None:
-        def close_ends_it(handler: object) -> None:
-            handler.send_response(200)  # type: ignore[attr-defined]
-            handler.end_headers()  # type: ignore[attr-defined]
-            handler.wfile.write(CONTENT)  # type: ignore[attr-defined]
+        def close_ends_it(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(CONTENT)
 
         server.script = [close_ends_it]
         assert get(server.address, target) == FETCHED
@@ -237,9 +238,9 @@ class TestABrokenBody:
         server.script = [partial(server.serve, cut_after=100_000)]
         other = CONTENT[::-1][:size]
 
-        def change(handler: object) -> None:
+        def change(handler: BaseHTTPRequestHandler) -> None:
             server.content, server.etag = other, '"v2"'
-            server.serve(handler)  # type: ignore[arg-type]
+            server.serve(handler)
 
         server.script.append(change)
         assert get(server.address, target).sha256 == hashlib.sha256(other).hexdigest()

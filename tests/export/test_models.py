@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tests.export.push_server import TOKEN, PushServer, running_push_server
-from tests.finished import copy_of, manifest_of
+from tests.finished import copy_of, manifest_of, record_of
 from zeshel_tasks.champion.champions import KEY
 from zeshel_tasks.commands.export import MARKER, export_models
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
@@ -150,7 +150,7 @@ def test_champion_outlives_its_evaluations(finished_run: Run, tmp_path: Path) ->
     """A cleanup keeps the models of a champion, not those from which they were made."""
     store = copy_of(finished_run, tmp_path).store
     for name in ("download", "convert", "eval-biencoder-test"):
-        folder = finished_run.record(name).artifact  # type: ignore[union-attr]
+        folder = record_of(finished_run, name).artifact
         (Path(store.address) / manifest_key(folder)).unlink()
     export_models(tmp_path / "linker", run=None, store=store.address)
     text = (tmp_path / "linker" / "README.md").read_text()
@@ -167,7 +167,7 @@ def test_store_without_champion_is_refused(finished_run: Run, tmp_path: Path) ->
 
 def test_champion_whose_model_is_gone_is_refused(finished_run: Run, tmp_path: Path) -> None:
     run = copy_of(finished_run, tmp_path)
-    folder = run.record("train-biencoder").artifact  # type: ignore[union-attr]
+    folder = record_of(run, "train-biencoder").artifact
     (Path(run.store.address) / manifest_key(folder)).unlink()
     with pytest.raises(ConfigError, match="expected a champion whose models are in the store"):
         export_models(tmp_path / "out", run=None, store=run.store.address)

@@ -132,13 +132,15 @@ def s3_client(*, patient: bool = True) -> S3Client:
             # Send a SHA-256 that the server checks; boto3 omits it by default over TLS.
             s3={"payload_signing_enabled": True},
         )
-        if _is_direct(session):
+        address = session.client("s3").meta.endpoint_url
+        has_an_endpoint = address != _address_of_aws(session)
+        if _is_direct(address):
             config = config.merge(Config(proxies={}))  # botocore does not know networks in NO_PROXY
-        if _has_an_endpoint(session):
+        if has_an_endpoint:
             # Some S3-compatible stores reject the CRC32 trailers that boto3 sends by default.
             config = config.merge(Config(**_unless_set(core, _CHECKSUMS_WHEN_REQUIRED)))
         client = session.client("s3", config=config if patient else config.merge(_IMPATIENT))
-        if _has_an_endpoint(session):
+        if has_an_endpoint:
             client.meta.events.register("before-sign.s3.DeleteObjects", _add_md5)
         if not is_server(client.meta.endpoint_url):
             shown = quoted(without_secrets(client.meta.endpoint_url))
@@ -232,8 +234,7 @@ def _add_md5(request: Any, **_: Any) -> None:
     request.headers["Content-MD5"] = base64.b64encode(digest).decode()
 
 
-def _is_direct(session: boto3.session.Session) -> bool:
-    address = session.client("s3").meta.endpoint_url
+def _is_direct(address: str) -> bool:
     endpoint = urlsplit(address)
     return is_server(address) and proxy_for(endpoint.scheme, endpoint.hostname or "", endpoint.port) is None
 
@@ -248,8 +249,7 @@ def _unless_set(core: botocore.session.Session, values: Mapping[str, tuple[str, 
     }
 
 
-def _has_an_endpoint(session: boto3.session.Session) -> bool:
-    """Returns True if the environment or the profile sets an endpoint that is not the one of AWS."""
+def _address_of_aws(session: boto3.session.Session) -> str:
+    """Returns the endpoint of AWS, whichever the environment or the profile sets."""
     without: dict[str, Any] = {"ignore_configured_endpoint_urls": True}  # types-boto3 does not know it
-    aws = session.client("s3", config=Config(**without))
-    return bool(session.client("s3").meta.endpoint_url != aws.meta.endpoint_url)
+    return str(session.client("s3", config=Config(**without)).meta.endpoint_url)
