@@ -9,10 +9,11 @@ The settings of a run form a :class:`Recipe`, which ``recipe.py`` builds from a 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self, cast
 from unicodedata import normalize
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from zeshel_tasks.location import MAX_CHARACTERS, model_location, source_location, store_location
 from zeshel_tasks.stage_config import ADDRESS, PRINTABLE, StageConfig, setting, takes
@@ -548,6 +549,16 @@ class PromoteConfig(StageConfig):
     )
 
 
+_THRESHOLD = r"^(precision=)?(0|1|0?\.[0-9]{1,9}|1\.0{1,9})$"
+
+
+def _checked_threshold(value: object) -> object:
+    """Explains what the pattern, which the trigger form needs, does not."""
+    if isinstance(value, str) and not re.match(_THRESHOLD, value):
+        raise ValueError("expected a number from 0 to 1, such as 0.8, or precision= and such a number")
+    return value
+
+
 class LinkConfig(ComputeConfig):
     """Link the mentions of texts against a knowledge base. Not a stage of the recipe."""
 
@@ -563,12 +574,12 @@ class LinkConfig(ComputeConfig):
         "retriever does not make clear, which is faster and loses little; retrieve those of none.",
     )
     top_k: int = setting(5, "Candidates to show per mention, the best ones.", ge=1, le=10_000)
-    threshold: str | None = setting(
+    threshold: Annotated[str | None, BeforeValidator(_checked_threshold)] = setting(
         None,
         "Link a mention only if this is the probability at least that its best candidate is right; precision=0.95 is "
         "the probability at which the linked mentions of valid have this precision. None links a mention unless its "
         "entity is more likely missing than not.",
-        pattern=r"^(precision=)?(0|1|0?\.[0-9]{1,9}|1\.0{1,9})$",
+        pattern=_THRESHOLD,
     )
     nil_share: float | None = setting(
         0.2,

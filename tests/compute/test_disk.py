@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import Fault
-from zeshel_tasks.compute.disk import full_disk_named, refused_access_named
+from zeshel_tasks.compute.disk import full_disk_named, full_output_named, refused_access_named
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_TRY_AGAIN, ConfigError, TryAgain
 
 MOUNT = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
@@ -109,3 +109,20 @@ def test_refused_access_names_the_file(number: int) -> None:
 def test_other_errors_than_refused_access_pass_unchanged(error: OSError) -> None:
     with pytest.raises(type(error), match=str(error.strerror)), refused_access_named():
         raise error
+
+
+def test_full_disk_behind_standard_output_is_not_that_of_scratch_files() -> None:
+    with pytest.raises(TryAgain, match=r"^standard output: .* full$"), full_disk_named(), full_output_named():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="Broken pipe"), full_disk_named(), full_output_named():
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_output_that_is_still_in_memory_tells_whose_disk_is_full() -> None:
+    script = "print('a')\nfrom zeshel_tasks.compute.disk import full_disk_named\nimport sys\n"
+    script += "with full_disk_named(): sys.stdout.flush()"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-c", script]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
+    assert b"TryAgain: standard output: expected room" in ended.stderr

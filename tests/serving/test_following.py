@@ -12,13 +12,17 @@ import pytest
 
 from tests.faults import Fault
 from tests.finished import copy_of
+from tests.linking.test_calibration import calibration
 from tests.serving.conftest import WORLD
 from tests.serving.running import Running, document, running
 from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.knowledge_base.calibrating import set_calibration
 from zeshel_tasks.knowledge_base.changes import add, delete, refresh, remove
 from zeshel_tasks.knowledge_base.encoding import encoding_of
+from zeshel_tasks.knowledge_base.head import KnowledgeBase
+from zeshel_tasks.linking.cascade import OwnCalibration
 from zeshel_tasks.linking.models import LinkerModels
 from zeshel_tasks.serving import follower
 from zeshel_tasks.store import Attempt, Run, Store, artifact_folder
@@ -181,3 +185,18 @@ def test_base_that_cannot_be_opened_ends_the_service(store: Store, tmp_path: Pat
     with running(store, [WORLD], tmp_path / "cache", wait=False) as found:
         found.wait(lambda: found.service.follower.error is not None, "an error")
     assert "segment" in str(found.service.follower.error)
+
+
+def test_own_calibration_takes_over(store: Store, following: Running) -> None:
+    part = calibration({"margin": 0.3})
+    own = OwnCalibration(reranked=part, retriever=part, reference=part.reference)
+    text = document("the sword of the old beast", "sword", "beast")
+    before = following.link(WORLD, text).json()
+    assert before["linked_by"]["calibration"] is None
+    biencoder = KnowledgeBase.read(store, WORLD).head.encoding.fingerprint
+    set_calibration(store, WORLD, own, biencoder, before["linked_by"]["models"], {"mentions": 60})
+    following.wait(lambda: following.link(WORLD, text).json()["linked_by"]["calibration"], "the own calibration")
+    after = following.link(WORLD, text).json()
+    (old, _), (new, _) = (found["documents"][0]["links"] for found in (before, after))
+    assert old["probability"] != new["probability"]
+    assert old["candidates"] == new["candidates"]

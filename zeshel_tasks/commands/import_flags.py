@@ -11,6 +11,7 @@ from typing import get_args
 
 from zeshel_tasks.commands.argument_types import parsed, path, seed, store
 from zeshel_tasks.commands.outputs import STREAM, check_open_output, with_folder
+from zeshel_tasks.compute.disk import full_output_named
 from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config import SPLITS, Split
 from zeshel_tasks.errors import ConfigError
@@ -163,6 +164,6 @@ def _export_mentions(options: argparse.Namespace) -> None:
     check_open_output()
     with scratch_folder() as scratch:
         count = export_mentions(options.data, scratch / "mentions.jsonl")
-        with (scratch / "mentions.jsonl").open("rb") as file:
+        with (scratch / "mentions.jsonl").open("rb") as file, full_output_named():
             shutil.copyfileobj(file, sys.stdout.buffer)
     log.info("%s texts", f"{count:,}")

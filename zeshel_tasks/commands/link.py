@@ -16,6 +16,7 @@ from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.link_setup import Linking
 from zeshel_tasks.commands.outputs import STREAM, check_open_output, check_replaceable
 from zeshel_tasks.commands.settings_flags import add_settings_of, given_settings
+from zeshel_tasks.compute.disk import full_output_named
 from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config import LinkConfig
 from zeshel_tasks.errors import ConfigError
@@ -166,7 +167,8 @@ def _write_file(lines: Iterator[bytes], to: Path) -> None:
 
 
 def _write_out(line: bytes) -> None:
-    sys.stdout.buffer.write(line)
+    with full_output_named():
+        sys.stdout.buffer.write(line)
 
 
 def _check(options: argparse.Namespace) -> None:
