@@ -3,12 +3,15 @@
 import io
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults import Fault
 from tests.finished import copy_of
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
@@ -73,6 +76,30 @@ def test_one_text_is_linked(run: Run, entity: Document, capsysbinary: pytest.Cap
     assert all(0 <= linked[name] <= 1 for name in ("probability", "nil_probability", "softmax"))
     by = found["linked_by"]
     assert (by["run"], by["kb"], len(by["models"]), len(by["kb_fingerprint"])) == (run.run_id, WORLD, 64, 64)
+
+
+def test_killed_process_leaves_finished_files_and_the_next_one_makes_the_others(
+    run: Run, tmp_path: Path, fault: Fault
+) -> None:
+    fault("linking: SIGKILL")
+    source, whole, out = (tmp_path / name for name in ("in", "whole", "out"))
+    source.mkdir()
+    for name, lines in (("a", 3), ("b", 3), ("c", 60)):
+        (source / f"{name}.jsonl").write_text(f'{{"text": "the [[sword]] of {name}"}}\n' * lines)
+    command = [sys.executable, "-m", "zeshel_tasks", "link", "--store", run.store.address, "--kb", WORLD]
+    process = subprocess.Popen([*command, "--in", source, "--out", out], stdout=subprocess.DEVNULL)
+    while not (out / "finished" / "a.jsonl.json").exists():
+        assert process.poll() is None, "it ended too early"
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not (out / "finished" / "c.jsonl.json").exists()
+    first = (out / "a.jsonl").stat()
+    for target in (out, whole):
+        assert link(run, "--in", source, "--out", target) == EXIT_OK
+    assert (out / "a.jsonl").stat().st_mtime_ns == first.st_mtime_ns
+    for name in "abc":
+        assert (out / f"{name}.jsonl").read_bytes() == (whole / f"{name}.jsonl").read_bytes()
 
 
 def test_mode_decides_which_mentions_are_reranked(
