@@ -2,8 +2,9 @@
 
 Download ZESHEL and any additional data sets, train a bi-encoder, retrieve candidates for train, valid and test in
 parallel, train a cross-encoder on them, combine the scores of both, fit what the scores mean, compare the result with
-the champion, write a report, and promote the new model if it is better. *Trigger* opens a form with every setting; an
-empty field takes its value from the preset. If the data set has no held-out mentions, the held-out tasks are skipped.
+the champion, write a report, promote the new model if it is better, and encode the store's knowledge bases for it.
+*Trigger* opens a form with every setting; an empty field takes its value from the preset. If the data set has no held-
+out mentions, the held-out tasks are skipped.
 
 | you want to | do this |
 |---|---|
@@ -12,6 +13,7 @@ empty field takes its value from the preset. If the data set has no held-out men
 | start a run in spite of *Failed to Trigger Dag* | correct the value that is outside the bounds given below its field |
 | decide yourself which model is promoted | set `approve` and answer the question in *Required Actions* |
 | return to the previous champion | run `zeshel rollback --store <store> --reason ...` |
+| leave knowledge bases as they are | set `refresh` to false; `zeshel kb refresh` encodes them later |
 
 #### When a task fails
 
@@ -42,7 +44,7 @@ artifact is.
 from airflow.sdk import DAG, TriggerRule, chain
 
 from zeshel_tasks.config import HELDOUT_SPLITS
-from zeshel_tasks.orchestration.factory import approval, dag_arguments, task_maker
+from zeshel_tasks.orchestration.factory import approval, dag_arguments, knowledge_base_refresh, task_maker
 from zeshel_tasks.orchestration.settings import read_deployment
 
 deployment = read_deployment()
@@ -62,9 +64,10 @@ with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
     report = stage("report")
     approve = approval(deployment)
     promote = stage("promote")
+    refresh = knowledge_base_refresh(deployment)
 
     chain(download, convert, train_biencoder, fit_retrieval, candidates, train_crossencoder, scores, fuse)
-    chain(fuse, [calibrate, compare], report, approve, promote)
+    chain(fuse, [calibrate, compare], report, approve, promote, refresh)
 
     # Held-out mentions belong to the training worlds, whose entities `eval-biencoder-train` has encoded.
     for split in HELDOUT_SPLITS:

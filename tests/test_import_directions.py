@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "accelerate", "numpy", "safetensors", "huggingface_hub"}
 S3_CLIENT = {"boto3", "botocore"}
-LAST_TASKS = {"zeshel": "promote", "zeshel_link": "join"}
+TASKS = {"zeshel": "promote", "zeshel_link": "join"}
 
 BLOCKED = """
 import importlib.abc, sys
@@ -58,13 +58,13 @@ def test_blocker_refuses_heavy_imports(module: str) -> None:
     assert "is not to be imported here" in ended.stderr
 
 
-@pytest.mark.parametrize("dag", LAST_TASKS)
+@pytest.mark.parametrize("dag", TASKS)
 def test_dag_file_imports_no_model_library_or_s3_client(dag: str, tmp_path: Path) -> None:
     """Airflow itself imports jinja2, so that is not blocked here."""
     code = BLOCKED.format(heavy=HEAVY | S3_CLIENT | {"kubernetes"}, module="runpy")
-    file, last = str(ROOT / "dags" / f"{dag}.py"), LAST_TASKS[dag]
+    file, task = str(ROOT / "dags" / f"{dag}.py"), TASKS[dag]
     ended = run_python(
-        f"{code}\nassert runpy.run_path({file!r})[{last!r}].task_id == {last!r}",
+        f"{code}\nassert runpy.run_path({file!r})[{task!r}].task_id == {task!r}",
         ZESHEL_STORE="s3://bucket/zeshel",
         AIRFLOW_HOME=str(tmp_path),
     )

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.knowledge_base.conftest import entity
+from tests.knowledge_base.conftest import Promote, entity
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.cli import main
 from zeshel_tasks.data.zeshel import document_line
 from zeshel_tasks.errors import EXIT_DATA, EXIT_OK
+from zeshel_tasks.knowledge_base.head import KnowledgeBase
 from zeshel_tasks.store import open_store
 
 
@@ -46,8 +47,26 @@ def test_life_of_a_knowledge_base(address: str, tmp_path: Path, capsys: pytest.C
     assert '"entities": 2' in kb("show", "--json", *of_base)
     assert kb("compact", *of_base) == "beasts: 2 entities (nothing added or removed, 0 encoded)\n"
     assert kb("refresh", *of_base) == "beasts: 2 entities (nothing added or removed, 0 encoded)\n"
+    assert kb("refresh", "--all") == "beasts: 2 entities (nothing added or removed, 0 encoded)\n"
     assert "beasts: deleted; " in kb("delete", *of_base)
-    assert kb("list").startswith("no knowledge bases in ")
+    for action in (["list"], ["refresh", "--all"]):
+        assert kb(*action).startswith("no knowledge bases in ")
+
+
+def test_refresh_of_all_bases_does_the_others_beside_a_broken_one(
+    address: str, store: AgedStore, promote: Promote, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("beasts", "cats"):
+        assert main(["kb", "build", "--store", address, "--name", name, documents_file(tmp_path, 0)]) == EXIT_OK
+    open_store(address).put("kb/ants/head.json", b"{")
+    promote(store, "b" * 64)
+    capsys.readouterr()
+    assert main(["kb", "refresh", "--store", address, "--all"]) == EXIT_DATA
+    out = capsys.readouterr().out
+    assert "beasts: 1 entities (nothing added or removed, 1 encoded)\ncats: 1 entities" in out.replace("INFO: ", "")
+    assert "ants" in out
+    for name in ("beasts", "cats"):
+        assert KnowledgeBase.read(store, name).head.encoding.fingerprint == "b" * 64
 
 
 def test_list_shows_the_others_beside_a_broken_base(

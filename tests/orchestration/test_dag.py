@@ -34,7 +34,8 @@ def test_dag_has_the_tasks_and_edges_of_the_recipe(load_dag_file: LoadDagFile) -
         "compare": {"report"},
         "report": {"approve"},
         "approve": {"promote"},
-        "promote": set(),
+        "promote": {"refresh-knowledge-bases"},
+        "refresh-knowledge-bases": set(),
     }
 
 

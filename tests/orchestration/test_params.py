@@ -40,7 +40,7 @@ def test_form_has_every_setting_with_its_bounds(stage: str, name: str, field: An
 
 
 def test_form_adds_only_preset_and_run_settings() -> None:
-    others = {"preset", "approve", "gpus", "memory", "image"}
+    others = {"preset", "approve", "refresh", "gpus", "memory", "image"}
     assert param_schemas().keys() - {key_of(*setting) for setting in SETTINGS} == others
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.orchestration.real_airflow import DAG, DAGS, states
-from tests.whole_airflow import HELDOUT, RetrainedRun
+from tests.whole_airflow import SKIPPED, RetrainedRun
 from zeshel_tasks.config import SPLITS
 from zeshel_tasks.demo.local_airflow import AirflowFailed, LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused
@@ -24,9 +24,9 @@ def test_run_succeeds_with_parallel_evaluations_and_metrics(
 ) -> None:
     run_id = retrained.run_id
     assert set(retrained.states.values()) == {"success", "skipped"}, failures(airflow, run_id)
-    assert {name for name, state in retrained.states.items() if state == "skipped"} == HELDOUT
+    assert {name for name, state in retrained.states.items() if state == "skipped"} == SKIPPED
     assert retrained.states["approve"] == "success"
-    stages = retrained.states.keys() - HELDOUT - {"approve"}
+    stages = retrained.states.keys() - SKIPPED - {"approve"}
     assert len(stages) == 15
     evals = [task for task in airflow.client.task_states(DAG, run_id) if task.task_id in EVALS]
     assert len(evals) == 3

@@ -14,7 +14,7 @@ import pytest
 
 from tests.mailbox import Mailbox, text_of
 from tests.orchestration.real_airflow import DAG, ended, wait
-from tests.whole_airflow import HELDOUT, RetrainedRun
+from tests.whole_airflow import SKIPPED, RetrainedRun
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.orchestration.settings import run_address
@@ -94,7 +94,7 @@ def test_run_with_the_same_params_reuses_all_stages(
 ) -> None:
     second = backfill[1]
     run = open_run(run_address(str(airflow_folder / "store"), second))
-    for task in retrained.states.keys() - HELDOUT - {"approve"}:
+    for task in retrained.states.keys() - SKIPPED - {"approve"}:
         record = run.record(task)
         assert record is not None
         assert record.reused, task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.import_flags import add_format_flags, add_max_skipped, entity_settings
 from zeshel_tasks.commands.kb_calibrate import add_calibrate_flags, calibrate
-from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError
+from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, ZeshelError
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.safe_text import one_line
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from zeshel_tasks.knowledge_base.changes import Changed
     from zeshel_tasks.knowledge_base.head import Encoding, Head
     from zeshel_tasks.store import Store
+
+log = logging.getLogger(__name__)
 
 _MAX_IDS_BYTES = 256 * 2**20
 
@@ -37,7 +40,12 @@ def add_kb_commands(parser: argparse.ArgumentParser) -> None:
     remove = _add(commands, "remove", "Remove entities.", _remove)
     remove.add_argument("ids", nargs="*", metavar="ID", help="ids of entities")
     remove.add_argument("--file", type=path, metavar="FILE", help="a file with an id on each line")
-    refresh = _add(commands, "refresh", "Encode all entities again, with the champion's bi-encoder.", _refresh)
+    refresh = _add(
+        commands, "refresh", "Encode all entities again, with the champion's bi-encoder.", _refresh, named=False
+    )
+    which = refresh.add_mutually_exclusive_group(required=True)
+    which.add_argument("--name", help="name of the knowledge base")
+    which.add_argument("--all", action="store_true", help="refresh all knowledge bases of the store")
     _add_run(refresh)
     _add_options(refresh)
     _add(commands, "compact", "Merge small segments and drop what was removed. Encodes nothing.", _compact)
@@ -112,9 +120,24 @@ def _remove(options: argparse.Namespace) -> None:
 
 def _refresh(options: argparse.Namespace) -> None:
     from zeshel_tasks.knowledge_base.changes import refresh
+    from zeshel_tasks.knowledge_base.head import names
 
     opened = _store(options)
-    _print(options.name, refresh(opened, options.name, _encoding(opened, options), **_options(options)))
+    chosen = sorted(names(opened)) if options.all else [options.name]
+    if not chosen:
+        print(_no_bases(opened))
+        return
+    encoding = _encoding(opened, options)
+    problems: list[ZeshelError] = []
+    for name in chosen:
+        try:
+            _print(name, refresh(opened, name, encoding, **_options(options)))
+        except ZeshelError as error:  # the others are refreshed nevertheless
+            problems.append(error)
+            if len(chosen) > 1:
+                log.error("%s: %s", name, error)
+    if problems:
+        raise problems[0]
 
 
 def _compact(options: argparse.Namespace) -> None:
@@ -151,7 +174,7 @@ def _list(options: argparse.Namespace) -> None:
         else:
             table.add_row(one_line(name), *_cells(head))
     if not table.row_count:
-        print(one_line(f"no knowledge bases in {opened.address}; make one with `zeshel kb build`"))
+        print(_no_bases(opened))
         return
     TableConsole(piped_width=160).print(table)
     if broken is not None:
@@ -188,6 +211,10 @@ def _calibration(head: Head) -> str:
     if head.calibration is None:
         return "of the models; `zeshel kb calibrate` makes an own one"
     return f"{head.calibration.mentions:,} mentions, for the models {head.calibration.models[:12]}"
+
+
+def _no_bases(opened: Store) -> str:
+    return one_line(f"no knowledge bases in {opened.address}; make one with `zeshel kb build`")
 
 
 def _cells(head: Head) -> tuple[str, str, str, str, str]:

@@ -19,6 +19,7 @@ from zeshel_tasks.orchestration.link_operators import ChooseModels, SumUpLinks
 from zeshel_tasks.orchestration.link_params import link_params
 from zeshel_tasks.orchestration.params import dag_params
 from zeshel_tasks.orchestration.process.operator import ZeshelProcessOperator
+from zeshel_tasks.orchestration.refresh_command import RefreshCommand
 from zeshel_tasks.orchestration.settings import Deployment
 from zeshel_tasks.orchestration.stage_command import StageCommand
 from zeshel_tasks.orchestration.task_command import TaskCommand
@@ -104,6 +105,12 @@ def _asset(uri: str) -> Asset:
 def approval(deployment: Deployment) -> BaseOperator:
     """Return the task that asks a person to approve the model before ``promote``."""
     return ApprovePromotion(store=deployment.store, notifiers=question_notifiers(deployment))
+
+
+def knowledge_base_refresh(deployment: Deployment) -> BaseOperator:
+    """Return the task that encodes the knowledge bases for a new champion."""
+    operator, settings = _runner(deployment)
+    return operator(command=RefreshCommand(deployment.store), doc_md=_doc(RefreshCommand), **settings)
 
 
 def task_maker(deployment: Deployment) -> TaskMaker:

@@ -29,7 +29,7 @@ _GPUS = (
 ENTITIES_SECTION, LINKS_SECTION = "Entities", "Links"
 ENTITIES = "entities."
 REQUIRED = ("kb", "in", "out")
-OF_THE_RUN = tuple(name for name in RunConfig.model_fields if name != "approve")
+OF_THE_RUN = tuple(name for name in RunConfig.model_fields if name not in ("approve", "refresh"))
 
 Address = Annotated[str, takes(store_location)]
 Folder = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, pattern=ADDRESS_PATTERN), takes(store_location)]

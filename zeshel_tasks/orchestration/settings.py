@@ -92,6 +92,11 @@ class RunConfig(BaseModel):
     approve: bool | None = Field(
         None, description="Ask a person before promoting a better model. The task `approve` waits for the answer."
     )
+    refresh: bool | None = Field(
+        None,
+        description="Encode the store's knowledge bases again if the new champion has another bi-encoder. False leaves "
+        "them to `zeshel kb refresh`.",
+    )
     gpus: int | None = Field(
         None,
         ge=0,

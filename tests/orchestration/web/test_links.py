@@ -18,7 +18,7 @@ def links(operator: Any, run_id: str) -> dict[str, str]:
 
 
 def stages(load_dag_file: LoadDagFile) -> list[Any]:
-    return [task for task in load_dag_file().report.dag.tasks if task.task_id != "approve"]
+    return [task for task in load_dag_file().report.dag.tasks if LINKS[0] in task.operator_extra_links]
 
 
 def test_links_lead_to_report_section_and_artifact_of_each_stage(

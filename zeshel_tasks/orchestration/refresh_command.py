@@ -1,0 +1,91 @@
+"""The command that encodes the knowledge bases of a store for a new champion, ``zeshel kb refresh --all``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from airflow.sdk import Asset, BaseOperatorLink
+from airflow.sdk.exceptions import AirflowSkipException
+
+from zeshel_tasks.champion.champions import Champion, read_champions
+from zeshel_tasks.errors import ZeshelError
+from zeshel_tasks.knowledge_base.head import KnowledgeBase, names
+from zeshel_tasks.orchestration.params import run_config_of
+from zeshel_tasks.orchestration.settings import run_address
+from zeshel_tasks.orchestration.task_command import NotDone, Outcome
+from zeshel_tasks.store import Run, open_run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RefreshCommand:
+    """Encodes the store's knowledge bases again if the run has promoted another bi-encoder.
+
+    Until then, `zeshel serve` links with the previous champion. The task is skipped without knowledge bases, and if the
+    model of the run is not the champion. See :class:`~zeshel_tasks.orchestration.task_command.TaskCommand`.
+
+    Attributes:
+        store: root address of models and knowledge bases.
+    """
+
+    store: str
+
+    name: ClassVar[str] = "refresh-knowledge-bases"
+    runs_a_model: ClassVar[bool] = True
+    trains: ClassVar[bool] = False
+    asset: ClassVar[Asset] = Asset(name="zeshel-refresh-knowledge-bases", group="zeshel")
+    links: ClassVar[Sequence[BaseOperatorLink]] = ()
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The task's name."""
+        return {"zeshel/stage": self.name}
+
+    def arguments(self, context: Any) -> list[str]:  # noqa: ARG002
+        """Return the arguments of ``zeshel kb refresh``."""
+        return ["kb", "refresh", f"--store={self.store}", "--all"]
+
+    def reused(self, context: Any) -> Outcome | None:
+        """Return the names of the knowledge bases if none needs another encoding.
+
+        Raises:
+            AirflowSkipException: there is nothing to refresh, or the Param ``refresh`` is false.
+        """
+        if run_config_of(context["params"]).refresh is False:
+            raise AirflowSkipException("the Param refresh is false")
+        run = self._run(context)
+        try:
+            if not any(names(run.store)):
+                raise AirflowSkipException("the store has no knowledge bases")
+            if self._champion(run) is None:
+                raise AirflowSkipException("the model of this run is not the champion")
+            return self.outcome(context, ended=True)
+        except NotDone:
+            return None
+        except (ZeshelError, OSError) as error:
+            log.info("%s: the command will find out what to do: %s", self.name, error)
+            return None
+
+    def outcome(self, context: Any, *, ended: bool) -> Outcome:  # noqa: ARG002  # the heads decide in any case
+        """Return the names of the knowledge bases, which the champion's bi-encoder has encoded."""
+        run = self._run(context)
+        champion = self._champion(run)
+        found = sorted(names(run.store))
+        if champion is not None:  # else its own run refreshes them
+            for name in found:
+                base = KnowledgeBase.read(run.store, name)
+                if base.exists and base.head.encoding.biencoder != champion.biencoder:
+                    raise NotDone(f"the knowledge base {name} has vectors of another bi-encoder than the champion's")
+        return Outcome({"knowledge_bases": found}, {"run": run.address, "knowledge_bases": found})
+
+    def _run(self, context: Any) -> Run:
+        return open_run(run_address(self.store, context["run_id"]))
+
+    def _champion(self, run: Run) -> Champion | None:
+        """Return the champion, if it is the model of the run."""
+        champion, fused = read_champions(run.store).champion, run.record("fuse")
+        return champion if champion is not None and fused is not None and champion.identity == fused.artifact else None
