@@ -48,7 +48,9 @@ class FakeLinker:
 
 def link(result: Connection) -> None:
     reader = LineReader("in.jsonl", 128, "code_points", tokenized=False, find_page={}.get)
-    answers = SimpleNamespace(of=lambda *_: {"nil": True}, line=lambda line, links: line.written.encode())
+    answers = SimpleNamespace(
+        of=lambda *_: {"nil": True, "probability": None}, line=lambda line, links: line.written.encode()
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     counts, written = LinkedCounts(), 0
     with io.BufferedReader(Lines()) as stream:
@@ -62,6 +64,7 @@ def test_file_of_300_mb_is_linked_in_bounded_memory() -> None:
     ours, theirs = fork_server().Pipe(duplex=False)
     process = fork_server().Process(target=link, args=(theirs,))
     process.start()
+    theirs.close()  # or this process would wait for one that has died
     mentions, written, before, peak = ours.recv()
     process.join()
     print(f"{mentions:,} mentions; {before / 1000:,.0f} MB of memory before, {peak / 1000:,.0f} MB at most")
