@@ -11,6 +11,7 @@ from tests.rounds import NIGHTLY
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not NIGHTLY, reason="takes minutes")
 def test_knowledge_base_of_300_mb_is_imported_in_less_than_1_gb() -> None:
     command = [

@@ -59,6 +59,7 @@ def link(result: Connection) -> None:
     result.send((counts.mentions, written, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not NIGHTLY, reason="takes minutes")
 def test_file_of_300_mb_is_linked_in_bounded_memory() -> None:
     ours, theirs = fork_server().Pipe(duplex=False)
