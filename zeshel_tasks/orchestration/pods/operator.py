@@ -112,7 +112,7 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
         run_label = {"zeshel/run": make_safe_label_value(path_safe(context["run_id"]))}
         self.labels = specification.labels(self.command, self.pods) | run_label
 
-    def execute(self, context: Any) -> None:
+    def execute(self, context: Any) -> Any:
         """Create the pod, or find the one of an earlier try, and hand it to the triggerer.
 
         If the result is already in the store, no pod is created, and that of an earlier try is deleted.
@@ -122,9 +122,9 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
             AirflowException: the task was stopped and the pod deleted, or Kubernetes does not create the pod.
             AirflowFailException: Kubernetes refuses the pod.
         """
-        self.execute_again(context, since=time.time())
+        return self.execute_again(context, since=time.time())
 
-    def execute_again(self, context: Any, *, since: float, event: Any = None) -> None:  # noqa: ARG002
+    def execute_again(self, context: Any, *, since: float, event: Any = None) -> Any:  # noqa: ARG002
         """Do the same after an outage of Kubernetes.
 
         Args:
@@ -136,8 +136,7 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
         if done is not None:
             if context["ti"].try_number > 1:
                 self._delete_pod_of_earlier_try(context)
-            self._push(context, published(self.command, done, context))
-            return
+            return self._passed_on(context, published(self.command, done, context))
         try:
             self.execute_async(context)
         except TaskDeferred as deferred:
@@ -191,7 +190,7 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
         _, arguments = trigger.serialize()
         super().defer(trigger=StagePodTrigger(**arguments), **options)
 
-    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> None:
+    def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
         """Decide whether the task succeeded, after the triggerer saw the pod end. Its outcome becomes its XCom.
 
         Raises:
@@ -215,7 +214,7 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
             if outage is not None:
                 self._defer_until_the_outage_ends(context, event, outage)
             raise failure or error from None
-        self._push(context, value)
+        return self._passed_on(context, value)
 
     def _defer_until_the_outage_ends(self, context: Any, event: dict[str, Any], outage: BaseException) -> None:
         """Return to the triggerer. The pod may work on meanwhile.
@@ -232,9 +231,14 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
         self.trigger_kwargs = {UNREACHABLE_SINCE: since}
         self.invoke_defer_method(last_log_time=event.get("last_log_time"), context=context)
 
-    def _push(self, context: Any, value: Any) -> None:
-        # do_xcom_push=False disables the sidecar, but also the push of the task's return value.
+    def _passed_on(self, context: Any, value: Any) -> Any:
+        """Return the value of the task, and let Airflow push it.
+
+        It refuses to map over a task that has not returned its value. ``do_xcom_push`` would have added a sidecar.
+        """
         context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, value)
+        self.do_xcom_push = True
+        return value
 
     def is_istio_enabled(self, pod: k8s.V1Pod) -> bool:  # noqa: ARG002
         """Return True: the stage's container decides, even if there is no sidecar that outlives it."""
