@@ -211,9 +211,9 @@ def start(task: ZeshelPodOperator, context: dict[str, Any]) -> str:
     return str(context["ti"].xcom["pod_name"])
 
 
-def come_back(task: ZeshelPodOperator, context: dict[str, Any], name: str, status: str, message: str = "") -> None:
-    """Resumes the task as the triggerer does when the pod has ended."""
-    task.trigger_reentry(context, {"name": name, "namespace": "ml", "status": status, "message": message})
+def come_back(task: ZeshelPodOperator, context: dict[str, Any], name: str, status: str, message: str = "") -> Any:
+    """Resumes the task as the triggerer does when the pod has ended. Returns what the task returns."""
+    return task.trigger_reentry(context, {"name": name, "namespace": "ml", "status": status, "message": message})
 
 
 def commit(step: Step, store: Path) -> None:

@@ -96,6 +96,19 @@ def test_pod_that_is_gone_has_done_its_work_if_the_files_are_linked(
 def test_linked_files_need_no_pod(make_link: MakeLink, cluster: FakeCluster, link_the_file: Callable[[], None]) -> None:
     link_the_file()
     task, context = make_link()
-    task.execute(context)
+    linked = task.execute(context)
     assert cluster.pods == {}
-    assert context["ti"].xcom["return_value"]["files"] == ["b.jsonl"]
+    assert linked["files"] == ["b.jsonl"]
+    assert task.do_xcom_push, "else Airflow ignores what the task returns"
+
+
+def test_task_returns_what_airflow_is_to_map_over(
+    make_link: MakeLink, cluster: FakeCluster, link_the_file: Callable[[], None]
+) -> None:
+    task, context = make_link()
+    name = start(task, context)
+    assert not task.do_xcom_push, "else the pod has a sidecar"
+    link_the_file()
+    cluster.pods.clear()
+    assert come_back(task, context, name, "failed") == context["ti"].xcom["return_value"]
+    assert task.do_xcom_push
