@@ -5,16 +5,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from tests.faults import Fault
 from zeshel_tasks.errors import DataError, TryAgain
 from zeshel_tasks.link_files import shards
 from zeshel_tasks.link_files.counts import LinkedCounts
-from zeshel_tasks.link_files.shards import file_at, link_shards, shard_names
+from zeshel_tasks.link_files.shards import ShardRecord, file_at, finished_counts, link_shards, shard_names
 from zeshel_tasks.location import LocalPath, StoreLocation, store_location
 from zeshel_tasks.store import LocalStore
+from zeshel_tasks.store.checksummed import checksummed, read_checksummed
 
 SETTINGS = {"models": "m1", "settings": "{}"}
+
+
+class Earlier(BaseModel):
+    """A record as an earlier version wrote it."""
+
+    made_from: dict[str, str]
+    content: str
 
 
 class Killed(BaseException):
@@ -132,6 +141,23 @@ def test_what_is_finished_is_left_as_it_is(source: StoreLocation, tmp_path: Path
         everything = [f"{number}.jsonl" for number in range(3)]
         assert worker.linked == {"nothing": [], "settings": everything}.get(change, ["1.jsonl"]), change
     assert content(target)["1.jsonl"] == b'{"text": "new"}\n'[::-1]
+
+
+def test_record_of_an_earlier_version_has_no_counts_and_its_file_is_linked_again(
+    source: StoreLocation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = store_location(str(tmp_path / "out"))
+    run(source, target, tmp_path, Worker())
+    store = shards.store_at(target)
+    record = read_checksummed(store, "finished/1.jsonl.json", ShardRecord, "")
+    assert record is not None
+    store.put("finished/1.jsonl.json", checksummed(Earlier(made_from=record.made_from, content=record.content)))
+    assert finished_counts(source, target, "1.jsonl", SETTINGS) is None
+    worker = Worker()
+    run(source, target, tmp_path, worker)
+    assert worker.linked == ["1.jsonl"]
+    assert [record for record in caplog.records if record.levelname != "INFO"] == []
+    assert finished_counts(source, target, "1.jsonl", SETTINGS) == LinkedCounts(lines=1, mentions=2, nil=1)
 
 
 def test_folders_may_be_prefixes_of_s3(s3_folders: tuple[StoreLocation, StoreLocation], tmp_path: Path) -> None:

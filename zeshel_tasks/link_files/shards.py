@@ -38,13 +38,13 @@ class ShardRecord(BaseModel):
     Attributes:
         made_from: what decides its content: input, models, knowledge base and settings, by name.
         content: identity of the finished file; see :func:`~zeshel_tasks.store.identity.file_identity`.
-        counts: what was linked.
+        counts: what was linked; None in the record of an earlier version, whose file is linked again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     made_from: dict[str, str]
     content: str
-    counts: LinkedCounts
+    counts: LinkedCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,12 @@ def _record(made: File, made_from: dict[str, str]) -> ShardRecord | None:
     """The record of a finished file; None if it is not finished."""
     try:
         record = read_checksummed(made.store, _record_key(made.name), ShardRecord, "delete it to link the file again")
-        if record is not None and record.made_from == made_from and record.content == file_identity(made.location):
+        if (
+            record is not None
+            and record.counts is not None
+            and record.made_from == made_from
+            and record.content == file_identity(made.location)
+        ):
             return record
     except CorruptArtifact as error:
         log.warning("linking it again: %s", error)
