@@ -146,6 +146,7 @@ def test_wrong_defaults_are_refused(load_dag_file: LoadDagFile, defaults: str, p
     ("given", "problem"),
     [
         ({"kb": None}, "kb: Field required"),
+        ({"kb": "a/b"}, "knowledge base: expected a name that can be a folder, such as products, got 'a/b'"),
         ({"in": "ftp://x"}, "in: expected "),
         ({"run": "s3://bucket/r1"}, "run: expected <store>/runs/<run id>"),
         ({"ignore_case": True}, "ignore_case: expected false unless mentions is titles"),

@@ -28,8 +28,10 @@ FOLDER = "kb"
 SEGMENT_ENTITIES = 20_000
 """Most entities of a segment: 71 MB of tokens and vectors for BERT-base. A killed change repeats at most one."""
 
+MAX_NAME_BYTES = 255
+"""Longest name of a folder, in UTF-8."""
+
 _SMALL_SEGMENTS = 32
-_MAX_NAME_BYTES = 255  # of a folder
 _REMEDY = "restore an earlier version, or run `zeshel kb delete` and build the knowledge base again"
 
 
@@ -223,8 +225,8 @@ def checked_name(name: str) -> str:
         ConfigError: it cannot.
     """
     expected = "knowledge base: expected a name that can be a folder, such as products, got "
-    if len(name.encode("utf-8", "surrogatepass")) > _MAX_NAME_BYTES:
-        raise ConfigError(f"{expected}one of {len(name):,} characters, more than {_MAX_NAME_BYTES} bytes")
+    if len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        raise ConfigError(f"{expected}one of {len(name):,} characters, more than {MAX_NAME_BYTES} bytes")
     try:
         checked_key(_key(name))
     except ConfigError:

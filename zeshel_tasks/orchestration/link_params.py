@@ -14,6 +14,7 @@ from zeshel_tasks.config import LinkConfig
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.bad_rows import MaxSkipped
 from zeshel_tasks.importing.entity_formats import ENTITY_FORMATS
+from zeshel_tasks.knowledge_base.head import MAX_NAME_BYTES, checked_name
 from zeshel_tasks.location import MAX_CHARACTERS, store_location
 from zeshel_tasks.orchestration.params import optional_schema, run_config_of, value_text
 from zeshel_tasks.orchestration.settings import RunConfig
@@ -33,15 +34,16 @@ OF_THE_RUN = tuple(name for name in RunConfig.model_fields if name not in ("appr
 
 Address = Annotated[str, takes(store_location)]
 Folder = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS, pattern=ADDRESS_PATTERN), takes(store_location)]
+KnowledgeBaseName = Annotated[
+    str, Field(min_length=1, max_length=MAX_NAME_BYTES, pattern=rf"^{PRINTABLE}+$"), takes(checked_name)
+]
 Text = Annotated[str, Field(min_length=1, max_length=1000, pattern=rf"^{PRINTABLE}+$")]
 
 
 class LinkRun(StageConfig):
     """What one run of the DAG links."""
 
-    kb: Annotated[str, Field(min_length=1, max_length=200, pattern=rf"^{PRINTABLE}+$")] = Field(
-        description="Name of the knowledge base; `zeshel kb list` shows those of the store."
-    )
+    kb: KnowledgeBaseName = Field(description="Name of the knowledge base; `zeshel kb list` shows those of the store.")
     source: Folder = Field(
         alias="in", description="Folder or `s3://bucket/prefix/`. Each of its `*.jsonl` files has texts to link."
     )
