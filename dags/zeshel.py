@@ -3,8 +3,8 @@
 Download ZESHEL and any additional data sets, train a bi-encoder, retrieve candidates for train, valid and test in
 parallel, train a cross-encoder on them, combine the scores of both, fit what the scores mean, compare the result with
 the champion, write a report, promote the new model if it is better, and encode the store's knowledge bases for it.
-*Trigger* opens a form with every setting; an empty field takes its value from the preset. If the data set has no held-
-out mentions, the held-out tasks are skipped.
+*Trigger* opens a form with every setting; an empty field takes its value from the preset. If the data set has no
+held-out mentions, the held-out tasks are skipped.
 
 | you want to | do this |
 |---|---|
