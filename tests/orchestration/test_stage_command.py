@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from zeshel_tasks.errors import EXIT_CONFIG
+from zeshel_tasks.errors import EXIT_CONFIG, CorruptArtifact, StoreUnavailable, ZeshelError
 from zeshel_tasks.orchestration.stage_command import StageCommand, command_line
 from zeshel_tasks.orchestration.task_command import failure, finish
 from zeshel_tasks.pipeline.registry import STAGES
@@ -108,3 +108,28 @@ def test_exit_code_0_without_a_manifest_is_not_success(tmp_path: Any) -> None:
     with pytest.raises(AirflowException, match=f"no manifest is committed at {tmp_path}/runs/r") as caught:
         finish(command, 0, ["bye"], {"run_id": "r"})
     assert not isinstance(caught.value, AirflowFailException)
+    assert str(caught.value).endswith("/runs/r:\nbye")
+
+
+@pytest.mark.parametrize(
+    ("error", "retried", "words"),
+    [
+        (
+            CorruptArtifact("broken", file="r/convert.json"),
+            False,
+            "bad input data (exit code 3), not retried:\nr/convert",
+        ),
+        (StoreUnavailable("no answer"), True, "asks for a retry (exit code 75):\nno answer"),
+    ],
+)
+def test_result_that_cannot_be_read_fails_the_task_as_its_error_says(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, error: ZeshelError, retried: bool, words: str
+) -> None:
+    def outcome(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(StageCommand, "outcome", outcome)
+    with pytest.raises(AirflowException) as caught:
+        finish(StageCommand(Step(STAGES["convert"]), str(tmp_path)), 0, [], {"run_id": "r"})
+    assert isinstance(caught.value, AirflowFailException) is not retried
+    assert str(caught.value).startswith(f"convert: {words}")

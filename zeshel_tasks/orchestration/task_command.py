@@ -14,7 +14,7 @@ from airflow.sdk import Asset, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.log import mask_secret
 
-from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK, EXIT_TRY_AGAIN
+from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK, EXIT_TRY_AGAIN, ZeshelError
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.redaction import secrets_of
 
@@ -90,6 +90,7 @@ class TaskCommand(Protocol):
 
         Raises:
             NotDone: the result is not there.
+            ZeshelError: the result cannot be read.
         """
 
 
@@ -127,7 +128,7 @@ def finish(command: TaskCommand, exit_code: int | None, last_lines: Sequence[str
         context: context of the task instance; the asset's event gets the outcome's extra.
 
     Raises:
-        AirflowFailException: exit code 2 or 3; Airflow does not retry.
+        AirflowFailException: exit code 2 or 3, or an error that has one of these; Airflow does not retry.
         AirflowException: any other failure, and exit code 0 without a result in the store; Airflow retries.
     """
     if exit_code not in (EXIT_OK, None):
@@ -136,7 +137,9 @@ def finish(command: TaskCommand, exit_code: int | None, last_lines: Sequence[str
         outcome = command.outcome(context, ended=exit_code is not None)
     except NotDone as error:
         problem = f"{command.name}: ended with exit code 0, but {error}"
-        raise AirflowException(with_lines(f"{problem}; expected one, so this task is not done", last_lines)) from None
+        raise AirflowException(with_lines(problem, last_lines)) from None
+    except ZeshelError as error:  # the result cannot be read
+        raise failure(command.name, error.exit_code, str(error).splitlines()) from error
     return published(command, outcome, context)
 
 

@@ -34,7 +34,7 @@ def waiting(reason: str, message: str | None = None) -> k8s.V1ContainerState:
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
-        (None, ["zeshel-train-biencoder-x1 is gone", "last checkpoint"]),
+        (None, ["zeshel-train-biencoder-x1 is gone", "continues where it can"]),
         (pod(terminated(137, "OOMKilled"), limits={"memory": "2Gi"}), ["out of memory", "limit of 2Gi", "`memory`"]),
         (pod(terminated(137, "OOMKilled")), ["out of memory", "more than its node provides"]),
         (pod(terminated(137)), ["ended by signal 9", "out of memory"]),

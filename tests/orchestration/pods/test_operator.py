@@ -243,7 +243,7 @@ def test_vanished_pod_is_retried_unless_its_work_is_committed(
     task, context = make_task(STEP)
     name = start(task, context)
     cluster.pods.clear()
-    with pytest.raises(AirflowException, match="is gone and no manifest is committed") as caught:
+    with pytest.raises(AirflowException, match="is gone, and its result is not in the store") as caught:
         come_back(task, context, name, "error", "404")
     assert not isinstance(caught.value, AirflowFailException)
     commit(STEP, tmp_path / "store")

@@ -56,8 +56,8 @@ def pod_failure(name: str, pod: k8s.V1Pod | None, container: str, event: Mapping
     """
     if pod is None:
         return AirflowException(
-            f"{name}: pod {event['name']} is gone and no manifest is committed. It was deleted, evicted or "
-            "preempted, or its node was lost; the next try resumes from the last checkpoint"
+            f"{name}: pod {event['name']} is gone, and its result is not in the store. It was deleted, evicted or "
+            "preempted, or its node was lost; the next try continues where it can"
         )
     state = container_state(pod, container)
     code = exit_code(pod, container)
@@ -75,7 +75,7 @@ def pod_failure(name: str, pod: k8s.V1Pod | None, container: str, event: Mapping
         return _did_not_start(name, pod, container, state.waiting)
     if (why := why_lost(pod, datetime.now(UTC))) is not None:
         problem = f"{name}: the pod {pod.metadata.name} is lost, probably with its node: {why}"
-        return AirflowException(f"{problem}. The next try starts another one, which resumes from the last checkpoint")
+        return AirflowException(f"{problem}. The next try starts another one, which continues where it can")
     return AirflowException(with_lines(f"{name}: the pod did not start", _why_not_scheduled(pod, event)))
 
 
