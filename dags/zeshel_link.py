@@ -7,7 +7,7 @@ name the knowledge base, the folder with the files and the folder for the result
    in the meantime.
 2. `knowledge-base` builds the knowledge base from `entities`, if there are any, or encodes it again if another
    bi-encoder has encoded it.
-3. `list` lists the files, and makes the lexical index of the knowledge base.
+3. `list` lists the files, and checks the knowledge base and the settings.
 4. `link` is one task for each file, or for several if there are more than `max_tasks`. Each has its own retries and
    log.
 5. `join` checks that every file is linked as planned, writes `summary.json` next to the results, and updates the Asset

@@ -19,6 +19,7 @@ from zeshel_tasks.commands import link_setup
 from zeshel_tasks.commands.link import print_links
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK
+from zeshel_tasks.knowledge_base.head import Encoding
 from zeshel_tasks.link_files.plan import read_plan, summarize
 from zeshel_tasks.location import store_location
 from zeshel_tasks.stages.inputs import world_documents
@@ -302,7 +303,8 @@ def test_a_plan_names_the_files_and_what_they_are_linked_with(run: Run, entity: 
     for name in ("a.jsonl", "b.jsonl"):
         (folder / name).write_text(json.dumps({"text": f"They saw [[{entity.title}]] there ."}) + "\n")
     places = "--in", folder, "--out", f"{tmp_path}/out/"
-    assert link(run, *places, "--plan", tmp_path / "plan.json") == EXIT_OK
+    assert link(run, *places, "--plan", tmp_path / "plan.json", "--cache", tmp_path / "cache") == EXIT_OK
+    assert not (tmp_path / "cache" / "kb").exists(), "no entity is fetched"
     plan = read_plan(store_location(str(tmp_path / "plan.json")))
     assert plan is not None
     assert plan.files == ("a.jsonl", "b.jsonl")
@@ -318,6 +320,17 @@ def test_a_plan_names_the_files_and_what_they_are_linked_with(run: Run, entity: 
     figures = summarize(*(store_location(str(address)) for address in (folder, tmp_path / "out")), plan).figures
     assert (figures["files"], figures["documents"], figures["mentions"]) == (2, 2, 2)
     assert 0 <= figures["mean_probability"] <= 1
+
+
+def test_a_plan_for_a_base_of_another_biencoder_is_refused(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    monkeypatch.setattr(Encoding, "fingerprint", "b" * 64)
+    places = "--in", tmp_path, "--out", f"{tmp_path}/out/", "--plan", tmp_path / "plan.json"
+    message = refused(capsys, "--store", run.store.address, "--kb", WORLD, *places)
+    assert f"got {WORLD}, which bbbbbbbbbbbb has encoded; `zeshel kb refresh` encodes it again" in message
+    assert not (tmp_path / "plan.json").exists()
 
 
 def test_a_wrong_offset_is_refused_with_line_and_field(

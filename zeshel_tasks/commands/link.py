@@ -57,7 +57,7 @@ def add_link_flags(parser: argparse.ArgumentParser) -> None:
         "--plan",
         type=store,
         metavar="FILE",
-        help="link nothing: make everything ready, and write to this file which files of the folder to link with what",
+        help="link nothing: check everything, and write to this file which files of the folder to link with what",
     )
     parser.add_argument("--cache", type=path, metavar="FOLDER", help="keep fetched models and knowledge bases here")
     parser.add_argument("--json", action="store_true", help="with --text, print JSON also to a terminal")

@@ -69,9 +69,9 @@ class Linking:
         self.models, self.store = _models_and_store(store, run, cache, models)
         self.config = link_config(self.models, settings)
         self._context_tokens = self.models.evaluation().context_tokens
-        base = KnowledgeBase.read(self.store, self.name)
-        self._seen = base.head.fingerprint
-        self._own = own_calibration(base, self.models.fingerprint, cache) if use_own else None
+        self._base = KnowledgeBase.read(self.store, self.name)
+        self._seen = self._base.head.fingerprint
+        self._own = own_calibration(self._base, self.models.fingerprint, cache) if use_own else None
         calibrations = replace(self.models.calibrations(), own=None if self._own is None else self._own.calibration)
         calibrations.check(self.config.mode)
         self._threshold = threshold_of(self.config, calibrations, self.models.run)
@@ -90,19 +90,19 @@ class Linking:
         }
 
     def plan(self, source: StoreLocation) -> LinkPlan:
-        """Lists the files of a folder or prefix, and opens the knowledge base.
-
-        So its lexical index exists before several machines link the files.
+        """Lists the files of a folder or prefix.
 
         Raises:
             ConfigError: another bi-encoder has encoded the knowledge base.
             DataError: there are no files to link.
         """
+        from zeshel_tasks.knowledge_base.opening import check_biencoder
         from zeshel_tasks.link_files.plan import LinkPlan
         from zeshel_tasks.link_files.shards import shard_names
 
+        check_biencoder(self._base, self.models.biencoder.manifest.fingerprint)
         files = tuple(shard_names(source))
-        log.info("%d files to link against the %d entities of %s", len(files), len(self.entities.documents), self.name)
+        log.info("%d files to link against the %d entities of %s", len(files), self._base.head.entities, self.name)
         return LinkPlan(made_from=self.identities, files=files)
 
     def lines(self, stream: IO[bytes], name: str, counts: LinkedCounts) -> Iterator[bytes]:

@@ -63,11 +63,8 @@ def newest(
     """Assembles the newest version, and a newer one if segments disappear because of another change."""
     for _ in range(_READS):
         base = KnowledgeBase.read(store, name)
-        if biencoder not in (None, base.head.encoding.fingerprint):
-            raise ConfigError(
-                f"--kb: expected a knowledge base that the bi-encoder {biencoder:.12} has encoded, got {name}, which "
-                f"{base.head.encoding.fingerprint:.12} has encoded; `zeshel kb refresh` encodes it again"
-            )
+        if biencoder is not None:
+            check_biencoder(base, biencoder)
         try:
             return assembled(base)
         except CorruptArtifact:
@@ -75,6 +72,19 @@ def newest(
                 raise
             log.info("knowledge base %s has changed, opening it again", name)
     raise TryAgain(f"knowledge base {name}: others change it all the time; try again")
+
+
+def check_biencoder(base: KnowledgeBase, biencoder: str) -> None:
+    """Checks that the bi-encoder with this fingerprint has encoded the entities.
+
+    Raises:
+        ConfigError: another one has, or there is no such knowledge base.
+    """
+    if (encoded_by := base.head.encoding.fingerprint) != biencoder:
+        raise ConfigError(
+            f"--kb: expected a knowledge base that the bi-encoder {biencoder:.12} has encoded, got {base.name}, which "
+            f"{encoded_by:.12} has encoded; `zeshel kb refresh` encodes it again"
+        )
 
 
 def assemble(base: KnowledgeBase, segments: SegmentReader, folder: Path) -> None:

@@ -86,7 +86,7 @@ class KnowledgeBaseCommand(_LinkCommand):
 
 
 class ListCommand(_LinkCommand):
-    """Lists the files, and opens the knowledge base, so that its lexical index is there for all link tasks.
+    """Lists the files, and checks the knowledge base and the settings.
 
     Its XCom is a list with the files of each link task.
     """
