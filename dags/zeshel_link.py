@@ -6,7 +6,7 @@ name the knowledge base, the folder with the files and the folder for the result
 1. `models` notes which models are the champion. All tasks of the run link with them, even if another model is promoted
    in the meantime.
 2. `knowledge-base` builds the knowledge base from `entities`, if there are any, or encodes it again if another
-   bi-encoder has encoded it.
+   bi-encoder than the champion's has encoded it.
 3. `list` lists the files, and checks the knowledge base and the settings.
 4. `link` is one task for each file, or for several if there are more than `max_tasks`. Each has its own retries and
    log.
@@ -19,7 +19,8 @@ The forms of a line of input and output are in `docs/linking.md`.
 |---|---|
 | see what was linked | read the XCom of `join` or `link`, or `summary.json` |
 | link files that came later, or have changed | trigger another run: it leaves the files that are linked as they are |
-| link without the champion | name a run of the same store with `run` |
+| link without the champion | name a run of the same store with `run`, and a `kb` of its bi-encoder or a new one |
+| encode a knowledge base for models that are not the champion | set `refresh` to true |
 | link while a knowledge base must not change | set `refresh` to false: the run fails if it would need other vectors |
 
 #### When a task fails
@@ -34,6 +35,7 @@ Open its log. The last lines are the command's own error message; the exception 
 | out of memory, or ended by signal 9 | 137 | yes | use smaller batches, or trigger a new run with more `memory` |
 | the pod is gone or lost, was evicted or preempted | - | yes | nothing: the next try links only unfinished files |
 | no record says that ... is linked as planned | 0 | yes | clear `list` and downstream: the knowledge base has changed |
+| vectors of another bi-encoder than the run's models | - | no | trigger a run with the champion or with `refresh` |
 | not linked as planned, or changed since | - | no | clear `list` and downstream: files have changed |
 | crashed | other | yes | read the traceback, remove the cause, then clear the task |
 

@@ -188,7 +188,6 @@ def test_knowledge_base_is_built_refreshed_or_left(context: dict[str, Any], stor
     command = KnowledgeBaseCommand(store)
     base = [f"--store={store}", "--name=products", "--models=f1"]
     assert command.arguments(context) == ["kb", "refresh", *base]
-    assert command.reused(context) is None
     context["params"]["refresh"] = False
     with pytest.raises(AirflowSkipException, match="products is left as it is"):
         command.reused(context)
@@ -196,10 +195,6 @@ def test_knowledge_base_is_built_refreshed_or_left(context: dict[str, Any], stor
     context["params"] |= {"device": "cpu", "top_k": 7}
     built = ["kb", "build", *base, "--device=cpu", "--format=csv", "--text=about", "--", "s3://b/x.csv", "y.csv"]
     assert command.arguments(context) == built
-    assert command.reused(context) is None
-    assert finish(command, 0, [], context) == {"kb": "products"}
-    with pytest.raises(AirflowException, match="the end of its command is unknown"):
-        finish(command, None, [], context)
 
 
 # -- tasks

@@ -11,14 +11,18 @@ from typing import Any, ClassVar
 from airflow.sdk import Asset, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from zeshel_tasks.errors import ZeshelError
+from zeshel_tasks.champion.champions import KEY, read_champions
+from zeshel_tasks.errors import ConfigError, ZeshelError
+from zeshel_tasks.knowledge_base.head import KnowledgeBase
 from zeshel_tasks.link_files.counts import LinkedCounts
 from zeshel_tasks.link_files.plan import LinkPlan, figures_of, read_plan
 from zeshel_tasks.link_files.shards import finished_counts
 from zeshel_tasks.location import store_location
 from zeshel_tasks.orchestration.link_params import LinkRequest, request_of
+from zeshel_tasks.orchestration.refresh_command import check_encoded
 from zeshel_tasks.orchestration.settings import path_safe
 from zeshel_tasks.orchestration.task_command import NotDone, Outcome, failure, mask_secrets, setting_arguments
+from zeshel_tasks.store import open_run, open_store
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +58,11 @@ class _LinkCommand:
 
 
 class KnowledgeBaseCommand(_LinkCommand):
-    """Builds the knowledge base of the given entities, or encodes it again if another bi-encoder has encoded it."""
+    """Builds the knowledge base of the given entities, or encodes it again if another bi-encoder has encoded it.
+
+    Unless the Param ``refresh`` is true, only the champion's bi-encoder replaces the vectors of another one: the
+    knowledge base may be in use with the champion.
+    """
 
     name = "knowledge-base"
 
@@ -68,21 +76,62 @@ class KnowledgeBaseCommand(_LinkCommand):
         return ["kb", "build", *base, *setting_arguments(request.entity_files), "--", *request.run.entities]
 
     def reused(self, context: Any) -> Outcome | None:
-        """Return None, because only a pod can read the knowledge base.
+        """Return the name of the knowledge base if the models' bi-encoder has encoded it and no entities are given.
 
         Raises:
             AirflowSkipException: the knowledge base is to be left as it is.
+            AirflowFailException: it has the vectors of another bi-encoder, which are not to be replaced.
+            AirflowException: the store does not answer.
         """
-        request = checked_request(self.name, context["params"])
-        if not request.run.entities and not request.run.refresh:
-            raise AirflowSkipException(f"the knowledge base {request.run.kb} is left as it is")
+        run = checked_request(self.name, context["params"]).run
+        if not run.entities and run.refresh is False:
+            raise AirflowSkipException(f"the knowledge base {run.kb} is left as it is")
+        try:
+            store, biencoder = open_store(self.store), self._biencoder(context)
+            base = KnowledgeBase.read(store, run.kb)
+            encoded_by = None if run.entities and not base.exists else base.head.encoding.biencoder
+            champion = read_champions(store).champion
+        except ZeshelError as error:
+            raise failure(self.name, error.exit_code, str(error).splitlines()) from error
+        if encoded_by == biencoder and not run.entities:
+            return Outcome({"kb": run.kb}, {})
+        of_champion = champion is not None and champion.biencoder == biencoder
+        if encoded_by not in (None, biencoder) and not (of_champion if run.refresh is None else run.refresh):
+            raise AirflowFailException(
+                f"{self.name}: the knowledge base {run.kb} has vectors of another bi-encoder than the run's models, "
+                "not retried. A run replaces them if its Param `refresh` is true, or if it is empty and the models are "
+                "the champion's. Trigger a new run that links with the champion or sets `refresh`, or give `entities` "
+                "for a knowledge base of another name"
+            )
         return None
 
     def outcome(self, context: Any, *, ended: bool) -> Outcome:
-        """Return the name of the knowledge base."""
-        if not ended:
+        """Return the name of the knowledge base, which the models' bi-encoder has encoded."""
+        run = checked_request(self.name, context["params"]).run
+        if run.entities and not ended:  # the store does not show of which entities it is
             raise NotDone("the end of its command is unknown")
-        return Outcome({"kb": context["params"]["kb"]}, {})
+        store = open_store(self.store)
+        if not KnowledgeBase.read(store, run.kb).exists:
+            raise NotDone(f"there is no knowledge base {run.kb} at {self.store}")
+        check_encoded(store, [run.kb], self._biencoder(context))
+        return Outcome({"kb": run.kb}, {})
+
+    def _biencoder(self, context: Any) -> str:
+        """Return the folder of the bi-encoder of the models that the first task has chosen.
+
+        Raises:
+            ConfigError: it is unknown.
+        """
+        chosen = _chosen(self.name, context)
+        if "run" in chosen:
+            record = open_run(chosen["run"]).record("train-biencoder")
+            if record is None:
+                raise ConfigError(f"run: expected a run that has finished train-biencoder, got {chosen['run']}")
+            return record.artifact
+        champion = read_champions(open_store(self.store)).with_models(chosen["models"])
+        if champion is None:
+            raise ConfigError(f"expected models {chosen['models']:.12} of a champion at {self.store}/{KEY}, got none")
+        return champion.biencoder
 
 
 class ListCommand(_LinkCommand):
@@ -219,7 +268,12 @@ def groups(files: Sequence[str], most: int) -> list[list[str]]:
 
 def _models(name: str, context: Any) -> list[str]:
     """The models that the first task has chosen, as an argument."""
-    chosen = context["ti"].xcom_pull(task_ids=MODELS, map_indexes=-1)
+    chosen = _chosen(name, context)
+    return setting_arguments({kind: chosen[kind] for kind in ("models", "run") if kind in chosen})
+
+
+def _chosen(name: str, context: Any) -> dict[str, str]:
+    chosen: dict[str, str] | None = context["ti"].xcom_pull(task_ids=MODELS, map_indexes=-1)
     if not chosen:
         raise AirflowFailException(f"{name}: expected the XCom of the task `{MODELS}`, got none; clear that task")
-    return setting_arguments({kind: chosen[kind] for kind in ("models", "run") if kind in chosen})
+    return chosen

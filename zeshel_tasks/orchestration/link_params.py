@@ -59,9 +59,11 @@ class LinkRun(StageConfig):
         description="Files of entities, one on each line. The knowledge base gets exactly these; those that it has are "
         "not encoded again. Empty: it exists already.",
     )
-    refresh: bool = Field(
-        True,
-        description="Encode the knowledge base again if another bi-encoder has encoded it. False fails then.",
+    refresh: bool | None = Field(
+        None,
+        description="Encode the knowledge base again if another bi-encoder has encoded it. True: for any models, also "
+        "if `zeshel serve` uses it with the champion. False: never; the run fails then. Empty: only for the champion's "
+        "bi-encoder.",
     )
     max_tasks: int = Field(
         100, ge=1, le=1000, description="Most link tasks. If there are more files, each task links several."

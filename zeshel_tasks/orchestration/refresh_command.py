@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,9 +16,21 @@ from zeshel_tasks.knowledge_base.head import KnowledgeBase, names
 from zeshel_tasks.orchestration.params import run_config_of
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.orchestration.task_command import NotDone, Outcome
-from zeshel_tasks.store import Run, open_run
+from zeshel_tasks.store import Run, Store, open_run
 
 log = logging.getLogger(__name__)
+
+
+def check_encoded(store: Store, bases: Iterable[str], biencoder: str) -> None:
+    """Check that a bi-encoder has encoded knowledge bases, of which some may have been deleted.
+
+    Raises:
+        NotDone: another one has encoded one of them.
+    """
+    for name in bases:
+        base = KnowledgeBase.read(store, name)
+        if base.exists and base.head.encoding.biencoder != biencoder:
+            raise NotDone(f"the knowledge base {name} has vectors of another bi-encoder than {biencoder}")
 
 
 @dataclass(frozen=True)
@@ -76,10 +88,7 @@ class RefreshCommand:
         champion = self._champion(run)
         found = sorted(names(run.store))
         if champion is not None:  # else its own run refreshes them
-            for name in found:
-                base = KnowledgeBase.read(run.store, name)
-                if base.exists and base.head.encoding.biencoder != champion.biencoder:
-                    raise NotDone(f"the knowledge base {name} has vectors of another bi-encoder than the champion's")
+            check_encoded(run.store, found, champion.biencoder)
         return Outcome({"knowledge_bases": found}, {"run": run.address, "knowledge_bases": found})
 
     def _run(self, context: Any) -> Run:

@@ -79,6 +79,7 @@ class TaskCommand(Protocol):
 
         Raises:
             AirflowSkipException: there is nothing to do.
+            AirflowFailException: the command must not run.
         """
 
     def outcome(self, context: Any, *, ended: bool) -> Outcome:
