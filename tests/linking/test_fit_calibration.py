@@ -1,9 +1,12 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from zeshel_tasks.linking.calibration import FEATURES
 from zeshel_tasks.linking.fit_calibration import RankedScores, fit_calibration
-from zeshel_tasks.linking.logistic import probability
+from zeshel_tasks.linking.listwise import Flags
+from zeshel_tasks.linking.logistic import Line, Values, fit_logistic, probability
 from zeshel_tasks.linking.reliability import calibration_error, reliability
 
 K = 8
@@ -113,3 +116,41 @@ def test_reference_of_many_mentions_is_a_sample(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("zeshel_tasks.linking.fit_calibration._REFERENCE", 7)
     reference = fit_calibration(example(mentions=30)).calibration.reference
     assert len(reference.right) == len(reference.none) == len(reference.correct) == 6
+
+
+def lines(*numbers: int) -> RankedScores:
+    """Three mentions of each line. All final scores of a line are its number."""
+    found = example(mentions=3 * len(numbers))
+    line = np.repeat(np.array(numbers, dtype=np.int32), 3)
+    return found._replace(world=line, final=np.repeat(line[:, None], K, axis=1).astype(np.float32))
+
+
+def without_entity(scores: RankedScores) -> RankedScores:
+    return scores._replace(gold_rank=np.full_like(scores.gold_rank, -1))
+
+
+def test_mentions_of_a_line_are_left_out_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[Values] = []
+
+    def noted(features: Values, event: Flags, penalty: float = 1e-3) -> Line:
+        fits.append(features)
+        return fit_logistic(features, event, penalty)
+
+    monkeypatch.setattr("zeshel_tasks.linking.fit_calibration.fit_logistic", noted)
+    fit_calibration(lines(2, 3, 7), without_entity(lines(*range(1, 13))))
+    # The signs differ: the features of a missing entity are negative.
+    numbers = [part[:, FEATURES.index("final")].astype(int).tolist() for part in fits if part.shape[1] == len(FEATURES)]
+    right, none = ([Counter(part) for part in numbers if (part[0] > 0) == sign] for sign in (True, False))
+    for everything, *others in (right, none):
+        assert all(part[line] in (0, count) for part in others for line, count in everything.items())
+        assert all(any(not part[line] for part in others) for line in everything)
+
+
+def test_line_without_known_mentions_has_the_model_of_all_known_ones() -> None:
+    nil = without_entity(example(mentions=120, worlds=12, seed=1))
+    fitted = fit_calibration(example(mentions=50, worlds=5), nil)
+    of_nil = fitted.masked.right[-len(nil.world) :]
+    only_nil = (nil.world >= 5) & (nil.world < 10)  # 10 and 11 are in the folds of 0 and 1
+    expected = fitted.calibration.probabilities(*nil[:3]).right
+    assert of_nil[only_nil] == pytest.approx(expected[only_nil], abs=1e-6)
+    assert of_nil[~only_nil] != pytest.approx(expected[~only_nil], abs=1e-6)

@@ -126,8 +126,11 @@ class _Model(NamedTuple):
     without: dict[int, Line]
 
     def left_out(self, features: Features, fold: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-        """Returns the logarithm of the odds of each mention by the model without its fold."""
-        odds = np.empty(len(features))
+        """Returns the logarithm of the odds of each mention by the model without its fold.
+
+        That is the model of all mentions for a fold that has none of them.
+        """
+        odds = self.line.log_odds(features)
         for number, line in self.without.items():
             odds[fold == number] = line.log_odds(features[fold == number])
         return odds
@@ -146,13 +149,14 @@ def fit_calibration(valid: RankedScores, nil: RankedScores | None = None) -> Fit
 
     Args:
         valid: mentions that have an entity.
-        nil: mentions that have none, of the same world; the results have them after the masked ones. None if they are
-            unknown.
+        nil: mentions that have none, with the same numbers of worlds; the results have them after the masked ones. None
+            if they are unknown.
     """
-    valid = valid._replace(world=_folds(valid.world))
+    fold = _folds(valid.world if nil is None else np.concatenate([valid.world, nil.world]))
+    valid = valid._replace(world=fold[: len(valid.world)])
     masked = valid.masked()
     if nil is not None:
-        masked = masked.followed_by(nil._replace(world=_folds(nil.world)))
+        masked = masked.followed_by(nil._replace(world=fold[len(valid.world) :]))
     known, without = valid.features, masked.features
     ranges = _ranges(np.concatenate([known, without]))
     known, without = (np.clip(features, ranges[:, 0], ranges[:, 1]) for features in (known, without))
@@ -227,8 +231,7 @@ def _logistic(line: Line, sign: int) -> Logistic:
 
 
 def reference_of(valid: Probabilities, masked: Probabilities, correct: Flags) -> Reference:
-    """Returns the probabilities of some of the valid mentions, from which thresholds are read."""
-    """Keeps every n-th mention of many."""
+    """Returns the probabilities of the valid mentions, from which thresholds are read; of many, every n-th one's."""
     kept, kept_masked = (slice(None, None, -(-len(part.right) // _REFERENCE) or 1) for part in (valid, masked))
     return Reference(
         right=_rounded(valid.right[kept]),
