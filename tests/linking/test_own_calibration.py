@@ -74,6 +74,32 @@ def test_mentions_without_an_entity_count_as_half_of_all(models: Calibrations) -
     assert len(many.reference.masked_none) == 900
 
 
+@pytest.mark.parametrize("shift", [-20, 0, 20])
+def test_reference_is_what_the_calibration_says_of_the_mentions(
+    models: Calibrations, monkeypatch: pytest.MonkeyPatch, shift: int
+) -> None:
+    """Also of scores beyond those of valid. The prior is so strong that the fits without a mention change nothing."""
+    monkeypatch.setattr("zeshel_tasks.linking.own_calibration._PRIOR", 1e12)
+    known, nil = labelled(200, nil=50)
+    known, nil = (part._replace(final=part.final + shift, retrieval=part.retrieval + shift) for part in (known, nil))
+    found = own(models, LabelledScores(known, nil))
+    for calibration, scores in ((found.reranked, known), (found.retriever, known.retrieved())):
+        said, missing = (calibration.probabilities(*part[:3]) for part in (scores, scores.masked()))
+        assert calibration.reference.right == pytest.approx(said.right, abs=1e-4)
+        assert calibration.reference.none == pytest.approx(said.none, abs=1e-4)
+        assert calibration.reference.masked_none[:200] == pytest.approx(missing.none, abs=1e-4)
+
+
+def test_values_that_the_models_know_count_as_they_are(models: Calibrations) -> None:
+    scores = labelled(60)
+    assert models.reranked is not None
+    features = np.concatenate([scores.known.features, scores.known.masked().features])
+    for (low, high), known, given in zip(
+        own(models, scores).reranked.ranges.values(), models.reranked.ranges.values(), features.T, strict=True
+    ):
+        assert (low, high) == (min(known[0], given.min()), max(known[1], given.max()))
+
+
 def test_own_probabilities_and_thresholds_replace_those_of_the_models(models: Calibrations) -> None:
     found = own(models, labelled(300))
     with_own = Calibrations(models.reranked, models.cascade, found)

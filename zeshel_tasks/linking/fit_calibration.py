@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from zeshel_tasks.linking.calibration import (
 )
 from zeshel_tasks.linking.fusion import Scores
 from zeshel_tasks.linking.listwise import Flags
-from zeshel_tasks.linking.logistic import Line, fit_logistic, log_loss, probability
+from zeshel_tasks.linking.logistic import Line, Values, fit_logistic, log_loss, probability
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,9 @@ class _Model(NamedTuple):
         return _Model(self.line.scaled(slope, offset), lines)
 
 
-def fit_calibration(valid: RankedScores, nil: RankedScores | None = None) -> Fitted:
+def fit_calibration(
+    valid: RankedScores, nil: RankedScores | None = None, ranges: Mapping[str, tuple[float, float]] | None = None
+) -> Fitted:
     """Fits the probabilities; see :class:`~zeshel_tasks.linking.calibration.Calibration`.
 
     The features are those with the lowest log-loss on worlds that the fit leaves out. A model is too sure of itself on
@@ -151,6 +154,7 @@ def fit_calibration(valid: RankedScores, nil: RankedScores | None = None) -> Fit
         valid: mentions that have an entity.
         nil: mentions that have none, with the same numbers of worlds; the results have them after the masked ones. None
             if they are unknown.
+        ranges: lowest and highest value of each feature that count as they are, besides those of these mentions.
     """
     fold = _folds(valid.world if nil is None else np.concatenate([valid.world, nil.world]))
     valid = valid._replace(world=fold[: len(valid.world)])
@@ -158,8 +162,11 @@ def fit_calibration(valid: RankedScores, nil: RankedScores | None = None) -> Fit
     if nil is not None:
         masked = masked.followed_by(nil._replace(world=fold[len(valid.world) :]))
     known, without = valid.features, masked.features
-    ranges = _ranges(np.concatenate([known, without]))
-    known, without = (np.clip(features, ranges[:, 0], ranges[:, 1]) for features in (known, without))
+    low, high = _ranges(np.concatenate([known, without]))
+    if ranges is not None:
+        given = np.array([ranges[name] for name in FEATURES])
+        low, high = np.minimum(low, given[:, 0]), np.maximum(high, given[:, 1])
+    known, without = (np.clip(features, low, high) for features in (known, without))
     both, fold = np.concatenate([known, without]), np.concatenate([valid.world, masked.world])
     right = _fit("right", known, valid.correct, valid.world)
     none = _fit("none", -both, np.repeat([False, True], [len(known), len(without)]), fold)
@@ -171,7 +178,7 @@ def fit_calibration(valid: RankedScores, nil: RankedScores | None = None) -> Fit
         for part in (slice(None, len(known)), slice(len(known), None))
     )
     calibration = Calibration(
-        ranges={name: (low, high) for name, (low, high) in zip(FEATURES, ranges.tolist(), strict=True)},
+        ranges=dict(zip(FEATURES, zip(low.tolist(), high.tolist(), strict=True), strict=True)),
         right=_logistic(right.line, 1),
         none=_logistic(none.line, -1),
         reference=reference_of(of_valid, of_masked, valid.correct),
@@ -186,13 +193,13 @@ def _folds(world: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return np.asarray(apart % _FOLDS, dtype=np.int32)
 
 
-def _ranges(features: Features) -> Features:
-    """The lowest and the highest finite value of each feature, float64 [features, 2]; 0 where there is none."""
+def _ranges(features: Features) -> tuple[Values, Values]:
+    """The lowest and the highest finite value of each feature, float64 [features]; 0 where there is none."""
     finite = np.isfinite(features)
     some = finite.any(axis=0)
     low = np.where(some, np.where(finite, features, np.inf).min(axis=0), 0)
     high = np.where(some, np.where(finite, features, -np.inf).max(axis=0), 0)
-    return np.stack([low, high], axis=1)
+    return low, high
 
 
 def _fit(name: str, features: Features, event: Flags, fold: npt.NDArray[np.int32]) -> _Model:

@@ -85,8 +85,12 @@ def error_of(right: Values, correct: Flags) -> float:
 
 
 def _drawn_towards(models: Calibration, scores: LabelledScores) -> Fitted:
-    """A calibration whose log odds are between those of one fitted on the mentions and those of the models."""
-    fitted = fit_calibration(scores.known, scores.nil)
+    """A calibration whose log odds are between those of one fitted on the mentions and those of the models.
+
+    Both are sums of the same features, so they are mixed with the ranges of both.
+    """
+    fitted = fit_calibration(scores.known, scores.nil, models.ranges)
+    models = models.model_copy(update={"ranges": fitted.calibration.ranges})
     count = len(scores.known.final) + len(scores.nil.final)
     share = count / (count + _PRIOR)
     masked = scores.known.masked()
