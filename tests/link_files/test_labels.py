@@ -33,11 +33,9 @@ def test_each_mention_of_a_text_has_a_label(name: str) -> None:
 
 
 def test_line_of_one_mention_has_its_label() -> None:
-    assert labels(BLINK | {"entity": "a"}, ZESHEL | {"label_document_id": "b"}, BLINK | {"entity": None}) == [
-        ("y", 0, 1),
-        ("one two", 7, 2),
-        ("y", None, 3),
-    ]
+    zeshel = ZESHEL | {"label_document_id": "b"}
+    lines = [BLINK | {"entity": "a"}, zeshel, zeshel | {"text": "one two"}, {"text": "so [[y]]", "entity": None}]
+    assert labels(*lines) == [("y", 0, 1), ("one two", 7, 2), ("one two", 7, 3), ("y", None, 4)]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +46,11 @@ def test_line_of_one_mention_has_its_label() -> None:
         ({"text": "Ann", "spans": [span(0, 3, entity="")]}, "empty.*spans.0..entity"),
         ({"text": "Ann", "spans": [span(0, 3, entity=3)]}, "wrong type.*spans.0..entity"),
         ({"text": "[[Ann]]"}, "no labels.*mentions.*a list of objects with start, end and entity"),
+        (
+            {"text": "[[a]] and [[b]]", "entity": "a"},
+            "in:1: one label.*entity.*expected one mention, or.*got 2 mentions",
+        ),
+        ({"text": "a", "label_document_id": "a"}, "in:1: one label.*label_document_id.*got 0 mentions"),
         (BLINK, "no label.*entity"),
         (ZESHEL | {"label_document_id": "c"}, "unknown entity.*label_document_id"),
     ],

@@ -39,21 +39,27 @@ def labelled_mentions(
     """Yields the mentions of some lines.
 
     Raises:
-        DataError: a line is not readable, a mention has no label, or its label is no entity of the knowledge base.
+        DataError: a line is not readable, a mention has no label or shares one, or its label is no entity of the
+            knowledge base.
     """
     for record in records:
         given = reader.mentions(record)
-        for mention, labelled in zip(given, _labelled(record), strict=True):
+        for mention, labelled in zip(given, _labelled(record, len(given)), strict=True):
             yield LabelledMention(mention.mention, _position(labelled, find_position), record.line)
 
 
-def _labelled(record: Record) -> list[Record]:
+def _labelled(record: Record, mentions: int) -> list[Record]:
     """The objects that have the labels of a line's mentions."""
     field = next((field for field in LISTS if field in record.values), None)
     if "text" not in record.values or field is None:
-        if "text" in record.values and not any(label in record.values for label in _LABELS):
-            expected = f"{LISTS[0]}, a list of objects with start, end and entity"
+        label = next((label for label in _LABELS if label in record.values), None)
+        expected = f"{LISTS[0]}, a list of objects with start, end and entity"
+        if "text" in record.values and label is None:
             raise record.error("no labels", field=LISTS[0], expected=expected, got=f"fields {', '.join(record.values)}")
+        if mentions != 1:
+            raise record.error(
+                "one label", field=label, expected=f"one mention, or {expected}", got=f"{mentions:,} mentions"
+            )
         return [record]
     spans = record.values[field]
     return [Record(span, record.file, record.line, within=f"{field}[{at}]") for at, span in enumerate(spans)]
