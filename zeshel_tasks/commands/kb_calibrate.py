@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from zeshel_tasks.commands.argument_types import run, store
 from zeshel_tasks.commands.link_setup import Linking
 from zeshel_tasks.commands.settings_flags import add_settings_of, given_settings
 from zeshel_tasks.config import LinkConfig
-from zeshel_tasks.errors import DataError
+from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.location import store_location
 from zeshel_tasks.text.safe_text import one_line
 
@@ -45,31 +46,33 @@ def calibrate(options: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: there is no champion, run or knowledge base, or the models are of an earlier version.
-        DataError: a line is invalid, or there are too few mentions.
+        DataError: a line is invalid, there are too few or too many mentions, or none of them has another candidate.
         TryAgain: another bi-encoder has encoded the knowledge base in the meantime.
     """
     from zeshel_tasks.knowledge_base.calibrating import set_calibration
-    from zeshel_tasks.linking.own_calibration import LEAST_MENTIONS, error_of, fit_own
+    from zeshel_tasks.linking.own_calibration import error_of, fit_own
     from zeshel_tasks.pipeline.contract import scratch_space
 
     with scratch_space() as scratch:
         settings, cache = dict(given_settings(options)), scratch / "cache"
         linking = Linking(options.store, options.run, options.name, settings, cache, use_own=False)
         calibrations = linking.models.calibrations()
-        calibrations.check("cascade")
-        assert calibrations.reranked is not None
-        assert calibrations.cascade is not None
+        if calibrations.reranked is None or calibrations.cascade is None:
+            raise ConfigError(
+                f"expected models with a cascade, got those of run {linking.models.run}, which are of an earlier "
+                "version without one: repeat the stage calibrate of that run and name it with --run, or train a new "
+                "champion"
+            )
         mentions = _mentions(linking, options.source, scratch)
-        known = sum(mention.position is not None for mention in mentions)
-        if known < LEAST_MENTIONS:
-            expected = f"at least {LEAST_MENTIONS} mentions of entities of the knowledge base"
-            raise DataError("too few mentions", file=options.source, expected=expected, got=f"{known:,}")
         scores = _scores(mentions, list(linking.linker.link(each.mention for each in mentions)))
+        if not len(scores.nil.final) and not len(scores.known.masked().final):
+            expected = "a mention whose entity is null, or one with a candidate besides its own entity"
+            raise DataError("nothing to compare with", file=options.source, expected=expected, got="neither")
         fitted = fit_own(scores, calibrations.reranked, calibrations.cascade)
         errors = {name: error_of(getattr(fitted, name), scores.known.correct) for name in ("before", "after")}
         figures = {
             "mentions": len(mentions),
-            "nil": len(mentions) - known,
+            "nil": len(scores.nil.final),
             "accuracy": float(scores.known.correct.mean()),
             **{f"calibration_error_{name}": error for name, error in errors.items()},
         }
@@ -85,7 +88,22 @@ def _mentions(linking: Linking, source: str, scratch: Path) -> list[LabelledMent
 
     given = file_at(store_location(source))
     records = read_records(given.fetched(scratch), given.location.name)
-    return list(labelled_mentions(records, linking.reader(given.location.name), linking.entities.position))
+    reader = linking.reader(given.location.name)
+    return _counted(labelled_mentions(records, reader, linking.entities.position), source)
+
+
+def _counted(mentions: Iterable[LabelledMention], source: str) -> list[LabelledMention]:
+    """The mentions, if they are enough and fit into memory."""
+    from zeshel_tasks.linking.own_calibration import LEAST_MENTIONS, MOST_MENTIONS
+
+    found = list(islice(mentions, MOST_MENTIONS + 1))
+    if len(found) > MOST_MENTIONS:
+        raise DataError("too many mentions", file=source, expected=f"at most {MOST_MENTIONS:,}", got="more")
+    known = sum(mention.position is not None for mention in found)
+    if known < LEAST_MENTIONS:
+        expected = f"at least {LEAST_MENTIONS} mentions of entities of the knowledge base"
+        raise DataError("too few mentions", file=source, expected=expected, got=f"{known:,}")
+    return found
 
 
 def _scores(mentions: Sequence[LabelledMention], linked: Sequence[Linked]) -> LabelledScores:

@@ -19,6 +19,8 @@ from zeshel_tasks.linking.logistic import Values, probability
 from zeshel_tasks.linking.reliability import calibration_error, reliability
 
 LEAST_MENTIONS = 50
+MOST_MENTIONS = 100_000
+"""All of them are in memory at once, with the scores of their candidates: about 4 kB each."""
 _PRIOR = 20
 """The models' calibration counts as much as this many mentions. Of 10, 20 and 50, it had the lowest calibration error
 with 50 to 200 mentions, on six sets of scores of real mentions; docs/quality.md has figures."""
