@@ -8,9 +8,19 @@ from tests.knowledge_base.conftest import Promote, entity
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.cli import main
 from zeshel_tasks.data.zeshel import document_line
-from zeshel_tasks.errors import EXIT_DATA, EXIT_OK
+from zeshel_tasks.errors import (
+    EXIT_CONFIG,
+    EXIT_DATA,
+    EXIT_OK,
+    EXIT_TRY_AGAIN,
+    ConfigError,
+    DataError,
+    TryAgain,
+    ZeshelError,
+)
+from zeshel_tasks.knowledge_base.changes import Changed
 from zeshel_tasks.knowledge_base.head import KnowledgeBase
-from zeshel_tasks.store import open_store
+from zeshel_tasks.store import Store, open_store
 
 
 def documents_file(folder: Path, *numbers: int, text: str = "") -> str:
@@ -67,6 +77,42 @@ def test_refresh_of_all_bases_does_the_others_beside_a_broken_one(
     assert "ants" in out
     for name in ("beasts", "cats"):
         assert KnowledgeBase.read(store, name).head.encoding.fingerprint == "b" * 64
+
+
+def test_refresh_of_all_bases_leaves_out_one_that_is_deleted_in_the_meantime(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["kb", "build", "--store", address, "--name", "beasts", documents_file(tmp_path, 0)]) == EXIT_OK
+    monkeypatch.setattr("zeshel_tasks.knowledge_base.head.names", lambda _: iter(["ants", "beasts"]))
+    capsys.readouterr()
+    assert main(["kb", "refresh", "--store", address, "--all"]) == EXIT_OK
+    out = capsys.readouterr().out
+    assert "ants: deleted in the meantime" in out
+    assert "beasts: 1 entities" in out
+
+
+@pytest.mark.parametrize(
+    ("problems", "code"),
+    [
+        ({"ants": DataError("broken"), "beasts": TryAgain("busy"), "cats": ConfigError("wrong")}, EXIT_TRY_AGAIN),
+        ({"ants": DataError("broken"), "cats": ConfigError("wrong")}, EXIT_DATA),
+        ({"cats": ConfigError("wrong")}, EXIT_CONFIG),
+    ],
+)
+def test_refresh_of_all_bases_can_be_tried_again_if_that_helps_one(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problems: dict[str, ZeshelError], code: int
+) -> None:
+    def refresh(_: Store, name: str, *arguments: object) -> Changed:
+        if name in problems:
+            raise problems[name]
+        return Changed(entities=1)
+
+    assert main(["kb", "build", "--store", address, "--name", "beasts", documents_file(tmp_path, 0)]) == EXIT_OK
+    head = Path(address, "kb/beasts/head.json").read_bytes()
+    for name in ("ants", "cats"):
+        open_store(address).put(f"kb/{name}/head.json", head)
+    monkeypatch.setattr("zeshel_tasks.knowledge_base.changes.refresh", refresh)
+    assert main(["kb", "refresh", "--store", address, "--all"]) == code
 
 
 def test_list_shows_the_others_beside_a_broken_base(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.import_flags import add_format_flags, add_max_skipped, entity_settings
 from zeshel_tasks.commands.kb_calibrate import add_calibrate_flags, calibrate
-from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, ZeshelError
+from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, TryAgain, ZeshelError
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.safe_text import one_line
 
@@ -119,7 +119,6 @@ def _remove(options: argparse.Namespace) -> None:
 
 
 def _refresh(options: argparse.Namespace) -> None:
-    from zeshel_tasks.knowledge_base.changes import refresh
     from zeshel_tasks.knowledge_base.head import names
 
     opened = _store(options)
@@ -131,13 +130,29 @@ def _refresh(options: argparse.Namespace) -> None:
     problems: list[ZeshelError] = []
     for name in chosen:
         try:
-            _print(name, refresh(opened, name, encoding, **_options(options)))
+            changed = _refreshed(opened, name, encoding, options)
+            if changed is not None:
+                _print(name, changed)
         except ZeshelError as error:  # the others are refreshed nevertheless
             problems.append(error)
             if len(chosen) > 1:
                 log.error("%s: %s", name, error)
     if problems:
-        raise problems[0]
+        raise next((error for error in problems if isinstance(error, TryAgain)), problems[0])
+
+
+def _refreshed(opened: Store, name: str, encoding: Encoding, options: argparse.Namespace) -> Changed | None:
+    """Refreshes a knowledge base. Returns None if it was one of all and has been deleted in the meantime."""
+    from zeshel_tasks.knowledge_base.changes import refresh
+    from zeshel_tasks.knowledge_base.head import KnowledgeBase
+
+    try:
+        return refresh(opened, name, encoding, **_options(options))
+    except ConfigError:
+        if not options.all or KnowledgeBase.read(opened, name).exists:
+            raise
+    log.info("%s: deleted in the meantime", name)
+    return None
 
 
 def _compact(options: argparse.Namespace) -> None:
