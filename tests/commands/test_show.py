@@ -15,6 +15,7 @@ from zeshel_tasks.errors import EXIT_OK, ConfigError
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.store import Run, open_run
+from zeshel_tasks.store.checksummed import checksummed
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,21 @@ def test_run_of_earlier_version_shows_its_crossencoder(
     metrics = manifest_of(run, "eval-crossencoder-test").metrics
     row = f"test cross-encoder mentions {metrics['normalized_accuracy']['micro']:.2%}"
     assert row in " ".join(shown(run, capsys).split())
+
+
+def test_calibration_of_earlier_version_shows_no_modes(
+    finished_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(finished_run, tmp_path)
+    manifest = manifest_of(run, "calibrate")
+    metrics = {name: value for name, value in manifest.metrics.items() if name != "cascade"}
+    run.store.put(
+        f"artifacts/calibrate/{manifest.fingerprint}/manifest.json",
+        checksummed(manifest.model_copy(update={"metrics": metrics})),
+    )
+    text = shown(run, capsys)
+    assert "test calibrated" in " ".join(text.split())
+    assert "modes of zeshel link" not in text
 
 
 def test_text_shows_the_source_model_and_report(

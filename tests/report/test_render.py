@@ -286,6 +286,18 @@ def test_page_has_dark_phone_and_print_styles(unchanged_html: str) -> None:
     assert 'name="viewport" content="width=device-width' in unchanged_html
 
 
+def test_calibration_of_earlier_version_has_no_modes(
+    report: Report, build_data: BuildData, build_run: BuildRun
+) -> None:
+    found = build_data().calibration
+    assert found is not None
+    earlier = {name: value for name, value in found.dump().items() if name != "cascade"}
+    metrics, html = report(build_data(calibration=earlier), build_run())
+    assert metrics["calibration"] == {**earlier, "cascade": None}
+    assert "Calibration by world" in html
+    assert "Without re-ranking all mentions" not in html
+
+
 def test_run_without_results_has_report(report: Report, build_data: BuildData, build_run: BuildRun) -> None:
     empty: dict[str, Any] = {
         "recall": {},

@@ -165,7 +165,8 @@ def _modes_table(finished: Finished) -> Table:
         table.add_column(column, justify="left" if column in ("split", "mode") else "right")
     if "calibrate" not in finished:
         return table
-    for split, found in finished["calibrate"][1].metrics["cascade"]["splits"].items():
+    cascade = finished["calibrate"][1].metrics.get("cascade")  # an earlier version measured without it
+    for split, found in cascade["splits"].items() if cascade else ():
         for mode, measured in found["modes"].items():
             rates = (measured[name] for name in ("reranked", "accuracy", "calibration_error"))
             table.add_row(split, mode, *map(_percent, rates))

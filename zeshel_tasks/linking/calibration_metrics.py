@@ -158,7 +158,7 @@ class CalibrationMetrics(MetricsModel):
         softmax_threshold: the same of the softmax.
         right: weights of the probability of being right.
         none: weights of the probability of having no entity.
-        cascade: the modes compared.
+        cascade: the modes compared; None if an earlier version measured without them.
         splits: by split. On valid the models are those that were fitted without the mention's world.
     """
 
@@ -167,5 +167,5 @@ class CalibrationMetrics(MetricsModel):
     softmax_threshold: Number
     right: dict[str, float]
     none: dict[str, float]
-    cascade: CascadeMetrics
+    cascade: CascadeMetrics | None = None
     splits: dict[Split, SplitCalibration] = Field(default_factory=dict)

@@ -162,8 +162,12 @@ def _fusion(metrics: FusionMetrics) -> dict[str, Any]:
 
 def _calibration(metrics: CalibrationMetrics) -> dict[str, Any]:
     plain = metrics.dump()
-    cascade = {**plain["cascade"], "splits": _sorted_worlds(plain["cascade"]["splits"])}
-    return {**plain, "splits": _sorted_worlds(plain["splits"]), "cascade": cascade}
+    cascade = plain["cascade"]
+    return {
+        **plain,
+        "splits": _sorted_worlds(plain["splits"]),
+        "cascade": cascade and {**cascade, "splits": _sorted_worlds(cascade["splits"])},
+    }
 
 
 def _sorted_worlds(splits: dict[str, Any]) -> dict[str, Any]:
