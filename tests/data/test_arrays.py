@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from zeshel_tasks.data.arrays import ArrayWriter, new_array, read_array, release
+from zeshel_tasks.data.arrays import ArrayWriter, RowReader, new_array, read_array, release
 
 
 def test_released_pages_keep_their_data(tmp_path: Path) -> None:
@@ -52,3 +52,16 @@ def test_an_array_without_rows_is_written(tmp_path: Path) -> None:
     with ArrayWriter(tmp_path / "a.npy", np.float32):
         pass
     assert read_array(tmp_path / "a.npy", mapped=True).shape == (0,)
+
+
+def test_rows_are_read_one_range_at_a_time(tmp_path: Path) -> None:
+    table = np.arange(24, dtype=np.int32).reshape(4, 3, 2)
+    np.save(tmp_path / "a.npy", table)
+    rows = RowReader(tmp_path / "a.npy")
+    assert len(rows) == 4
+    assert rows.dtype == np.int32
+    for first, last in ((0, 4), (1, 3), (2, 2), (4, 4)):
+        np.testing.assert_array_equal(rows.read(first, last), table[first:last])
+    np.testing.assert_array_equal(rows.read(), table)
+    np.save(tmp_path / "none.npy", table[:0])
+    np.testing.assert_array_equal(RowReader(tmp_path / "none.npy").read(), table[:0])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import bm25s
@@ -20,7 +21,6 @@ from zeshel_tasks.linking.word_counts import (
     LEAD_WORDS,
     Field,
     Part,
-    WordCounts,
     count_words,
     pack,
     unpack,
@@ -50,10 +50,10 @@ def _at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(word_counts, "_POSTINGS_AT_ONCE", request.param[1])
 
 
-def counted(found: Sequence[Document], folder: Path) -> WordCounts:
-    """The words of entities, in the files of a folder."""
+def counted(found: Sequence[Document], folder: Path) -> Path:
+    """Writes the words of entities into the files of a folder."""
     write_counts(count_words(found, folder / "blocks"), folder)
-    return WordCounts.open(folder)
+    return folder
 
 
 def assert_same_index(one: Path, other: Path) -> None:
@@ -99,9 +99,32 @@ def test_parts_without_removed_entities_give_the_index_of_the_others(seed: int, 
     LexicalIndex.write(live, tmp_path / "whole")
     assert_same_index(tmp_path / "merged", tmp_path / "whole")
     write_counts(parts, tmp_path / "joined")
-    whole = Part(WordCounts.open(tmp_path / "joined"), np.ones(len(live), dtype=np.bool_))
+    whole = Part(tmp_path / "joined", np.ones(len(live), dtype=np.bool_))
     LexicalIndex.write_merged([whole], tmp_path / "again")
     assert_same_index(tmp_path / "again", tmp_path / "whole")
+
+
+@pytest.fixture
+def _few_descriptors() -> Iterator[None]:
+    """Lets this process open 24 more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    free = [number for number in range(len(used) + 25) if number not in used]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[24], hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("_few_descriptors")
+def test_there_may_be_more_parts_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = documents(1, 30)
+    LexicalIndex.write(found, tmp_path / "whole")
+    monkeypatch.setattr(word_counts, "_WORDS_AT_ONCE", 1)
+    parts = count_words(found, tmp_path / "blocks")
+    assert len(parts) > 24
+    LexicalIndex.write_merged(parts, tmp_path / "merged")
+    assert_same_index(tmp_path / "merged", tmp_path / "whole")
+    write_counts(parts, tmp_path / "joined")
 
 
 def test_packed_words_are_the_same(tmp_path: Path) -> None:

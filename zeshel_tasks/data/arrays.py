@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,6 +55,33 @@ def read_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
     except (ValueError, EOFError) as error:
         raise DataError("not a readable array", file=str(path), expected="numbers", got=str(error)) from error
     return array
+
+
+class RowReader:
+    """Reads rows of a ``.npy`` file, which is open only while they are read.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DataError: not an array, or one of Python objects.
+    """
+
+    def __init__(self, path: Path) -> None:
+        table = read_array(path, mapped=True)
+        assert isinstance(table, np.memmap)
+        self._path, self._start, self._rows, self._shape = path, table.offset, len(table), table.shape[1:]
+        self.dtype = table.dtype
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return self._rows
+
+    def read(self, first: int = 0, last: int | None = None) -> npt.NDArray[Any]:
+        """Reads the rows from ``first`` up to, but without, ``last``; all that follow if it is None."""
+        shape = (self._rows if last is None else last) - first, *self._shape
+        start = self._start + first * prod(self._shape) * self.dtype.itemsize
+        return np.fromfile(self._path, self.dtype, prod(shape), offset=start).reshape(shape)
 
 
 class ArrayWriter:

@@ -15,9 +15,9 @@ from zeshel_tasks.data.document_file import DOCUMENTS, DocumentWriter, document_
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.knowledge_base.head import Segment
 from zeshel_tasks.knowledge_base.keys import Flags, SegmentKeys
-from zeshel_tasks.linking.word_counts import Part, WordCounts, count_words, unpack, write_counts
+from zeshel_tasks.linking.word_counts import Part, count_words, unpack, write_counts
 from zeshel_tasks.store import Artifact, Store
-from zeshel_tasks.store.artifacts import put_aside, read_manifest_now
+from zeshel_tasks.store.artifacts import read_kept_manifest
 
 TOKENS, VECTORS, KEYS, REMOVED = "tokens.npy", "vectors.npy", "keys.npy", "removed.npy"
 WORDS = "words.zip"  # the files of linking/word_counts.py in one, because each takes a store some milliseconds
@@ -89,8 +89,8 @@ class SegmentReader:
             del self._opened[folder]
             shutil.rmtree(self._scratch / folder, ignore_errors=True)
 
-    def _words(self, segment: Segment) -> WordCounts:
-        """Returns the words of a segment. One of an earlier version has none, so they are counted here."""
+    def _words(self, segment: Segment) -> Path:
+        """Fetches the words of a segment into a folder. One of an earlier version has none: they are counted here."""
         folder, artifact = self._scratch / segment.artifact / "words", self._artifact(segment)
         if not folder.is_dir():
             with tempfile.TemporaryDirectory(dir=self._scratch) as scratch:
@@ -103,7 +103,7 @@ class SegmentReader:
                     write_counts(count_words(map(document_of_line, lines), Path(scratch) / "blocks"), found)
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 found.rename(folder)
-        return WordCounts.open(folder)
+        return folder
 
     @contextmanager
     def _rows(self, segment: Segment) -> Iterator[Artifact]:
@@ -138,8 +138,7 @@ def _opened(store: Store, segment: Segment, cache: Path) -> Artifact:
         CorruptArtifact: it is missing or broken.
     """
     folder = segment.artifact
-    # A cleanup may set the manifest aside after the first read and restore it after the second.
-    manifest = read_manifest_now(store, folder) or put_aside(store, folder) or read_manifest_now(store, folder)
+    manifest = read_kept_manifest(store, folder)
     if manifest is None:
         problem = "a segment is missing from the store; build the knowledge base again"
         raise CorruptArtifact(problem, file=f"{store.address}/{folder}")

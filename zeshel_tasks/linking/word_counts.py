@@ -25,7 +25,7 @@ from zipfile import ZipFile, ZipInfo
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.data.arrays import ArrayWriter, Rows, read_array
+from zeshel_tasks.data.arrays import ArrayWriter, RowReader, Rows
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.linking import names
 from zeshel_tasks.linking.hashes import Hashes, hashes
@@ -68,12 +68,6 @@ class WordCounts(NamedTuple):
     lengths: npt.NDArray[np.int32]
     name_pairs: NamePairs
 
-    @classmethod
-    def open(cls, folder: Path) -> WordCounts:
-        """Opens the files of a folder, memory-mapped."""
-        arrays = {name: np.asarray(read_array(folder / f"{name}.npy", mapped=True)) for name in _ARRAYS}
-        return cls(name_pairs=NamePairs.open(folder), **arrays)
-
     def save(self, folder: Path) -> None:
         """Writes :data:`FILES` into ``folder``."""
         for name in _ARRAYS:
@@ -82,10 +76,22 @@ class WordCounts(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The words of some entities, and which of these are still there: bool [entities]."""
+    """The words of some entities, and which of these are still there.
 
-    counts: WordCounts
+    There may be more parts than a process may open files, and a mapped file counts as an open one. So a part has no
+    open file.
+
+    Attributes:
+        folder: has the files of :class:`WordCounts`.
+        live: bool [entities].
+    """
+
+    folder: Path
     live: Flags
+
+    def rows(self, name: str) -> RowReader:
+        """Returns what reads one of the arrays."""
+        return RowReader(self.folder / f"{name}.npy")
 
 
 class Postings(NamedTuple):
@@ -115,16 +121,16 @@ def count_words(documents: Iterable[Document], folder: Path) -> list[Part]:
     for first in rest:
         block = folder / str(len(parts))
         block.mkdir(parents=True)
-        _count(chain([first], rest)).save(block)
-        counts = WordCounts.open(block)
-        parts.append(Part(counts, np.ones(len(counts.lengths), dtype=np.bool_)))
+        counts = _count(chain([first], rest))
+        counts.save(block)
+        parts.append(Part(block, np.ones(len(counts.lengths), dtype=np.bool_)))
     return parts
 
 
 def write_counts(parts: Sequence[Part], folder: Path) -> None:
     """Writes the words of the live entities of all parts as those of one."""
     folder.mkdir(parents=True, exist_ok=True)
-    dtype = np.result_type(np.uint8, *(part.counts.word_counts.dtype for part in parts))
+    dtype = np.result_type(np.uint8, *(part.rows("word_counts").dtype for part in parts))
     with (
         ArrayWriter(folder / "word_hashes.npy", np.uint64) as word_hashes,
         ArrayWriter(folder / "word_starts.npy", np.int64) as starts,
@@ -162,19 +168,21 @@ def unpack(path: Path, folder: Path) -> None:
 
 def live_lengths(parts: Sequence[Part]) -> npt.NDArray[np.int32]:
     """Returns the words of the names and of the text of each live entity: int32 [entities, 2]."""
-    return np.concatenate([part.counts.lengths[part.live] for part in parts] or [np.zeros((0, 2), dtype=np.int32)])
+    return np.concatenate(
+        [part.rows("lengths").read()[part.live] for part in parts] or [np.zeros((0, 2), dtype=np.int32)]
+    )
 
 
 def live_names(parts: Sequence[Part]) -> NamePairs:
     """Returns the names of the live entities."""
-    return NamePairs.joined([part.counts.name_pairs.of(part.live, start) for part, start in _placed(parts)])
+    return NamePairs.joined([NamePairs.open(part.folder).of(part.live, start) for part, start in _placed(parts)])
 
 
 def merged(parts: Sequence[Part]) -> Iterator[Postings]:
     """Yields the postings of all words that live entities have, sorted by word, as many at once as memory holds."""
     if not parts:
         return
-    postings = sum(len(part.counts.word_entities) for part in parts)
+    postings = sum(len(part.rows("word_entities")) for part in parts)
     ranges = postings // _POSTINGS_AT_ONCE + 1
     inner = np.array([2**64 * number // ranges for number in range(1, ranges)], dtype=np.uint64)
     placed = [_Placed(part, start, inner) for part, start in _placed(parts)]
@@ -188,24 +196,24 @@ class _Placed:
     """A part whose live entities are numbered from ``start`` on, and whose words are in ranges between ``inner``."""
 
     def __init__(self, part: Part, start: int, inner: Hashes) -> None:
-        self._counts = part.counts
+        self._words, self._starts, self._entities, self._counts = (
+            part.rows(name) for name in ("word_hashes", "word_starts", "word_entities", "word_counts")
+        )
         self._live = None if part.live.all() else part.live
         self._numbers = (start - 1 + np.cumsum(part.live)).astype(np.int32)
-        found = part.counts.word_hashes
-        self._bounds = [0, *np.searchsorted(found, inner).tolist(), len(found)]
+        self._bounds = [0, *np.searchsorted(self._words.read(), inner).tolist(), len(self._words)]
 
     def postings(self, number: int) -> Postings:
         """Returns the live postings of the words in one of the ranges."""
         low, high = self._bounds[number : number + 2]
-        starts = self._counts.word_starts[low : high + 1]
-        entities = self._counts.word_entities[starts[0] : starts[-1]]
-        counts = self._counts.word_counts[starts[0] : starts[-1]]
+        starts = self._starts.read(low, high + 1)
+        entities, counts = (rows.read(int(starts[0]), int(starts[-1])) for rows in (self._entities, self._counts))
         sizes = np.diff(starts)
         if self._live is not None and len(sizes):
             live = self._live[entities]
             sizes = np.add.reduceat(live, starts[:-1] - starts[0], dtype=np.int64)
             entities, counts = entities[live], counts[live]
-        return Postings(self._counts.word_hashes[low:high], sizes, self._numbers[entities], counts)
+        return Postings(self._words.read(low, high), sizes, self._numbers[entities], counts)
 
 
 def _placed(parts: Sequence[Part]) -> Iterator[tuple[Part, int]]:

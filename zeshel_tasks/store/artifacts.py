@@ -117,6 +117,12 @@ def put_aside(store: Store, folder: str) -> Manifest | None:
     return read_checksummed(store, removed_manifest_key(folder), Manifest, _REMEDY)
 
 
+def read_kept_manifest(store: Store, folder: str) -> Manifest | None:
+    """Like :func:`read_manifest` of an artifact that a cleanup keeps, so that it need not wait for the decision."""
+    # A cleanup may set the manifest aside after the first read and restore it after the second.
+    return read_manifest_now(store, folder) or put_aside(store, folder) or read_manifest_now(store, folder)
+
+
 class StoredFiles:
     """Reads files in the store. Each is checked against its entry before it is returned.
 
