@@ -15,6 +15,7 @@ from zeshel_tasks.knowledge_base.calibrating import Own, own_calibration, set_ca
 from zeshel_tasks.knowledge_base.changes import add, build, compact, refresh
 from zeshel_tasks.knowledge_base.head import Encoding, HeadCalibration, KnowledgeBase
 from zeshel_tasks.linking.cascade import OwnCalibration
+from zeshel_tasks.store.artifacts import manifest_key, removed_manifest_key
 from zeshel_tasks.store.garbage import clean_up
 
 MODELS = "m" * 64
@@ -106,3 +107,30 @@ def test_missing_calibration_is_reported(store: AgedStore, encoding: Encoding, t
     store.delete(f"{head.calibration.artifact}/manifest.json")
     with pytest.raises(CorruptArtifact, match="the calibration is missing from the store; make it again"):
         used(store, tmp_path)
+
+
+def test_calibration_is_read_while_a_cleanup_decides_about_it(
+    store: AgedStore, encoding: Encoding, tmp_path: Path
+) -> None:
+    calibrate(store, encoding, own())
+    named = KnowledgeBase.read(store, "beasts").head.calibration
+    assert named is not None
+    content = store.get(manifest_key(named.artifact))
+    assert content is not None
+    store.put(removed_manifest_key(named.artifact), content)
+    store.delete(manifest_key(named.artifact))
+    found = used(store, tmp_path)
+    assert found is not None
+    assert found.calibration == own()
+
+
+def test_calibration_that_was_replaced_and_removed_while_it_is_read_is_no_damage(
+    store: AgedStore, encoding: Encoding, tmp_path: Path
+) -> None:
+    calibrate(store, encoding, own(0.1))
+    base = KnowledgeBase.read(store, "beasts")
+    calibrate(store, encoding, own())
+    store.grow_old()
+    clean_up(store, BEFORE, roots=roots)
+    with pytest.raises(TryAgain, match="knowledge base beasts: others change it; try again"):
+        own_calibration(base, MODELS, tmp_path)

@@ -14,7 +14,7 @@ from zeshel_tasks.linking.cascade import OWN_FILE, OwnCalibration
 from zeshel_tasks.pipeline.contract import derived_artifact, scratch_space
 from zeshel_tasks.pipeline.job import Job, Target
 from zeshel_tasks.store import Artifact, Metrics, Run, Store, artifact_folder
-from zeshel_tasks.store.artifacts import read_manifest_now, sha256_of
+from zeshel_tasks.store.artifacts import read_kept_manifest, sha256_of
 
 STAGE = "knowledge-base-calibration"
 _SWAPS = 20
@@ -39,6 +39,7 @@ def own_calibration(base: KnowledgeBase, models: str, cache: Path) -> Own | None
 
     Raises:
         CorruptArtifact: the calibration is missing or damaged.
+        TryAgain: it was replaced and removed since the knowledge base was read.
     """
     named = base.head.calibration
     if named is None:
@@ -50,12 +51,12 @@ def own_calibration(base: KnowledgeBase, models: str, cache: Path) -> Own | None
             base.name,
         )
         return None
-    manifest = read_manifest_now(base.store, named.artifact)
-    if manifest is None:
-        problem = "the calibration is missing from the store; make it again with `zeshel kb calibrate`"
-        raise CorruptArtifact(problem, file=f"{base.store.address}/{named.artifact}")
-    path = Artifact(base.store, named.artifact, manifest, cache).path(OWN_FILE)
-    return Own(OwnCalibration.model_validate_json(path.read_bytes()), manifest.fingerprint)
+    try:
+        return _read(base.store, named.artifact, cache)
+    except CorruptArtifact as error:
+        if base.is_current():
+            raise
+        raise TryAgain(f"knowledge base {base.name}: others change it; try again") from error
 
 
 def set_calibration(
@@ -97,3 +98,12 @@ def set_calibration(
             run.forget()
             return named
     raise TryAgain(f"knowledge base {name}: encoded again, or changed all the time; calibrate it again")
+
+
+def _read(store: Store, folder: str, cache: Path) -> Own:
+    manifest = read_kept_manifest(store, folder)
+    if manifest is None:
+        problem = "the calibration is missing from the store; make it again with `zeshel kb calibrate`"
+        raise CorruptArtifact(problem, file=f"{store.address}/{folder}")
+    path = Artifact(store, folder, manifest, cache).path(OWN_FILE)
+    return Own(OwnCalibration.model_validate_json(path.read_bytes()), manifest.fingerprint)
