@@ -102,7 +102,7 @@ def morning(
     with running_airflow(folder, migrated_home, variables) as airflow, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_context(viewport=SIZE).new_page()
-        page.set_default_timeout(60_000)
+        page.context.set_default_timeout(60_000)
         expect.set_options(timeout=60_000)
         yield Morning(airflow, page, LocalStore(folder / "store"), sample_worlds, shots)
         browser.close()
