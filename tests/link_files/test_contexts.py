@@ -18,16 +18,18 @@ def test_a_plain_text_gets_the_tokens_of_the_data_sets() -> None:
 def test_only_the_tokens_near_the_mention_are_looked_at(text: str, start: int, length: int, count: int) -> None:
     start = min(start, len(text))
     end = min(start + length, len(text))
-    with mock.patch.object(contexts, "_CHARACTERS_A_TOKEN", 1):  # so that the first look often ends within a token
+    # The first look often ends within a token, and the last one sees all.
+    with mock.patch.multiple(contexts, _CHARACTERS_A_TOKEN=1, _MOST_CHARACTERS_A_TOKEN=512):
         found = mention_of_text(text, start, end, count)
     left, right = (tokenized(part)[0].split(" ") for part in (text[:start], text[end:]))
     assert found.context_left == " ".join(left[-count:])
     assert found.context_right == " ".join(right[:count])
 
 
-def test_one_huge_word_is_no_endless_search() -> None:
+def test_of_a_huge_word_only_the_near_part_is_read() -> None:
     found = mention_of_text("x" * 100_000 + " here " + "y" * 100_000, 100_001, 100_005, 8)
-    assert (len(found.context_left), found.mention, len(found.context_right)) == (100_000, "here", 100_000)
+    near = 64 * (8 + 1) - 1  # besides a space
+    assert (len(found.context_left), found.mention, len(found.context_right)) == (near, "here", near)
 
 
 def test_a_text_of_tokens_stays_as_it_is() -> None:

@@ -67,6 +67,11 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "documents",
         "at most 256 mentions",
     ),
+    "a long mention": (
+        request_with(documents=[{"text": "a" * 1001, "mentions": [{"start": 0, "end": 1001}]}]),
+        "documents[0].mentions[0]",
+        "at most 1,000 characters; got 1,001",
+    ),
     "an offset beyond the text": (with_mention(start=0, end=99), "documents[0].mentions[0].end", "at most 9 code"),
     "a huge offset": (with_mention(start=0, end=2**60), "documents[0].mentions[0].end", "less than or equal"),
     "a negative offset": (with_mention(start=-1, end=1), "documents[0].mentions[0].start", "greater than or equal"),
@@ -118,6 +123,40 @@ def test_body_that_is_no_plain_json_is_refused(served: Running, fault: Fault, bo
     fault("service: wrong request")
     problem = problem_of(served.client.post("/v1/link", content=body, headers=JSON), 400)
     assert reason in problem["errors"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("content", "errors"),
+    [
+        ({"kb": WORLD, "documents": [0] * 100_000}, 1),
+        ({"kb": WORLD, "documents": [{"text": "a", "mentions": [0] * 256}]}, 1),
+        ({"kb": WORLD, "documents": [0] * 60}, 1),
+        ({"kb": WORLD, "documents": [], **dict.fromkeys(map(str, range(50_000)), 0)}, 0),
+        ({"kb": WORLD, "documents": [{"mentions": [dict.fromkeys(map(str, range(33)), 0)]}]}, 0),
+    ],
+    ids=["documents", "mentions", "few documents", "fields", "fields of a mention"],
+)
+def test_many_mistakes_are_answered_by_one(served: Running, fault: Fault, content: dict[str, Any], errors: int) -> None:
+    """Collecting all of them would take seconds, in which nobody is answered."""
+    fault("service: wrong request")
+    problem = problem_of(served.client.post("/v1/link", json=content), 422)
+    assert len(problem.get("errors", [])) == errors
+
+
+def test_body_of_a_stranger_is_not_read(served: Running, fault: Fault) -> None:
+    fault("service: no admin token")
+    for method in ("PUT", "DELETE"):
+        problem_of(served.client.request(method, f"/v1/kbs/{WORLD}/entities", content=b"{", headers=JSON), 401)
+
+
+def test_too_many_entities_are_refused(served: Running, fault: Fault) -> None:
+    for method, name in (("PUT", "entities"), ("DELETE", "ids")):
+        fault("service: wrong request")
+        address, body = f"/v1/kbs/{WORLD}/entities", {name: [0] * 1001}
+        problem = problem_of(served.client.request(method, address, json=body, headers=ADMIN), 422)
+        assert problem["errors"] == [
+            {"field": name, "reason": f"expected at most 1,000 {name} in a request; got 1,001"}
+        ]
 
 
 def test_metadata_comes_back_whatever_it_is(served: Running) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from tests.serving.running import Running, document, running
 from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
-from zeshel_tasks.knowledge_base.calibrating import set_calibration
+from zeshel_tasks.knowledge_base.calibrating import Own, set_calibration
 from zeshel_tasks.knowledge_base.changes import add, delete, refresh, remove
 from zeshel_tasks.knowledge_base.encoding import encoding_of
-from zeshel_tasks.knowledge_base.head import KnowledgeBase
+from zeshel_tasks.knowledge_base.head import HeadCalibration, KnowledgeBase
 from zeshel_tasks.linking.cascade import OwnCalibration
 from zeshel_tasks.linking.models import LinkerModels
 from zeshel_tasks.serving import follower
+from zeshel_tasks.serving.served import ServedBase
 from zeshel_tasks.store import Attempt, Run, Store, artifact_folder
 
 ROBOT = Document("z1", "Zorblax", "Zorblax is a robot .")
@@ -200,3 +202,19 @@ def test_own_calibration_takes_over(store: Store, following: Running) -> None:
     (old, _), (new, _) = (found["documents"][0]["links"] for found in (before, after))
     assert old["probability"] != new["probability"]
     assert old["candidates"] == new["candidates"]
+
+
+def test_own_calibration_that_does_not_suit_the_threshold_is_not_used(
+    following: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = following.service.follower.bases[WORLD]
+    models, part = base.models, calibration({"margin": 0.3})
+    config = models.config.model_copy(update={"threshold": "precision=0.95"})
+    models = replace(models, loaded=replace(models.loaded, config=config))
+    wrong = part.reference.model_copy(update={"correct": (False,) * len(part.reference.correct)})
+    own = OwnCalibration(reranked=part.model_copy(update={"reference": wrong}), retriever=part, reference=wrong)
+    named = HeadCalibration(models="m", artifact="a", mentions=60)
+    found = ServedBase.of(models, base.entities, Own(own, "f"), named)
+    assert found.linked_by("rerank")["calibration"] is None
+    assert found.named == named
+    assert "its own calibration is not used" in caplog.text

@@ -222,8 +222,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Builds an object. Refuses a duplicate field, of which Python would keep the last value."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen = set[str]()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise ValueError(f"field {twice!r} twice")
     return values
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from zeshel_tasks.data.context_window import first_words, last_words
 from zeshel_tasks.data.raw_text import tokenized
 
 _CHARACTERS_A_TOKEN = 16  # usually more than enough, so that one look suffices
+_MOST_CHARACTERS_A_TOKEN = 64
+"""Of a text whose tokens are longer on average, such as one word of a million letters, less context is read."""
 
 
 class TextMention(NamedTuple):
@@ -50,20 +53,26 @@ def mention_of_tokens(text: str, start: int, end: int, context_tokens: int, page
 
 def _last(text: str, end: int, count: int) -> str:
     """The last tokens before ``end``. Doubles the part that it looks at until the first token in it is not needed."""
-    size = _CHARACTERS_A_TOKEN * (count + 1)
-    while True:
+    for size in _sizes(count):
         start = max(0, end - size)
         tokens = tokenized(text[start:end])[0].split(" ")
         if len(tokens) > count or start == 0:
-            return " ".join(tokens[-count:])
-        size *= 2
+            break
+    return " ".join(tokens[-count:])
 
 
 def _first(text: str, start: int, count: int) -> str:
-    size = _CHARACTERS_A_TOKEN * (count + 1)
-    while True:
+    for size in _sizes(count):
         end = start + size
         tokens = tokenized(text[start:end])[0].split(" ")
         if len(tokens) > count or end >= len(text):
-            return " ".join(tokens[:count])
+            break
+    return " ".join(tokens[:count])
+
+
+def _sizes(count: int) -> Iterator[int]:
+    """Numbers of characters that may have ``count`` tokens, each twice the one before."""
+    size = _CHARACTERS_A_TOKEN
+    while size <= _MOST_CHARACTERS_A_TOKEN:
+        yield size * (count + 1)
         size *= 2

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
@@ -92,7 +92,21 @@ def _admin(request: Request) -> None:
         raise Problem(401, "expected the header Authorization: Bearer TOKEN", headers={"WWW-Authenticate": "Bearer"})
 
 
-api = APIRouter(route_class=StrictRoute)
+class AdminRoute(StrictRoute):
+    """A route for admins. The body of anybody else is not even read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Returns the handler of a strict route, after a look at the token."""
+        handle = super().get_route_handler()
+
+        async def if_admin(request: Request) -> Response:
+            _admin(request)
+            return await handle(request)
+
+        return if_admin
+
+
+api, admin_api = APIRouter(route_class=StrictRoute), APIRouter(route_class=AdminRoute)
 _UNKNOWN = {"s404": "No such knowledge base.", "s503": "It is being loaded, or the store does not answer."}
 _FOR_ADMINS = _UNKNOWN | {"s401": "No admin token, or another one.", "s403": "The service takes no changes."}
 
@@ -128,12 +142,7 @@ async def list_bases(request: Request) -> Bases:
     )
 
 
-@api.put(
-    "/v1/kbs/{kb}/entities",
-    responses=problems(**_FOR_ADMINS),
-    dependencies=[Depends(_admin)],
-    tags=["knowledge bases"],
-)
+@admin_api.put("/v1/kbs/{kb}/entities", responses=problems(**_FOR_ADMINS), tags=["knowledge bases"])
 async def put_entities(kb: str, body: PutEntities, request: Request) -> Edited:
     """Add entities, and replace those of the same ids. Those that are the same are left alone."""
     service = _service(request)
@@ -141,12 +150,7 @@ async def put_entities(kb: str, body: PutEntities, request: Request) -> Edited:
     return await service.editor.put(kb, body.entities)
 
 
-@api.delete(
-    "/v1/kbs/{kb}/entities",
-    responses=problems(**_FOR_ADMINS),
-    dependencies=[Depends(_admin)],
-    tags=["knowledge bases"],
-)
+@admin_api.delete("/v1/kbs/{kb}/entities", responses=problems(**_FOR_ADMINS), tags=["knowledge bases"])
 async def delete_entities(kb: str, body: DeleteEntities, request: Request) -> Edited:
     """Remove entities. Ids that the knowledge base does not have are left alone."""
     service = _service(request)
@@ -206,6 +210,7 @@ def create_app(service: Service) -> FastAPI:
     for error in (HTTPException, RequestValidationError, ZeshelError):
         app.add_exception_handler(error, answer_exception)
     app.include_router(api)
+    app.include_router(admin_api)
     for path, (name, media_type) in _PAGE.items():
         app.add_api_route(path, _file(name, media_type), include_in_schema=False)
     app.add_middleware(Guard, metrics=service.metrics, max_requests=service.settings.max_requests)

@@ -163,7 +163,7 @@ class StoreFollower:
         ):
             models = self._models(champion)
             own = own_calibration(known, models.models.fingerprint, self._cache / "calibrations")
-            base = ServedBase(models, entities, own, known.head.calibration)
+            base = ServedBase.of(models, entities, own, known.head.calibration)
             base.warm_up(self._batcher)
             self._switch(name, base)
 

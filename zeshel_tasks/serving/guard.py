@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import traceback
@@ -63,6 +64,10 @@ class Guard:
             return
         try:
             await self._app(scope, receive, sender)
+        except asyncio.CancelledError:  # the time after SIGTERM is over
+            if sender.status == _CLIENT_CLOSED:
+                stopped = response_of(503, "the service stops", headers={"Retry-After": "1", "Connection": "close"})
+                await stopped(scope, receive, sender)
         except Exception as error:
             _log(error)
             if sender.status == _CLIENT_CLOSED:

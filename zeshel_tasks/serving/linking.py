@@ -98,7 +98,7 @@ def _answers(request: LinkRequest, base: ServedBase, mode: LinkMode) -> Answers:
     try:
         return base.answers(request.top_k, request.threshold, mode)
     except ConfigError as error:
-        raise Problem.of_field("threshold", str(error)) from None
+        raise Problem.of_field("threshold", str(error).removeprefix("threshold: ")) from None
 
 
 def _read(request: LinkRequest, base: ServedBase) -> list[list[GivenMention]]:

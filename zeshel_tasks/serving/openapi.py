@@ -36,6 +36,8 @@ def openapi(app: FastAPI, settings: ServeConfig) -> dict[str, Any]:
     request["documents"]["maxItems"] = settings.max_documents
     next(kind for kind in request["top_k"]["anyOf"] if kind["type"] == "integer")["maximum"] = settings.max_top_k
     schemas["GivenDocument"]["properties"]["mentions"]["maxItems"] = settings.max_mentions
+    schemas["PutEntities"]["properties"]["entities"]["maxItems"] = settings.max_entities
+    schemas["DeleteEntities"]["properties"]["ids"]["maxItems"] = settings.max_entities
     return document
 
 

@@ -1,20 +1,30 @@
 """Requests and answers, as the OpenAPI document describes them.
 
-Their limits are settings, so :func:`check_limits` checks them, and :mod:`~zeshel_tasks.serving.openapi` describes them.
+Their limits are settings, so :func:`check_size` and :func:`check_limits` check them, and
+:mod:`~zeshel_tasks.serving.openapi` describes them.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections.abc import Mapping
+from itertools import chain
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
 
 from zeshel_tasks.config import LinkMode, Offsets
 from zeshel_tasks.serving.problems import Problem
 from zeshel_tasks.serving.settings import ServeConfig
 
 _MOST = 2**53 - 1  # beyond, JavaScript's numbers are not exact
+
+
+_MOST_FIELDS = 32  # of an object; the schemas have fewer
+
+T = TypeVar("T")
+Items = Annotated[list[T], FailFast()]
+"""A list of which the first wrong item is reported: a body may have hundreds of thousands."""
 
 
 class _Request(BaseModel):
@@ -63,7 +73,7 @@ class GivenDocument(_Request):
         description="Comes back. If it is the id of an entity of the knowledge base, the text counts as its page.",
     )
     text: str
-    mentions: list[GivenMention]
+    mentions: Items[GivenMention]
     metadata: dict[str, Any] | None = Field(None, description="Comes back as it is.")
 
 
@@ -71,7 +81,7 @@ class LinkRequest(_Request):
     """Texts to link."""
 
     kb: str = Field(description="Name of the knowledge base.")
-    documents: list[GivenDocument] = Field(min_length=1)
+    documents: Items[GivenDocument] = Field(min_length=1)
     top_k: int | None = Field(None, ge=1, description="Candidates to return for each mention.")
     mode: LinkMode | None = Field(
         None,
@@ -166,20 +176,20 @@ class GivenEntity(_Request):
     title: str = Field(min_length=1)
     text: str = Field(min_length=1)
     url: str | None = None
-    aliases: list[str] = Field(default_factory=list)
-    types: list[str] = Field(default_factory=list)
+    aliases: Items[str] = Field(default_factory=list)
+    types: Items[str] = Field(default_factory=list)
 
 
 class PutEntities(_Request):
     """Entities to add, or to replace by their ids."""
 
-    entities: list[GivenEntity] = Field(min_length=1)
+    entities: Items[GivenEntity] = Field(min_length=1)
 
 
 class DeleteEntities(_Request):
     """Ids of entities to remove."""
 
-    ids: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+    ids: Items[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
 
 
 class Edited(BaseModel):
@@ -210,20 +220,47 @@ class ProblemDetails(BaseModel):
     errors: list[FieldError] | None = None
 
 
+def check_size(values: Mapping[str, Any], settings: ServeConfig) -> None:
+    """Checks how much a body has, before its fields are validated one by one.
+
+    Raises:
+        Problem: it has more than a request may have.
+    """
+    documents, entities = (_objects(values.get(name)) for name in ("documents", "entities"))
+    mentions = [_objects(document.get("mentions")) for document in documents]
+    for name, most in (("documents", settings.max_documents), ("entities", settings.max_entities)):
+        _check_count(name, name, len(_items(values.get(name))), most)
+    _check_count("ids", "ids", len(_items(values.get("ids"))), settings.max_entities)
+    count = sum(len(_items(document.get("mentions"))) for document in documents)
+    _check_count("documents", "mentions", count, settings.max_mentions)
+    for given in (values, *documents, *entities, *chain.from_iterable(mentions)):
+        if len(given) > _MOST_FIELDS:
+            raise Problem(422, f"expected at most {_MOST_FIELDS} fields in an object; got {len(given):,}")
+
+
 def check_limits(request: LinkRequest, settings: ServeConfig) -> None:
     """Checks what a request may ask for.
 
     Raises:
         Problem: it asks for more.
     """
-    if len(request.documents) > settings.max_documents:
-        _too_many("documents", settings.max_documents, len(request.documents))
-    mentions = sum(len(document.mentions) for document in request.documents)
-    if mentions > settings.max_mentions:
-        _too_many("mentions", settings.max_mentions, mentions)
     if request.top_k is not None and request.top_k > settings.max_top_k:
         raise Problem.of_field("top_k", f"expected at most {settings.max_top_k:,}; got {request.top_k:,}")
+    for number, document in enumerate(request.documents):
+        for place, mention in enumerate(document.mentions):
+            if (length := mention.end - mention.start) > settings.max_mention_characters:
+                most = f"expected at most {settings.max_mention_characters:,} characters"
+                raise Problem.of_field(f"documents[{number}].mentions[{place}]", f"{most}; got {length:,}")
 
 
-def _too_many(what: str, most: int, got: int) -> None:
-    raise Problem.of_field("documents", f"expected at most {most:,} {what} in a request; got {got:,}")
+def _check_count(field: str, what: str, got: int, most: int) -> None:
+    if got > most:
+        raise Problem.of_field(field, f"expected at most {most:,} {what} in a request; got {got:,}")
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in _items(value) if isinstance(item, dict)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import weakref
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ from zeshel_tasks.serving.batcher import Batcher
 from zeshel_tasks.store import Store
 
 _WARM_UP = 3
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +103,19 @@ class ServedBase:
         self.models, self.entities, self.named = models, entities, named
         self._calibration = None if own is None else own.fingerprint
         self.linker = Linker(models.loaded, entities, None if own is None else own.calibration)
+
+    @classmethod
+    def of(
+        cls, models: ServedModels, entities: EntitySet, own: Own | None, named: HeadCalibration | None
+    ) -> ServedBase:
+        """Returns a base with its own calibration, unless the threshold of the settings does not suit that."""
+        base = cls(models, entities, own, named)
+        try:
+            threshold_of(models.config, base.linker.calibrations, models.loaded.run)
+        except ConfigError as error:
+            log.warning("%s: its own calibration is not used: %s", entities.name, error)
+            return cls(models, entities, None, named)
+        return base
 
     @property
     def mode(self) -> LinkMode:

@@ -31,6 +31,10 @@ class ServeConfig(StageConfig):
     body_seconds: float = setting(10.0, "Seconds that a request's body may take to arrive.", ge=0.1, le=3600)
     max_documents: int = setting(64, "Most documents of a request.", ge=1, le=10_000)
     max_mentions: int = setting(256, "Most mentions of a request, in all its documents.", ge=1, le=100_000)
+    max_mention_characters: int = setting(1000, "Most characters of a mention.", ge=1, le=1_000_000)
+    max_entities: int = setting(
+        1000, "Most entities that a request may add, or ids that it may remove.", ge=1, le=1_000_000
+    )
     max_top_k: int = setting(100, "Most candidates of a mention that a request may ask for.", ge=1, le=10_000)
     drain_seconds: int = setting(
         25, "Seconds after SIGTERM in which requests in progress may end; Kubernetes kills after 30.", ge=0, le=3600

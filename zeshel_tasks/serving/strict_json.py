@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from zeshel_tasks.data.json_lines import parse_object
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.serving.problems import Problem
+from zeshel_tasks.serving.schema import check_size
 from zeshel_tasks.serving.settings import ServeConfig
 
 MOST_DEPTH = 32
@@ -52,7 +53,7 @@ class StrictRequest(Request):
         """Returns the object that the body is.
 
         Raises:
-            Problem: it is not a JSON object.
+            Problem: it is not a JSON object, or has too many items.
         """
         try:
             values = parse_object(await self.body(), "body", 1, strict=True)
@@ -60,6 +61,7 @@ class StrictRequest(Request):
             raise Problem.of_field("body", error.reason, 400) from None
         if _is_deep(values):
             raise Problem.of_field("body", f"too deep; expected at most {MOST_DEPTH} levels", 400)
+        check_size(values, self.app.state.settings)
         return values
 
     async def _read(self, limit: int) -> bytes:
