@@ -52,7 +52,10 @@ def make_link(
         params = {"kb": "k", "in": f"{tmp_path}/in", "out": f"{tmp_path}/out", "memory": "5Gi"}
         context = {"ti": LinkInstance(), "run_id": "r1", "params": params, "dag": None}
         task = mapped.unmap({"command": LinkCommand(store).for_files(["b.jsonl"])})
-        task._do_render_template_fields(task, mapped.template_fields, context, None, set())  # as a MappedOperator does
+        # A MappedOperator names these arguments; a BaseOperator does not.
+        task._do_render_template_fields(
+            parent=task, template_fields=mapped.template_fields, context=context, jinja_env=None, seen_oids=set()
+        )
         return task, {**context, "task": task}
 
     return make

@@ -94,7 +94,7 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
         self.operator_extra_links = command.links
         self.command, self.pods, self.pod_class = command, pods, pod_class
 
-    def _do_render_template_fields(self, parent: Any, template_fields: Any, context: Any, *_: Any) -> None:  # noqa: ARG002
+    def _do_render_template_fields(self, parent: Any, template_fields: Any, context: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002
         """Add the fields that depend on the run, so that the UI's *Rendered Templates* shows them.
 
         Airflow calls this also for a mapped task, in contrast to ``render_template_fields``.
