@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,9 +223,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Builds an object. Refuses a duplicate field, of which Python would keep the last value."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        seen = set[str]()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"field {twice!r} twice")
+        names = Counter(name for name, _ in pairs)
+        raise ValueError(f"field {names.most_common(1)[0][0]!r} twice")
     return values
 
 
