@@ -19,7 +19,8 @@ from torch import nn
 
 from zeshel_tasks.compute.device import build_accelerator
 from zeshel_tasks.compute.interrupt import Interrupt
-from zeshel_tasks.config import EncoderConfig, Recipe
+from zeshel_tasks.config.encoder import EncoderConfig
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.arrays import Rows, new_array
 from zeshel_tasks.data.blink_format import convert_split
 from zeshel_tasks.data.candidate_sets import CandidateSets, tokenize_entities

@@ -43,7 +43,7 @@ artifact is.
 
 from airflow.sdk import DAG, TriggerRule, chain
 
-from zeshel_tasks.config import HELDOUT_SPLITS
+from zeshel_tasks.config.splits import HELDOUT_SPLITS
 from zeshel_tasks.orchestration.factory import approval, dag_arguments, knowledge_base_refresh, task_maker
 from zeshel_tasks.orchestration.settings import read_deployment
 

@@ -21,7 +21,7 @@ from tests.data_set_files import DataSetFiles
 from tests.s3_servers import chosen
 from tests.s3_servers.processes import ACCESS_KEY, SECRET_KEY
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.store.s3_client import s3_client

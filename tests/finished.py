@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from zeshel_tasks.config import HELDOUT_SPLITS
+from zeshel_tasks.config.splits import HELDOUT_SPLITS
 from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tests.finished import STEPS
 from tests.near_ties import assert_same_ranking
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions, tokenize_pairs
 from zeshel_tasks.data.search_set import SearchSet

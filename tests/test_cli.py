@@ -14,7 +14,7 @@ import pytest
 from tests.finished import manifest_of
 from zeshel_tasks import __version__
 from zeshel_tasks.cli import main
-from zeshel_tasks.config import STAGE_CONFIGS
+from zeshel_tasks.config.stages import STAGE_CONFIGS
 from zeshel_tasks.errors import EXIT_TRY_AGAIN
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Stage

@@ -37,7 +37,7 @@ def run_python(code: str, **variables: str) -> "subprocess.CompletedProcess[str]
         "zeshel_tasks.pipeline.registry",
         "zeshel_tasks.store",
         "zeshel_tasks.commands.show",
-        "zeshel_tasks.config",
+        "zeshel_tasks.config.stages",
     ],
 )
 def test_module_imports_no_model_library_airflow_or_s3_client(module: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from zeshel_tasks import cli
-from zeshel_tasks.config import ZESHEL_ON_GOOGLE_DRIVE
+from zeshel_tasks.config.data import ZESHEL_ON_GOOGLE_DRIVE
 from zeshel_tasks.demo import __main__ as demo
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import (

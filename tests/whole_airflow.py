@@ -19,7 +19,7 @@ import yaml
 from tests.mailbox import Mailbox, mail_server
 from tests.orchestration.real_airflow import DAG, DAGS, ended, running_airflow, states, wait
 from zeshel_tasks.champion.champions import read_champions
-from zeshel_tasks.config import HELDOUT_SPLITS
+from zeshel_tasks.config.splits import HELDOUT_SPLITS
 from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.store import LocalStore
 

@@ -1,10 +1,10 @@
-"""The presets: named sets of values that override the defaults of ``config.py``."""
+"""The presets: named sets of values that override the defaults in ``config/``."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from zeshel_tasks.config import Preset
+from zeshel_tasks.config.stages import Preset
 
 # What we recommend: train all parameters including mention markers and pooler, use bf16, the learning rate of the
 # literature, the ingredients that helped in docs/quality.md, and vectors of half the size.

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe
+from zeshel_tasks.config.stage_config import StageConfig
+from zeshel_tasks.config.stages import STAGE_CONFIGS, Preset, Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.presets import PRESETS
-from zeshel_tasks.stage_config import StageConfig
 from zeshel_tasks.text.safe_text import quoted, safe_text
 from zeshel_tasks.text.yaml_text import read_yaml
 

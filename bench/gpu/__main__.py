@@ -27,7 +27,7 @@ from bench.gpu.numerics import checks
 from bench.gpu.projection import Amounts, Rates, table
 from bench.gpu.setup import Setup
 from bench.gpu.shape import Shape, write_model
-from zeshel_tasks.config import Preset
+from zeshel_tasks.config.stages import Preset
 from zeshel_tasks.recipe import build_recipe
 
 _CEILING_SHARE = 0.1  # share of a row's seconds for each product

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 
 GOAL_HOURS = 5.0
 _CACHED = 4 / 3  # a backward pass takes as long as two forward passes

@@ -12,7 +12,7 @@ from torch import nn
 
 from bench.gpu.shape import Shape
 from bench.gpu.tables import Tables
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.models.encoder import Encoder
 from zeshel_tasks.recipe import build_recipe
 

@@ -26,7 +26,7 @@ from bench.quality.rows import TRAINED, UNTRAINED, Row, row_named, settings_of
 from bench.quality.sample import Sample, hard_worlds, world_size
 from bench.quality.tables import Result, WorldOf, tables
 from bench.quality.trained import SPLITS, Bench
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.zeshel import Dataset
 from zeshel_tasks.text.logs import set_up_logs
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.zeshel import MENTION_FILES
 
 _HELD_OUT_WORLDS = 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.quality.intervals import Ranks, gain, share
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 
 AT = (1, 8, 64)
 WorldOf = Mapping[str, str]

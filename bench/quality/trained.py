@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.quality.rows import Ranking, Row, Settings
-from zeshel_tasks.config import EncoderConfig, Recipe, Split
+from zeshel_tasks.config.encoder import EncoderConfig
+from zeshel_tasks.config.splits import Split
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import RECIPE

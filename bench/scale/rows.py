@@ -21,7 +21,7 @@ import torch
 from bench.scale.indexes import index_rows
 from bench.scale.mentions import tokens_of_words, write_split
 from zeshel_tasks.compute.machine import peak_memory_mb, reset_peak_memory
-from zeshel_tasks.config import VectorDtype
+from zeshel_tasks.config.retrieval import VectorDtype
 from zeshel_tasks.data.arrays import Rows, new_array, release
 from zeshel_tasks.data.mention_table import tokenize_mentions
 from zeshel_tasks.data.vector_file import VectorFile, storable

@@ -25,7 +25,7 @@ from bench.own_process import in_own_process
 from bench.stages.inputs import Inputs
 from bench.stages.measure import Measurement, Side, make_inputs, measure
 from bench.stages.stage_list import STAGES
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.recipe import build_recipe
 
 _SIDES: tuple[Side, Side] = ("comparator", "ours")

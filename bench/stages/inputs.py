@@ -19,7 +19,7 @@ import torch
 
 from bench import ours
 from bench.stages.smaller_world import write_smaller_world
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import GoldPairs

@@ -1,4 +1,4 @@
-"""Settings at and just beyond the edges of their ranges, generated from the models of ``config.py``.
+"""Settings at and just beyond the edges of their ranges, generated from the models of ``config/``.
 
 So a new setting is tested without a change here.
 """
@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from zeshel_tasks.config import STAGE_CONFIGS
+from zeshel_tasks.config.stages import STAGE_CONFIGS
 
 # Values of other settings that are needed for a setting at its edge.
 COMPANIONS: dict[str, dict[str, str]] = {

@@ -17,7 +17,7 @@ from tests.bad_input.edges import INSIDE, NARROWER, Edge, companions, schemas
 from tests.faults import Fault
 from tests.finished import copy_of
 from tests.rounds import rounds
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.store import Run
 

@@ -23,7 +23,9 @@ from hypothesis import strategies as st
 from tests.bad_input.builders import archive_of, data_set_files, empty_member
 from zeshel_tasks.cli import _parser
 from zeshel_tasks.commands.settings_flags import recipe_of, with_underscores
-from zeshel_tasks.config import SPLITS, STAGE_CONFIGS, ConvertConfig, Recipe
+from zeshel_tasks.config.data import ConvertConfig
+from zeshel_tasks.config.splits import SPLITS
+from zeshel_tasks.config.stages import STAGE_CONFIGS, Recipe
 from zeshel_tasks.data.blink_format import BlinkMention, convert_split, read_blink_mentions
 from zeshel_tasks.data.json_lines import read_records
 from zeshel_tasks.data.zeshel import Dataset, check_dataset

@@ -1,6 +1,6 @@
 """Settings at and just beyond the edges of their ranges, of wrong types, and in invalid files.
 
-The edges are generated from the models of ``config.py``, so a new setting is tested without a change here.
+The edges are generated from the models of ``config/``, so a new setting is tested without a change here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from tests.bad_input.command import Ended, assert_refused, run
 from tests.bad_input.edges import BEYOND, INSIDE, NARROWER, NUMBERS, Edge, companions, inside_and_beyond, schemas
 from tests.faults import Fault
-from zeshel_tasks.config import STAGE_CONFIGS
+from zeshel_tasks.config.stages import STAGE_CONFIGS
 from zeshel_tasks.errors import EXIT_CONFIG
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 
 from tests.cluster.kubectl import Namespace, eventually
-from zeshel_tasks.config import HELDOUT_SPLITS
+from zeshel_tasks.config.splits import HELDOUT_SPLITS
 from zeshel_tasks.demo.local_airflow.client import AirflowClient, LogLine, TaskState
 from zeshel_tasks.orchestration.settings import path_safe
 

@@ -14,7 +14,7 @@ from tests.store.wrapped import AgedStore
 from zeshel_tasks.champion import champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import gc
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_TRY_AGAIN
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.store import LocalStore, Run, open_run

@@ -10,7 +10,7 @@ from tests.finished import NAMES, STEPS, copy_of, manifest_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.commands.show import show_run
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import EXIT_OK, ConfigError
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import RECIPE

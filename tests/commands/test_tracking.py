@@ -24,7 +24,7 @@ from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import tracking
 from zeshel_tasks.commands.tracked_stages import milliseconds
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.demo.local_airflow.configuration import free_port
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
 from zeshel_tasks.pipeline.contract import run_stage

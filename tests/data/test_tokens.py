@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertTokenizer
 
-from zeshel_tasks.config import CandidateForm
+from zeshel_tasks.config.retrieval import CandidateForm
 from zeshel_tasks.data.tokens import Prompts, Tokens, write_table
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.tokenizer import load_tokenizer, load_tokens

@@ -4,7 +4,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from zeshel_tasks.config import DownloadConfig
+from zeshel_tasks.config.data import DownloadConfig
 from zeshel_tasks.demo import sample_inputs
 from zeshel_tasks.demo.sample_inputs import make_sample_inputs
 from zeshel_tasks.demo.small_bert import build_small_bert

@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from tests.download.file_server import ETAG, FileServer, page, redirect, running, send, status
-from zeshel_tasks.config import DownloadConfig
+from zeshel_tasks.config.data import DownloadConfig
 from zeshel_tasks.download.fetch import fetch, source_identity
 from zeshel_tasks.download.s3_source import S3Source
 from zeshel_tasks.download.transfer import Fetched, Retry

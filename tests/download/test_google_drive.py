@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.download.file_server import FileServer, page, redirect, running, status
-from zeshel_tasks.config import ZESHEL_ON_GOOGLE_DRIVE, DownloadConfig
+from zeshel_tasks.config.data import ZESHEL_ON_GOOGLE_DRIVE, DownloadConfig
 from zeshel_tasks.download.fetch import fetch, source_identity
 from zeshel_tasks.download.google_drive import address_behind, download_address
 from zeshel_tasks.download.http_source import Page

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from accelerate import Accelerator
 
-from zeshel_tasks.config import VectorDtype
+from zeshel_tasks.config.retrieval import VectorDtype
 from zeshel_tasks.evaluation.encoding import encode_rows, encode_table
 from zeshel_tasks.models.bert import load_bert
 from zeshel_tasks.models.encoder import Encoder

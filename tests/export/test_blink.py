@@ -11,7 +11,8 @@ import torch
 from tests.finished import manifest_of, record_of
 from zeshel_tasks.commands.export import export_blink
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.config import Pooling, Recipe, Similarity
+from zeshel_tasks.config.biencoder import Pooling, Similarity
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.export.blink import _check_that_blink_has_no_prompts, _warn_of_differences, log
 from zeshel_tasks.models.biencoder import BiencoderSettings

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.families import ACCEPTED
-from zeshel_tasks.config import TrainBiencoderConfig, TrainCrossencoderConfig
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
+from zeshel_tasks.config.crossencoder import TrainCrossencoderConfig
 from zeshel_tasks.data.tokens import MENTION_END, MENTION_START, TITLE_END, Tokens
 from zeshel_tasks.export.folders import (
     CANDIDATE_ENCODER,

@@ -9,7 +9,7 @@ import torch
 
 from tests.store.wrapped import AgedStore
 from zeshel_tasks.champion.champions import Champion, read_champions
-from zeshel_tasks.config import TrainBiencoderConfig
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.knowledge_base import head

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from zeshel_tasks.config import Offsets
+from zeshel_tasks.config.link import Offsets
 from zeshel_tasks.data.raw_text import Span
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import DataError

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.config import EvalBiencoderConfig, LinkConfig
+from zeshel_tasks.config.link import LinkConfig
+from zeshel_tasks.config.retrieval import EvalBiencoderConfig
 from zeshel_tasks.data.blink_format import BlinkMention, read_blink_mentions
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.evaluation.entity_encoding import EntityEncoder

@@ -6,7 +6,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from tests.linking.conftest import DOCUMENTS
-from zeshel_tasks.config import EvalBiencoderConfig
+from zeshel_tasks.config.retrieval import EvalBiencoderConfig
 from zeshel_tasks.evaluation.entity_encoding import EntityEncoder
 from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.linking.mention_texts import MentionText

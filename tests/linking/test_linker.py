@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.linking.linked_worlds import LinkedWorlds, linked_worlds
-from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.config.link import LinkConfig
 from zeshel_tasks.data.blink_format import CASED_FIELDS
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.data.zeshel import Document

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zeshel_tasks.config import PoolingSetting, SimilaritySetting, TrainBiencoderConfig
+from zeshel_tasks.config.biencoder import PoolingSetting, SimilaritySetting, TrainBiencoderConfig
 from zeshel_tasks.data.tokens import Prompts
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.biencoder import load_biencoder, new_biencoder, save_biencoder

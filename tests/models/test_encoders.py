@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, AutoTokenizer
 
-from zeshel_tasks.config import Pooling
+from zeshel_tasks.config.biencoder import Pooling
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.models.batches import token_batch
 from zeshel_tasks.models.bert import load_bert

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.families import ACCEPTED, POSITIONS
 from tests.models.reference import Reference
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.tokens import MARKERS, Tokens
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.evaluation.encoding import encode_rows

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from zeshel_tasks.config import Pooling
+from zeshel_tasks.config.biencoder import Pooling
 from zeshel_tasks.models.batches import TokenBatch
 from zeshel_tasks.models.pooling import Markers, between, pooled
 

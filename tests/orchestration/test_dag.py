@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from zeshel_tasks.config import HELDOUT_SPLITS
+from zeshel_tasks.config.splits import HELDOUT_SPLITS
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.params import param_schemas
 

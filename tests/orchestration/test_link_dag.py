@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.serialization.serialized_objects import DagSerialization
 
-from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.config.link import LinkConfig
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.link_files.counts import LinkedCounts
 from zeshel_tasks.link_files.plan import LinkPlan

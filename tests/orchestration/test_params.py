@@ -3,11 +3,11 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import ParamValidationError
 
-from zeshel_tasks.config import STAGE_CONFIGS
+from zeshel_tasks.config.stage_config import setting_flag
+from zeshel_tasks.config.stages import STAGE_CONFIGS
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.params import dag_params, param_schemas, recipe_overrides, run_config_of
 from zeshel_tasks.presets import PRESETS
-from zeshel_tasks.stage_config import setting_flag
 
 SETTINGS = [
     (stage, name, field) for stage, model in STAGE_CONFIGS.items() for name, field in model.model_fields.items()

@@ -13,7 +13,7 @@ import pytest
 from tests.finished import record_of
 from tests.stages.fake_stage import FakeStage, leaves
 from zeshel_tasks import __version__
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, Preempted, TryAgain
 from zeshel_tasks.pipeline.contract import derived_artifact, run_stage
 from zeshel_tasks.pipeline.job import Job

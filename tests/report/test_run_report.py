@@ -13,7 +13,7 @@ import pytest
 
 from tests.finished import NAMES, STEPS, manifest_of, record_of
 from tests.test_import_directions import BLOCKED, HEAVY
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.pipeline.contract import reuse_stage, run_stage
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
@@ -25,7 +25,7 @@ REPORTED = NAMES[: NAMES.index("report")]
 REUSE = """
 import sys
 from tests.finished import STEPS
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.pipeline.contract import reuse_stage
 
 recipe = Recipe.model_validate_json(sys.argv[2])

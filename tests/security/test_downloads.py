@@ -14,7 +14,7 @@ import pytest
 
 from tests.download.file_server import FileServer, page, redirect, running, send, status
 from tests.faults import Fault
-from zeshel_tasks.config import ZESHEL_ON_GOOGLE_DRIVE, DownloadConfig
+from zeshel_tasks.config.data import ZESHEL_ON_GOOGLE_DRIVE, DownloadConfig
 from zeshel_tasks.download import networks
 from zeshel_tasks.download.deadline import Deadline
 from zeshel_tasks.download.fetch import fetch, source_identity

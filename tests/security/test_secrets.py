@@ -14,7 +14,7 @@ import pytest
 from tests.download.file_server import FileServer, page, redirect, running, send, status
 from tests.faults import Fault
 from tests.security.real_cli import zeshel
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 
 CANARY = "canary"
 SECRETS = {
@@ -182,7 +182,7 @@ def test_crash_traceback_hides_secrets(tmp_path: Path) -> None:
 def test_query_of_address_changes_source_identity(
     server: FileServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from zeshel_tasks.config import DownloadConfig
+    from zeshel_tasks.config.data import DownloadConfig
     from zeshel_tasks.download.fetch import source_identity
 
     server.script = [status(405)] * 4

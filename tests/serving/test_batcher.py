@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tests.faults import Fault
-from zeshel_tasks.config import LinkMode
+from zeshel_tasks.config.link import LinkMode
 from zeshel_tasks.link_files.contexts import TextMention
 from zeshel_tasks.linking.linker import Linked, Linker
 from zeshel_tasks.linking.mention_texts import MentionInContext

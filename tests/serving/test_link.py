@@ -9,7 +9,7 @@ import pytest
 from tests.serving.conftest import WORLD
 from tests.serving.running import Running, document
 from zeshel_tasks.cli import main
-from zeshel_tasks.config import LINK_MODES
+from zeshel_tasks.config.link import LINK_MODES
 from zeshel_tasks.errors import EXIT_OK
 from zeshel_tasks.store import Run
 

@@ -8,7 +8,7 @@ import torch
 
 from tests.faults import Fault
 from tests.finished import copy_of
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.linking import reranker
 from zeshel_tasks.models.crossencoder import load_crossencoder

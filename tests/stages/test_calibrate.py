@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.finished import manifest_of
-from zeshel_tasks.config import CalibrateConfig
+from zeshel_tasks.config.results import CalibrateConfig
 from zeshel_tasks.linking.calibration import Calibration
 from zeshel_tasks.linking.calibration_metrics import CalibrationMetrics
 from zeshel_tasks.linking.cascade import Cascade

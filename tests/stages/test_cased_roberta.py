@@ -11,7 +11,7 @@ from tests.models.families import ACCEPTED
 from tests.models.reference import Reference
 from zeshel_tasks.commands.export import export_blink
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.tokens import MARKERS
 from zeshel_tasks.data.zeshel import Dataset

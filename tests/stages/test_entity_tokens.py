@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.tokenizer import load_tokens

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from tests.finished import NAMES, STEPS, manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.linking.fusion import Fusion, best_candidates
 from zeshel_tasks.models.batches import token_batch

@@ -17,7 +17,8 @@ from zeshel_tasks.champion.comparison import compare_accuracy
 from zeshel_tasks.champion.gate import decide
 from zeshel_tasks.champion.metrics import ComparisonMetrics, Decision
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.config import FuseConfig, PromoteConfig, Recipe
+from zeshel_tasks.config.results import FuseConfig, PromoteConfig
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import ConfigError, TryAgain
 from zeshel_tasks.linking.fusion import FUSION_FILE, RETRIEVER_ALONE
 from zeshel_tasks.pipeline.contract import run_stage

@@ -10,7 +10,8 @@ from tests.data_set_files import write_wiki
 from tests.finished import NAMES, manifest_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline
-from zeshel_tasks.config import HELDOUT_SPLITS, Recipe
+from zeshel_tasks.config.splits import HELDOUT_SPLITS
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import EXIT_CONFIG
 from zeshel_tasks.store import Run, open_run
 

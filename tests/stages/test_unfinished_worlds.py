@@ -8,7 +8,8 @@ import pytest
 
 from tests.faults import Fault
 from tests.finished import manifest_of
-from zeshel_tasks.config import Recipe, Split
+from zeshel_tasks.config.splits import Split
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import StoreUnavailable
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES

@@ -26,7 +26,7 @@ from tests.store.faulty_s3 import (
     truncates,
 )
 from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, StoreUnavailable, TryAgain, ZeshelError
 from zeshel_tasks.pipeline import commit as commit_module
 from zeshel_tasks.pipeline.contract import run_stage

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.fork_server import fork_server
-from zeshel_tasks.config import EncoderConfig, Recipe
+from zeshel_tasks.config.encoder import EncoderConfig
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import tokenize_pairs
 from zeshel_tasks.data.tokens import TokenTable

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from zeshel_tasks.compute.device import build_accelerator
-from zeshel_tasks.config import TrainBiencoderConfig
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
 from zeshel_tasks.training.fit import Fit
 from zeshel_tasks.training.launch import run_in_processes
 from zeshel_tasks.training.optimizer import choose_trained

@@ -11,7 +11,7 @@ from tests.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical, result
 from tests.training.test_fit import stop_after
-from zeshel_tasks.config import HardNegativeSource
+from zeshel_tasks.config.biencoder import HardNegativeSource
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.search_set import SearchSet

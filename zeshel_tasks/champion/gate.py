@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zeshel_tasks.champion.champions import Champion, Champions
 from zeshel_tasks.champion.metrics import ComparedGroup, ComparisonMetrics, Decision
-from zeshel_tasks.config import PromoteConfig
+from zeshel_tasks.config.results import PromoteConfig
 
 
 def decide(compared: ComparisonMetrics, config: PromoteConfig) -> Decision:

@@ -1,4 +1,4 @@
-"""Generate ``docs/hyperparameters.md``, the table of all settings, from ``config.py``.
+"""Generate ``docs/hyperparameters.md``, the table of all settings, from the models of ``config/``.
 
 python -m zeshel_tasks.commands.hyperparameter_docs docs/hyperparameters.md
 """
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zeshel_tasks.config import STAGE_CONFIGS
+from zeshel_tasks.config.stage_config import ADDRESS_PATTERN, StageConfig, bounds_of, setting_flag
+from zeshel_tasks.config.stages import STAGE_CONFIGS
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import preset_values
-from zeshel_tasks.stage_config import ADDRESS_PATTERN, StageConfig, bounds_of, setting_flag
 
 INTRODUCTION = """# Settings
 
-`make docs` generates this page from `zeshel_tasks/config.py`; a test fails if it is out of date.
+`make docs` generates this page from `zeshel_tasks/config/`; a test fails if it is out of date.
 
 Every run uses a preset, `recommended` unless you choose another. The *presets* column shows where a preset differs from
 the default. Flags override a `--config` file, which overrides the preset.

@@ -13,7 +13,7 @@ from zeshel_tasks.commands.argument_types import parsed, path, seed, store
 from zeshel_tasks.commands.outputs import STREAM, check_open_output, with_folder
 from zeshel_tasks.compute.disk import full_output_named
 from zeshel_tasks.compute.termination import scratch_folder
-from zeshel_tasks.config import SPLITS, Split
+from zeshel_tasks.config.splits import SPLITS, Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.annotated import Match
 from zeshel_tasks.importing.bad_rows import MaxSkipped

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zeshel_tasks.commands.argument_types import run, store
 from zeshel_tasks.commands.link_setup import Linking
 from zeshel_tasks.commands.settings_flags import add_settings_of, given_settings
-from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.config.link import LinkConfig
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.location import store_location
 from zeshel_tasks.text.safe_text import one_line

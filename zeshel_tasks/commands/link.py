@@ -18,7 +18,7 @@ from zeshel_tasks.commands.outputs import STREAM, check_open_output, check_repla
 from zeshel_tasks.commands.settings_flags import add_settings_of, given_settings
 from zeshel_tasks.compute.disk import full_output_named
 from zeshel_tasks.compute.termination import scratch_folder
-from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.config.link import LinkConfig
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import LocalPath, S3Address, StoreLocation, store_location
 from zeshel_tasks.text.json_text import to_json

@@ -35,7 +35,7 @@ class Linking:
         store: address of the store that has the knowledge base; None for that of ``run``.
         run: address of the run whose models to use; None for the champion of ``store``.
         kb: name of the knowledge base.
-        settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
+        settings: of :class:`~zeshel_tasks.config.link.LinkConfig`, those that differ from the usual ones.
         cache: local directory for fetched files, which later commands may use, too.
         models: fingerprint of the models of a champion, which may be an earlier one; None for the current one.
         use_own: False ignores the knowledge base's own calibration.

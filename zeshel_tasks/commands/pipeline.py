@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.lineage import has_split
 from zeshel_tasks.pipeline.registry import RECIPE

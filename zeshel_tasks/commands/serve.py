@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zeshel_tasks.commands.argument_types import path, store
 from zeshel_tasks.commands.settings_flags import add_settings_of, given_settings
-from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.config.link import LinkConfig
 from zeshel_tasks.credentials import check_credentials
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.recipe import build_settings

@@ -10,12 +10,12 @@ from typing import Any, get_origin
 from pydantic.fields import FieldInfo
 
 from zeshel_tasks.commands.argument_types import path
-from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe
+from zeshel_tasks.config.stage_config import StageConfig
+from zeshel_tasks.config.stages import STAGE_CONFIGS, Preset, Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.pipeline.stage import Stage
 from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, preset_values, read_config_file
-from zeshel_tasks.stage_config import StageConfig
 from zeshel_tasks.text.yaml_text import MAX_CHARACTERS
 
 

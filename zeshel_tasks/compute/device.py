@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
-from zeshel_tasks.config import ComputeConfig
+from zeshel_tasks.config.compute import ComputeConfig
 from zeshel_tasks.errors import ConfigError
 
 log = logging.getLogger(__name__)

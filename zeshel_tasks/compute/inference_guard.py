@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from zeshel_tasks.compute.memory import out_of_memory_named
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.compute.watchdog import Watchdog
-from zeshel_tasks.config import ComputeConfig
+from zeshel_tasks.config.compute import ComputeConfig
 
 
 @contextmanager

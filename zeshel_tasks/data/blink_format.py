@@ -19,7 +19,8 @@ from typing import IO, Any
 
 from pydantic import Field
 
-from zeshel_tasks.config import HELDOUT_SPLITS, ConvertConfig, Split
+from zeshel_tasks.config.data import ConvertConfig
+from zeshel_tasks.config.splits import HELDOUT_SPLITS, Split
 from zeshel_tasks.data.heldout import HeldoutGolds, held_out
 from zeshel_tasks.data.json_lines import BadLine, read_records
 from zeshel_tasks.data.world import NAMES, World

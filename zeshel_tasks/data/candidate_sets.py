@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.config import CandidateForm
+from zeshel_tasks.config.retrieval import CandidateForm
 from zeshel_tasks.data.arrays import Rows, read_array
 from zeshel_tasks.data.mention_table import MentionTable
 from zeshel_tasks.data.tokens import Tokens, TokenTable, write_table

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from zeshel_tasks.config import HELDOUT_SPLITS, Split
+from zeshel_tasks.config.splits import HELDOUT_SPLITS, Split
 from zeshel_tasks.data.json_lines import read_records
 from zeshel_tasks.data.zeshel import MENTION_FILES, BadLines, Dataset, Mention
 from zeshel_tasks.errors import DataError

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers.normalizers import BertNormalizer
 
-from zeshel_tasks.config import CandidateForm
+from zeshel_tasks.config.retrieval import CandidateForm
 from zeshel_tasks.data.arrays import new_array, release
 from zeshel_tasks.data.context_window import Side, context_window, first_words, last_words
 from zeshel_tasks.errors import ConfigError

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.config import VectorDtype
+from zeshel_tasks.config.retrieval import VectorDtype
 from zeshel_tasks.data.arrays import read_array, release
 from zeshel_tasks.errors import ConfigError, DataError
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from zeshel_tasks.config import SPLITS, Split
+from zeshel_tasks.config.splits import SPLITS, Split
 from zeshel_tasks.data.json_lines import BadLine, Record, read_records
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.text.json_text import to_json

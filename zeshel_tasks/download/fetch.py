@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from zeshel_tasks.config import DownloadConfig
+from zeshel_tasks.config.data import DownloadConfig
 from zeshel_tasks.download.deadline import Deadline
 from zeshel_tasks.download.google_drive import DOWNLOAD_ADDRESS, address_behind, download_address
 from zeshel_tasks.download.http_client import http_client

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
 
-from zeshel_tasks.config import SPLITS, Split
+from zeshel_tasks.config.splits import SPLITS, Split
 from zeshel_tasks.data.json_lines import MAX_LINE_BYTES
 from zeshel_tasks.data.zeshel import MENTION_FILES, Dataset, check_part
 from zeshel_tasks.errors import ConfigError, DataError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.metrics import MetricsModel
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn, get_args
 
 import httpx
 
-from zeshel_tasks.config import PrivateAddresses
+from zeshel_tasks.config.data import PrivateAddresses
 from zeshel_tasks.download.deadline import Deadline
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.text.redaction import without_secrets

@@ -9,7 +9,7 @@ import unicodedata
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
-from zeshel_tasks.config import DownloadConfig
+from zeshel_tasks.config.data import DownloadConfig
 from zeshel_tasks.download.archive import unpack
 from zeshel_tasks.download.fetch import deadline_of, fetch, source_identity
 from zeshel_tasks.download.members import ALL_FOLDERS, EXPECTED_NAME, FOLDERS, UNFINISHED, can_be_kept, is_member
@@ -29,7 +29,7 @@ def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> 
     """Put ``documents/*.json``, ``mentions/*.json`` and any ``contexts/*.json`` of a data set into a folder.
 
     Args:
-        source: as in :class:`~zeshel_tasks.config.DownloadConfig`; an S3 prefix ends with ``/``.
+        source: as in :class:`~zeshel_tasks.config.data.DownloadConfig`; an S3 prefix ends with ``/``.
         folder: an empty folder.
         scratch: for the downloaded archive.
         config: limits of size and time; ``sha256`` applies to the first source.

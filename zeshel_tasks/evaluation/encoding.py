@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from zeshel_tasks.config import VectorDtype
+from zeshel_tasks.config.retrieval import VectorDtype
 from zeshel_tasks.data.arrays import Rows, new_array, release
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.data.vector_file import storable

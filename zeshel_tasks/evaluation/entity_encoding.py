@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from zeshel_tasks.compute.device import build_accelerator
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
-from zeshel_tasks.config import RetrievalConfig
+from zeshel_tasks.config.retrieval import RetrievalConfig
 from zeshel_tasks.data.candidate_sets import tokenize_entities
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Document

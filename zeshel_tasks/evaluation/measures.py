@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.config import RECALL_AT
 from zeshel_tasks.evaluation.metrics import (
     AccuracyMetrics,
     Averages,
@@ -20,6 +19,7 @@ from zeshel_tasks.evaluation.metrics import (
 )
 
 Flags = npt.NDArray[np.bool_]
+RECALL_AT = (1, 4, 8, 16, 32, 64)
 
 
 def recall_at(gold_rank: npt.NDArray[np.int32], top_k: int) -> RecallAt:
@@ -28,7 +28,7 @@ def recall_at(gold_rank: npt.NDArray[np.int32], top_k: int) -> RecallAt:
     Args:
         gold_rank: rank of the gold, from 0; -1 where it was not retrieved.
         top_k: how many candidates were retrieved. It is the last k, after the smaller ones of
-            :data:`~zeshel_tasks.config.RECALL_AT`.
+            :data:`RECALL_AT`.
     """
     ks = [*(k for k in RECALL_AT if k < top_k), top_k]
     return {k: float(np.mean((gold_rank >= 0) & (gold_rank < k))) for k in ks}

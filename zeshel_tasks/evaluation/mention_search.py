@@ -10,7 +10,8 @@ from accelerate import Accelerator
 
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
-from zeshel_tasks.config import LinkConfig, RetrievalConfig
+from zeshel_tasks.config.link import LinkConfig
+from zeshel_tasks.config.retrieval import RetrievalConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.data.vector_file import VectorFile

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zeshel_tasks.config import SPLITS, Split
+from zeshel_tasks.config.splits import SPLITS, Split
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE
 from zeshel_tasks.data.mention_table import tokenize_mentions

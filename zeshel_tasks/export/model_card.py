@@ -12,7 +12,10 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from pydantic import ValidationError
 
-from zeshel_tasks.config import SPLITS, TrainBiencoderConfig, TrainCrossencoderConfig
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
+from zeshel_tasks.config.crossencoder import TrainCrossencoderConfig
+from zeshel_tasks.config.splits import SPLITS
+from zeshel_tasks.config.stage_config import StageConfig
 from zeshel_tasks.data.tokens import MENTION_END, MENTION_START, TITLE_END
 from zeshel_tasks.download.metrics import DownloadMetrics
 from zeshel_tasks.download.stated import StatedOrigin
@@ -22,7 +25,6 @@ from zeshel_tasks.export.source import Source
 from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.location import DriveFile, HubModel, L, Parser, WebAddress, model_location, source_location
 from zeshel_tasks.report.formats import count, percent
-from zeshel_tasks.stage_config import StageConfig
 from zeshel_tasks.store import Manifest
 from zeshel_tasks.text.redaction import without_secrets
 from zeshel_tasks.text.safe_text import one_line

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-from zeshel_tasks.config import ALL_SPLITS, Split
+from zeshel_tasks.config.splits import ALL_SPLITS, Split
 from zeshel_tasks.data.json_lines import BadLine, Record
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.importing.inputs import Input

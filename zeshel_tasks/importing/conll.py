@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.importing.annotated import AnnotatedText, Annotation, Label, NoLabel, Reading

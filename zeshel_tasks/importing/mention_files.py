@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-from zeshel_tasks.config import SPLITS, Split
+from zeshel_tasks.config.splits import SPLITS, Split
 from zeshel_tasks.data.mention_category import mention_category
 from zeshel_tasks.data.raw_text import Span, tokenized
 from zeshel_tasks.data.zeshel import MENTION_FILES

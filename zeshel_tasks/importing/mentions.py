@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zeshel_tasks.compute.termination import scratch_folder
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.data.raw_text import Span
 from zeshel_tasks.errors import ConfigError, DataError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.importing.annotated import (

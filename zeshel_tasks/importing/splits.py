@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from zeshel_tasks.config import ALL_SPLITS, HELDOUT_SPLITS, SPLITS, Split
+from zeshel_tasks.config.splits import ALL_SPLITS, HELDOUT_SPLITS, SPLITS, Split
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.importing.mention_table import MentionTable
 

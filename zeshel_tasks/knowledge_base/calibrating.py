@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import CorruptArtifact, TryAgain
 from zeshel_tasks.knowledge_base.head import HeadCalibration, KnowledgeBase, changes_folder
 from zeshel_tasks.linking.cascade import OWN_FILE, OwnCalibration

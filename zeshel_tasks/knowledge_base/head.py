@@ -15,7 +15,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from zeshel_tasks.config import CandidateForm, Precision, VectorDtype
+from zeshel_tasks.config.compute import Precision
+from zeshel_tasks.config.retrieval import CandidateForm, VectorDtype
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store.base import Store, checked_key
 from zeshel_tasks.store.checksummed import checksummed, read_checksummed

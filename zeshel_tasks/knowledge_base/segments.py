@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.document_file import DOCUMENTS, DocumentFile, DocumentWriter
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.knowledge_base import head
@@ -31,7 +31,7 @@ from zeshel_tasks.store import Artifact, Metrics, Run, Store, artifact_folder
 from zeshel_tasks.store.artifacts import read_manifest, sha256_of
 
 if TYPE_CHECKING:  # imports torch, which a change that encodes nothing does not need
-    from zeshel_tasks.config import RetrievalConfig
+    from zeshel_tasks.config.retrieval import RetrievalConfig
     from zeshel_tasks.evaluation.entity_encoding import EntityEncoder
 
     LoadEncoder = Callable[[Artifact, RetrievalConfig], EntityEncoder]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from zeshel_tasks.config import LinkMode
+from zeshel_tasks.config.link import LinkMode
 from zeshel_tasks.data.document_file import DocumentFile
 from zeshel_tasks.link_files.lines import GivenMention, InputLine
 from zeshel_tasks.linking.entity_set import EntitySet

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from zeshel_tasks.config import Offsets
+from zeshel_tasks.config.link import Offsets
 from zeshel_tasks.data.json_lines import Record, parse_object
 from zeshel_tasks.data.raw_text import Span
 from zeshel_tasks.data.world import Page

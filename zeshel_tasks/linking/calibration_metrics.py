@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from zeshel_tasks.config import LinkMode, Split
+from zeshel_tasks.config.link import LinkMode
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.metrics import MetricsModel, Number
 
 

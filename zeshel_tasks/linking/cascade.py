@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from zeshel_tasks.config import LinkMode
+from zeshel_tasks.config.link import LinkMode
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.linking.calibration import Calibration, Probabilities, Reference
 from zeshel_tasks.linking.fusion import Scores

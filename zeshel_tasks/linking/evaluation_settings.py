@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from zeshel_tasks.config import CandidateForm, Precision, VectorDtype
+from zeshel_tasks.config.compute import Precision
+from zeshel_tasks.config.retrieval import CandidateForm, VectorDtype
 from zeshel_tasks.errors import DataError
 
 FILE = "evaluation.json"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zeshel_tasks.config import LinkMode
+from zeshel_tasks.config.link import LinkMode
 from zeshel_tasks.linking.calibration import Probabilities, Probability
 from zeshel_tasks.linking.cascade import Cascade
 from zeshel_tasks.linking.fit_calibration import Fitted, RankedScores, fit_calibration, reference_of

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.config.link import LinkConfig
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.linking.cascade import Calibrations
 from zeshel_tasks.linking.models import LinkerModels

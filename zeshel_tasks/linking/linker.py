@@ -10,7 +10,7 @@ import numpy as np
 
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
-from zeshel_tasks.config import LinkMode
+from zeshel_tasks.config.link import LinkMode
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import MentionTable

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 
 from zeshel_tasks.compute.device import build_accelerator
-from zeshel_tasks.config import LinkConfig, LinkMode
+from zeshel_tasks.config.link import LinkConfig, LinkMode
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.evaluation.mention_search import MentionSearch
 from zeshel_tasks.linking.cascade import Calibrations

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.evaluation.metrics import AccuracyMetrics, MethodRecall
 from zeshel_tasks.metrics import MetricsModel
 

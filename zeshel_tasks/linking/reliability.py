@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.config import LinkMode
+from zeshel_tasks.config.link import LinkMode
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.linking.calibration_metrics import (
     CalibratedGroup,

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from zeshel_tasks.config import Pooling, Similarity, TrainBiencoderConfig
+from zeshel_tasks.config.biencoder import Pooling, Similarity, TrainBiencoderConfig
 from zeshel_tasks.data.tokens import Prompts, Tokens
 from zeshel_tasks.models.batches import Batch
 from zeshel_tasks.models.bert import load_bert

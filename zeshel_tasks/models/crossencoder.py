@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from zeshel_tasks.config import TrainCrossencoderConfig
+from zeshel_tasks.config.crossencoder import TrainCrossencoderConfig
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.models.batches import (
     Batch,

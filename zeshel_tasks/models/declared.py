@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from zeshel_tasks.config import AUTO, Similarity, TrainBiencoderConfig
+from zeshel_tasks.config.biencoder import AUTO, Similarity, TrainBiencoderConfig
 from zeshel_tasks.data.tokens import Prompts
 from zeshel_tasks.download.model_file_names import DECLARATIONS, MODULES, POOLING, PROMPTS
 from zeshel_tasks.errors import ConfigError

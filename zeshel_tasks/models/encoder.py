@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from zeshel_tasks.config import Pooling
+from zeshel_tasks.config.biencoder import Pooling
 from zeshel_tasks.models.batches import Batch, TokenBatch
 from zeshel_tasks.models.first_token import first_token
 from zeshel_tasks.models.model_types import check_layer, counts_after_padding, takes_whole_masks

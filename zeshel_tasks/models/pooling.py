@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from zeshel_tasks.config import Pooling
+from zeshel_tasks.config.biencoder import Pooling
 from zeshel_tasks.models.batches import TokenBatch
 
 

@@ -10,7 +10,7 @@ from airflow.sdk import Asset, AssetOrTimeSchedule, BaseOperator, CronTriggerTim
 from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.exceptions import AirflowTimetableInvalid
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.alerts import alerts, question_notifiers
 from zeshel_tasks.orchestration.approval import ApprovePromotion

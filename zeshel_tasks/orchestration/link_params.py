@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from airflow.sdk import Param
 from pydantic import Field
 
-from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.config.link import LinkConfig
+from zeshel_tasks.config.stage_config import ADDRESS, ADDRESS_PATTERN, PRINTABLE, StageConfig, takes
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.bad_rows import MaxSkipped
 from zeshel_tasks.importing.entity_formats import ENTITY_FORMATS
@@ -19,7 +20,6 @@ from zeshel_tasks.location import MAX_CHARACTERS, store_location
 from zeshel_tasks.orchestration.params import optional_schema, run_config_of, value_text
 from zeshel_tasks.orchestration.settings import RunConfig
 from zeshel_tasks.recipe import build_settings
-from zeshel_tasks.stage_config import ADDRESS, ADDRESS_PATTERN, PRINTABLE, StageConfig, takes
 from zeshel_tasks.store.runs import run_location
 
 DEFAULT = "default"
@@ -100,7 +100,7 @@ class LinkRequest:
     Attributes:
         run: what to link.
         entity_files: what the files of entities look like, as far as it is given.
-        settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that are given.
+        settings: of :class:`~zeshel_tasks.config.link.LinkConfig`, those that are given.
     """
 
     run: LinkRun

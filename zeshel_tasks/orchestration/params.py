@@ -1,4 +1,4 @@
-"""The trigger form of the DAG ``zeshel``, generated from ``config.py``.
+"""The trigger form of the DAG ``zeshel``, generated from the models of ``config/``.
 
 Params have the names of a config file: ``train_biencoder.learning_rate``, or just ``bert_model`` for a setting
 that stages share. The default is null, which means the preset's value. The JSON schema contains the setting's
@@ -14,12 +14,12 @@ from typing import Any
 from airflow.sdk import Param
 from pydantic import ValidationError
 
-from zeshel_tasks.config import STAGE_CONFIGS, Preset, Recipe
+from zeshel_tasks.config.stage_config import bounds_of, setting_flag
+from zeshel_tasks.config.stages import STAGE_CONFIGS, Preset, Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.settings import RunConfig
 from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, preset_values, settings_by_stage
-from zeshel_tasks.stage_config import bounds_of, setting_flag
 
 DEFAULT_PRESET: Preset = "recommended"
 UNSET = "preset's value"

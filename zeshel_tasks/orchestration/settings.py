@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from zeshel_tasks.config.stage_config import takes
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import store_location
 from zeshel_tasks.orchestration.pod_settings import PodSettings
-from zeshel_tasks.stage_config import takes
 
 Runner = Literal["process", "kubernetes"]
 ENV_PREFIX = "ZESHEL_"

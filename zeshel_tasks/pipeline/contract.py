@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from zeshel_tasks.compute.termination import scratch_folder
-from zeshel_tasks.config import Recipe, Split
+from zeshel_tasks.config.splits import Split
+from zeshel_tasks.config.stage_config import StageConfig
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import local_location, located
 from zeshel_tasks.pipeline.commit import work_and_commit
 from zeshel_tasks.pipeline.job import Job, Target, Work
 from zeshel_tasks.pipeline.lineage import has_split, read_inputs
 from zeshel_tasks.pipeline.stage import Stage, Step
-from zeshel_tasks.stage_config import StageConfig
 from zeshel_tasks.store import Artifact, Manifest, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 from zeshel_tasks.text.safe_text import quoted

@@ -9,7 +9,8 @@ from typing import Any
 
 from zeshel_tasks import __version__
 from zeshel_tasks.compute import machine
-from zeshel_tasks.config import Recipe, Split
+from zeshel_tasks.config.splits import Split
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import TryAgain
 from zeshel_tasks.store import Artifact, Attempt, Metrics, Run, artifact_folder, fingerprint
 

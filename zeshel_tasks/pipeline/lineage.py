@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from zeshel_tasks.config import HELDOUT_SPLITS, Split
+from zeshel_tasks.config.splits import HELDOUT_SPLITS, Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store import Artifact, Manifest, Run
 

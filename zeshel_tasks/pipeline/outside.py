@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from zeshel_tasks.champion.champions import Champions, read_champions
-from zeshel_tasks.config import (
-    CompareConfig,
-    DownloadConfig,
-    PromoteConfig,
-    TrainBiencoderConfig,
-    TrainCrossencoderConfig,
-)
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
+from zeshel_tasks.config.crossencoder import TrainCrossencoderConfig
+from zeshel_tasks.config.data import DownloadConfig
+from zeshel_tasks.config.results import CompareConfig, PromoteConfig
 from zeshel_tasks.location import located, model_location, store_location
 from zeshel_tasks.store import Run
 from zeshel_tasks.store.identity import file_identity

@@ -6,7 +6,7 @@ cheap, because the modules of the stages are imported only when they have work t
 
 from __future__ import annotations
 
-from zeshel_tasks.config import ALL_SPLITS, HELDOUT_SPLITS, SPLITS, Split
+from zeshel_tasks.config.splits import ALL_SPLITS, HELDOUT_SPLITS, SPLITS, Split
 from zeshel_tasks.pipeline import outside
 from zeshel_tasks.pipeline.stage import Stage, Step, imported
 

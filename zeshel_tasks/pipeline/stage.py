@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from zeshel_tasks.config import STAGE_CONFIGS, EncoderConfig, Recipe, Split
+from zeshel_tasks.config.encoder import EncoderConfig
+from zeshel_tasks.config.splits import Split
+from zeshel_tasks.config.stage_config import StageConfig
+from zeshel_tasks.config.stages import STAGE_CONFIGS, Recipe
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.pipeline.job import Work
-from zeshel_tasks.stage_config import StageConfig
 from zeshel_tasks.store import Artifact, Run
 
 Deliver = Callable[[Run, Recipe, Artifact, Mapping[str, Artifact]], None]
@@ -53,7 +55,7 @@ class Stage:
 
     @property
     def settings(self) -> str:
-        """The name of its settings in a :class:`~zeshel_tasks.config.Recipe`."""
+        """The name of its settings in a :class:`~zeshel_tasks.config.stages.Recipe`."""
         return self.name.replace("-", "_")
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.evaluation.metrics import RecallMetrics
 from zeshel_tasks.linking.calibration_metrics import ReliabilityBin, Risk, SplitCalibration
 from zeshel_tasks.report.chart import RATE_TICKS, Dot, Line, LineChart, Tick, round_ticks

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zeshel_tasks.config import ALL_SPLITS, STAGE_CONFIGS
+from zeshel_tasks.config.splits import ALL_SPLITS
+from zeshel_tasks.config.stages import STAGE_CONFIGS
 from zeshel_tasks.recipe import build_recipe
 
 

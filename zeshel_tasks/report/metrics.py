@@ -41,7 +41,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zeshel_tasks.champion.metrics import ComparisonMetrics
-from zeshel_tasks.config import ALL_SPLITS
+from zeshel_tasks.config.splits import ALL_SPLITS
 from zeshel_tasks.data.blink_format import ConvertMetrics
 from zeshel_tasks.evaluation.metrics import RETRIEVERS, AccuracyMetrics, RecallMetrics
 from zeshel_tasks.linking.calibration_metrics import CalibrationMetrics

@@ -15,7 +15,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from zeshel_tasks.config import HELDOUT_SPLITS, LINK_MODES
+from zeshel_tasks.config.link import LINK_MODES
+from zeshel_tasks.config.splits import HELDOUT_SPLITS
 from zeshel_tasks.evaluation.metrics import RETRIEVERS
 from zeshel_tasks.report import charts, formats
 from zeshel_tasks.report.metrics import metrics_json

@@ -13,7 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from zeshel_tasks.champion.metrics import ComparisonMetrics
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.blink_format import ConvertMetrics
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.download.metrics import SourceMetrics

@@ -10,7 +10,7 @@ from rich.box import ASCII
 from rich.console import Console
 from rich.table import Table
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.metrics import MetricsModel, Number
 
 _WIDTH = 120

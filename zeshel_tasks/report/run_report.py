@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from zeshel_tasks import __version__
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.report.history import past_runs
 from zeshel_tasks.report.render import render_report
 from zeshel_tasks.report.report_data import ReportData, RunFacts, StageSummary

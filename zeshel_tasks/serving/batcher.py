@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from zeshel_tasks.config import LinkMode
+from zeshel_tasks.config.link import LinkMode
 from zeshel_tasks.linking.linker import Linked, Linker
 from zeshel_tasks.linking.mention_texts import MentionInContext
 from zeshel_tasks.serving.metrics import Metrics

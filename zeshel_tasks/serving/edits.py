@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from zeshel_tasks.config import RetrievalConfig
+from zeshel_tasks.config.retrieval import RetrievalConfig
 from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import DataError

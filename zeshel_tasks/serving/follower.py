@@ -40,7 +40,7 @@ class StoreFollower:
     Args:
         store: the store.
         names: of the knowledge bases.
-        settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
+        settings: of :class:`~zeshel_tasks.config.link.LinkConfig`, those that differ from the usual ones.
         cache: local directory for fetched models and knowledge bases.
         batcher: warms up what is about to be served.
         metrics: where to count.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from zeshel_tasks.config import LinkMode
+from zeshel_tasks.config.link import LinkMode
 from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.link_files.answers import Answers

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
 
-from zeshel_tasks.config import LinkMode, Offsets
+from zeshel_tasks.config.link import LinkMode, Offsets
 from zeshel_tasks.serving.problems import Problem
 from zeshel_tasks.serving.settings import ServeConfig
 

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from zeshel_tasks.champion.champions import Champion, Champions
 from zeshel_tasks.compute.device import is_bf16
-from zeshel_tasks.config import LinkConfig, LinkMode, Offsets
+from zeshel_tasks.config.link import LinkConfig, LinkMode, Offsets
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.knowledge_base.calibrating import Own
 from zeshel_tasks.knowledge_base.head import HeadCalibration
@@ -60,7 +60,7 @@ class ServedModels:
         Args:
             store: the store.
             record: the champion.
-            settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
+            settings: of :class:`~zeshel_tasks.config.link.LinkConfig`, those that differ from the usual ones.
             folder: local directory for fetched files, which is removed once nothing refers to the models.
             accelerator: that of other models in use, if there are any.
 

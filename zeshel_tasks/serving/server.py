@@ -85,7 +85,7 @@ def new_service(
         store: the store of the champion and the knowledge bases.
         names: of the knowledge bases.
         settings: of the service.
-        link_settings: of :class:`~zeshel_tasks.config.LinkConfig`, those that differ from the usual ones.
+        link_settings: of :class:`~zeshel_tasks.config.link.LinkConfig`, those that differ from the usual ones.
         admin_token: lets requests change entities.
         cache: local directory for fetched models and knowledge bases.
 

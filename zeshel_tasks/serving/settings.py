@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from zeshel_tasks.stage_config import StageConfig, setting
+from zeshel_tasks.config.stage_config import StageConfig, setting
 
 LINK_SETTINGS = (
     "device", "candidates", "mode", "top_k", "threshold", "nil_share", "tokenized",
     "eval_batch_size", "score_batch_size", "stall_minutes",
 )  # fmt: skip
-"""Settings of :class:`~zeshel_tasks.config.LinkConfig` that a service has. A request may override some of them."""
+"""Settings of :class:`~zeshel_tasks.config.link.LinkConfig` that a service has. A request may override some of them."""
 
 
 class ServeConfig(StageConfig):

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel
 
-from zeshel_tasks.config import ALL_SPLITS, LinkMode, Split
+from zeshel_tasks.config.link import LinkMode
+from zeshel_tasks.config.splits import ALL_SPLITS, Split
 from zeshel_tasks.data.arrays import Rows, read_array
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.linking.calibration import CALIBRATION_FILE, Probabilities, lowest_threshold

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zeshel_tasks.compute.progress import Progress
-from zeshel_tasks.config import FitRetrievalConfig, Split
+from zeshel_tasks.config.retrieval import FitRetrievalConfig
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.measures import describe_recall, method_recall

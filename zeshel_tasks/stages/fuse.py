@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.config import ALL_SPLITS, Split
+from zeshel_tasks.config.splits import ALL_SPLITS, Split
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.json_lines import write_json_lines

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zeshel_tasks.config import Split, TrainBiencoderConfig
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets, tokenize_entities
 from zeshel_tasks.data.mention_table import tokenize_mentions

@@ -6,7 +6,7 @@ import heapq
 from itertools import islice
 from typing import Any
 
-from zeshel_tasks.config import Split
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.json_lines import read_json_lines

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.champion.gate import decide_now, is_compared_with
 from zeshel_tasks.champion.metrics import ComparisonMetrics, Decision
-from zeshel_tasks.config import Recipe
+from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import TryAgain
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.store import Artifact, Metrics, Run, artifact_folder

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zeshel_tasks.champion.gate import describe_comparison
-from zeshel_tasks.config import ALL_SPLITS, Split
+from zeshel_tasks.config.splits import ALL_SPLITS, Split
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.download.metrics import DownloadMetrics
 from zeshel_tasks.pipeline.job import Job

@@ -9,7 +9,8 @@ import numpy as np
 
 from zeshel_tasks.compute.device import build_accelerator, device_name
 from zeshel_tasks.compute.progress import Progress
-from zeshel_tasks.config import RetrievalConfig, Split
+from zeshel_tasks.config.retrieval import RetrievalConfig
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.arrays import Rows, new_array
 from zeshel_tasks.data.blink_format import read_blink_mentions
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE

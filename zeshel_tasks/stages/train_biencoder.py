@@ -8,7 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
-from zeshel_tasks.config import TrainBiencoderConfig
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import load_worlds
 from zeshel_tasks.data.mention_table import GoldPairs, tokenize_pairs

@@ -8,7 +8,8 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import nn
 
-from zeshel_tasks.config import Split, TrainCrossencoderConfig
+from zeshel_tasks.config.crossencoder import TrainCrossencoderConfig
+from zeshel_tasks.config.splits import Split
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.models.biencoder import mention_tower

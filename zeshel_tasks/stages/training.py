@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.config.encoder import EncoderConfig
 from zeshel_tasks.data.json_lines import write_json_lines
 from zeshel_tasks.download.model_files import bert_directory, model_origin
 from zeshel_tasks.download.stated import StatedOrigin

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
 
-from zeshel_tasks.config import TrainBiencoderConfig
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.search_set import SearchSet

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
 
-from zeshel_tasks.config import TrainCrossencoderConfig
+from zeshel_tasks.config.crossencoder import TrainCrossencoderConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.evaluation.rerank import candidate_scores, checked_scores

@@ -14,7 +14,7 @@ from torch import nn
 from zeshel_tasks.compute import machine
 from zeshel_tasks.compute.device import build_accelerator, device_name
 from zeshel_tasks.compute.interrupt import on_sigterm
-from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.config.encoder import EncoderConfig
 from zeshel_tasks.models.blink_weights import load_blink_weights
 from zeshel_tasks.store import open_store
 from zeshel_tasks.training.checkpoints import Checkpoints

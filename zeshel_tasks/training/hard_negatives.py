@@ -15,7 +15,7 @@ import numpy.typing as npt
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from zeshel_tasks.config import HardNegativeSource
+from zeshel_tasks.config.biencoder import HardNegativeSource
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.mention_table import MentionTable
 from zeshel_tasks.data.tokens import TokenTable

@@ -16,7 +16,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from zeshel_tasks import errors
 from zeshel_tasks.compute.disk import full_disk_named
 from zeshel_tasks.compute.interrupt import on_sigterm
-from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.config.encoder import EncoderConfig
 from zeshel_tasks.errors import TryAgain, ZeshelError
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.logs import set_up_logs

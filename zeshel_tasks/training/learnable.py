@@ -1,6 +1,6 @@
 """Warns before a training of data that teaches nothing or cannot show it: mentions without a wrong choice.
 
-Settings with which no mention has a wrong choice are refused in ``config.py``.
+Settings with which no mention has a wrong choice are refused in ``config/biencoder.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from zeshel_tasks.config import TrainBiencoderConfig
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.data.mention_table import GoldPairs

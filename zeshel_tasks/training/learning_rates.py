@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TypeVar
 
-from zeshel_tasks.config import EncoderConfig, TrainBiencoderConfig
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
+from zeshel_tasks.config.encoder import EncoderConfig
 from zeshel_tasks.models.model_types import ModelShape
 
 log = logging.getLogger(__name__)

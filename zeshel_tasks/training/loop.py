@@ -17,7 +17,7 @@ from zeshel_tasks.compute.interrupt import Interrupt
 from zeshel_tasks.compute.memory import out_of_memory_named, release_free_memory
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.compute.watchdog import Watchdog
-from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.config.encoder import EncoderConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.errors import ConfigError, Preempted
 from zeshel_tasks.training.checkpoints import Checkpoints

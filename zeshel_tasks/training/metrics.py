@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zeshel_tasks.config import Pooling, Similarity
+from zeshel_tasks.config.biencoder import Pooling, Similarity
 from zeshel_tasks.download.stated import StatedOrigin
 from zeshel_tasks.metrics import MetricsModel, Number
 

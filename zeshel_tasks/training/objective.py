@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from zeshel_tasks.config import EncoderConfig
+from zeshel_tasks.config.encoder import EncoderConfig
 from zeshel_tasks.data.arrays import Rows
 
 T = TypeVar("T")

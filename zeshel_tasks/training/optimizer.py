@@ -7,7 +7,8 @@ import re
 import torch
 from torch import nn
 
-from zeshel_tasks.config import EncoderConfig, TrainBiencoderConfig, TypeOptimization
+from zeshel_tasks.config.biencoder import TrainBiencoderConfig
+from zeshel_tasks.config.encoder import EncoderConfig, TypeOptimization
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.models.encoder import Encoder
 

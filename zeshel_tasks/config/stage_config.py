@@ -1,7 +1,4 @@
-"""The base of the stages' settings: how a setting is defined, checked and described.
-
-``config.py`` defines the settings themselves.
-"""
+"""The base of the stages' settings: how a setting is defined, checked and described."""
 
 from __future__ import annotations
 

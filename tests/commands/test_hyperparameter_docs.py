@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from zeshel_tasks.commands.hyperparameter_docs import hyperparameters_page
-from zeshel_tasks.config import STAGE_CONFIGS
+from zeshel_tasks.config.stages import STAGE_CONFIGS
 
-COMMITTED = Path(__file__).parents[1] / "docs" / "hyperparameters.md"
+COMMITTED = Path(__file__).parents[2] / "docs" / "hyperparameters.md"
 
 
 @cache
