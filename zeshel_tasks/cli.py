@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
-from zeshel_tasks.commands.argument_types import path, run, seed, store
+from zeshel_tasks.commands.argument_types import count, path, run, seed, store
 from zeshel_tasks.commands.export import add_export_flags
 from zeshel_tasks.commands.import_flags import add_entity_flags, add_mention_export_flags, add_mention_flags
 from zeshel_tasks.commands.kb import add_kb_commands
@@ -176,9 +176,15 @@ def _add_commands_on_stores(main_parser: _MainParser) -> None:
         main_parser.add_command("kb", "Build, change, list and delete knowledge bases of your own entities.")
     )
 
-    gc = main_parser.add_command("gc", "Remove everything from a store that no run or knowledge base refers to.")
+    gc = main_parser.add_command("gc", "Remove old runs, and everything that no run or knowledge base refers to.")
     _add_store(gc)
     gc.add_argument("--older_than", required=True, metavar="DAYS", help="minimum age, for example 30d; at least 2d")
+    gc.add_argument(
+        "--keep_runs",
+        type=count,
+        metavar="N",
+        help="also remove runs of this age (at least 14d), except the N newest and those of the champions",
+    )
     gc.add_argument("--dry_run", action="store_true", help="only list what would be removed")
     gc.set_defaults(command=_collect_garbage)
 
@@ -272,7 +278,7 @@ def _roll_back(options: argparse.Namespace) -> None:
 def _collect_garbage(options: argparse.Namespace) -> None:
     from zeshel_tasks.commands.gc import collect_garbage
 
-    collect_garbage(options.store, options.older_than, dry_run=options.dry_run)
+    collect_garbage(options.store, options.older_than, options.keep_runs, dry_run=options.dry_run)
 
 
 def _make_sample_worlds(options: argparse.Namespace) -> None:

@@ -100,6 +100,74 @@ def test_champion_model_is_kept_without_its_run(store: AgedStore) -> None:
     assert len(kept) == 5
 
 
+def copy_run(store: AgedStore, run_id: str) -> None:
+    for key in list(store.keys("runs/first/")):
+        store.put(key.replace("/first/", f"/{run_id}/", 1), store.get(key) or b"")
+
+
+def runs_in(store: AgedStore) -> set[str]:
+    return {key.split("/")[1] for key in store.keys("runs/")}
+
+
+def test_old_runs_are_removed_but_not_the_newest_and_those_of_champions(
+    store: AgedStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All old runs are equally old, so their names decide which are the newest."""
+    for run_id in ("a", "b", "c"):
+        copy_run(store, run_id)
+    store.grow_old()
+    copy_run(store, "young")
+    everything = {"first", "a", "b", "c", "young"}
+    assert collect(store) == 0
+    assert runs_in(store) == everything
+    capsys.readouterr()
+    assert collect(store, "--keep-runs", "3", "--dry-run") == 0
+    listed = capsys.readouterr().out
+    assert runs_in(store) == everything
+    assert [line.split()[3:] for line in listed.splitlines()[:-1]] == [
+        ["runs/a", "old", "run"],
+        ["runs/b", "old", "run"],
+    ]
+    assert collect(store, "--keep-runs", "3") == 0
+    assert capsys.readouterr().out == listed.replace("would remove", "removed")
+    assert runs_in(store) == {"first", "c", "young"}
+    assert collect(store, "--keep-runs", "0") == 0
+    assert runs_in(store) == {"first", "young"}
+
+
+def test_artifacts_of_a_removed_run_are_removed_at_once(store: AgedStore, capsys: pytest.CaptureFixture[str]) -> None:
+    champion = champions.read_champions(store).champion
+    assert champion is not None
+    store.delete(champions.KEY)
+    assert collect(store, "--keep-runs", "0") == 0
+    assert list(store.keys("")) == []
+    assert champion.biencoder in capsys.readouterr().out
+
+
+def test_runs_of_earlier_champions_stay_and_those_rolled_back_go(store: AgedStore) -> None:
+    known = champions.read_champions(store)
+    assert known.champion is not None
+    for run_id in ("second", "third"):
+        copy_run(store, run_id)
+        folder = known.champion.crossencoder + run_id
+        assert champions.read_champions(store).promote(
+            known.champion.model_copy(update={"run": run_id, "crossencoder": folder, "fusion": None})
+        )
+    assert champions.read_champions(store).roll_back("worse")
+    store.grow_old()
+    assert collect(store, "--keep-runs", "0") == 0
+    assert runs_in(store) == {"first", "second"}
+
+
+@pytest.mark.parametrize("age", ["2d", "13d"])
+def test_too_young_runs_are_never_removed(store: AgedStore, capsys: pytest.CaptureFixture[str], age: str) -> None:
+    assert main(["gc", "--store", store.address, "--older-than", age, "--keep-runs", "1"]) == EXIT_CONFIG
+    assert f"at least 14d with --keep-runs, got '{age}'" in capsys.readouterr().out
+    assert main(["gc", "--store", store.address, "--older-than", "14d", "--keep-runs", "-1"]) == EXIT_CONFIG
+    assert "expected an integer from 0 to 1000000, got '-1'" in capsys.readouterr().out
+    assert runs_in(store) == {"first"}
+
+
 @pytest.mark.parametrize("age", ["", "0d", "1d", "47h", "30", "d", "-1d", "1.5d", "999999d", "thirty"])
 def test_invalid_age_is_refused(store: AgedStore, capsys: pytest.CaptureFixture[str], age: str) -> None:
     assert main(["gc", "--store", store.address, f"--older-than={age}"]) == EXIT_CONFIG

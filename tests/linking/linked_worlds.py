@@ -13,6 +13,7 @@ from zeshel_tasks.config.retrieval import EvalBiencoderConfig
 from zeshel_tasks.data.blink_format import BlinkMention, read_blink_mentions
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.evaluation.entity_encoding import EntityEncoder
+from zeshel_tasks.linking.calibration import in_text
 from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.linking.fusion import Scores
 from zeshel_tasks.linking.linker import Linker
@@ -22,9 +23,13 @@ from zeshel_tasks.stages.inputs import RankedSplit, world_documents
 from zeshel_tasks.stages.run_models import models_of_run
 from zeshel_tasks.store import Artifact, Run
 
+NIL_SHARE = 0.2
+
 
 @dataclass(frozen=True)
 class LinkedWorlds:
+    """See above; ``probabilities`` (float32 [mentions, 2]: right, none) are those in a text, by ``NIL_SHARE``."""
+
     models: LinkerModels
     download: Artifact
     mentions: list[BlinkMention]
@@ -41,7 +46,7 @@ class LinkedWorlds:
 
     def linker(self, world: str, settings: dict[str, Any] | None = None, **changed: Any) -> Linker:
         """Returns a new linker, because each test has its own state of accelerate. Its batches are the evaluation's."""
-        config = LinkConfig(candidates=self.models.evaluation().top_k, score_batch_size=8, nil_share=None)
+        config = LinkConfig(candidates=self.models.evaluation().top_k, score_batch_size=8, nil_share=NIL_SHARE)
         models = LoadedModels.load(self.models, config.model_copy(update=settings or {}))
         return Linker(models, replace(self.entities[world], **changed))
 
@@ -72,6 +77,6 @@ def linked_worlds(run: Run, folder: Path) -> LinkedWorlds:
         list(read_json_lines(step["fuse"].path("test/predictions.jsonl"))),
         RankedSplit.read(*evaluated),
         np.load(step["fuse"].path("test/scores.npy")),
-        np.load(step["calibrate"].path("test/probabilities.npy")),
+        np.stack(in_text(*np.load(step["calibrate"].path("test/probabilities.npy")).T, NIL_SHARE), axis=1),
         entities,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.linking.linked_worlds import LinkedWorlds, linked_worlds
+from tests.linking.linked_worlds import NIL_SHARE, LinkedWorlds, linked_worlds
 from zeshel_tasks.config.link import LinkConfig
 from zeshel_tasks.data.blink_format import CASED_FIELDS
 from zeshel_tasks.data.json_lines import read_json_lines
@@ -152,7 +152,7 @@ def test_retriever_alone_links_with_its_own_scores_and_probabilities(worlds: Lin
         found = list(linker.link(worlds.mentions[row] for row in rows))
         with pytest.raises(ConfigError, match="mode: expected retrieve, for which the models were loaded, got cascade"):
             linker.link([], "cascade")
-        right, none = cascade.probabilities(worlds.ranked.retrieval[rows])
+        right, none = cascade.probabilities(worlds.ranked.retrieval[rows], NIL_SHARE)
         for place, (row, linked) in enumerate(zip(rows, found, strict=True)):
             known = worlds.ranked.candidates[row] >= 0
             np.testing.assert_array_equal(linked.positions, worlds.ranked.candidates[row][known])
@@ -174,13 +174,16 @@ def test_cascade_reranks_the_mentions_that_are_not_clear(worlds: LinkedWorlds) -
     world, rows = next(iter(worlds.rows()))
     mentions = [worlds.mentions[row] for row in rows]
     linker = worlds.linker(world, {"mode": "cascade"})
-    linker.calibrations = calibrations = clear_by_margin(linker.calibrations, 0.5)
+    by_margin = clear_by_margin(linker.calibrations, 0.5).cascade
+    assert by_margin is not None
+    right = by_margin.probabilities(worlds.ranked.retrieval[rows]).right
+    different = np.unique(right)
+    middle = float(different[len(different) // 2 - 1 :][:2].mean())
+    linker.calibrations = clear_by_margin(linker.calibrations, middle)
     alone = list(linker.link(mentions, "retrieve"))
-    middle = float(np.median([linked.right for linked in alone if linked.right is not None]))
-    linker.calibrations = clear_by_margin(calibrations, middle)
     found = list(linker.link(mentions))
     clear = [place for place, linked in enumerate(found) if linked.crossencoder is None]
-    assert clear == [place for place, linked in enumerate(alone) if linked.right and linked.right >= middle]
+    assert clear == np.flatnonzero(right >= middle).tolist()
     assert 0 < len(clear) < len(found)
     assert all(found[place].right == alone[place].right for place in clear)
     rest = [place for place in range(len(found)) if place not in clear]

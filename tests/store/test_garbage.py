@@ -18,7 +18,7 @@ from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.store import LocalStore, Run, Store
 from zeshel_tasks.store.artifacts import read_manifest_now
 from zeshel_tasks.store.base import StoredObject
-from zeshel_tasks.store.garbage import Cleanup, clean_up
+from zeshel_tasks.store.garbage import LINKS, Cleanup, clean_up
 from zeshel_tasks.store.s3 import S3Store
 
 
@@ -51,6 +51,17 @@ def test_artifact_is_removed_once_no_run_refers_to_it(aged: AgedStore, make_arti
         aged.delete(f"runs/{run}/stages/train-biencoder.json")
         clean_up(aged, BEFORE, roots=champion_folders)
         assert (read_manifest_now(aged, folder_of(manifest)) is not None) is is_there
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_plan_of_a_link_run_is_removed_once_it_is_old(aged: AgedStore, is_old: bool) -> None:
+    plan = f"{LINKS}manual__2026/plan.json"
+    aged.put(plan, b"{}")
+    if is_old:
+        aged.grow_old()
+    done = clean_up(aged, BEFORE, roots=champion_folders)
+    assert removed_places(done) == ({plan: "plan of a link run"} if is_old else {})
+    assert (aged.get(plan) is None) is is_old
 
 
 def test_young_objects_are_kept(aged: AgedStore, make_artifact: MakeArtifact, tmp_path: Path) -> None:

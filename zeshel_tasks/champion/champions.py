@@ -113,8 +113,12 @@ class Champions:
     @property
     def folders(self) -> set[str]:
         """Folders of the champion's and the earlier champions' models, which a rollback needs."""
-        known = self.earlier if self.champion is None else (self.champion, *self.earlier)
-        return {folder for champion in known for folder in champion.folders}
+        return {folder for champion in self._known for folder in champion.folders}
+
+    @property
+    def runs(self) -> set[str]:
+        """Ids of the runs that promoted the champion and the earlier champions."""
+        return {champion.run for champion in self._known}
 
     def rival_of(self, identity: str) -> Champion | None:
         """Returns the champion that a model must beat. If the model is the champion, this is the previous one."""
@@ -128,8 +132,7 @@ class Champions:
 
     def with_models(self, fingerprint: str) -> Champion | None:
         """Returns the champion with these models, also one from before or one that was rolled back, if there is one."""
-        current = () if self.champion is None else (self.champion,)
-        known = *current, *self.earlier, *(found.champion for found in self.all_rolled_back)
+        known = *self._known, *(found.champion for found in self.all_rolled_back)
         return next((champion for champion in known if champion.models == fingerprint), None)
 
     def rolled_back(self, crossencoder: str) -> RolledBack | None:
@@ -138,8 +141,7 @@ class Champions:
 
     def promote(self, champion: Champion) -> bool:
         """Makes ``champion`` the champion. Returns False if the file has changed since it was read."""
-        known = self.earlier if self.champion is None else (self.champion, *self.earlier)
-        earlier = tuple(before for before in known if before.identity != champion.identity)
+        earlier = tuple(before for before in self._known if before.identity != champion.identity)
         return self._replace(self._content.model_copy(update={"champion": champion, "earlier": earlier}))
 
     def roll_back(self, reason: str) -> bool:
@@ -159,6 +161,11 @@ class Champions:
                 rolled_back=(rolled_back, *self._content.rolled_back),
             )
         )
+
+    @property
+    def _known(self) -> tuple[Champion, ...]:
+        """The champion and the earlier ones, the latest first."""
+        return self.earlier if self.champion is None else (self.champion, *self.earlier)
 
     def _replace(self, content: _File) -> bool:
         data = checksummed(content)
@@ -191,6 +198,11 @@ def models_fingerprint(artifacts: Iterable[str | None]) -> str:
 def champion_folders(store: Store) -> set[str]:
     """Returns the artifact folders that a cleanup must keep for the champion and for a rollback."""
     return read_champions(store).folders
+
+
+def champion_runs(store: Store) -> set[str]:
+    """Returns the ids of the runs that a cleanup must keep for the champion and for a rollback."""
+    return read_champions(store).runs
 
 
 def _now() -> str:

@@ -49,13 +49,12 @@ def license_id(text: str) -> str:
 
 def seed(text: str) -> int:
     """Check the seed of a random generator."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError(f"expected an integer from 0 to {2**32 - 1}, got {quoted(text)}")
-    return number
+    return _whole_number(text, 2**32 - 1)
+
+
+def count(text: str) -> int:
+    """Check how many of something there may be."""
+    return _whole_number(text, 1_000_000)
 
 
 def parsed(text: str, parse: Callable[[str], T]) -> T:
@@ -64,3 +63,9 @@ def parsed(text: str, parse: Callable[[str], T]) -> T:
         return parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}, got {quoted(without_secrets(text))}") from error
+
+
+def _whole_number(text: str, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) > most:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to {most}, got {quoted(text)}")
+    return int(text)

@@ -1,30 +1,42 @@
-"""``zeshel gc``: remove everything from a store that neither a run nor a knowledge base refers to."""
+"""``zeshel gc``: remove old runs by rule, and everything that neither a run nor a knowledge base refers to."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
 
-from zeshel_tasks.champion.champions import champion_folders
+from zeshel_tasks.champion.champions import champion_folders, champion_runs
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.knowledge_base.head import knowledge_base_folders
 from zeshel_tasks.store import Store, open_store
 from zeshel_tasks.store.garbage import Cleanup, Garbage, clean_up
+from zeshel_tasks.store.retention import Retention
 
 _SHORTEST = timedelta(days=2)
 """Younger files may belong to a live stage: a training saves a checkpoint at least once a day (checkpoint_minutes)."""
 
+_SHORTEST_OF_RUNS = timedelta(days=14)
+"""In a run that is younger, a training may still work, for up to a week, or an approval may wait for its answer."""
 
-def collect_garbage(store_address: str, older_than: str, *, dry_run: bool) -> None:
+
+def collect_garbage(store_address: str, older_than: str, keep_runs: int | None = None, *, dry_run: bool) -> None:
     """Remove everything that no run refers to and that is older than a number of days (``30d``), and print it.
 
+    Args:
+        store_address: the store.
+        older_than: the least age.
+        keep_runs: how many of the newest runs stay, besides those of the champion and of the champions before it. The
+            others are removed once they are as old. None keeps all runs.
+        dry_run: True to remove nothing.
+
     Raises:
-        ConfigError: the age is malformed or less than two days, or the address is not that of a store.
+        ConfigError: the age is malformed or too short, or the address is not that of a store.
         TryAgain: another cleanup is running.
         CorruptArtifact: a record, or a manifest that a run refers to, is broken. Nothing was removed.
     """
-    age, store = _age(older_than), _store(store_address)
-    done = clean_up(store, datetime.now(UTC) - age, roots=roots, dry_run=dry_run)
+    age, store = _age(older_than, _SHORTEST if keep_runs is None else _SHORTEST_OF_RUNS), _store(store_address)
+    retention = None if keep_runs is None else Retention(keep_runs, champion_runs)
+    done = clean_up(store, datetime.now(UTC) - age, roots=roots, retention=retention, dry_run=dry_run)
     for garbage in done.removed:
         print(_line(garbage))
     removed = sum(garbage.size for garbage in done.removed)
@@ -36,11 +48,13 @@ def roots(store: Store) -> set[str]:
     return champion_folders(store) | knowledge_base_folders(store)
 
 
-def _age(text: str) -> timedelta:
+def _age(text: str, shortest: timedelta) -> timedelta:
     found = re.fullmatch(r"(\d{1,5})d", text)
     age = timedelta(days=int(found[1])) if found else timedelta()
-    if age < _SHORTEST:
-        raise ConfigError(f"--older-than: expected a number of days, such as 30d, and at least 2d, got {text!r}")
+    if age < shortest:
+        which = "" if shortest == _SHORTEST else " with --keep-runs"
+        expected = f"a number of days, such as 30d, and at least {shortest.days}d{which}"
+        raise ConfigError(f"--older-than: expected {expected}, got {text!r}")
     return age
 
 

@@ -47,11 +47,9 @@ class LinkConfig(ComputeConfig):
         "entity is more likely missing than not.",
         pattern=_THRESHOLD,
     )
-    nil_share: float | None = setting(
+    nil_share: float = setting(
         0.2,
-        "Share of the mentions whose entity the knowledge base lacks. The default is that of AIDA-CoNLL. None gives "
-        "the probability of being right as if there were no such mentions, and that of a missing entity as if they "
-        "were half.",
+        "Share of the mentions whose entity the knowledge base lacks. The default is that of AIDA-CoNLL.",
         ge=0,
         lt=1,
     )

@@ -50,7 +50,7 @@ def threshold_of(config: LinkConfig, calibrations: Calibrations, run: str) -> fl
     kind, _, number = config.threshold.rpartition("=")
     if not kind:
         return float(number)
-    threshold = reference.threshold(float(number), config.nil_share or 0.0)
+    threshold = reference.threshold(float(number), config.nil_share)
     if math.isinf(threshold):
         raise ConfigError(f"threshold: expected a precision that the models reach on valid, got {number}")
     return threshold

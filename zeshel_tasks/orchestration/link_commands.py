@@ -23,6 +23,7 @@ from zeshel_tasks.orchestration.refresh_command import check_encoded
 from zeshel_tasks.orchestration.settings import path_safe
 from zeshel_tasks.orchestration.task_command import NotDone, Outcome, failure, mask_secrets, setting_arguments
 from zeshel_tasks.store import open_run, open_store
+from zeshel_tasks.store.garbage import LINKS
 
 log = logging.getLogger(__name__)
 
@@ -251,7 +252,7 @@ def read_planned(name: str, store: str, context: Any) -> LinkPlan:
 
 def plan_address(store: str, context: Any) -> str:
     """Return the address of the run's plan."""
-    return f"{store.rstrip('/')}/links/{path_safe(context['run_id'])}/plan.json"
+    return f"{store.rstrip('/')}/{LINKS}{path_safe(context['run_id'])}/plan.json"
 
 
 def folder(address: str) -> str:

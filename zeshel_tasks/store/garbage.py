@@ -3,8 +3,8 @@
 A run refers to an artifact with a record. A change of a knowledge base does so, too, until the head of the knowledge
 base names the artifact; if the change was killed, its records count until they are old. An artifact refers to the
 artifacts that it ``uses`` in its manifest. The caller names further roots: the champions' models and the knowledge
-bases. An artifact that nothing refers to is removed once it is old. A run may be about to reuse an old artifact at the
-same moment, so both sides keep an order:
+bases. An artifact that nothing refers to is removed once it is old, as are the plans of runs that link files. A run may
+be about to reuse an old artifact at the same moment, so both sides keep an order:
 
 * a run writes its record, then checks that the manifest exists, and makes the artifact again if it does not;
 * a cleanup sets the manifest aside, then looks for records, and restores the manifest if there is one.
@@ -26,16 +26,27 @@ from typing import Literal, NamedTuple, TypeVar
 from zeshel_tasks.store.artifacts import Manifest, manifest_key, put_aside, read_manifest_now, removed_manifest_key
 from zeshel_tasks.store.base import Store, StoredObject
 from zeshel_tasks.store.lock import locked
+from zeshel_tasks.store.retention import OldRun, Retention
 from zeshel_tasks.store.runs import listed_records, read_record, records_of_changes
 
 log = logging.getLogger(__name__)
 
+LINKS = "links/"
+"""The folder of what runs that link files note for themselves. Their results lie elsewhere."""
 _THREADS = 16  # for as many connections as the S3 client keeps
 _AT_ONCE = 1000  # objects
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
-Reason = Literal["no run refers to it", "never finished", "left by an attempt", "left by a change", "unfinished upload"]
+Reason = Literal[
+    "no run refers to it",
+    "never finished",
+    "left by an attempt",
+    "left by a change",
+    "plan of a link run",
+    "old run",
+    "unfinished upload",
+]
 
 
 class Garbage(NamedTuple):
@@ -60,14 +71,17 @@ Roots = Callable[[Store], Iterable[str]]
 """Returns the folders of artifacts that must stay in addition to those that runs refer to."""
 
 
-def clean_up(store: Store, before: datetime, *, roots: Roots, dry_run: bool = False) -> Cleanup:
+def clean_up(
+    store: Store, before: datetime, *, roots: Roots, retention: Retention | None = None, dry_run: bool = False
+) -> Cleanup:
     """Removes artifacts that neither a run nor ``roots`` refers to and that are older than ``before``.
 
     Args:
-        store: the store. Artifacts and unfinished uploads may be removed, but never a part of a run.
+        store: the store. Artifacts and unfinished uploads may be removed, and runs only by ``retention``.
         before: a time by the store's clock, at least two days in the past. The uploads of a live attempt and the
             checkpoints of a live training must be younger. S3 refuses clients whose clock is off by 15 minutes.
         roots: called before anything is changed, and again after the manifests were set aside.
+        retention: which runs stay; None keeps all. The others go if nothing in them is younger than ``before``.
         dry_run: True to change nothing.
 
     Raises:
@@ -76,9 +90,9 @@ def clean_up(store: Store, before: datetime, *, roots: Roots, dry_run: bool = Fa
             Nothing was removed.
     """
     if dry_run:
-        return _Cleaner(store, before.timestamp(), roots).select().done
+        return _Cleaner(store, before.timestamp(), roots, retention).select().done
     with locked(store) as lock:
-        cleaner = _Cleaner(store, before.timestamp(), roots).select()
+        cleaner = _Cleaner(store, before.timestamp(), roots, retention).select()
         lock.check()
         cleaner.remove(lock.hold)
     return cleaner.done
@@ -122,10 +136,14 @@ class _References:
         self._named_by: dict[StoredObject, str] = {}
         self._manifests: dict[str, Manifest] = {}
 
-    def look(self, young: Iterable[str]) -> set[str]:
-        """Returns the folders in ``young`` and those that a record, a root or one of these refers to."""
+    def look(self, young: Iterable[str], but: Collection[StoredObject] = ()) -> set[str]:
+        """Returns the folders in ``young`` and those that a record, a root or one of these refers to.
+
+        The records in ``but`` do not count.
+        """
         changes = (listed for listed in records_of_changes(self._store) if listed.modified >= self._limit)
-        new = [listed for listed in (*listed_records(self._store), *changes) if listed not in self._named_by]
+        records_there = (*listed_records(self._store), *changes)
+        new = [listed for listed in records_there if listed not in self._named_by and listed not in but]
         records = _each(lambda listed: read_record(self._store, listed.key), new)
         self._named_by.update({listed: record.artifact for listed, record in zip(new, records, strict=True) if record})
         # Records that were deleted since the first call still count: keeping too much does no harm.
@@ -155,9 +173,10 @@ class _References:
 class _Cleaner:
     """One cleanup of a store. Keeps everything younger than ``limit`` (seconds since 1970)."""
 
-    def __init__(self, store: Store, limit: float, roots: Roots) -> None:
-        self._store, self._limit = store, limit
+    def __init__(self, store: Store, limit: float, roots: Roots, retention: Retention | None) -> None:
+        self._store, self._limit, self._retention = store, limit, retention
         self._references = _References(store, roots, limit)
+        self._old_runs: list[OldRun] = []
         self._young: list[str] = []
         self._doomed: list[_Folder] = []
         self._leftovers: list[StoredObject] = []
@@ -169,13 +188,14 @@ class _Cleaner:
         # List first: artifacts that are committed later are safe.
         folders = _folders(self._store)
         self._young = [folder.name for folder in folders if folder.manifest and not self._is_old(folder.manifest)]
-        referred = self._references.look(self._young)
+        self._old_runs = self._runs_to_remove()
+        for run in self._old_runs:
+            self._note(run.folder, run.objects, "old run")
+        referred = self._references.look(self._young, but={found for run in self._old_runs for found in run.objects})
         for folder in folders:
             self._sort(folder, folder.name in referred)
-        for record in records_of_changes(self._store):
-            if self._is_old(record):
-                self._leftovers.append(record)
-                self._note(record.key, [record], "left by a change")
+        self._add_old(records_of_changes(self._store), "left by a change")
+        self._add_old(self._store.objects(LINKS), "plan of a link run")
         self._uploads = [found for found in self._store.unfinished("artifacts/") if self._is_old(found)]
         for upload in self._uploads:
             self._note(upload.key, [upload], "unfinished upload")
@@ -183,6 +203,7 @@ class _Cleaner:
 
     def remove(self, hold: Callable[[], None]) -> None:
         """Removes the selected objects, unless a run refers to them by now. Calls ``hold`` often."""
+        self._remove_runs(hold)
         self._delete([found.key for found in self._leftovers], hold)
         for upload in self._uploads:
             hold()
@@ -206,6 +227,16 @@ class _Cleaner:
             raise
         # Delete only the listed files, and no manifest: a run that has made the artifact again needs the others.
         self._delete([found.key for folder in undecided for found in folder.files], hold)
+
+    def _remove_runs(self, hold: Callable[[], None]) -> None:
+        """Removes the old runs, except those that were resumed since: their artifacts are put back."""
+        still_old = self._runs_to_remove()
+        resumed = {run.folder for run in self._old_runs if run not in still_old}
+        self.done.removed = [garbage for garbage in self.done.removed if garbage.place not in resumed]
+        self._delete([found.key for run in self._old_runs if run.folder not in resumed for found in run.objects], hold)
+
+    def _runs_to_remove(self) -> list[OldRun]:
+        return [] if self._retention is None else self._retention.old_runs(self._store, self._limit)
 
     def _forget(self, folders: Sequence[_Folder], hold: Callable[[], None]) -> None:
         """Deletes the manifests that were set aside. After this, the artifacts cannot be restored."""
@@ -233,6 +264,12 @@ class _Cleaner:
             self._keep(folder, but=sum(found.size for found in stale))
             if stale:
                 self._add_leftovers(folder, stale, "left by an attempt")
+
+    def _add_old(self, objects: Iterable[StoredObject], reason: Reason) -> None:
+        for found in objects:
+            if self._is_old(found):
+                self._leftovers.append(found)
+                self._note(found.key, [found], reason)
 
     def _add_leftovers(self, folder: _Folder, files: Sequence[StoredObject], reason: Reason) -> None:
         self._leftovers.extend(files)
