@@ -138,8 +138,7 @@ def test_stage_has_ended_although_a_sidecar_runs_on(
     with_a_sidecar_that_runs_on(cluster, exit_code)
     commit(STEP, tmp_path / "store")
     if exit_code == 0:
-        come_back(task, context, name, status)
-        assert context["ti"].xcom["return_value"] == {"mentions": 7}
+        assert come_back(task, context, name, status) == {"mentions": 7}
     else:
         with pytest.raises(AirflowException, match="crashed"):
             come_back(task, context, name, status, "Container state failed")
@@ -160,8 +159,7 @@ def test_outage_of_kubernetes_returns_the_task_to_the_triggerer(
     assert (arguments["pod_name"], arguments["pod_namespace"]) == (name, "ml")
     assert UNREACHABLE_SINCE in arguments["trigger_kwargs"]
     commit(STEP, tmp_path / "store")
-    come_back(task, context, name, "error", "no answer")
-    assert context["ti"].xcom["return_value"] == {"mentions": 7}
+    assert come_back(task, context, name, "error", "no answer") == {"mentions": 7}
     fault("pods: the Kubernetes API fails while a stage runs")
 
 
@@ -181,8 +179,7 @@ def test_stored_result_is_reused_although_kubernetes_does_not_answer(
     task, context = make_task(Step(STAGES["download"]), downloaded)
     context["ti"].try_number = 2
     cluster.refusals = [refusal] * 100
-    task.execute(context)
-    assert context["ti"].xcom["return_value"]["worlds"] == 8
+    assert task.execute(context)["worlds"] == 8
     fault("pods: the Kubernetes API fails when a pod is looked for")
 
 

@@ -36,12 +36,12 @@ def test_stored_result_is_reused_without_a_pod(
     make_task: MakeTask, cluster: Any, tmp_path: Path, downloaded: dict[str, Any]
 ) -> None:
     task, context = make_task(Step(STAGES["download"]), downloaded)
-    task.execute(context)
+    value = task.execute(context)
     assert cluster.pods == {}
     record = open_run(f"{tmp_path}/store/runs/r1").record("download")
     assert record is not None
     assert record.reused
-    assert context["ti"].xcom["return_value"]["worlds"] == 8
+    assert value["worlds"] == 8
     assert context["outlet_events"][task.command.asset].extra["metrics"]["worlds"] == 8
 
 
@@ -52,9 +52,9 @@ def test_later_try_also_reuses_a_stored_result_and_deletes_the_pod_of_the_earlie
     assert list(cluster.pods) == [name]
     task, context = make_task(Step(STAGES["download"]), downloaded)
     context["ti"].try_number = 2
-    task.execute(context)
+    value = task.execute(context)
     assert cluster.pods == {}
-    assert context["ti"].xcom["return_value"]["worlds"] == 8
+    assert value["worlds"] == 8
 
 
 @pytest.mark.parametrize("try_number", [1, 2])
@@ -208,8 +208,7 @@ def test_committed_stage_succeeds_and_passes_on_its_metrics(make_task: MakeTask,
     name = start(task, context)
     commit(STEP, tmp_path / "store")
     cluster.end(0)
-    come_back(task, context, name, "success")
-    assert context["ti"].xcom["return_value"] == {"mentions": 7}
+    assert come_back(task, context, name, "success") == {"mentions": 7}
     assert context["outlet_events"][task.command.asset].extra["metrics"] == {"mentions": 7}
     assert cluster.pods == {}
 
@@ -220,7 +219,6 @@ def test_exit_code_0_without_a_manifest_fails_the_task(make_task: MakeTask, clus
     cluster.end(0)
     with pytest.raises(AirflowException, match="no manifest is committed"):
         come_back(task, context, name, "success")
-    assert "return_value" not in context["ti"].xcom
 
 
 @pytest.mark.parametrize(("exit_code", "retried"), [(2, False), (3, False), (75, True), (1, True), (143, True)])
@@ -247,8 +245,7 @@ def test_vanished_pod_is_retried_unless_its_work_is_committed(
         come_back(task, context, name, "error", "404")
     assert not isinstance(caught.value, AirflowFailException)
     commit(STEP, tmp_path / "store")
-    come_back(task, context, name, "error", "404")
-    assert context["ti"].xcom["return_value"] == {"mentions": 7}
+    assert come_back(task, context, name, "error", "404") == {"mentions": 7}
 
 
 def test_successful_pod_succeeds_despite_a_triggerer_error(make_task: MakeTask, cluster: Any, tmp_path: Path) -> None:
@@ -256,8 +253,7 @@ def test_successful_pod_succeeds_despite_a_triggerer_error(make_task: MakeTask, 
     name = start(task, context)
     commit(STEP, tmp_path / "store")
     cluster.end(0)
-    come_back(task, context, name, "error", "connection lost")
-    assert context["ti"].xcom["return_value"] == {"mentions": 7}
+    assert come_back(task, context, name, "error", "connection lost") == {"mentions": 7}
 
 
 def test_pod_without_its_image_is_deleted(make_task: MakeTask, cluster: Any) -> None:

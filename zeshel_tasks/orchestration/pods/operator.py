@@ -12,7 +12,6 @@ from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_valu
 from airflow.providers.cncf.kubernetes.secret import Secret
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
-from airflow.sdk.bases.xcom import BaseXCom
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
@@ -136,7 +135,7 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
         if done is not None:
             if context["ti"].try_number > 1:
                 self._delete_pod_of_earlier_try(context)
-            return self._passed_on(context, published(self.command, done, context))
+            return self._passed_on(published(self.command, done, context))
         try:
             self.execute_async(context)
         except TaskDeferred as deferred:
@@ -214,7 +213,7 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
             if outage is not None:
                 self._defer_until_the_outage_ends(context, event, outage)
             raise failure or error from None
-        return self._passed_on(context, value)
+        return self._passed_on(value)
 
     def _defer_until_the_outage_ends(self, context: Any, event: dict[str, Any], outage: BaseException) -> None:
         """Return to the triggerer. The pod may work on meanwhile.
@@ -231,12 +230,8 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
         self.trigger_kwargs = {UNREACHABLE_SINCE: since}
         self.invoke_defer_method(last_log_time=event.get("last_log_time"), context=context)
 
-    def _passed_on(self, context: Any, value: Any) -> Any:
-        """Return the value of the task, and let Airflow push it.
-
-        It refuses to map over a task that has not returned its value. ``do_xcom_push`` would have added a sidecar.
-        """
-        context["ti"].xcom_push(BaseXCom.XCOM_RETURN_KEY, value)
+    def _passed_on(self, value: Any) -> Any:
+        """Return the task's value, and let Airflow push it. Before the pod ran, this would have added a sidecar."""
         self.do_xcom_push = True
         return value
 
