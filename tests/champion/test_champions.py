@@ -1,13 +1,11 @@
 """The champion, earlier champions, and concurrent changes."""
 
-from typing import Any
-
 import pytest
 
+from tests.finished import FACTS
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.errors import ConfigError, CorruptArtifact
-from zeshel_tasks.store import Manifest, Store
-from zeshel_tasks.store.checksummed import checksummed
+from zeshel_tasks.store import Attempt, Store
 
 
 def champion(run: str, trained: str | None = None) -> Champion:
@@ -27,14 +25,9 @@ def champion(run: str, trained: str | None = None) -> Champion:
 
 def put_models(store: Store, champion: Champion) -> None:
     """Writes minimal manifests of the champion's artifacts, enough for a check that the models exist."""
-    facts: dict[str, Any] = dict.fromkeys(
-        ("fingerprint", "package_version", "started_at", "finished_at", "device"), "x"
-    )
-    facts |= {name: {} for name in ("config", "inputs", "metrics", "versions", "hardware", "files")}
-    facts |= {"split": None, "wall_seconds": 1, "peak_memory_mb": 1, "peak_gpu_memory_mb": None}
     for folder in champion.folders:
-        manifest = Manifest.model_validate(facts | {"stage": folder.split("/")[1]})
-        store.put(f"{folder}/manifest.json", checksummed(manifest))
+        _, stage, fingerprint = folder.split("/")
+        Attempt(store, folder).commit(FACTS | {"stage": stage, "fingerprint": fingerprint})
 
 
 def promoted(store: Store, *runs: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults import Fault
-from tests.finished import copy_of
+from tests.finished import copy_with_knowledge_base
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import link_setup
@@ -31,11 +31,7 @@ WORLD = "grove"
 @pytest.fixture(scope="module")
 def run(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run whose models are the champion of its store, which has a knowledge base."""
-    folder = tmp_path_factory.mktemp("link")
-    copy = copy_of(finished_run, folder)
-    documents = copy.artifact("download", folder / "cache").path(f"documents/{WORLD}.json")
-    assert main(["kb", "build", "--store", copy.store.address, "--name", WORLD, str(documents)]) == EXIT_OK
-    return copy
+    return copy_with_knowledge_base(finished_run, tmp_path_factory.mktemp("link"), WORLD)
 
 
 @pytest.fixture(scope="module")

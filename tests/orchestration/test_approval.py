@@ -9,10 +9,11 @@ import pytest
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import TaskAwaitingInput
 
+from tests.finished import finish_stage
 from tests.stages.test_promote import compared
 from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.orchestration.approval import ApprovePromotion
-from zeshel_tasks.store import Attempt, LocalStore, artifact_folder, open_run
+from zeshel_tasks.store import LocalStore, artifact_folder, open_run
 
 BETTER, WORSE = compared(elves=(90, 20), orcs=(80, 30)), compared(elves=(20, 90), orcs=(30, 80))
 
@@ -41,13 +42,8 @@ def execute(store: Path, measured: dict[str, Any], *champions: str, **params: An
     run = open_run(f"{store}/runs/r1")
     for fusion in champions:
         assert read_champions(run.store).promote(champion(fusion))
-    facts: dict[str, Any] = dict.fromkeys(("started_at", "finished_at", "package_version", "device"), "x")
-    facts |= dict.fromkeys(("wall_seconds", "peak_memory_mb"), 1.0) | {"peak_gpu_memory_mb": None}
-    facts |= {"split": None, "fingerprint": "f" * 64, "config": {}, "inputs": {}, "versions": {}, "hardware": {}}
     for stage, metrics in {"train-crossencoder": {}, "fuse": {}, "compare": measured}.items():
-        attempt = Attempt(run.store, artifact_folder(stage, "f" * 64))
-        manifest = attempt.commit(facts | {"stage": stage, "metrics": metrics})
-        run.write_record(stage, manifest, reused=False, wall_seconds=1)
+        finish_stage(run, stage, "f" * 64, metrics)
     task = ApprovePromotion(store=str(store))
     ti = type("TaskInstance", (), {"id": "1"})()
     return task.execute({"run_id": "r1", "params": {"preset": "smoke", **params}, "task_instance": ti, "ti": ti})

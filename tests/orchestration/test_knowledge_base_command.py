@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from tests.finished import finish_stage
 from tests.orchestration.test_refresh_command import NEW, OLD, encode
 from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.orchestration.link_commands import KnowledgeBaseCommand
 from zeshel_tasks.orchestration.task_command import Outcome, finish
-from zeshel_tasks.store import Attempt, Run, open_run
+from zeshel_tasks.store import Run, open_run
 
 MODELS = {
     biencoder: Champion(run=run, biencoder=biencoder, crossencoder=run, promoted_at="y", decision={})
@@ -36,11 +37,7 @@ def run(tmp_path: Path) -> Run:
     run = open_run(f"{tmp_path}/runs/r0")
     for champion in MODELS.values():
         assert read_champions(run.store).promote(champion)
-    facts: dict[str, Any] = dict.fromkeys(("started_at", "finished_at", "package_version", "device"), "x")
-    facts |= dict.fromkeys(("wall_seconds", "peak_memory_mb"), 1.0) | {"peak_gpu_memory_mb": None}
-    facts |= {"split": None, "fingerprint": "b" * 64, "config": {}, "inputs": {}, "versions": {}, "hardware": {}}
-    manifest = Attempt(run.store, OLD).commit(facts | {"stage": "train-biencoder", "metrics": {}})
-    run.write_record("train-biencoder", manifest, reused=False, wall_seconds=1)
+    finish_stage(run, "train-biencoder", "b" * 64)
     return run
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
+from tests.finished import finish_stage
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.knowledge_base.head import Encoding, KnowledgeBase, Segment
 from zeshel_tasks.orchestration.refresh_command import RefreshCommand
 from zeshel_tasks.orchestration.task_command import NotDone
-from zeshel_tasks.store import Attempt, Run, artifact_folder, open_run
+from zeshel_tasks.store import Run, artifact_folder, open_run
 
 NEW, OLD = artifact_folder("train-biencoder", "a" * 64), artifact_folder("train-biencoder", "b" * 64)
 OWN, RIVAL = artifact_folder("fuse", "f" * 64), artifact_folder("fuse", "e" * 64)
@@ -20,11 +21,7 @@ OWN, RIVAL = artifact_folder("fuse", "f" * 64), artifact_folder("fuse", "e" * 64
 def run(tmp_path: Path) -> Run:
     """A run that has finished ``fuse``."""
     run = open_run(f"{tmp_path}/runs/r1")
-    facts: dict[str, Any] = dict.fromkeys(("started_at", "finished_at", "package_version", "device"), "x")
-    facts |= dict.fromkeys(("wall_seconds", "peak_memory_mb"), 1.0) | {"peak_gpu_memory_mb": None}
-    facts |= {"split": None, "fingerprint": "f" * 64, "config": {}, "inputs": {}, "versions": {}, "hardware": {}}
-    manifest = Attempt(run.store, OWN).commit(facts | {"stage": "fuse", "metrics": {}})
-    run.write_record("fuse", manifest, reused=False, wall_seconds=1)
+    finish_stage(run, "fuse", "f" * 64)
     return run
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.finished import copy_of
+from tests.finished import copy_with_knowledge_base
 from tests.serving.running import Running, running
-from zeshel_tasks.cli import main
-from zeshel_tasks.errors import EXIT_OK
 from zeshel_tasks.store import Run
 
 WORLD = "grove"
@@ -26,11 +24,7 @@ def _no_precision_of_another_test() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def run(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run whose models are the champion of its store, which has a knowledge base."""
-    folder = tmp_path_factory.mktemp("serve")
-    copy = copy_of(finished_run, folder)
-    documents = copy.artifact("download", folder / "cache").path(f"documents/{WORLD}.json")
-    assert main(["kb", "build", "--store", copy.store.address, "--name", WORLD, str(documents)]) == EXIT_OK
-    return copy
+    return copy_with_knowledge_base(finished_run, tmp_path_factory.mktemp("serve"), WORLD)
 
 
 @pytest.fixture(scope="module")
