@@ -44,7 +44,7 @@ def assert_rows(rows: list[str]) -> None:
     assert sum("attention dropout" in row for row in rows) == 2
     assert sum("compiled" in row for row in rows) == 4
     for row in rows:
-        rate, flop, share = re.search(r"([\d,.]+) \w+ +([\d.e-]+) +([\d.]+)% of ", row).groups()  # type: ignore[union-attr]
+        rate, flop, share = re.search(r"([\d,.]+) \w+ +([\d.e-]+) +([\d.]+)% of ", row).groups()
         assert float(rate.replace(",", "")) > 0
         assert float(flop) > 0
         assert 0 <= float(share) <= 100

@@ -43,7 +43,7 @@ def test_shrinking_file_raises_data_error_not_bus_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_vectors_are_stored_in_requested_dtype(dtype: str) -> None:
-    stored = storable(VECTORS / 3, dtype)  # type: ignore[arg-type]
+    stored = storable(VECTORS / 3, dtype)
     assert stored.dtype == dtype
     np.testing.assert_allclose(stored, VECTORS / 3, rtol=1e-3)
 
@@ -60,4 +60,4 @@ def test_number_beyond_float16_is_refused_by_setting_name() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_non_finite_vectors_are_refused(number: float, dtype: str) -> None:
     with pytest.raises(DataError, match="vectors that are not numbers"):
-        storable(np.array([[1, number]], dtype=np.float32), dtype)  # type: ignore[arg-type]
+        storable(np.array([[1, number]], dtype=np.float32), dtype)

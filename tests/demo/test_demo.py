@@ -156,7 +156,7 @@ def test_watch_follows_run_to_its_end(terminal: bool, monkeypatch: pytest.Monkey
     screen = StringIO()
     console = Console(file=screen, force_terminal=terminal, width=120)
     checks: list[None] = []
-    assert watch(FakeAirflow(), "zeshel", "r", console, lambda: checks.append(None)) == "success"  # type: ignore[arg-type]
+    assert watch(FakeAirflow(), "zeshel", "r", console, lambda: checks.append(None)) == "success"
     assert len(checks) == 3
     for expected in ("report", "running", "50%", "success", "1m 05s"):
         assert expected in screen.getvalue()

@@ -18,7 +18,7 @@ MEGABYTE = 10**6
 
 
 def tar_of(path: Path, files: dict[str, bytes], *more: tarfile.TarInfo, mode: str = "w:bz2") -> Path:
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+    with tarfile.open(path, mode) as tar:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)

@@ -51,7 +51,7 @@ class PushServer:
             return self._create(json.loads(body))
         if path == "/api/validate-yaml":
             return 200, {"errors": [], "warnings": []}
-        name, what = re.fullmatch(r"(?:/api/models)?/([^/]+/[^/]+?)((?:\.git)?/.*|)", path).groups()  # type: ignore[union-attr]
+        name, what = re.fullmatch(r"(?:/api/models)?/([^/]+/[^/]+?)((?:\.git)?/.*|)", path).groups()
         if name not in self.repositories:
             return 404, {"error": "Repository not found"}
         if name.partition("/")[0] != OWNER and method == "POST":

@@ -20,7 +20,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
     """Respond with the server's ``report``."""
 
     def do_GET(self) -> None:
-        body = json.dumps(self.server.report).encode()  # type: ignore[attr-defined]
+        body = json.dumps(self.server.report).encode()
         self.send_response(200)
         self.end_headers()
         self.wfile.write(body)
@@ -48,7 +48,7 @@ def health(tmp_path: Path, port: int, *arguments: str) -> subprocess.CompletedPr
 def test_component_without_heartbeat_is_not_alive(
     tmp_path: Path, api_server: http.server.ThreadingHTTPServer, status: str | None, code: int
 ) -> None:
-    api_server.report = {"scheduler": {"status": status}, "triggerer": {"status": "healthy"}}  # type: ignore[attr-defined]
+    api_server.report = {"scheduler": {"status": status}, "triggerer": {"status": "healthy"}}
     done = health(tmp_path, api_server.server_port, "alive", "scheduler")
     assert done.returncode == code, done.stderr
     assert ("scheduler: no heartbeat" in done.stderr) == bool(code)
@@ -65,5 +65,5 @@ def test_component_stays_alive_if_api_server_does_not_answer(
 
 
 def test_scheduler_waits_for_api_server(tmp_path: Path, api_server: http.server.ThreadingHTTPServer) -> None:
-    api_server.report = {}  # type: ignore[attr-defined]
+    api_server.report = {}
     assert health(tmp_path, api_server.server_port, "wait").returncode == 0

@@ -233,7 +233,7 @@ def test_every_stages_value_reaches_the_deployment(read: Read) -> None:
         assert made[name]["resources"]["limits"]["memory"] == "1.5Ti"
         made[name]["resources"] = pod_class["resources"]
     assert {name: made[name] for name in stages} == stages
-    assert made["image"] == f"{images['tasks']['repository']}:{images['tasks']['tag']}"  # type: ignore[index]
+    assert made["image"] == f"{images['tasks']['repository']}:{images['tasks']['tag']}"
     assert (made["imagePullPolicy"], made["imagePullSecrets"]) == ("Always", ["login"])
 
 

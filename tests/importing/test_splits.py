@@ -24,7 +24,7 @@ def assigned(
     for number, (world, text, gold) in enumerate(mentions):
         key = world, text
         texts[key] = texts[key] if key in texts else table.add_text(world, text, "")
-        row = MentionRow(f"m{number}", gold, "x", 0, 0, given if number == 0 else None)  # type: ignore[arg-type]
+        row = MentionRow(f"m{number}", gold, "x", 0, 0, given if number == 0 else None)
         table.add_mention(texts[key], row)
     assign_splits(table, Shares.parse(shares), by, seed)
     check_worlds(table)

@@ -30,7 +30,7 @@ def test_every_flipped_bit_is_detected_or_harmless(tmp_path: Path, fault: Fault)
         store.put("key", data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
         found: Note | CorruptArtifact
         try:
-            found = read_checksummed(store, "key", Note, "delete it")  # type: ignore[assignment]
+            found = read_checksummed(store, "key", Note, "delete it")
         except CorruptArtifact as error:
             found = error
         # A space between two fields may become another whitespace character, which is harmless.

@@ -50,7 +50,7 @@ def test_each_part_is_encoded_again_with_same_dropout(
     encode = BiencoderObjective._encode
 
     def kept(*arguments: object) -> tuple[torch.Tensor, ...]:
-        vectors = encode(*arguments)  # type: ignore[arg-type]
+        vectors = encode(*arguments)
         seen.append(vectors[0].detach())
         return vectors
 

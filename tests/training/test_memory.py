@@ -32,7 +32,7 @@ def test_out_of_memory_error_names_setting_to_lower(fill: object, fault: Fault) 
         pytest.raises(ConfigError, match=r"^out of (GPU )?memory at step 3: lower train_batch_size \(now 128\)"),
         out_of_memory_named("at step 3", "lower train_batch_size (now 128)"),
     ):
-        fill()  # type: ignore[operator]
+        fill()
 
 
 def test_other_errors_pass_unchanged() -> None:

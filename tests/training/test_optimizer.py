@@ -28,7 +28,7 @@ def crossencoder(golden: Path) -> nn.Module:
 )
 def test_type_optimization_selects_trained_layers(crossencoder: nn.Module, choice: str, trained: set[str]) -> None:
     groups = ("additional_linear", "layer.0", "layer.1", "embeddings", "pooler")
-    names = choose_trained(crossencoder, choice)  # type: ignore[arg-type]
+    names = choose_trained(crossencoder, choice)
     assert {group for group in groups if any(group in name for name in names)} == trained
 
 

@@ -187,7 +187,7 @@ def test_task_stopped_before_its_stage_began_fails(operator: MakeOperator, tmp_p
 def test_task_stopped_after_its_stage_ended_succeeds(operator: MakeOperator) -> None:
     task = operator()
     original = task._run
-    task._run = lambda *args: (original(*args), task.on_kill())[0]  # type: ignore[method-assign]
+    task._run = lambda *args: (original(*args), task.on_kill())[0]
     assert task.execute(context()) == {"mentions": 7}
 
 

@@ -106,7 +106,7 @@ def test_each_answer_forbids_scripts(
         (guard,) = app.dependency_overrides
         monkeypatch.setitem(app.dependency_overrides, guard, refuse)
     monkeypatch.setattr(pages, "_published", lambda *_: 1 / 0 if status == 500 else refuse())
-    client._transport.raise_server_exceptions = False  # type: ignore[attr-defined]
+    client._transport.raise_server_exceptions = False
     answer = client.request("POST" if status == 405 else "GET", path)
     assert answer.status_code == status
     assert answer.headers["content-security-policy"].startswith("sandbox")
