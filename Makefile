@@ -9,6 +9,8 @@ NUMERIC_TESTS := tests/test_blink_parity.py tests/test_near_ties.py tests/evalua
 	$(addprefix tests/training/test_,objectives.py gradient_cache.py optimizer.py)
 S3_TESTS := $(addprefix tests/store/test_,artifacts.py garbage.py runs.py s3.py s3_commands.py s3_deletions.py \
 	stores.py unfinished_uploads.py)
+# The tests start hundreds of Python processes. Without files of bytecode, each would compile the modules that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes that run tests. Each takes up to 3 GB of memory.
 WORKERS ?= 2
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
