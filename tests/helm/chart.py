@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
+import kubernetes_validate
 import yaml
 
 HELM = Path(__file__).parents[2] / "helm"
@@ -34,12 +35,25 @@ NEXT_TO_AIRFLOW: Object = STORE
 STANDALONE: Object = {**STORE, "standalone": {"enabled": True}}
 OFFICIAL: Object = {**STORE, "airflow": {"enabled": True}}
 TRYING_OUT: Object = {"standalone": {"enabled": True}, "devStore": {"enabled": True}}
+SERVING: Object = {**STORE, "serving": {"enabled": True, "knowledgeBases": ["products"]}}
 SHAPES: dict[str, Object] = {
     "next to": NEXT_TO_AIRFLOW,
     "standalone": STANDALONE,
     "official": OFFICIAL,
     "trying out": TRYING_OUT,
+    "serving": SERVING,
 }
+ALL_OF_SERVING: Object = {
+    "enabled": True,
+    "knowledgeBases": ["products", "people"],
+    "adminToken": {"enabled": True},
+    "ingress": {"enabled": True},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+    "autoscaling": {"enabled": True},
+    "metrics": {"serviceMonitor": {"enabled": True}, "dashboard": {"enabled": True}},
+}
+CUSTOM_KINDS = ("HTTPRoute", "ServiceMonitor")
+"""Kinds that are no part of Kubernetes."""
 
 # Tests do not fetch the official chart or test its templates. The stand-in does what this project relies on: it
 # receives our values only if it is enabled, and it evaluates `extraEnvFrom` and the job's `args` as templates, with the
@@ -118,14 +132,19 @@ class Rendered:
         return {f"{item['kind']} {item['metadata']['name']}" for item in self}
 
 
-def render(chart: Path, values: Mapping[str, Any], release: str = "zeshel") -> Rendered:
-    """Render the chart with these values.
+def render(
+    chart: Path, values: Mapping[str, Any], release: str = "zeshel", kubernetes: str = KUBERNETES[-1]
+) -> Rendered:
+    """Render the chart with these values, for a version of Kubernetes.
 
     Raises:
         helm_python.HelmError: a value is rejected.
     """
+    options = {"name": release, "namespace": NAMESPACE, "kube_version": f"v{kubernetes}.0"}
     with helm_python.Chart.load(chart) as loaded:
-        return Rendered(loaded.render(dict(values), name=release, namespace=NAMESPACE))
+        # Its method `render` cannot choose the version.
+        call = helm_python._native.call_string
+        return Rendered(json.loads(call("helm_render", loaded._raw(), json.dumps(values), json.dumps(options))))
 
 
 def rendered_by_program(chart: Path, values: Mapping[str, Any], folder: Path) -> list[Object]:
@@ -138,8 +157,14 @@ def rendered_by_program(chart: Path, values: Mapping[str, Any], folder: Path) ->
     file = folder / "values.json"
     file.write_text(json.dumps(values))
     command = [PROGRAM, "template", "zeshel", str(chart), f"--values={file}", f"--namespace={NAMESPACE}"]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    done = subprocess.run([*command, f"--kube-version={KUBERNETES[-1]}"], capture_output=True, timeout=60, check=True)
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def validate(item: Object, kubernetes: str) -> None:
+    """Check an object with the schema of a version of Kubernetes, which has none of :data:`CUSTOM_KINDS`."""
+    if item["kind"] not in CUSTOM_KINDS:
+        kubernetes_validate.validate(item, kubernetes, strict=True)
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 import yaml
 
-from tests.helm.chart import HELM, KUBERNETES, render
+from tests.helm.chart import HELM, KUBERNETES, render, validate
 from zeshel_tasks.orchestration.params import dag_params
 from zeshel_tasks.orchestration.settings import read_deployment
 
@@ -29,7 +28,7 @@ def test_example_renders_settings_that_the_dag_reads(
 ) -> None:
     rendered = render(chart, yaml.safe_load(example.read_text()))
     for item in rendered:
-        kubernetes_validate.validate(item, KUBERNETES[-1], strict=True)
+        validate(item, KUBERNETES[-1])
     for name, value in rendered.one("ConfigMap", "zeshel-settings")["data"].items():
         monkeypatch.setenv(name, value)
     deployment = read_deployment()

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 
 from tests.helm.chart import (
+    ALL_OF_SERVING,
     KUBERNETES,
     NEXT_TO_AIRFLOW,
     OFFICIAL,
     PROGRAM,
+    SERVING,
     SHAPES,
     STANDALONE,
     STORE,
@@ -23,6 +24,7 @@ from tests.helm.chart import (
     merged,
     render,
     rendered_by_program,
+    validate,
 )
 from zeshel_tasks import __version__
 
@@ -51,6 +53,13 @@ OF_OFFICIAL = ALWAYS | {
 OF_STORE = {
     f"{kind} zeshel-store" for kind in ("Secret", "Deployment", "Service", "NetworkPolicy", "PersistentVolumeClaim")
 }
+OF_SERVING = ALWAYS | {
+    f"{kind} zeshel-serving"
+    for kind in ("Deployment", "Service", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget")
+}
+MORE_OF_SERVING = {
+    f"{kind} zeshel-serving" for kind in ("Ingress", "HTTPRoute", "HorizontalPodAutoscaler", "ServiceMonitor")
+} | {"Secret zeshel-serving-admin", "ConfigMap zeshel-serving-dashboard"}
 
 
 @pytest.mark.parametrize(
@@ -60,27 +69,28 @@ OF_STORE = {
         (STANDALONE, OF_STANDALONE),
         (OFFICIAL, OF_OFFICIAL),
         (TRYING_OUT, OF_STANDALONE | OF_STORE),
+        (SERVING, OF_SERVING),
+        ({**STORE, "serving": ALL_OF_SERVING}, OF_SERVING | MORE_OF_SERVING),
     ],
-    ids=list(SHAPES),
+    ids=[*SHAPES, "all of serving"],
 )
 def test_installation_creates_exactly_these_objects(chart: Path, values: dict[str, Any], names: set[str]) -> None:
     assert render(chart, values).names() == names
 
 
-MORE: Object = {"resourceQuota": {"enabled": True, "hard": {"pods": "20"}}, "sampleInputs": {"enabled": True}}
-
-
-@pytest.fixture(scope="module")
-def objects(chart: Path) -> list[Object]:
-    """The objects of all kinds of installation, each once."""
-    rendered = [item for values in SHAPES.values() for item in render(chart, {**values, **MORE})]
-    return [item for number, item in enumerate(rendered) if item not in rendered[:number]]
+MORE: Object = {
+    "resourceQuota": {"enabled": True, "hard": {"pods": "20"}},
+    "sampleInputs": {"enabled": True},
+    "serving": ALL_OF_SERVING,
+}
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_every_object_is_valid_for_kubernetes(objects: list[Object], version: str) -> None:
-    for item in objects:
-        kubernetes_validate.validate(item, version, strict=True)
+def test_every_object_is_valid_for_kubernetes(chart: Path, version: str) -> None:
+    """Of all kinds of installation, each once."""
+    rendered = [item for values in SHAPES.values() for item in render(chart, {**values, **MORE}, kubernetes=version)]
+    for item in [item for number, item in enumerate(rendered) if item not in rendered[:number]]:
+        validate(item, version)
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="no program helm")
@@ -99,10 +109,10 @@ def without_keys(item: Object) -> str:
 
 def test_every_port_names_its_protocol(chart: Path) -> None:
     # Helm 4 uses server-side apply, where Kubernetes 1.20 rejects ports without a protocol.
-    rendered = render(chart, TRYING_OUT)
+    rendered = render(chart, {**TRYING_OUT, "serving": ALL_OF_SERVING})
     ports = [port for pod in pods(rendered) for container in pod["containers"] for port in container.get("ports", [])]
     ports += [port for item in rendered if item["kind"] == "Service" for port in item["spec"]["ports"]]
-    assert [port.get("protocol") for port in ports] == ["TCP"] * 4
+    assert [port.get("protocol") for port in ports] == ["TCP"] * 6
 
 
 @pytest.mark.parametrize(
@@ -126,24 +136,22 @@ def test_every_object_carries_the_release_labels(chart: Path, shape: str) -> Non
 
 
 def test_services_and_policies_select_only_their_own_pods(chart: Path) -> None:
-    rendered = render(chart, TRYING_OUT)
-    for name in ("zeshel-airflow", "zeshel-store"):
-        template = rendered.one("Deployment", name)["spec"]["template"]["metadata"]["labels"]
+    rendered = render(chart, {**TRYING_OUT, "serving": ALL_OF_SERVING})
+    names = ("zeshel-airflow", "zeshel-store", "zeshel-serving")
+    labels = {name: rendered.one("Deployment", name)["spec"]["template"]["metadata"]["labels"] for name in names}
+    for name in names:
         selector = rendered.one("Service", name)["spec"]["selector"]
         assert rendered.one("Deployment", name)["spec"]["selector"]["matchLabels"] == selector
-        assert selector.items() <= template.items()
-        other = "zeshel-store" if name == "zeshel-airflow" else "zeshel-airflow"
-        assert (
-            not selector.items() <= rendered.one("Deployment", other)["spec"]["template"]["metadata"]["labels"].items()
-        )
-        stage = rendered.one("NetworkPolicy", "zeshel-stage")["spec"]["podSelector"]["matchLabels"]
-        assert not stage.items() <= template.items()
+        assert [other for other in names if selector.items() <= labels[other].items()] == [name]
+    for policy, selected in (("zeshel-stage", []), ("zeshel-serving", ["zeshel-serving"])):
+        selector = rendered.one("NetworkPolicy", policy)["spec"]["podSelector"]["matchLabels"]
+        assert [name for name in names if selector.items() <= labels[name].items()] == selected
 
 
 # -- pods
 
 
-@pytest.mark.parametrize("shape", ["standalone", "trying out"])
+@pytest.mark.parametrize("shape", ["standalone", "trying out", "serving"])
 def test_pods_meet_the_restricted_standard(chart: Path, shape: str) -> None:
     for pod in pods(render(chart, SHAPES[shape])):
         assert pod["securityContext"]["runAsNonRoot"] is True

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
-import kubernetes_validate
 import pytest
 
 from tests.helm.chart import (
+    ALL_OF_SERVING,
     KUBERNETES,
     PROGRAM,
     TRYING_OUT,
@@ -22,9 +22,10 @@ from tests.helm.chart import (
     nested,
     render,
     rendered_by_program,
+    validate,
 )
 
-EVERYTHING: Object = {**TRYING_OUT, "sampleInputs": {"enabled": True}}
+EVERYTHING: Object = {**TRYING_OUT, "sampleInputs": {"enabled": True}, "serving": ALL_OF_SERVING}
 
 
 def required_node(*terms: Object) -> Object:
@@ -252,16 +253,16 @@ def test_wrong_value_is_refused_with_its_place(chart: Path, path: str, value: An
 
 @pytest.fixture(scope="module")
 def usual(chart: Path) -> Rendered:
-    return render(chart, EVERYTHING)
+    return render(chart, EVERYTHING, kubernetes=KUBERNETES[0])
 
 
 @pytest.mark.parametrize(("path", "value"), RIGHT, ids=str)
 def test_odd_valid_value_makes_valid_objects(chart: Path, usual: Rendered, path: str, value: Any) -> None:
-    rendered = render(chart, merged(EVERYTHING, nested(path, value)))
+    rendered = render(chart, merged(EVERYTHING, nested(path, value)), kubernetes=KUBERNETES[0])
     changed = [item for item in rendered if item not in usual.objects]
     assert {item["kind"] for item in changed} - {"Secret"}
     for item in changed:
-        kubernetes_validate.validate(item, KUBERNETES[0], strict=True)
+        validate(item, KUBERNETES[0])
         # Helm's templates write large integers as floating-point numbers, which Kubernetes refuses.
         assert [leaf for leaf in leaves(item) if isinstance(leaf, float)] == []
 

@@ -5,10 +5,16 @@ from typing import Any
 
 import pytest
 
-from tests.helm.chart import OFFICIAL, SHAPES, TRYING_OUT, Object, Rendered, earlier_copy, render
+from tests.helm.chart import ALL_OF_SERVING, OFFICIAL, SHAPES, TRYING_OUT, Object, Rendered, earlier_copy, render
 
-EVERYTHING: Object = {**TRYING_OUT, "sampleInputs": {"enabled": True}}
+WITHOUT_SERVING: Object = {**TRYING_OUT, "sampleInputs": {"enabled": True}}
+EVERYTHING: Object = {**WITHOUT_SERVING, "serving": ALL_OF_SERVING}
 KEYS = ("fernetKeySecretName", "apiSecretKeySecretName", "jwtSecretName")
+EXISTING_SECRETS: Object = {
+    "standalone": {"enabled": True, "existingSecret": "mine"},
+    "store": {"existingSecret": "keys"},
+    "serving": {**ALL_OF_SERVING, "adminToken": {"enabled": True, "existingSecret": "token"}},
+}
 CHANGES: dict[str, Object] = {
     "nothing": {},
     "image": {"images": {"tasks": {"tag": "9.9.9"}}},
@@ -21,6 +27,8 @@ CHANGES: dict[str, Object] = {
     "placement": {"stages": {"data": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"operator": "Exists"}]}}},
     "ports": {"standalone": {"enabled": True, "service": {"type": "NodePort", "port": 80}}},
     "size": {"devStore": {"enabled": True, "persistence": {"size": "30Gi"}}},
+    "service": {"serving": {**ALL_OF_SERVING, "labels": {"team": "search"}, "autoscaling": {"enabled": False}}},
+    "no service": {"serving": {"enabled": False}},
 }
 
 
@@ -63,7 +71,8 @@ def earlier_chart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 def test_no_upgrade_from_an_earlier_chart_changes_an_immutable_part(
     chart: Path, earlier_chart: Path, change: str
 ) -> None:
-    before, after = render(earlier_chart, EVERYTHING), render(chart, {**EVERYTHING, **CHANGES[change]})
+    """A chart before the service, too."""
+    before, after = render(earlier_chart, WITHOUT_SERVING), render(chart, {**EVERYTHING, **CHANGES[change]})
     assert refused(before, after) == []
     kept = {item["metadata"]["name"] for item in after if item["kind"] == "PersistentVolumeClaim"}
     assert kept == {"zeshel-airflow", "zeshel-store"}
@@ -95,7 +104,7 @@ def test_claims_and_keys_outlive_the_values_that_created_them(chart: Path) -> No
     [
         (SHAPES["standalone"], {"standalone": {"enabled": True, "existingSecret": "mine"}}),
         (OFFICIAL, {"airflow": {"enabled": True, **dict.fromkeys(KEYS, "mine")}}),
-        (EVERYTHING, {"standalone": {"enabled": True, "existingSecret": "mine"}, "store": {"existingSecret": "keys"}}),
+        (EVERYTHING, EXISTING_SECRETS),
         (SHAPES["next to"], {}),
     ],
     ids=["standalone", "official", "everything", "next to"],
@@ -112,7 +121,7 @@ def test_two_renderings_differ_in_generated_secrets_only(chart: Path) -> None:
     different = {
         (one["kind"], one["metadata"]["name"]) for one, other in zip(first, second, strict=True) if one != other
     }
-    assert different == {("Secret", "zeshel-keys"), ("Secret", "zeshel-store")}
+    assert different == {("Secret", f"zeshel-{name}") for name in ("keys", "store", "serving-admin")}
 
 
 def test_development_store_takes_its_credentials_from_an_existing_secret(chart: Path) -> None:

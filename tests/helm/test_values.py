@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import helm_python
-import kubernetes_validate
 import pytest
 import yaml
 
-from tests.helm.chart import CHART, KUBERNETES, SHAPES, TRYING_OUT, merged, nested, render
+from tests.helm.chart import CHART, KUBERNETES, SHAPES, TRYING_OUT, merged, nested, render, validate
 from zeshel_tasks import __version__
 
 STORE = nested("store.address", "s3://bucket/prefix")
@@ -156,7 +155,15 @@ def test_lint_finds_no_problem(chart: Path, values: dict[str, Any]) -> None:
 
 
 # Their default is not empty, but they may be: the cluster then decides.
-MAY_BE_EMPTY = {"stages.runAsUser", "devStore.runAsUser", "standalone.runAsUser"}
+MAY_BE_EMPTY = {
+    "stages.runAsUser",
+    "devStore.runAsUser",
+    "standalone.runAsUser",
+    "serving.runAsUser",
+    "serving.autoscaling.cpuPercent",
+    "serving.topologySpreadConstraints",
+    "serving.metrics.dashboard.labels",
+}
 
 
 def settings(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -173,7 +180,7 @@ EMPTY = {path for path, value in SETTINGS.items() if value in ("", [], {}) or pa
 NULLS = EMPTY - {"store.address", "standalone.resources"} | MAY_BE_EMPTY
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
 def test_value_that_may_not_be_empty_may_not_be_null(chart: Path, depth: int) -> None:
     """Helm leaves it out, so a template would end with a nil pointer, or make another object without a word."""
     required = {path for path in SETTINGS.keys() - NULLS - {"airflow"} if path.count(".") == depth}
@@ -197,9 +204,9 @@ def test_section_may_not_be_null(chart: Path, section: str) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_null_is_an_empty_value(chart: Path, shape: str) -> None:
     nulls = merged(*(nested(path, None) for path in sorted(NULLS)))
-    rendered = render(chart, merged(nulls, SHAPES[shape]))
+    rendered = render(chart, merged(nulls, SHAPES[shape]), kubernetes=KUBERNETES[0])
     for item in rendered:
-        kubernetes_validate.validate(item, KUBERNETES[0], strict=True)
+        validate(item, KUBERNETES[0])
     data = rendered.one("ConfigMap", "zeshel-settings")["data"]
     usual = render(chart, SHAPES[shape]).one("ConfigMap", "zeshel-settings")["data"]
     assert {name for name in data if data[name] != usual[name]} == {"ZESHEL_PODS"}, "without resources and a user"

@@ -20,7 +20,7 @@ from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.knowledge_base.calibrating import Own, set_calibration
-from zeshel_tasks.knowledge_base.changes import add, delete, refresh, remove
+from zeshel_tasks.knowledge_base.changes import add, build, delete, refresh, remove
 from zeshel_tasks.knowledge_base.encoding import encoding_of
 from zeshel_tasks.knowledge_base.head import HeadCalibration, KnowledgeBase
 from zeshel_tasks.linking.cascade import OwnCalibration
@@ -178,6 +178,26 @@ def test_nothing_to_serve_is_an_error_at_the_start(store: Store, tmp_path: Path)
         running(store, [WORLD], tmp_path / "cache"),
     ):
         pass
+
+
+def test_waiting_service_is_ready_once_there_is_something_to_serve(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    champions = store.get("models/champion.json")
+    assert champions is not None
+    store.delete("models/champion.json")
+    with running(store, [WORLD, "later"], tmp_path / "cache", {"wait": True}, wait=False) as found:
+        found.wait(lambda: "bi-encoder of a champion" in caplog.text, "a message about the champion")
+        found.wait(lambda: "expected a knowledge base of" in caplog.text, "a message about the knowledge base")
+        assert found.client.get("/livez").status_code == 200
+        assert found.client.get("/readyz").status_code == 503
+        store.put_if_absent("models/champion.json", champions)
+        found.wait(lambda: found.client.get("/v1/kbs").json()["kbs"], "the champion")
+        assert not found.is_ready()
+        build(store, "later", [ROBOT], encoding_of(LinkerModels.of_champion(store, tmp_path / "models")))
+        found.wait(found.is_ready, "both knowledge bases")
+        assert "zeshel_follow_errors_total 0.0" in found.client.get("/metrics").text
+    assert "served before" not in caplog.text
 
 
 def test_base_that_cannot_be_opened_ends_the_service(store: Store, tmp_path: Path, fault: Fault) -> None:

@@ -19,7 +19,7 @@ from uuid import uuid4
 from accelerate import Accelerator
 
 from zeshel_tasks.champion.champions import Champion, Champions, read_champions
-from zeshel_tasks.errors import TryAgain, ZeshelError
+from zeshel_tasks.errors import ConfigError, TryAgain, ZeshelError
 from zeshel_tasks.knowledge_base import follower
 from zeshel_tasks.knowledge_base.calibrating import own_calibration
 from zeshel_tasks.knowledge_base.head import KnowledgeBase
@@ -45,6 +45,7 @@ class StoreFollower:
         batcher: warms up what is about to be served.
         metrics: where to count.
         poll_seconds: between looks at the store.
+        waits: a champion and knowledge bases may be missing at first.
 
     Attributes:
         error: why a knowledge base cannot be served at all; None if there is no such error.
@@ -59,9 +60,12 @@ class StoreFollower:
         batcher: Batcher,
         metrics: Metrics,
         poll_seconds: float,
+        *,
+        waits: bool = False,
     ) -> None:
         self._store, self.names, self._settings, self._cache = store, tuple(names), dict(settings), cache
         self._batcher, self._metrics, self._poll_seconds = batcher, metrics, poll_seconds
+        self._waits = waits
         self._bases: Mapping[str, ServedBase] = MappingProxyType({})
         self._followed: dict[str, follower.Follower] = {}
         self._look_now, self._closed = threading.Event(), False
@@ -127,17 +131,20 @@ class StoreFollower:
         problems = list(filter(None, map(self._problem, self.names)))
         for problem in problems:
             if problem not in self._last_problems:
-                log.warning("serving what was served before: %s", problem)
+                log.warning("%s", problem)
         self._last_problems = problems
 
     def _problem(self, name: str) -> str | None:
         """Updates one knowledge base, and returns the problem if that fails."""
         if self._closed:
             return None
+        is_served = name in self._bases
         try:
             self._update(name, read_champions(self._store))
         except ZeshelError as error:
-            if name not in self._bases and not isinstance(error, TryAgain):
+            if not is_served and self._waits and isinstance(error, ConfigError):
+                return f"waiting: {error}"
+            if not is_served and not isinstance(error, TryAgain):
                 self.error = error
             problem = str(error)
         except Exception as error:  # the next look may be luckier, and the service goes on
@@ -146,7 +153,7 @@ class StoreFollower:
         else:
             return None
         self._metrics.follow_errors.inc()
-        return problem
+        return f"serving what was served before: {problem}" if is_served else problem
 
     def _update(self, name: str, champions: Champions) -> None:
         """Switches one knowledge base, if it, its calibration or its champion has changed."""

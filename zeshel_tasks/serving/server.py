@@ -90,14 +90,17 @@ def new_service(
         cache: local directory for fetched models and knowledge bases.
 
     Raises:
-        ZeshelError: there is nothing to serve.
+        ZeshelError: there is nothing to serve, unless the settings say to wait for it.
     """
     metrics = Metrics()
     batcher = Batcher(settings.batch_mentions, settings.batch_wait_ms / 1000, settings.max_waiting_mentions, metrics)
-    follower = StoreFollower(store, names, link_settings, cache, batcher, metrics, settings.poll_seconds)
+    follower = StoreFollower(
+        store, names, link_settings, cache, batcher, metrics, settings.poll_seconds, waits=settings.wait
+    )
     links, editor = LinkService(batcher, metrics), Editor(store, follower, metrics)
     try:
-        follower.check()
+        if not settings.wait:
+            follower.check()
         yield Service(settings, admin_token, metrics, follower, links, editor)
     finally:
         started = time.monotonic()

@@ -16,6 +16,9 @@ class ServeConfig(StageConfig):
 
     host: str = setting("127.0.0.1", "Address to listen at; 0.0.0.0 for all of this machine.", min_length=1)
     port: int = setting(8000, "Port to listen at; 0 for any free one.", ge=0, le=65535)
+    wait: bool = setting(
+        False, "Wait for a champion and for knowledge bases that are not there yet, instead of ending with exit code 2."
+    )
     poll_seconds: float = setting(
         2.0, "Seconds between looks for a new champion and changed knowledge bases.", ge=0.05, le=60
     )

@@ -18,14 +18,9 @@
 {{- if and $values.dag.deadlineMinutes (not $values.dag.notifier) -}}
 {{- fail "dag.notifier: expected a notifier, because dag.deadlineMinutes is set; got nothing" -}}
 {{- end -}}
-{{- $accounts := $values.serviceAccounts -}}
-{{- if and $values.standalone.enabled $accounts.airflow.create $accounts.stages.create -}}
-{{- if and (eq (include "zeshel.airflowAccount" .) (include "zeshel.stagesAccount" .)) (eq (include "zeshel.stagesNamespace" .) .Release.Namespace) -}}
-{{- fail (printf "serviceAccounts.stages.name: expected another name than serviceAccounts.airflow.name, because both are created; got %q" $accounts.stages.name) -}}
-{{- end -}}
-{{- end -}}
+{{- include "zeshel.accountChecks" . -}}
 {{- $name := include "zeshel.fullname" . -}}
-{{- if and (or $values.standalone.enabled $values.devStore.enabled) (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) -}}
+{{- if and (or $values.standalone.enabled $values.devStore.enabled $values.serving.enabled) (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) -}}
 {{- fail (printf "name of the release: expected a letter first, then letters, digits and -, because a Service is named after it; got %q" .Release.Name) -}}
 {{- end -}}
 {{- if and $values.devStore.enabled $values.store.address (ne (urlParse $values.store.address).host $values.devStore.bucket) -}}
@@ -42,6 +37,23 @@
 {{- end -}}
 {{- if $values.networkPolicy.enabled }}{{ include "zeshel.networkPolicyChecks" . }}{{ end -}}
 {{- if $values.airflow.enabled }}{{ include "zeshel.officialChartChecks" . }}{{ end -}}
+{{- if $values.serving.enabled }}{{ include "zeshel.servingChecks" . }}{{ end -}}
+{{- end -}}
+
+{{/* Service accounts that the chart creates in one namespace need different names. */}}
+{{- define "zeshel.accountChecks" -}}
+{{- $accounts := .Values.serviceAccounts -}}
+{{- $created := dict -}}
+{{- if and .Values.standalone.enabled $accounts.airflow.create }}{{ $_ := set $created "airflow" (include "zeshel.airflowAccount" .) }}{{ end -}}
+{{- if and .Values.serving.enabled $accounts.serving.create }}{{ $_ := set $created "serving" (include "zeshel.servingAccount" .) }}{{ end -}}
+{{- if and $accounts.stages.create (eq (include "zeshel.stagesNamespace" .) .Release.Namespace) }}{{ $_ := set $created "stages" (include "zeshel.stagesAccount" .) }}{{ end -}}
+{{- $seen := dict -}}
+{{- range $account, $name := $created -}}
+{{- if hasKey $seen $name -}}
+{{- fail (printf "serviceAccounts.%s.name: expected another name than serviceAccounts.%s.name, because both are created; got %q" $account (get $seen $name) $name) -}}
+{{- end -}}
+{{- $_ := set $seen $name $account -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Kubernetes refuses a request above its limit, and for GPUs and huge pages any request but the limit. Takes (list path
