@@ -9,7 +9,7 @@ import yaml
 
 from tests.cluster.deployment import Deployment
 from tests.cluster.kubectl import Namespace, helm
-from tests.helm.chart import TRYING_OUT, earlier_copy
+from tests.helm.chart import ALL_OF_SERVING, TRYING_OUT, earlier_copy
 
 NO_IMAGES = {"pullPolicy": "Never", "tasks": {"tag": "none"}, "airflow": {"tag": "none"}}
 BEFORE: dict[str, Any] = {**TRYING_OUT, "sampleInputs": {"enabled": True}, "images": NO_IMAGES}
@@ -19,7 +19,14 @@ AFTER: dict[str, Any] = {
     "stages": {"runAsUser": 1001, "env": {"HTTPS_PROXY": "http://proxy:3128"}, "scratchSize": "60Gi"},
     "serviceAccounts": {"stages": {"name": "other"}},
     "standalone": {"enabled": True, "service": {"type": "NodePort"}},
+    "serving": {
+        **ALL_OF_SERVING,
+        "httpRoute": {"enabled": False},
+        "autoscaling": {"enabled": True, "queue": {"waitingMentions": 64}},
+        "metrics": {"dashboard": {"enabled": True}},
+    },
 }
+"""The chart before may be one without the service. The cluster need not know kinds of other projects."""
 
 
 @pytest.fixture
@@ -46,5 +53,6 @@ def test_upgrade_with_changed_values_is_accepted(second_namespace: Namespace, ch
     jobs = [job["metadata"]["name"] for job in second_namespace.get("jobs")["items"]]
     apply("upgrade", chart, AFTER)
     assert second_namespace.get("secret", "zeshel-keys")["data"] == keys, "Airflow can still decrypt its database"
+    assert second_namespace.get("horizontalpodautoscaler", "zeshel-serving")["spec"]["maxReplicas"] == 6
     assert second_namespace.get("configmap", "zeshel-settings")["data"]["ZESHEL_RETRIES"] == "7"
     assert [job["metadata"]["name"] for job in second_namespace.get("jobs")["items"]] != jobs, "a Job cannot change"

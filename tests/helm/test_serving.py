@@ -14,7 +14,7 @@ from tests.helm.chart import ALL_OF_SERVING, CHART, SERVING, STORE, TRYING_OUT, 
 from zeshel_tasks.cli import _parser
 from zeshel_tasks.commands.serve import TOKEN
 from zeshel_tasks.commands.settings_flags import given_settings, with_underscores
-from zeshel_tasks.config import LinkConfig
+from zeshel_tasks.config.link import LinkConfig
 from zeshel_tasks.recipe import build_settings
 from zeshel_tasks.serving import app
 from zeshel_tasks.serving.metrics import Metrics
