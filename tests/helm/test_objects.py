@@ -81,6 +81,7 @@ def test_installation_creates_exactly_these_objects(chart: Path, values: dict[st
 MORE: Object = {
     "resourceQuota": {"enabled": True, "hard": {"pods": "20"}},
     "sampleInputs": {"enabled": True},
+    "retention": {"enabled": True, "keepRuns": 5},
     "serving": ALL_OF_SERVING,
 }
 

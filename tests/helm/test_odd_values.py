@@ -25,7 +25,12 @@ from tests.helm.chart import (
     validate,
 )
 
-EVERYTHING: Object = {**TRYING_OUT, "sampleInputs": {"enabled": True}, "serving": ALL_OF_SERVING}
+EVERYTHING: Object = {
+    **TRYING_OUT,
+    "sampleInputs": {"enabled": True},
+    "retention": {"enabled": True},
+    "serving": ALL_OF_SERVING,
+}
 
 
 def required_node(*terms: Object) -> Object:
@@ -301,7 +306,7 @@ RIGHT: list[tuple[str, Any]] = [
     ("dag.schedule", "*/5 0-6 1,15 JAN-DEC MON#1"),
     ("serving.knowledgeBases", ["true", "1e3", "$(HOME)", "the base of all", "a'b\"c", "\u540d\u524d", "--kb"]),
     ("serving.settings", {"max_body_bytes": 1073741824, "poll_seconds": 0.05, "threshold": "precision=0.95"}),
-    ("serving.settings", {"host": "::", "device": "cuda:1", "nil_share": "none", "threshold": 1}),
+    ("serving.settings", {"host": "::", "device": "cuda:1", "nil_share": 0, "threshold": 1}),
     ("serving", {"replicas": 0, "autoscaling": {"enabled": False}}),
     ("serving.rollingUpdate", {"maxSurge": "100%", "maxUnavailable": 0}),
     ("serving.rollingUpdate", {"maxSurge": 0, "maxUnavailable": "25%"}),

@@ -8,7 +8,7 @@ import pytest
 from tests.helm.chart import ALL_OF_SERVING, OFFICIAL, SHAPES, TRYING_OUT, Object, Rendered, earlier_copy, render
 
 WITHOUT_SERVING: Object = {**TRYING_OUT, "sampleInputs": {"enabled": True}}
-EVERYTHING: Object = {**WITHOUT_SERVING, "serving": ALL_OF_SERVING}
+EVERYTHING: Object = {**WITHOUT_SERVING, "retention": {"enabled": True}, "serving": ALL_OF_SERVING}
 KEYS = ("fernetKeySecretName", "apiSecretKeySecretName", "jwtSecretName")
 EXISTING_SECRETS: Object = {
     "standalone": {"enabled": True, "existingSecret": "mine"},

@@ -29,6 +29,10 @@
 {{- include "zeshel.resourceChecks" (list "stages.model.resources" $values.stages.model.resources) -}}
 {{- include "zeshel.resourceChecks" (list "stages.data.resources" $values.stages.data.resources) -}}
 {{- include "zeshel.resourceChecks" (list "devStore.resources" $values.devStore.resources) -}}
+{{- include "zeshel.resourceChecks" (list "retention.resources" ($values.retention.resources | default dict)) -}}
+{{- if and (regexMatch "^[0-9]" (toString $values.retention.keepRuns)) (lt (int $values.retention.olderThanDays) 14) -}}
+{{- fail (printf "retention.olderThanDays: expected at least 14, because retention.keepRuns is set; got %d" (int $values.retention.olderThanDays)) -}}
+{{- end -}}
 {{- range $component, $resources := $values.standalone.resources -}}
 {{- include "zeshel.resourceChecks" (list (printf "standalone.resources.%s" $component) $resources) -}}
 {{- end -}}

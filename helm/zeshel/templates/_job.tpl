@@ -1,8 +1,13 @@
-{{/* Pod of the Job that writes the sample inputs: placed and restricted like a stage of class "data". */}}
-{{- define "zeshel.sampleInputsPod" -}}
+{{/* Pod of a Job that runs one command on the store: placed and restricted like a stage of class "data".
+Takes (list $ component arguments resources). */}}
+{{- define "zeshel.jobPod" -}}
+{{- $component := index . 1 -}}
+{{- $arguments := index . 2 -}}
+{{- $resources := index . 3 -}}
+{{- with index . 0 -}}
 {{- $env := include "zeshel.podEnv" . | fromYaml -}}
 metadata:
-  labels: {{- include "zeshel.labels" (list . "sample-inputs") | nindent 4 }}
+  labels: {{- include "zeshel.labels" (list . $component) | nindent 4 }}
 spec:
   restartPolicy: Never
   serviceAccountName: {{ include "zeshel.stagesAccount" . | quote }}
@@ -15,10 +20,10 @@ spec:
   {{- end }}
   securityContext: {{- include "zeshel.podSecurity" (list .Values.stages.runAsUser .Values.stages.runAsUser) | nindent 4 }}
   containers:
-    - name: sample-inputs
+    - name: {{ $component }}
       image: {{ include "zeshel.tasksImage" . }}
       imagePullPolicy: {{ .Values.images.pullPolicy }}
-      args: [make-sample-inputs, {{ printf "--out=%s" (include "zeshel.sampleInputs" .) | quote }}]
+      args: {{- toYaml $arguments | nindent 8 }}
       securityContext: {{- include "zeshel.containerSecurity" . | nindent 8 }}
       env:
         {{- if not (hasKey $env "OMP_WAIT_POLICY") }}
@@ -35,7 +40,7 @@ spec:
         {{- range include "zeshel.podSecrets" . | fromYamlArray }}
         - secretRef: {name: {{ . | quote }}}
         {{- end }}
-      resources: {{- toYaml .Values.stages.data.resources | nindent 8 }}
+      resources: {{- toYaml $resources | nindent 8 }}
       volumeMounts:
         - {name: scratch, mountPath: /scratch}
   volumes:
@@ -55,4 +60,5 @@ spec:
   priorityClassName: {{ . | quote }}
   {{- end }}
   {{- end }}
+{{- end -}}
 {{- end -}}

@@ -1,0 +1,81 @@
+"""The CronJob that removes old runs and artifacts from the store."""
+
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import kubernetes_validate
+import pytest
+
+from tests.helm.chart import KUBERNETES, STANDALONE, TRYING_OUT, Object, Rendered, render
+from zeshel_tasks.cli import main
+from zeshel_tasks.commands import gc
+
+
+def rendered(chart: Path, values: Object, **retention: Any) -> Rendered:
+    return render(chart, {**values, "retention": {"enabled": True, **retention}})
+
+
+def pod_of(rendered: Rendered) -> Object:
+    spec: Object = rendered.one("CronJob", "zeshel-retention")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return spec
+
+
+def test_there_is_none_by_default(chart: Path) -> None:
+    assert not [item for item in render(chart, TRYING_OUT) if item["kind"] == "CronJob"]
+
+
+def test_it_is_valid_for_kubernetes(chart: Path) -> None:
+    found = rendered(chart, TRYING_OUT, schedule="@weekly").one("CronJob", "zeshel-retention")
+    kubernetes_validate.validate(found, KUBERNETES[0], strict=True)
+    assert found["spec"]["schedule"] == "@weekly"
+
+
+@pytest.mark.parametrize(
+    ("retention", "older_than", "keep_runs"),
+    [({}, "30d", None), ({"olderThanDays": 14, "keepRuns": 0}, "14d", 0), ({"keepRuns": 1000000}, "30d", 1_000_000)],
+)
+def test_it_runs_a_command_that_exists(
+    chart: Path, monkeypatch: pytest.MonkeyPatch, retention: Object, older_than: str, keep_runs: int | None
+) -> None:
+    found = rendered(chart, STANDALONE, **retention)
+    called = list[tuple[object, ...]]()
+    monkeypatch.setattr(gc, "collect_garbage", lambda *args, dry_run: called.append((*args, dry_run)))
+    assert main(pod_of(found)["containers"][0]["args"]) == 0
+    address = found.one("ConfigMap", "zeshel-settings")["data"]["ZESHEL_STORE"]
+    assert called == [(address, older_than, keep_runs, False)]
+
+
+def test_it_accesses_the_store_as_a_stage_does_and_is_as_restricted(chart: Path) -> None:
+    found = rendered(chart, {**STANDALONE, "sampleInputs": {"enabled": True}})
+    (job,) = [item for item in found if item["kind"] == "Job"]
+    pod, sample = pod_of(found), job["spec"]["template"]["spec"]
+    (ours,), (theirs,) = pod.pop("containers"), sample.pop("containers")
+    assert pod == sample
+    assert {key for key in ours if ours[key] != theirs[key]} == {"name", "args", "resources"}
+
+
+def test_its_network_is_the_store(chart: Path) -> None:
+    found = rendered(chart, STANDALONE, keepRuns=3)
+    policy = found.one("NetworkPolicy", "zeshel-retention")["spec"]
+    template = found.one("CronJob", "zeshel-retention")["spec"]["jobTemplate"]["spec"]["template"]
+    assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    assert policy["ingress"] == []
+    of_stages = found.one("NetworkPolicy", "zeshel-stage")["spec"]["egress"]
+    assert policy["egress"] == of_stages[: len(policy["egress"])]
+    assert len(policy["egress"]) < len(of_stages)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"olderThanDays": 13, "keepRuns": 5}, "retention.olderThanDays: expected at least 14"),
+        ({"olderThanDays": 1}, "olderThanDays"),
+        ({"keepRuns": -1}, "keepRuns"),
+        ({"keepRuns": "all"}, "keepRuns"),
+        ({"schedule": ""}, "schedule"),
+    ],
+)
+def test_values_that_the_command_would_refuse_are_refused(chart: Path, values: Object, expected: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=expected):
+        rendered(chart, STANDALONE, **values)
