@@ -1,46 +1,25 @@
 """The HTTP service: chart, service and dashboard must stay in step."""
 
 import json
-import re
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
 
 import helm_python
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.helm.chart import ALL_OF_SERVING, CHART, SERVING, STORE, TRYING_OUT, Object, Rendered, merged, nested, render
+from tests.helm.chart import ALL_OF_SERVING, CHART, SERVING, STORE, TRYING_OUT, Object, merged, nested, render
+from tests.helm.served import NAME, container_of, pod_of, serving
 from zeshel_tasks.cli import _parser
 from zeshel_tasks.commands.serve import TOKEN
 from zeshel_tasks.commands.settings_flags import given_settings, with_underscores
 from zeshel_tasks.config.link import LinkConfig
 from zeshel_tasks.recipe import build_settings
 from zeshel_tasks.serving import app
-from zeshel_tasks.serving.metrics import Metrics
 from zeshel_tasks.serving.settings import LINK_SETTINGS, ServeConfig
 
-NAME = "zeshel-serving"
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())["properties"]["serving"]["properties"]
-DASHBOARD = json.loads((CHART / "files" / "serving-dashboard.json").read_text())
 OF_THE_CHART = {"port", "wait"}
 """Settings of the service that no value sets."""
-FOR_OPERATION = {"/livez", "/readyz", "/metrics"}
-
-
-def serving(chart: Path, kubernetes: str = "1.31", **values: Any) -> Rendered:
-    """The chart with these values under ``serving``."""
-    return render(chart, merged(SERVING, {"serving": values}), kubernetes=kubernetes)
-
-
-def pod_of(rendered: Rendered) -> Object:
-    pod: Object = rendered.one("Deployment", NAME)["spec"]["template"]["spec"]
-    return pod
-
-
-def container_of(rendered: Rendered) -> Object:
-    (container,) = pod_of(rendered)["containers"]
-    return dict(container)
 
 
 # -- the command
@@ -242,231 +221,6 @@ def test_token_is_a_file_from_a_secret(chart: Path, existing: str, secret: str) 
         assert f"Secret {NAME}-admin" not in rendered.names()
     else:
         assert len(b64decode(rendered.one("Secret", secret)["data"]["token"])) == 40
-
-
-# -- the network
-
-
-def test_only_the_port_is_open_and_only_the_store_is_reached(chart: Path) -> None:
-    values = merged(SERVING, nested("store.endpoint", "http://192.0.2.7:9000"))
-    spec = render(chart, values).one("NetworkPolicy", NAME)["spec"]
-    assert spec["policyTypes"] == ["Ingress", "Egress"]
-    assert spec["ingress"] == [{"ports": [{"protocol": "TCP", "port": "http"}]}]
-    dns, store = spec["egress"]
-    assert dns["ports"] == [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
-    assert store == {
-        "to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"protocol": "TCP", "port": 9000}],
-    }  # fmt: skip
-
-
-def test_clients_can_be_limited_and_more_egress_added(chart: Path) -> None:
-    clients = [{"namespaceSelector": {"matchLabels": {"team": "search"}}}, {"podSelector": {}}]
-    extra = {"to": [{"ipBlock": {"cidr": "169.254.170.23/32"}}], "ports": [{"protocol": "TCP", "port": 80}]}
-    values = merged(SERVING, {"serving": {"clients": clients}, "networkPolicy": {"extraEgress": [extra]}})
-    spec = render(chart, values).one("NetworkPolicy", NAME)["spec"]
-    assert spec["ingress"] == [{"ports": [{"protocol": "TCP", "port": "http"}], "from": clients}]
-    assert spec["egress"][-1] == extra
-
-
-def test_stages_elsewhere_do_not_change_where_the_service_finds_the_development_store(chart: Path) -> None:
-    values = {**TRYING_OUT, "serving": ALL_OF_SERVING}
-    here, there = (
-        render(chart, merged(values, nested("stages.namespace", namespace))).one("NetworkPolicy", NAME)["spec"]
-        for namespace in ("", "gpu")
-    )
-    assert here == there
-    assert "namespaceSelector" not in here["egress"][1]["to"][0]
-
-
-def test_network_policy_can_be_disabled(chart: Path) -> None:
-    rendered = render(chart, merged(SERVING, nested("networkPolicy.enabled", False)))
-    assert f"NetworkPolicy {NAME}" not in rendered.names()
-    assert "The stages' pods and those of the service have unrestricted network access" in rendered.notes
-
-
-def public_paths() -> set[str]:
-    """The paths of the service for clients."""
-    routes = {route.path for route in [*app.api.routes, *app.admin_api.routes]}
-    return (routes | app._PAGE.keys() | {"/openapi.json"}) - FOR_OPERATION
-
-
-def test_ways_from_outside_lead_to_all_paths_but_those_of_operation(chart: Path) -> None:
-    rendered = serving(
-        chart, ingress={"enabled": True}, httpRoute={"enabled": True, "parentRefs": [{"name": "public"}]}
-    )
-    (rule,) = rendered.one("Ingress", NAME)["spec"]["rules"]
-    paths = {(path["path"], path["pathType"]) for path in rule["http"]["paths"]}
-    (route,) = rendered.one("HTTPRoute", NAME)["spec"]["rules"]
-    of_route = {(match["path"]["value"], match["path"]["type"].removeprefix("Path")) for match in route["matches"]}
-    assert of_route == paths
-    exact = {path for path, kind in paths if kind == "Exact"}
-    prefixes = {path for path, kind in paths if kind == "Prefix"}
-
-    def is_reached(path: str) -> bool:
-        return path in exact or any(path.startswith(f"{prefix}/") for prefix in prefixes)
-
-    assert {path for path in public_paths() | FOR_OPERATION if is_reached(path)} == public_paths()
-    assert exact <= public_paths()
-    assert route["backendRefs"] == [{"name": NAME, "port": 80}]
-    backend = {"service": {"name": NAME, "port": {"name": "http"}}}
-    assert all(path["backend"] == backend for path in rule["http"]["paths"])
-    assert "it has no authentication except for changes of entities" in rendered.notes
-
-
-def test_ingress_has_class_host_certificate_and_annotations(chart: Path) -> None:
-    values = {
-        "enabled": True, "className": "nginx", "host": "links.example.org", "tlsSecret": "cert",
-        "annotations": {"a": "b"},
-    }  # fmt: skip
-    ingress = serving(chart, ingress=values).one("Ingress", NAME)
-    assert ingress["metadata"]["annotations"] == {"a": "b"}
-    assert ingress["spec"]["ingressClassName"] == "nginx"
-    assert ingress["spec"]["tls"] == [{"hosts": ["links.example.org"], "secretName": "cert"}]
-    assert ingress["spec"]["rules"][0]["host"] == "links.example.org"
-
-
-def test_route_has_gateways_and_host_names(chart: Path) -> None:
-    parents = [{"name": "public", "namespace": "gateways", "sectionName": "https"}]
-    values = {"enabled": True, "parentRefs": parents, "hostnames": ["links.example.org"], "annotations": {"a": "b"}}
-    route = serving(chart, httpRoute=values).one("HTTPRoute", NAME)
-    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
-    assert route["metadata"]["annotations"] == {"a": "b"}
-    assert {name: route["spec"][name] for name in ("parentRefs", "hostnames")} == {
-        "parentRefs": parents, "hostnames": ["links.example.org"],
-    }  # fmt: skip
-
-
-# -- the number of pods
-
-CPU = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
-
-
-def queue(kind: str, **selector: Any) -> Object:
-    metric = {"name": "zeshel_waiting_mentions", **selector}
-    target = {"type": "AverageValue", "averageValue": "64"}
-    return {"type": kind, kind.lower(): {"metric": metric, "target": target}}
-
-
-@pytest.mark.parametrize(
-    ("values", "metrics"),
-    [
-        ({}, [CPU]),
-        ({"queue": {"waitingMentions": 64}}, [CPU, queue("Pods")]),
-        ({"cpuPercent": "", "queue": {"waitingMentions": 64}}, [queue("Pods")]),
-        (
-            {"cpuPercent": "", "queue": {"waitingMentions": 64, "type": "External", "labels": {"namespace": "ml"}}},
-            [queue("External", selector={"matchLabels": {"namespace": "ml"}})],
-        ),
-    ],
-    ids=["cpu", "both", "pods", "external"],
-)
-def test_number_of_pods_follows_cpu_time_or_the_queue(chart: Path, values: Object, metrics: list[Object]) -> None:
-    rendered = serving(chart, autoscaling={"enabled": True, **values})
-    spec = rendered.one("HorizontalPodAutoscaler", NAME)["spec"]
-    assert spec["metrics"] == metrics
-    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 6)
-    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": NAME}
-    assert "replicas" not in rendered.one("Deployment", NAME)["spec"]
-    assert serving(chart).one("Deployment", NAME)["spec"]["replicas"] == 2
-
-
-@pytest.mark.parametrize(("kubernetes", "version"), [("1.22", "v2beta2"), ("1.23", "v2"), ("1.37", "v2")])
-def test_autoscaler_has_the_version_of_the_cluster(chart: Path, kubernetes: str, version: str) -> None:
-    rendered = serving(chart, kubernetes, autoscaling={"enabled": True})
-    assert rendered.one("HorizontalPodAutoscaler", NAME)["apiVersion"] == f"autoscaling/{version}"
-
-
-# -- metrics
-
-
-def sample_names(page: str) -> dict[str, set[str]]:
-    """The names of samples in ``/metrics``, with their labels. A metric without values has no sample yet."""
-    names: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(page):
-        suffixes = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",)}.get(family.type, ("",))
-        for suffix in suffixes:
-            names[family.name + suffix] = {"le"} if suffix == "_bucket" else set()
-    return names
-
-
-def labels_of(metrics: Metrics) -> dict[str, set[str]]:
-    """The labels of each metric of the service."""
-    return {
-        metric._name: set(metric._labelnames) for metric in vars(metrics).values() if hasattr(metric, "_labelnames")
-    }
-
-
-def expressions() -> list[str]:
-    queries = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-    return [*queries, *(item["query"] for item in DASHBOARD["templating"]["list"] if item["type"] == "query")]
-
-
-def test_every_metric_of_the_dashboard_exists() -> None:
-    known = sample_names(Metrics().page().decode())
-    used = {name for text in expressions() for name in re.findall(r"\b(?:zeshel|process)_\w+", text)}
-    assert used - known.keys() == set()
-    of_service = {name for name in known if name.startswith("zeshel_")}
-    shown = {re.sub("_(bucket|sum|count|total)$", "", name) for name in used}
-    missing = {re.sub("_(bucket|sum|count|total)$", "", name) for name in of_service} - shown
-    assert {name for name in missing if not name.endswith("_created")} == set()
-
-
-def test_every_label_of_the_dashboard_exists() -> None:
-    own = set().union(*labels_of(Metrics()).values()) | {"le"}
-    of_prometheus = {"namespace", "pod", "instance"}
-    grouped = {
-        label.strip() for text in expressions() for part in re.findall(r"\b(?:by|on) \(([^)]*)\)", text)
-        for label in part.split(",")
-    }  # fmt: skip
-    selected = {label for text in expressions() for label in re.findall(r"[{,] ?(\w+)=", text)}
-    assert grouped | selected <= own | of_prometheus
-    assert {"kb", "status", "le"} <= grouped
-    legends = {name for panel in DASHBOARD["panels"] for target in panel["targets"]
-               for name in re.findall(r"{{(\w+)}}", target["legendFormat"])}  # fmt: skip
-    assert legends <= own | of_prometheus
-    (paths,) = {tuple(re.findall(r'path="([^"]*)"', text)) for text in expressions() if "path=" in text}
-    assert set(paths) <= {route.path for route in app.api.routes}
-
-
-def test_dashboard_is_shipped_unchanged_for_the_sidecar(chart: Path) -> None:
-    rendered = serving(chart, metrics={"dashboard": {"enabled": True, "annotations": {"grafana_folder": "Linking"}}})
-    found = rendered.one("ConfigMap", f"{NAME}-dashboard")
-    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
-    assert found["metadata"]["annotations"] == {"grafana_folder": "Linking"}
-    assert json.loads(found["data"][f"{NAME}.json"]) == DASHBOARD
-
-
-def test_panels_of_the_dashboard_do_not_overlap() -> None:
-    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
-    cells = [
-        (x, y) for place in places
-        for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])
-    ]  # fmt: skip
-    assert len(cells) == len(set(cells))
-    assert max(x for x, _ in cells) < 24
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(places)
-
-
-def test_service_monitor_selects_the_service_and_its_port(chart: Path) -> None:
-    rendered = serving(chart, metrics={"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}})
-    monitor, service = rendered.one("ServiceMonitor", NAME), rendered.one("Service", NAME)
-    assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    (endpoint,) = monitor["spec"]["endpoints"]
-    assert endpoint == {"port": "http", "path": "/metrics", "interval": "30s"}
-    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
-    assert endpoint["path"] in {route.path for route in app.api.routes}
-
-
-def test_pods_are_annotated_for_prometheus_if_wanted(chart: Path) -> None:
-    def annotations(**values: Any) -> Object:
-        metadata: Object = serving(chart, **values).one("Deployment", NAME)["spec"]["template"]["metadata"]
-        return dict(metadata.get("annotations", {}))
-
-    assert annotations() == {}
-    assert annotations(metrics={"annotations": True}, annotations={"prometheus.io/port": "15020", "a": "b"}) == {
-        "prometheus.io/scrape": "true", "prometheus.io/port": "15020", "prometheus.io/path": "/metrics", "a": "b",
-    }  # fmt: skip
 
 
 # -- values
