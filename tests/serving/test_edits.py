@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import httpx
@@ -13,11 +15,13 @@ import pytest
 from tests.faults import Fault
 from tests.finished import copy_of
 from tests.serving.conftest import WORLD
-from tests.serving.running import ADMIN, Running, document, running
+from tests.serving.running import ADMIN, SECONDS, Running, document, running
+from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.knowledge_base.head import KnowledgeBase
 from zeshel_tasks.knowledge_base.opening import open_knowledge_base
 from zeshel_tasks.serving import edits
 from zeshel_tasks.store import Run, Store
+from zeshel_tasks.store.local import LocalStore
 
 ROBOT = {"id": "z1", "title": "Zorblax", "text": "Zorblax is a robot .", "aliases": ["the robot"]}
 PATH = f"/v1/kbs/{WORLD}/entities"
@@ -87,6 +91,15 @@ def test_encoder_is_loaded_once(edited: Running, monkeypatch: pytest.MonkeyPatch
         ([ROBOT | {"text": "\ud800"}], "entities[0].text", "unicode"),
         ([ROBOT | {"aliases": "a"}], "entities[0].aliases", "valid list"),
         ([ROBOT | {"score": 1}], "entities[0].score", "Extra inputs"),
+        ([ROBOT | {"text": " \x1c\n"}], "entities[0].text", "more than white space"),
+        ([ROBOT | {"id": "a" * 1001}], "entities[0].id", "at most 1000 characters"),
+        ([ROBOT | {"title": "a" * 1001}], "entities[0].title", "at most 1000 characters"),
+        ([ROBOT | {"text": "a" * 1_000_001}], "entities[0].text", "at most 1000000 characters"),
+        ([ROBOT | {"url": "a" * 10_001}], "entities[0].url", "at most 10000 characters"),
+        ([ROBOT | {"aliases": ["a", "a" * 1001]}], "entities[0].aliases[1]", "at most 1000 characters"),
+        ([ROBOT | {"types": ["a" * 1001]}], "entities[0].types[0]", "at most 1000 characters"),
+        ([ROBOT | {"aliases": ["a"] * 1001}], "entities[0].aliases", "at most 1000 items"),
+        ([ROBOT | {"types": ["a"] * 100_000}], "entities[0].types", "at most 1000 items"),
         ([ROBOT, ROBOT], "entities[1].id", "the same id"),
     ],
 )
@@ -99,6 +112,7 @@ def test_wrong_entity_is_named_and_nothing_changes(
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["field"] == field
     assert reason in answer.json()["errors"][0]["reason"]
+    assert "--" not in answer.json()["detail"]
     assert KnowledgeBase.read(store, WORLD).head == before
 
 
@@ -134,3 +148,82 @@ def test_too_many_changes_are_refused(edited: Running, fault: Fault, monkeypatch
     monkeypatch.setattr(edits, "_MOST_WAITING", 0)
     answer = put(edited, ROBOT)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+
+
+def refused(answer: httpx.Response) -> None:
+    """Checks that a change may be repeated later."""
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), answer.text
+
+
+@pytest.mark.parametrize("lost", ["", "kb/grove", "artifacts/knowledge-base"])
+def test_store_that_vanishes_or_is_damaged_is_no_fault_of_the_client(
+    edited: Running, store: Store, tmp_path: Path, fault: Fault, lost: str
+) -> None:
+    """Only part of what a change needs may be lost: a disk that is not mounted, or a restored backup."""
+    fault("service: store has vanished")
+    place, before = Path(store.address) / lost, fingerprint(edited)
+    kept = place.rename(tmp_path / "kept")
+    try:
+        answers = [put(edited, ROBOT | {"id": "lost"}), remove(edited, "lost")]
+        if lost == "kb/grove":  # as `zeshel kb delete` does
+            assert [answer.status_code for answer in answers] == [409, 409]
+        else:
+            for answer in answers:
+                refused(answer)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)  # the follower may have made folders
+        kept.rename(place)
+    assert (edited.is_ready(), fingerprint(edited)) == (True, before)
+
+
+def test_store_that_refuses_a_change_is_no_fault_of_the_client(
+    edited: Running, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise ConfigError("the bucket may not be written")
+
+    fault("service: store has vanished")
+    monkeypatch.setattr(LocalStore, "put_if_unchanged", refuses)
+    refused(put(edited, ROBOT | {"id": "refused"}))
+
+
+def test_time_to_drain_ends_although_a_change_hangs(
+    run: Run, tmp_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change that hangs is made or not, as after a kill; the one that waits behind it is never begun."""
+    fault("service: end of the time after SIGTERM")
+    store, begun, may_go, ended = copy_of(run, tmp_path).store, Event(), Event(), Event()
+    swap = LocalStore.put_if_unchanged
+
+    def slow_swap(*arguments: Any) -> bool:
+        begun.set()
+        assert may_go.wait(SECONDS)
+        try:
+            return swap(*arguments)
+        finally:
+            ended.set()
+
+    before, answers = KnowledgeBase.read(store, WORLD).head, list[httpx.Response]()
+    with running(store, [WORLD], tmp_path / "served", {"drain_seconds": 1}) as edited:
+        monkeypatch.setattr(LocalStore, "put_if_unchanged", slow_swap)
+        address = f"{edited.client.base_url}{PATH}"
+
+        def change(robot: str) -> None:
+            body = {"entities": [ROBOT | {"id": robot}]}
+            answers.append(httpx.put(address, json=body, headers=ADMIN, timeout=SECONDS, trust_env=False))
+
+        clients = [Thread(target=change, args=(robot,)) for robot in ("hangs", "waits")]
+        clients[0].start()
+        assert begun.wait(SECONDS)
+        clients[1].start()
+        edited.wait(lambda: edited.service.editor._waiting == 2, "a change that waits")
+    for client in clients:
+        client.join(SECONDS)
+    assert [(answer.status_code, answer.headers["retry-after"]) for answer in answers] == [(503, "1")] * 2
+    assert not edited.service.drained.is_set()
+    assert KnowledgeBase.read(store, WORLD).head == before
+    may_go.set()
+    assert ended.wait(SECONDS)
+    ids = {found.document_id for found in open_knowledge_base(store, WORLD, tmp_path / "opened").documents}
+    assert "hangs" in ids
+    assert "waits" not in ids

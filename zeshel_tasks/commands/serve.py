@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from zeshel_tasks.commands.argument_types import path, store
 from zeshel_tasks.commands.settings_flags import add_settings_of, given_settings
+from zeshel_tasks.compute.termination import ToldToStop, end_now
 from zeshel_tasks.config.link import LinkConfig
 from zeshel_tasks.credentials import check_credentials
-from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.errors import EXIT_OK, ConfigError
 from zeshel_tasks.recipe import build_settings
 from zeshel_tasks.serving.settings import LINK_SETTINGS, ServeConfig
+
+log = logging.getLogger(__name__)
 
 TOKEN = "ZESHEL_ADMIN_TOKEN"
 _SHORTEST_TOKEN = 16
@@ -43,16 +48,24 @@ def _serve(options: argparse.Namespace) -> None:
     build_settings(LinkConfig, given)
     token = _admin_token(options.admin_token_file)
     _check_installed()
+    try:
+        _serve_until_sigterm(options.store, list(dict.fromkeys(options.kb)), settings, given, token)
+    except ToldToStop:  # before the server's own handler was there, or after it
+        log.info("stopped by SIGTERM")
+
+
+def _serve_until_sigterm(
+    address: str, names: list[str], settings: ServeConfig, link_settings: dict[str, Any], token: str | None
+) -> None:
     from zeshel_tasks.pipeline.contract import scratch_space
     from zeshel_tasks.serving.server import new_service, run
     from zeshel_tasks.store import open_store
 
-    names = list(dict.fromkeys(options.kb))
-    with (
-        scratch_space() as cache,
-        new_service(open_store(options.store), names, settings, given, token, cache) as service,
-    ):
-        run(service)
+    with scratch_space() as cache:
+        with new_service(open_store(address), names, settings, link_settings, token, cache) as service:
+            run(service)
+        if not service.drained.is_set():
+            end_now(EXIT_OK)  # Python must not end while a thread computes in a library
 
 
 def _admin_token(file: Path | None) -> str | None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from zeshel_tasks.compute.temporary import temporary_folder
 from zeshel_tasks.errors import EXIT_OK, EXIT_TRY_AGAIN
@@ -105,6 +106,16 @@ def removed_on_sigterm(path: Path) -> Iterator[Path]:
         _scratch.discard(path)
 
 
+def end_now(code: int) -> NoReturn:
+    """End the process with an exit code and without unwinding, although threads compute. Removes scratch files."""
+    for path in tuple(_scratch):
+        for _ in range(3):  # another thread may still create files in it
+            shutil.rmtree(path, ignore_errors=True)
+        if path.is_file():
+            path.unlink(missing_ok=True)
+    os._exit(code)
+
+
 def _is_unwinding() -> bool:
     """Return True in a handler or a cleanup that the exception has led to, where another one would do harm."""
     error = sys.exception()
@@ -137,18 +148,9 @@ def _see_to_the_end(ended: threading.Event) -> None:
             return
         signal.pthread_kill(main, signal.SIGTERM)
     if _is_ours():
-        _end_now()
+        _log_stop()
+        end_now(EXIT_TRY_AGAIN)
 
 
 def _log_stop() -> None:
     log.error("stopped by SIGTERM before the end; the next attempt reuses the committed results")
-
-
-def _end_now() -> None:
-    _log_stop()
-    for path in tuple(_scratch):
-        for _ in range(3):  # another thread may still create files in it
-            shutil.rmtree(path, ignore_errors=True)
-        if path.is_file():
-            path.unlink(missing_ok=True)
-    os._exit(EXIT_TRY_AGAIN)

@@ -110,7 +110,7 @@ class Calibrations:
         if mode != "rerank" and self.cascade is None:
             raise ConfigError(
                 f"mode: expected rerank, because these models are of an earlier version without a cascade, got {mode}: "
-                "repeat the stage calibrate of their run and link with --run, or train a new champion"
+                "repeat the stage calibrate of their run and link with this run, or train a new champion"
             )
 
     def is_clear(self, mode: LinkMode, retrieval: Scores) -> Flags:

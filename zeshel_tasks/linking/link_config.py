@@ -43,7 +43,7 @@ def threshold_of(config: LinkConfig, calibrations: Calibrations, run: str) -> fl
         setting = "nil_share" if config.threshold is None else "threshold"
         raise ConfigError(
             f"{setting}: expected models with a calibration, which turns scores into probabilities; got run "
-            f"{run} without one: run its stage calibrate, or leave out --{setting}"
+            f"{run} without one: run its stage calibrate, or link without {setting}"
         )
     if config.threshold is None:
         return None

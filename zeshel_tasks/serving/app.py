@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
+from threading import Event
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -14,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from zeshel_tasks import __version__
-from zeshel_tasks.errors import ZeshelError
+from zeshel_tasks.errors import TryAgain
 from zeshel_tasks.serving import metrics
 from zeshel_tasks.serving.edits import Editor
 from zeshel_tasks.serving.follower import StoreFollower
@@ -53,6 +54,7 @@ class Service:
     Attributes:
         settings: all settings.
         admin_token: what a request that changes entities must show; None forbids such requests.
+        drained: set once everything has ended.
     """
 
     settings: ServeConfig
@@ -61,6 +63,7 @@ class Service:
     follower: StoreFollower
     links: LinkService
     editor: Editor
+    drained: Event = field(default_factory=Event)
 
     def base(self, name: str) -> ServedBase:
         """Returns what serves a knowledge base now.
@@ -135,7 +138,10 @@ async def list_bases(request: Request) -> Bases:
     return Bases(
         kbs=[
             BaseDescription(
-                entities=len(base.entities), champion=follower.has_champion(name), **base.linked_by(base.mode)
+                entities=len(base.entities),
+                champion=follower.has_champion(name),
+                calibrated_by=base.calibrated_by,
+                **base.linked_by(base.mode),
             )
             for name, base in follower.bases.items()
         ]
@@ -207,7 +213,7 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service, app.state.settings = service, service.settings
-    for error in (HTTPException, RequestValidationError, ZeshelError):
+    for error in (HTTPException, RequestValidationError, TryAgain):
         app.add_exception_handler(error, answer_exception)
     app.include_router(api)
     app.include_router(admin_api)

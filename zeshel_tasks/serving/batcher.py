@@ -104,12 +104,13 @@ class Batcher:
             self._changed.notify()
         return work.done
 
-    def close(self) -> None:
-        """Ends the thread after it has linked what waits."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Ends the thread after it has linked what waits. Returns False if it is busy after these seconds."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _waiting(self) -> int:
         return sum(work.left for work in self._queue)

@@ -31,8 +31,6 @@ from zeshel_tasks.store import Store, artifact_folder
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 3.0  # seconds
-
 
 class StoreFollower:
     """Keeps what the service serves up to date.
@@ -111,12 +109,13 @@ class StoreFollower:
         """Looks at the store soon, because something has changed."""
         self._look_now.set()
 
-    def close(self) -> None:
-        """Stops to follow. Does not wait for long for models that are being fetched."""
+    def close(self, seconds: float) -> bool:
+        """Stops to follow. Returns False if models are still being loaded after these seconds."""
         self._closed = True
         self._look_now.set()
         if self._thread.is_alive():
-            self._thread.join(_PATIENCE)
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         while not self._closed:

@@ -1,11 +1,17 @@
-"""What holds for every request: headers, metrics, a bound on their number, and an answer to unexpected errors."""
+"""What holds for every request: headers, metrics, a bound on their number, and an answer to unexpected errors.
+
+HEAD is answered like GET, of which uvicorn sends no body, and the address may have the form that proxies get:
+``GET http://host/v1/kbs``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import traceback
+from urllib.parse import unquote
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -24,6 +30,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 ALWAYS_ANSWERED = ("/livez", "/readyz", "/metrics")
+_ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 _CLIENT_CLOSED = 499  # nobody sees it; the number is nginx's
 
 
@@ -44,6 +51,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method, scope = _method(scope), _normal(scope)
         sender = _Sender(send)
         started = time.monotonic()
         self._open += 1
@@ -54,7 +62,7 @@ class Guard:
             self._open -= 1
             self._metrics.open_requests.set(self._open)
             path = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(_method(scope), path, str(sender.status)).inc()
+            self._metrics.requests.labels(method, path, str(sender.status)).inc()
             self._metrics.seconds.labels(path).observe(time.monotonic() - started)
 
     async def _answer(self, scope: Scope, receive: Receive, sender: _Sender) -> None:
@@ -91,6 +99,16 @@ def _method(scope: Scope) -> str:
     """The method, for a label: a client may send any word."""
     known = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
     return scope["method"] if scope["method"] in known else "other"
+
+
+def _normal(scope: Scope) -> Scope:
+    """The request as the routes know it."""
+    changed: dict[str, object] = {"method": "GET"} if scope["method"] == "HEAD" else {}
+    written = scope.get("raw_path") or b""
+    if (origin := _ORIGIN.match(written)) is not None:
+        raw_path = written[origin.end() :] or b"/"
+        changed |= {"raw_path": raw_path, "path": unquote(raw_path.decode())}
+    return {**scope, **changed}
 
 
 def _log(error: Exception) -> None:

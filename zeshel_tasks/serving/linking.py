@@ -94,11 +94,12 @@ def _answers(request: LinkRequest, base: ServedBase, mode: LinkMode) -> Answers:
     try:
         base.models.loaded.check(mode)
     except ConfigError as error:
-        raise Problem.of_field("mode", str(error)) from None
+        raise Problem.of_field("mode", str(error).removeprefix("mode: ")) from None
     try:
         return base.answers(request.top_k, request.threshold, mode)
     except ConfigError as error:
-        raise Problem.of_field("threshold", str(error).removeprefix("threshold: ")) from None
+        field, _, reason = str(error).partition(": ")  # the setting of that name may suit only the usual mode
+        raise Problem.of_field("mode" if request.threshold is None else field, reason) from None
 
 
 def _read(request: LinkRequest, base: ServedBase) -> list[list[GivenMention]]:

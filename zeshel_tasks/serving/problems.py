@@ -17,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from zeshel_tasks.errors import ConfigError, DataError, TryAgain
+from zeshel_tasks.errors import DataError, TryAgain
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.safe_text import quoted, safe_text
 
@@ -87,21 +87,32 @@ async def answer_exception(request: Request, error: Exception) -> Response:
         return _of_validation(error).response()
     if isinstance(error, TryAgain):
         return response_of(503, str(error), headers={"Retry-After": _RETRY_SECONDS})
-    if isinstance(error, ConfigError):
-        return response_of(409, str(error))
     if isinstance(error, HTTPException):
-        headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
-        return response_of(error.status_code, str(error.detail), headers=headers)
+        return _of_address(request, error)
     return response_of(500, "an unexpected error; the service's log has its place")
 
 
+def _of_address(request: Request, error: HTTPException) -> Response:
+    """Answers OPTIONS, and requests for an address that does not exist or has other methods."""
+    if error.status_code not in (404, 405):
+        return response_of(error.status_code, str(error.detail), headers=error.headers)
+    allowed = _allowed(request)
+    if not allowed:
+        return response_of(404, "no such address; GET /openapi.json describes those that there are")
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": allowed})
+    return response_of(405, f"expected one of the methods {allowed}", headers={"Allow": allowed})
+
+
 def _allowed(request: Request) -> str:
-    """All methods of an address. Starlette names only those of the first route that has it."""
+    """All methods of an address. Starlette names only those of the first route that has it. * has those of all."""
     found = set[str]()
     for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
+        if request.scope["path"] == "*" or route.matches(request.scope)[0] is not Match.NONE:
             found |= getattr(route, "methods", None) or set()
-    return ", ".join(sorted(found))
+    if "GET" in found:
+        found.add("HEAD")
+    return ", ".join(sorted(found | {"OPTIONS"} if found else found))
 
 
 def _of_validation(error: RequestValidationError) -> Problem:

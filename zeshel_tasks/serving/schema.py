@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import chain
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, PlainValidator, WithJsonSchema
 
 from zeshel_tasks.config.link import LinkMode, Offsets
 from zeshel_tasks.serving.problems import Problem
@@ -160,6 +160,10 @@ class BaseDescription(BaseModel):
     models: str
     mode: str = Field(description="How mentions are linked, unless a request says otherwise.")
     kb_fingerprint: str
+    calibrated_by: Literal["kb", "champion"] | None = Field(
+        description="kb if it has its own calibration (`zeshel kb calibrate`); null if answers have no probabilities."
+    )
+    calibration: str | None = Field(description="Fingerprint of its own calibration.")
     champion: bool = Field(description="False if the knowledge base waits for `zeshel kb refresh`.")
 
 
@@ -169,15 +173,33 @@ class Bases(BaseModel):
     kbs: list[BaseDescription]
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected more than white space")
+    return text
+
+
+_NAME_CHARACTERS, _MOST_NAMES = 1000, 1000
+_TEXT_CHARACTERS, _URL_CHARACTERS = 1_000_000, 10_000
+
+NewName = Annotated[str, Field(min_length=1, max_length=_NAME_CHARACTERS)]
+NewText = Annotated[
+    str,
+    Field(min_length=1, max_length=_TEXT_CHARACTERS, json_schema_extra={"pattern": r"\S"}),
+    AfterValidator(_not_blank),
+]
+NewNames = Items[Annotated[str, Field(max_length=_NAME_CHARACTERS)]]
+
+
 class GivenEntity(_Request):
     """An entity."""
 
-    id: str = Field(min_length=1)
-    title: str = Field(min_length=1)
-    text: str = Field(min_length=1)
-    url: str | None = None
-    aliases: Items[str] = Field(default_factory=list)
-    types: Items[str] = Field(default_factory=list)
+    id: NewName
+    title: NewName
+    text: NewText
+    url: str | None = Field(None, max_length=_URL_CHARACTERS)
+    aliases: NewNames = Field(default_factory=list, max_length=_MOST_NAMES)
+    types: NewNames = Field(default_factory=list, max_length=_MOST_NAMES)
 
 
 class PutEntities(_Request):

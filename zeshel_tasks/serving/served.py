@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from accelerate import Accelerator
 
@@ -121,6 +121,14 @@ class ServedBase:
     def mode(self) -> LinkMode:
         """How mentions are linked, unless a request says otherwise."""
         return self.models.config.mode
+
+    @property
+    def calibrated_by(self) -> Literal["kb", "champion"] | None:
+        """Whose calibration turns scores into probabilities; None if there is none."""
+        calibrations = self.linker.calibrations
+        if calibrations.own is not None:
+            return "kb"
+        return None if calibrations.of_reranked is None else "champion"
 
     def linked_by(self, mode: LinkMode) -> dict[str, str | None]:
         """Returns what identifies models, mode and knowledge base."""

@@ -17,6 +17,7 @@ import uvicorn
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.serving.app import Service, create_app
 from zeshel_tasks.serving.batcher import Batcher
+from zeshel_tasks.serving.connection import Connection
 from zeshel_tasks.serving.edits import Editor
 from zeshel_tasks.serving.follower import StoreFollower
 from zeshel_tasks.serving.linking import LinkService
@@ -27,6 +28,8 @@ from zeshel_tasks.store import Store
 log = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_SECONDS_OF_THREADS = 2
+"""How much of the time to drain is for threads to end, after the requests have."""
 
 
 class Server(uvicorn.Server):
@@ -42,13 +45,15 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 create_app(service),
                 loop="asyncio",
-                http="h11",
+                http=Connection,
                 ws="none",
                 log_config=None,
+                log_level="error",  # a client could fill the log with warnings
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=service.settings.drain_seconds,
+                timeout_keep_alive=service.settings.idle_seconds,
+                timeout_graceful_shutdown=service.settings.drain_seconds - _seconds_of_threads(service.settings),
             )
         )
 
@@ -98,17 +103,24 @@ def new_service(
         store, names, link_settings, cache, batcher, metrics, settings.poll_seconds, waits=settings.wait
     )
     links, editor = LinkService(batcher, metrics), Editor(store, follower, metrics)
+    service = Service(settings, admin_token, metrics, follower, links, editor)
     try:
         if not settings.wait:
             follower.check()
-        yield Service(settings, admin_token, metrics, follower, links, editor)
+        yield service
     finally:
-        started = time.monotonic()
-        editor.close()
-        follower.close()
+        deadline = time.monotonic() + _seconds_of_threads(settings)
+        busy = [
+            what
+            for what, part in (("a change", editor), ("the store", follower), ("the models", batcher))
+            if not part.close(max(0.0, deadline - time.monotonic()))
+        ]
         links.close()
-        batcher.close()
-        log.info("drained in %.1f s", time.monotonic() - started)
+        if busy:
+            log.warning("the time to drain is over; still busy with %s", " and ".join(busy))
+        else:
+            service.drained.set()
+            log.info("drained")
 
 
 def run(service: Service) -> None:
@@ -124,6 +136,10 @@ def run(service: Service) -> None:
         Server(service).run([listener])
     if service.follower.error is not None:
         raise service.follower.error
+
+
+def _seconds_of_threads(settings: ServeConfig) -> int:
+    return min(_SECONDS_OF_THREADS, settings.drain_seconds)
 
 
 @contextmanager

@@ -30,6 +30,16 @@ class ServeConfig(StageConfig):
         1024, "Mentions that may wait for the models. Beyond, requests get status 429.", ge=1, le=1_000_000
     )
     max_requests: int = setting(256, "Requests in progress. Beyond, requests get status 429.", ge=1, le=100_000)
+    max_connections: int = setting(
+        512, "Open connections. Beyond, the one that has been without a request for the longest is closed.",
+        ge=1, le=100_000,
+    )  # fmt: skip
+    head_seconds: float = setting(
+        10.0, "Seconds that a request's head may take to arrive, on a new connection from its beginning.",
+        ge=0.1, le=3600,
+    )  # fmt: skip
+    idle_seconds: int = setting(75, "Seconds that a connection is kept open between two requests.", ge=1, le=3600)
+    send_seconds: float = setting(60.0, "Seconds that a client may take to read an answer.", ge=0.1, le=3600)
     max_body_bytes: int = setting(2**20, "Most bytes of a request's body.", ge=1000, le=2**30)
     body_seconds: float = setting(10.0, "Seconds that a request's body may take to arrive.", ge=0.1, le=3600)
     max_documents: int = setting(64, "Most documents of a request.", ge=1, le=10_000)

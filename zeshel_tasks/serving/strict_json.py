@@ -6,7 +6,7 @@ Python's own parser takes NaN, a field twice and any depth. FastAPI answers some
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from email.message import Message
 from typing import Any
 
@@ -23,6 +23,7 @@ from zeshel_tasks.serving.settings import ServeConfig
 MOST_DEPTH = 32
 """Objects and lists within one another. An answer repeats a document's metadata, and must not fail to write them."""
 
+_JSON = "application/json"
 _MOST_DISCARDED = 16
 """A body of up to this many times the limit is read to its end. Otherwise, its sender may not see the answer."""
 
@@ -34,10 +35,11 @@ class StrictRequest(Request):
         """Returns the body.
 
         Raises:
-            Problem: another media type than JSON; or it is too large, or takes too long.
+            Problem: another media type than JSON; or it is empty, too large, or takes too long.
         """
         if not hasattr(self, "_body"):
-            _check_media_type(self.headers.get("content-type", ""))
+            _check_coding(self.headers.getlist("content-encoding"))
+            _check_media_type(self.headers.getlist("content-type"))
             settings: ServeConfig = self.app.state.settings
             try:
                 async with asyncio.timeout(settings.body_seconds):
@@ -47,6 +49,8 @@ class StrictRequest(Request):
                 raise Problem(408, detail, headers={"Connection": "close"}) from None
             except ClientDisconnect:
                 raise Problem(400, "the body was cut off") from None
+            if not self._body.strip():  # FastAPI would take it for no body
+                raise Problem.of_field("body", "empty; expected a JSON object", 400)
         return self._body
 
     async def json(self) -> Any:
@@ -90,14 +94,20 @@ class StrictRoute(APIRoute):
         return strictly
 
 
-def _check_media_type(given: str) -> None:
+def _check_coding(given: Sequence[str]) -> None:
+    codings = {coding.strip().lower() for line in given for coding in line.split(",")}
+    if codings - {"identity", ""}:
+        detail = "expected a body without a Content-Encoding: nothing is unpacked"
+        raise Problem(415, detail, headers={"Accept-Encoding": "identity"})
+
+
+def _check_media_type(given: Sequence[str]) -> None:
     message = Message()
-    message["content-type"] = given
-    charset = message.get_param("charset", "utf-8")
-    if message.get_content_type() != "application/json" or not given:
-        raise Problem(415, "expected a body with the media type application/json")
-    if str(charset).lower() not in ("utf-8", "utf8"):
-        raise Problem(415, "expected a body in UTF-8")
+    message["content-type"] = given[0] if len(given) == 1 else ""
+    if not message["content-type"] or message.get_content_type() != "application/json":
+        raise Problem(415, "expected a body with the media type application/json", headers={"Accept": _JSON})
+    if str(message.get_param("charset", "utf-8")).lower() not in ("utf-8", "utf8"):
+        raise Problem(415, "expected a body in UTF-8", headers={"Accept": _JSON})
 
 
 def _is_deep(values: dict[str, Any]) -> bool:
