@@ -108,7 +108,8 @@ class Editor:
             raise Problem(422, error.reason) from None
         head = KnowledgeBase.read(self._store, name).head
         counts = changed.added, changed.updated, changed.removed
-        log.info("%s: a request has added %d entities, updated %d and removed %d", name, *counts)
+        if any(counts):
+            log.info("%s: a request has added %d entities, updated %d and removed %d", name, *counts)
         self._metrics.edits.labels(name).inc()
         self._follower.look_now()
         return Edited(

@@ -4,6 +4,7 @@
 const element = (id) => document.getElementById(id);
 const text = element("text"), status = element("status"), base = element("kb");
 let marks = [];
+let asking = new AbortController();
 
 function made(tag, content, className) {
   const node = document.createElement(tag);
@@ -15,6 +16,13 @@ function made(tag, content, className) {
 function say(message, isError) {
   status.textContent = message;
   status.className = isError ? "error" : "";
+}
+
+// What was asked before fits neither the text nor the marks any more.
+function abandon() {
+  asking.abort();
+  asking = new AbortController();
+  say("");
 }
 
 function showMarks() {
@@ -36,7 +44,7 @@ function markSelection() {
   marks = marks.filter((mark) => mark.end <= start || mark.start >= end);
   marks.push({ start, end });
   marks.sort((one, other) => one.start - other.start);
-  say("");
+  abandon();
   showMarks();
 }
 
@@ -44,7 +52,7 @@ function clearMarks() {
   marks = [];
   element("links").replaceChildren();
   element("by").textContent = "";
-  say("");
+  abandon();
   showMarks();
 }
 
@@ -68,35 +76,42 @@ function shownLink(link) {
   return section;
 }
 
-async function answered(address, options) {
-  const response = await fetch(address, options);
-  const content = await response.json();
-  if (!response.ok) throw new Error(content.detail);
-  return content;
+// Proxies answer, too: with a page, with JSON of their own, or with nothing.
+async function answered(address, field, options) {
+  const response = await fetch(address, options).catch(() => null);
+  if (response === null) throw new Error("The service cannot be reached. Try again.");
+  const content = await response.json().catch(() => null);
+  if (response.ok && content?.[field]) return content;
+  const isProblem = typeof content?.detail === "string";
+  throw new Error(isProblem ? content.detail : `Expected an answer of the service, got another one with status ${response.status}.`);
 }
 
 async function link(event) {
   event.preventDefault();
   if (!marks.length) return say("Mark a mention first.", true);
+  abandon();
   say("Linking …");
-  const document_ = { text: text.value, mentions: marks };
+  const { signal } = asking, document_ = { text: text.value, mentions: marks };
   const body = JSON.stringify({ kb: base.value, documents: [document_], offsets: "utf16" });
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body, signal };
   try {
-    const options = { method: "POST", headers: { "Content-Type": "application/json" }, body };
-    const found = await answered("v1/link", options);
-    element("links").replaceChildren(...found.documents[0].links.map(shownLink));
-    const by = found.linked_by;
-    element("by").textContent = `Linked by the models of ${by.run} (${by.models.slice(0, 12)}), ` +
-      `knowledge base ${by.kb} (${by.kb_fingerprint.slice(0, 12)})`;
-    say("");
+    const found = await answered("v1/link", "documents", options);
+    if (!signal.aborted) showLinks(found);
   } catch (error) {
-    say(error.message, true);
+    if (!signal.aborted) say(error.message, true);
   }
+}
+
+function showLinks({ documents, linked_by: by }) {
+  element("links").replaceChildren(...documents[0].links.map(shownLink));
+  element("by").textContent = `Linked by the models of ${by.run} (${by.models.slice(0, 12)}), ` +
+    `knowledge base ${by.kb} (${by.kb_fingerprint.slice(0, 12)})`;
+  say("");
 }
 
 async function listBases() {
   try {
-    const { kbs } = await answered("v1/kbs");
+    const { kbs } = await answered("v1/kbs", "kbs");
     base.replaceChildren(...kbs.map(({ kb }) => made("option", kb)));
     say(kbs.length ? "" : "The knowledge bases are being loaded. Open this page again in a moment.");
   } catch (error) {
@@ -108,4 +123,5 @@ element("mark").addEventListener("click", markSelection);
 element("clear").addEventListener("click", clearMarks);
 element("form").addEventListener("submit", link);
 text.addEventListener("input", clearMarks);
+base.addEventListener("change", abandon);
 listBases();
