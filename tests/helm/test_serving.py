@@ -27,7 +27,7 @@ OF_THE_CHART = {"port", "wait"}
 
 def test_arguments_are_those_of_the_service(chart: Path) -> None:
     settings = {
-        "mode": "cascade", "threshold": "precision=0.95", "top_k": 10, "nil_share": "none", "tokenized": True,
+        "mode": "cascade", "threshold": "precision=0.95", "top_k": 10, "nil_share": 0.3, "tokenized": True,
         "max_waiting_mentions": 1_000_000, "batch_wait_ms": 0.5, "drain_seconds": 60,
     }  # fmt: skip
     rendered = serving(chart, knowledgeBases=["products", "the $(HOME) base"], settings=settings)
@@ -40,7 +40,7 @@ def test_arguments_are_those_of_the_service(chart: Path) -> None:
     linking = build_settings(LinkConfig, given)
     assert (service.host, service.port, service.wait) == ("0.0.0.0", 8000, True)
     found = service.model_dump() | linking.model_dump()
-    assert {name: found[name] for name in settings} == {**settings, "nil_share": None}
+    assert {name: found[name] for name in settings} == settings
 
 
 @pytest.mark.parametrize(
