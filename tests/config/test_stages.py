@@ -35,7 +35,7 @@ def test_addresses_pace_and_place_stay_out_of_fingerprint() -> None:
         "max_download_minutes", "private_addresses",
         "device", "print_interval", "bert_model", "biencoder_weights", "crossencoder_weights",
         "data_parallel", "eval_interval", "checkpoint_minutes", "stall_minutes", "encode_batch_size", "eval_batch_size",
-        "num_past_runs",
+        "num_past_runs", "price_per_gpu_hour", "price_per_hour", "currency",
     }  # fmt: skip
     assert "eval_batch_size" not in build_recipe().train_biencoder.fingerprint_fields()
 

@@ -28,6 +28,12 @@ def test_memory_above_a_gigabyte_is_shown_in_gigabytes() -> None:
     assert [formats.memory(megabytes) for megabytes in (12595.2, 24000)] == ["12.6 GB", "24.0 GB"]
 
 
+def test_small_amounts_of_money_have_more_decimals() -> None:
+    shown = [formats.money(amount, "EUR") for amount in (0.0, 0.00421, 9.9949, 9.996, 1234.5)]
+    assert shown == ["0.0000 EUR", "0.0042 EUR", "9.9949 EUR", "10.00 EUR", "1,234.50 EUR"]
+    assert formats.money(None, "EUR") == "–"
+
+
 def test_times_are_shown_in_utc() -> None:
     assert formats.moment("2025-11-23T14:02:11+02:00") == "2025-11-23 12:02 UTC"
     assert formats.moment("2025-11-23T14:02:11") == "2025-11-23 14:02 UTC"

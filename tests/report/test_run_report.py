@@ -13,10 +13,14 @@ import pytest
 
 from tests.finished import NAMES, STEPS, manifest_of, record_of
 from tests.test_import_directions import BLOCKED, HEAVY
+from zeshel_tasks.cli import main
 from zeshel_tasks.config.stages import Recipe
+from zeshel_tasks.errors import EXIT_OK
 from zeshel_tasks.pipeline.contract import reuse_stage, run_stage
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.report.formats import money
+from zeshel_tasks.report.report_data import Prices
 from zeshel_tasks.report.run_report import run_report
 from zeshel_tasks.store import Run, open_run
 
@@ -114,6 +118,46 @@ def test_report_is_reused_with_another_history_length(reused_run: Run, small_rec
     recipe = small_recipe.model_copy(update={"report": report})
     assert reuse_stage(STAGES["report"], reused_run.address, recipe) is not None
     assert len(metrics_of(reused_run)["history"]) == 1
+
+
+def priced(recipe: Recipe, **prices: Any) -> Recipe:
+    return recipe.model_copy(update={"report": recipe.report.model_copy(update=prices)})
+
+
+def test_report_shows_what_stages_and_run_cost(
+    finished_run: Run, small_recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = another(finished_run, "priced")
+    recipe = priced(small_recipe, price_per_hour=3600.0, currency="EUR")  # one a second
+    for stage, split in STEPS:
+        assert reuse_stage(stage, run.address, recipe, split) is not None
+    metrics = metrics_of(run)
+    assert metrics["run"]["prices"] == {"gpu_hour": None, "hour": 3600.0, "currency": "EUR"}
+    assert metrics["run"]["cost"] == 0
+    assert metrics["run"]["saved_cost"] == pytest.approx(metrics["run"]["saved_wall_seconds"])
+    costs = {stage["name"]: stage["cost"] for stage in metrics["stages"]}
+    assert costs == pytest.approx({stage["name"]: stage["wall_seconds"] for stage in metrics["stages"]})
+    shown = money(costs["train-crossencoder"], "EUR")
+    assert f'<td class="num">{shown}</td>' in page_of(run)
+    assert main(["show", "--run", run.address]) == EXIT_OK
+    table = capsys.readouterr().out
+    assert shown in table
+    assert f"cost    0.0000 EUR  saved by reuse {money(metrics['run']['saved_cost'], 'EUR')}" in table
+
+
+def test_gpus_cost_by_their_number() -> None:
+    prices = Prices(gpu_hour=2.5, hour=0.1, currency="USD")
+    assert prices.cost(7200, 4) == pytest.approx(20.2)
+    assert Prices(gpu_hour=2.5, hour=None, currency="USD").cost(1800, 0) == 0
+
+
+def test_report_without_prices_shows_no_money(finished_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = metrics_of(finished_run)
+    assert metrics["run"]["prices"] is metrics["run"]["cost"] is metrics["run"]["saved_cost"] is None
+    assert {stage["cost"] for stage in metrics["stages"]} == {None}
+    assert "USD" not in page_of(finished_run).partition("Configuration")[0]
+    assert main(["show", "--run", finished_run.address]) == EXIT_OK
+    assert "cost" not in capsys.readouterr().out
 
 
 def test_continued_run_saves_no_time_on_own_stages(finished_run: Run, small_recipe: Recipe, tmp_path: Path) -> None:

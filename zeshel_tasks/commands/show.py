@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -13,6 +14,7 @@ from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.evaluation.metrics import RETRIEVERS, RecallAt, RecallMetrics
 from zeshel_tasks.pipeline.lineage import has_split
 from zeshel_tasks.pipeline.registry import RECIPE
+from zeshel_tasks.report.formats import DASH, money
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.redaction import recorded
@@ -36,14 +38,15 @@ def show_run(run_address: str, *, as_json: bool) -> None:
         print(to_json(_as_json(run, finished), indent=2))
         return
     try:
+        costs = _costs(run)
         tables = (
-            _stages_table(run, finished),
+            _stages_table(run, finished, costs),
             _recall_table(finished),
             _accuracy_table(finished),
             _calibration_table(finished),
             _modes_table(finished),
         )
-        lines = _provenance(run, finished)
+        lines = [*_provenance(run, finished), *costs.lines]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         problem = "this version does not know the metrics or settings of a manifest; --json shows them unchanged"
         raise DataError(problem, file=run.address, got=f"{type(error).__name__}: {error}") from error
@@ -80,12 +83,32 @@ def _as_json(run: Run, finished: Finished) -> dict[str, Any]:
     }
 
 
-def _stages_table(run: Run, finished: Finished) -> Table:
+class _Costs(NamedTuple):
+    """What the stages cost by the prices of the run's report, as text. Empty if it has no prices."""
+
+    by_stage: dict[str, str]
+    lines: tuple[str, ...] = ()
+
+
+def _costs(run: Run) -> _Costs:
+    published = run.published("report/metrics.json")
+    metrics = {} if published is None else json.loads(published)
+    prices = metrics.get("run", {}).get("prices")  # an earlier version knew none
+    if not prices:
+        return _Costs({})
+    currency = prices["currency"]
+    total, saved = (money(metrics["run"][name], currency) for name in ("cost", "saved_cost"))
+    return _Costs(
+        {stage["name"]: money(stage["cost"], currency) for stage in metrics["stages"]},
+        (f"cost    {total}  saved by reuse {saved}",),
+    )
+
+
+def _stages_table(run: Run, finished: Finished, costs: _Costs) -> Table:
     table = Table(box=SIMPLE, title=one_line(f"run {run.address}"), title_justify="left")
-    for column in ("stage", "state", "this run", "work", "peak memory", "artifact"):
-        table.add_column(
-            column, justify="right" if column in ("this run", "work", "peak memory") else "left", no_wrap=True
-        )
+    shows_costs = ("cost",) if costs.by_stage else ()
+    for column in ("stage", "state", "this run", "work", *shows_costs, "peak memory", "artifact"):
+        table.add_column(column, justify="left" if column in ("stage", "state", "artifact") else "right", no_wrap=True)
     for name in _due(run):
         if name not in finished:
             table.add_row(name, "not done" if run.record(name) is None else "its artifact was deleted")
@@ -96,6 +119,7 @@ def _stages_table(run: Run, finished: Finished) -> Table:
             "reused" if record.reused else "ran",
             f"{record.wall_seconds:,.1f} s",
             f"{manifest.wall_seconds:,.1f} s",
+            *(costs.by_stage.get(name, DASH) for _ in shows_costs),
             f"{manifest.peak_memory_mb:,.0f} MB",
             manifest.fingerprint[:12],
         )

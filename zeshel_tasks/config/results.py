@@ -51,6 +51,23 @@ class ReportConfig(StageConfig):
     num_past_runs: int = setting(
         20, "Previous runs in the store to show beside this one.", affects_result=False, ge=0, le=1000
     )
+    price_per_gpu_hour: float | None = setting(
+        None,
+        "Price of a GPU for an hour. The report shows what each stage and the run cost; None leaves GPUs out.",
+        affects_result=False,
+        ge=0,
+        le=1_000_000,
+    )
+    price_per_hour: float | None = setting(
+        None,
+        "Price of a stage's pod or machine for an hour, without its GPUs. None leaves it out.",
+        affects_result=False,
+        ge=0,
+        le=1_000_000,
+    )
+    currency: str = setting(
+        "USD", "Currency of the prices, as its code of three letters.", affects_result=False, pattern="^[A-Z]{3}$"
+    )
 
 
 class PromoteConfig(StageConfig):

@@ -52,6 +52,13 @@ def memory(megabytes: float | None) -> str:
     return f"{megabytes:,.0f} MB" if round(megabytes) < 1000 else f"{megabytes / 1000:,.1f} GB"
 
 
+def money(amount: float | None, currency: str) -> str:
+    """``1234.5`` -> ``1,234.50 EUR``; below 10, with a third and fourth decimal."""
+    if amount is None:
+        return DASH
+    return f"{amount:,.2f} {currency}" if round(amount, 2) >= 10 else f"{amount:,.4f} {currency}"
+
+
 def moment(iso8601: str) -> str:
     """Date and time in UTC; a time without a zone is taken as UTC.
 

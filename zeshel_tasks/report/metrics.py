@@ -5,7 +5,8 @@ times are in seconds, memory is in MB, and null means "no value"::
 
     schema_version   2
     run              address, preset, created_at, package_version, capped; wall_seconds and gpu_seconds of the stages
-                     that this run made, saved_wall_seconds and saved_gpu_seconds of those that it reused
+                     that this run made, saved_wall_seconds and saved_gpu_seconds of those that it reused; prices:
+                     null, or gpu_hour, hour and currency, with cost and saved_cost
     headline         the test split: mentions, top_k, and {micro, macro} each of recall_at_1, recall_at_top_k,
                      normalized_accuracy, unnormalized_accuracy
     recall           {split: metrics of eval-biencoder, and retriever: biencoder or hybrid, which gave the candidates}
@@ -22,7 +23,7 @@ times are in seconds, memory is in MB, and null means "no value"::
     curves           {stage: {loss, valid_recall, valid_accuracy: [{step, epoch, value, lowest, highest}]}}, thinned;
                      recall is of the bi-encoder, accuracy of the cross-encoder
     convert          metrics of convert
-    stages           [{name, reused, wall_seconds, gpus, peak_memory_mb, peak_gpu_memory_mb, device, fingerprint,
+    stages           [{name, reused, wall_seconds, gpus, cost, peak_memory_mb, peak_gpu_memory_mb, device, fingerprint,
                      started_at}]; wall_seconds of a resumed training are those of all attempts
     configuration    {stage: {setting: {value, preset_default, differs}}}
     provenance       sources: [{source, identity, sha256, bytes, worlds: [...]}] in the order in which they were merged,
@@ -37,7 +38,7 @@ A change that would break a reader raises ``schema_version``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zeshel_tasks.champion.metrics import ComparisonMetrics
@@ -47,7 +48,7 @@ from zeshel_tasks.evaluation.metrics import RETRIEVERS, AccuracyMetrics, RecallM
 from zeshel_tasks.linking.calibration_metrics import CalibrationMetrics
 from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.report.configuration import compare_with_preset
-from zeshel_tasks.report.report_data import Provenance, ReportData, RunFacts
+from zeshel_tasks.report.report_data import Provenance, ReportData, RunFacts, StageSummary
 
 SCHEMA_VERSION = 2
 
@@ -62,7 +63,7 @@ def metrics_json(data: ReportData, run: RunFacts) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "run": _run(run, capped=data.convert.capped if data.convert else None),
         **_measured(data),
-        "stages": [stage.model_dump(mode="json") for stage in run.stages],
+        "stages": [{**stage.model_dump(mode="json"), "cost": _cost(run, [stage])} for stage in run.stages],
         "configuration": compare_with_preset(data.configuration, run.preset),
         "history": [past.model_dump(mode="json") for past in run.history],
         "mistakes": [
@@ -100,7 +101,14 @@ def _run(run: RunFacts, capped: bool | None) -> dict[str, Any]:
         "gpu_seconds": sum(stage.wall_seconds * stage.gpus for stage in ran),
         "saved_wall_seconds": sum(stage.wall_seconds for stage in reused),
         "saved_gpu_seconds": sum(stage.wall_seconds * stage.gpus for stage in reused),
+        "prices": run.prices and run.prices.model_dump(),
+        "cost": _cost(run, ran),
+        "saved_cost": _cost(run, reused),
     }
+
+
+def _cost(run: RunFacts, stages: Sequence[StageSummary]) -> float | None:
+    return None if run.prices is None else sum(run.prices.cost(stage.wall_seconds, stage.gpus) for stage in stages)
 
 
 def _headline(data: ReportData) -> dict[str, Any]:

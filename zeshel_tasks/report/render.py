@@ -24,7 +24,7 @@ from zeshel_tasks.report.report_data import MOST_TEXT, SPLIT_ORDER, ReportData, 
 from zeshel_tasks.text.json_text import to_json
 
 _FILTERS = (
-    *("percent", "points", "count", "decimal", "duration", "memory", "moment"),
+    *("percent", "points", "count", "decimal", "duration", "memory", "moment", "money"),
     *("label", "beginning", "ending", "setting_value", "best_first", "largest", "others", "names"),
 )
 

@@ -41,6 +41,24 @@ class _Given(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Prices(_Given):
+    """What computing costs.
+
+    Attributes:
+        gpu_hour: a GPU for an hour; None if it costs nothing.
+        hour: a stage's pod or machine for an hour, without its GPUs; None if it costs nothing.
+        currency: ISO 4217.
+    """
+
+    gpu_hour: float | None
+    hour: float | None
+    currency: str
+
+    def cost(self, wall_seconds: float, gpus: int) -> float:
+        """Returns what a stage with a number of GPUs costs."""
+        return wall_seconds / 3600 * ((self.hour or 0.0) + gpus * (self.gpu_hour or 0.0))
+
+
 class StageSummary(_Given):
     """One stage of the run.
 
@@ -197,7 +215,13 @@ class ReportData(_Given):
 
 
 class RunFacts(_Given):
-    """The part of a report about its run; ``created_at`` is ISO 8601, ``history`` starts with the earliest run."""
+    """The part of a report about its run.
+
+    Attributes:
+        created_at: ISO 8601.
+        history: starts with the earliest run.
+        prices: None if no price is set.
+    """
 
     address: str
     preset: str
@@ -205,3 +229,4 @@ class RunFacts(_Given):
     package_version: str
     stages: tuple[StageSummary, ...]
     history: tuple[PastRun, ...] = ()
+    prices: Prices | None = None

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from zeshel_tasks import __version__
+from zeshel_tasks.config.results import ReportConfig
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.report.history import past_runs
 from zeshel_tasks.report.render import render_report
-from zeshel_tasks.report.report_data import ReportData, RunFacts, StageSummary
+from zeshel_tasks.report.report_data import Prices, ReportData, RunFacts, StageSummary
 from zeshel_tasks.report.results_table import results_table
 from zeshel_tasks.store import Artifact, Manifest, Run
 
@@ -48,10 +49,17 @@ def run_report(
         package_version=__version__,
         stages=tuple(_summary(run, name, artifact.manifest) for name, artifact in inputs.items()),
         history=tuple(past_runs(run.store, recipe.report.num_past_runs)),
+        prices=_prices(recipe.report),
     )
     data = ReportData.from_json(report.path(DATA_FILE).read_bytes())
     for name, content in render_report(data, facts):
         yield f"report/{name}", content
+
+
+def _prices(config: ReportConfig) -> Prices | None:
+    if config.price_per_gpu_hour is None and config.price_per_hour is None:
+        return None
+    return Prices(gpu_hour=config.price_per_gpu_hour, hour=config.price_per_hour, currency=config.currency)
 
 
 def _summary(run: Run, name: str, manifest: Manifest) -> StageSummary:

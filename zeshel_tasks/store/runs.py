@@ -97,6 +97,10 @@ class Run:
         """Writes a small file for people into the run's own folder."""
         self.store.put(f"{self._folder}/{name}", data)
 
+    def published(self, name: str) -> bytes | None:
+        """Returns a file that :meth:`publish` has written, or None."""
+        return self.store.get(f"{self._folder}/{name}")
+
     def forget(self) -> None:
         """Deletes all records."""
         self.store.delete_all(list(self.store.keys(f"{self._folder}/")))
