@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
@@ -14,6 +16,7 @@ import pytest
 
 from tests.faults import Fault
 from tests.finished import copy_of
+from tests.rounds import NIGHTLY, rounds
 from tests.serving.conftest import WORLD
 from tests.serving.running import ADMIN, SECONDS, Running, document, running
 from zeshel_tasks.errors import ConfigError
@@ -227,3 +230,25 @@ def test_time_to_drain_ends_although_a_change_hangs(
     ids = {found.document_id for found in open_knowledge_base(store, WORLD, tmp_path / "opened").documents}
     assert "hangs" in ids
     assert "waits" not in ids
+
+
+def test_schemathesis_finds_no_fault(edited: Running, tmp_path: Path) -> None:
+    """Answers are as the OpenAPI document says, and what it forbids is refused.
+
+    Not all that it allows is accepted: JSON Schema cannot say that offsets are within a text.
+    """
+    document, examples = f"{edited.client.base_url}/openapi.json", rounds(5, 200)
+    command = [
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "run",
+        document,
+        "--exclude-checks",
+        "positive_data_acceptance",
+    ]
+    command += ["--header", f"Authorization: {ADMIN['Authorization']}", "--max-examples", str(examples)]
+    command += ["--no-color"] if NIGHTLY else ["--no-color", "--generation-deterministic"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr
+    assert "Tested: 6" in done.stdout
