@@ -15,11 +15,9 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
 
 from tests.faults import Fault
-from tests.finished import copy_of
+from tests.finished import copy_with_knowledge_base
 from tests.serving.conftest import _no_precision_of_another_test  # noqa: F401  (a fixture that holds here, too)
 from tests.serving.running import Running, running
-from zeshel_tasks.cli import main
-from zeshel_tasks.errors import EXIT_OK
 from zeshel_tasks.store import Run
 
 ROOT = Path(__file__).parents[2]
@@ -37,9 +35,7 @@ def select(page: Page, word: str) -> None:
 @pytest.fixture(scope="module")
 def served(finished_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("serving-page")
-    run = copy_of(finished_run, folder)
-    documents = run.artifact("download", folder / "cache").path(f"documents/{WORLD}.json")
-    assert main(["kb", "build", "--store", run.store.address, "--name", WORLD, str(documents)]) == EXIT_OK
+    run = copy_with_knowledge_base(finished_run, folder, WORLD)
     with running(run.store, [WORLD], folder / "served") as found:
         yield found
 

@@ -176,6 +176,24 @@ def test_metadata_comes_back_whatever_it_is(served: Running) -> None:
     assert answer.json()["documents"][0]["metadata"] == json.loads(metadata)
 
 
+@pytest.mark.parametrize(
+    ("number", "returned"),
+    [
+        *((same, same) for same in ("1", "1.0", "-0.0", "0.1", "5e-324", "9007199254740993", "1234567890" * 3)),
+        ("1.10", "1.1"),
+        ("1e5", "100000.0"),
+        ("1e-400", "0.0"),
+        ("-0", "0"),
+        ("0.1000000000000000055511151231257827", "0.1"),
+    ],
+)
+def test_numbers_of_metadata_come_back_as_docs_say(served: Running, number: str, returned: str) -> None:
+    """Integers exactly, others as the nearest 64-bit float in its shortest form."""
+    body = f'{{"kb": "{WORLD}", "documents": [{{"text": "a", "mentions": [], "metadata": {{"n": {number}}}}}]}}'
+    answer = served.client.post("/v1/link", content=body, headers=JSON)
+    assert f'"metadata": {{"n": {returned}}}' in answer.text
+
+
 def test_large_body_is_refused_with_and_without_its_length(served: Running, fault: Fault) -> None:
     fault("service: wrong request")
     large = b'{"kb": "' + b"a" * 2**20 + b'"}'

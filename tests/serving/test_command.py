@@ -18,6 +18,8 @@ from tests.serving.conftest import WORLD
 from tests.serving.running import document
 from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK
+from zeshel_tasks.serving import server
+from zeshel_tasks.serving.served import ServedModels
 from zeshel_tasks.store import Run
 
 SECONDS = 60.0
@@ -67,6 +69,43 @@ def test_sigterm_answers_what_has_begun_and_then_ends(run: Run, tmp_path: Path, 
     assert (answers, process.exitcode) == ([200, 200, 200], EXIT_OK), written
     assert "xyzzy" not in written
     assert "/v1/link" not in written  # no line for each request
+
+
+def hang_while_loading(arguments: list[str], log: str, scratch: str) -> None:
+    """Runs in a process of its own, in which the models never get loaded."""
+    os.environ["ZESHEL_SCRATCH"] = scratch
+    ServedModels.load = lambda *_: time.sleep(SECONDS)  # type: ignore[method-assign, assignment]
+    start(arguments, log)
+
+
+def test_sigterm_while_models_are_loaded_ends_at_once(run: Run, tmp_path: Path, fault: Fault) -> None:
+    fault("service: SIGTERM while starting")
+    log, scratch = tmp_path / "log", tmp_path / "scratch"
+    scratch.mkdir()
+    arguments = ["serve", "--store", run.store.address, "--kb", WORLD, "--port", "0", "--drain-seconds", "0"]
+    process = fork_server().Process(target=hang_while_loading, args=(arguments, str(log), str(scratch)))
+    process.start()
+    try:
+        while "loading the models" not in (log.read_text() if log.exists() else ""):
+            assert process.is_alive(), log.read_text()
+            time.sleep(0.05)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(SECONDS)
+    finally:
+        process.kill()
+    assert process.exitcode == EXIT_OK, log.read_text()
+    assert "the time to drain is over; still busy with the store" in log.read_text()
+    assert list(scratch.iterdir()) == []
+
+
+def test_sigterm_before_the_service_listens_says_so(
+    run: Run, fault: Fault, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault("service: SIGTERM while starting")
+    monkeypatch.setattr(server, "new_service", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert main(["serve", "--store", run.store.address, "--kb", WORLD]) == EXIT_OK
+    assert capsys.readouterr().out == "INFO: stopped by SIGTERM\n"
 
 
 def wait_until_ready(port: int) -> None:

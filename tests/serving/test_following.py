@@ -222,6 +222,8 @@ def test_own_calibration_takes_over(store: Store, following: Running) -> None:
     (old, _), (new, _) = (found["documents"][0]["links"] for found in (before, after))
     assert old["probability"] != new["probability"]
     assert old["candidates"] == new["candidates"]
+    (listed,) = following.client.get("/v1/kbs").json()["kbs"]
+    assert (listed["calibrated_by"], listed["calibration"]) == ("kb", after["linked_by"]["calibration"])
 
 
 def test_own_calibration_that_does_not_suit_the_threshold_is_not_used(

@@ -57,6 +57,7 @@ def test_bases_are_listed(served: Running, run: Run) -> None:
     (found,) = served.client.get("/v1/kbs").json()["kbs"]
     (link,) = served.link(WORLD, document("a sword", "sword")).json()["documents"]
     assert (found["kb"], found["run"], found["champion"]) == (WORLD, run.run_id, True)
+    assert (found["calibrated_by"], found["calibration"]) == ("champion", None)
     assert found["entities"] == len(served.service.follower.bases[WORLD].entities)
     assert link["links"]
 

@@ -2,6 +2,7 @@
 
 settings.py      what a user can choose
 server.py        the process: socket, signals, draining
+connection.py    a connection: time for its client, and a bound on their number
 app.py           the routes
 schema.py        requests and answers, as the OpenAPI document describes them
 openapi.py       that document

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _BACKLOG = 1024
 _SECONDS_OF_THREADS = 2
 """How much of the time to drain is for threads to end, after the requests have."""
+_MOMENT = 0.1  # seconds that an idle thread needs
 
 
 class Server(uvicorn.Server):
@@ -113,7 +114,7 @@ def new_service(
         busy = [
             what
             for what, part in (("a change", editor), ("the store", follower), ("the models", batcher))
-            if not part.close(max(0.0, deadline - time.monotonic()))
+            if not part.close(max(_MOMENT, deadline - time.monotonic()))
         ]
         links.close()
         if busy:

@@ -18,7 +18,7 @@ function say(message, isError) {
   status.className = isError ? "error" : "";
 }
 
-// What was asked before fits neither the text nor the marks any more.
+/* What was asked before fits neither the text nor the marks any more. */
 function abandon() {
   asking.abort();
   asking = new AbortController();
@@ -76,7 +76,7 @@ function shownLink(link) {
   return section;
 }
 
-// Proxies answer, too: with a page, with JSON of their own, or with nothing.
+/* Proxies answer, too: with a page, with JSON of their own, or with nothing. */
 async function answered(address, field, options) {
   const response = await fetch(address, options).catch(() => null);
   if (response === null) throw new Error("The service cannot be reached. Try again.");
