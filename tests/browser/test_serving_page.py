@@ -103,17 +103,25 @@ def test_person_marks_mentions_and_sees_links(page: Page, served: Running) -> No
     assert problems == []
 
 
+def wait_for(page: Page, routes: list[Route], count: int) -> None:
+    """Waits until requests have reached their route."""
+    while len(routes) < count:
+        page.wait_for_timeout(10)
+
+
 def test_answer_to_an_earlier_question_is_not_shown(page: Page, fault: Fault) -> None:
     fault("service: page: late answer")
     late, headings = list[Route](), page.locator("section h2")
     page.route("**/v1/link", lambda route: late.append(route), times=2)
     mark(page, TEXT, "sword")
     page.get_by_role("button", name="Link").click()
+    wait_for(page, late, 1)
     expect(page.get_by_role("status")).to_have_text("Linking …")
     page.get_by_label("Text", exact=True).fill("They saw the beast .")
     expect(page.locator("#status")).to_have_text("")
     mark(page, "They saw the beast .", "beast")
     page.get_by_role("button", name="Link").click()
+    wait_for(page, late, 2)
     expect(page.get_by_role("status")).to_have_text("Linking …")
     page.get_by_role("button", name="Link").click()
     expect(headings).to_contain_text(["beast"])
