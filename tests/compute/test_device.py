@@ -1,7 +1,10 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
-from zeshel_tasks.compute.device import build_accelerator, device_name
+from zeshel_tasks.compute.device import Inference, build_accelerator, device_name
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.recipe import build_recipe
 
@@ -17,11 +20,25 @@ def test_stages_of_one_process_may_differ_in_precision() -> None:
     assert found == [torch.bfloat16, torch.float32, torch.bfloat16]
 
 
+def test_models_of_one_process_may_infer_in_different_precisions_at_once() -> None:
+    exact, fast = (
+        Inference.of(build_recipe("smoke", {"precision": precision, "device": "cpu"}).eval_crossencoder)
+        for precision in ("fp32", "bf16")
+    )
+    found = []
+    for placement in (exact, fast, exact):
+        with placement.autocast():
+            found.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+    assert found == [torch.float32, torch.bfloat16, torch.float32]
+    assert [device_name(placement).rpartition(", ")[2] for placement in (exact, fast)] == ["fp32", "bf16"]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_missing_gpu_is_a_config_error(device: str) -> None:
+@pytest.mark.parametrize("place", [build_accelerator, Inference.of])
+def test_missing_gpu_is_a_config_error(place: Callable[[Any], Any], device: str) -> None:
     with pytest.raises(ConfigError, match=f"device: expected a machine with a GPU for '{device}', got none"):
-        build_accelerator(build_recipe("smoke", {"device": device}).eval_biencoder)
+        place(build_recipe("smoke", {"device": device}).eval_biencoder)
 
 
 @pytest.mark.parametrize(

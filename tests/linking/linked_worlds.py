@@ -45,7 +45,7 @@ class LinkedWorlds:
             yield world, [row for row, mention in enumerate(self.mentions) if mention.world == world]
 
     def linker(self, world: str, settings: dict[str, Any] | None = None, **changed: Any) -> Linker:
-        """Returns a new linker, because each test has its own state of accelerate. Its batches are the evaluation's."""
+        """Returns a new linker. Its batches are the evaluation's."""
         config = LinkConfig(candidates=self.models.evaluation().top_k, score_batch_size=8, nil_share=NIL_SHARE)
         models = LoadedModels.load(self.models, config.model_copy(update=settings or {}))
         return Linker(models, replace(self.entities[world], **changed))

@@ -1,10 +1,13 @@
-"""Choice of device and precision with accelerate."""
+"""Choice of device and precision: for trainings with accelerate, for inference without."""
 
 from __future__ import annotations
 
 import logging
 import platform
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal, TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -17,37 +20,71 @@ from zeshel_tasks.errors import ConfigError
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Inference:
+    """Device and precision of models that only infer.
+
+    A process may use several at once. accelerate keeps device and precision for the whole process.
+    """
+
+    device: torch.device
+    mixed_precision: Literal["bf16", "no"]
+
+    @classmethod
+    def of(cls, config: ComputeConfig) -> Inference:
+        """Returns those of the settings.
+
+        Raises:
+            ConfigError: the settings ask for a GPU and the machine has none.
+        """
+        _choose_gpu(config)
+        on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+        device = torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device())
+        return cls(device, _mixed_precision(config))
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Returns a context in which models compute in this precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision == "bf16")
+
+
+Placement: TypeAlias = Accelerator | Inference
+"""Device and precision of a model: a training validates with its accelerator."""
+
+
 def build_accelerator(config: ComputeConfig) -> Accelerator:
-    """The accelerator for the device and the precision of the settings.
+    """The accelerator of a training, for the device and the precision of the settings.
 
     Raises:
         ConfigError: the settings ask for a GPU and the machine has none.
     """
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device: expected a machine with a GPU for {config.device!r}, got none")
-    if ":" in config.device:
-        torch.cuda.set_device(torch.device(config.device))
+    _choose_gpu(config)
     # accelerate keeps device and precision for the whole process; `zeshel pipeline` runs stages that differ in them.
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
         cpu=config.device == "cpu",
-        mixed_precision="bf16" if is_bf16(config) else "no",
+        mixed_precision=_mixed_precision(config),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.stall_minutes))],
     )
 
 
-def device_name(accelerator: Accelerator) -> str:
+def device_name(placement: Placement) -> str:
     """``cuda: 4 x NVIDIA H100, bf16`` or ``cpu: x86_64, 8 threads, fp32``."""
-    device, processes = accelerator.device, accelerator.num_processes
+    device, processes = placement.device, placement.num_processes if isinstance(placement, Accelerator) else 1
     times = f"{processes} x " if processes > 1 else ""
-    precision = "bf16" if accelerator.mixed_precision == "bf16" else "fp32"
+    precision = "bf16" if placement.mixed_precision == "bf16" else "fp32"
     if device.type == "cuda":
         return f"cuda: {times}{torch.cuda.get_device_name(device)}, {precision}"
     return f"{device.type}: {times}{platform.machine()}, {torch.get_num_threads()} threads, {precision}"
 
 
-def is_bf16(config: ComputeConfig) -> bool:
-    """Returns True if the settings mean bf16 on this machine, False for fp32."""
+def _choose_gpu(config: ComputeConfig) -> None:
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device: expected a machine with a GPU for {config.device!r}, got none")
+    if ":" in config.device:
+        torch.cuda.set_device(torch.device(config.device))
+
+
+def _mixed_precision(config: ComputeConfig) -> Literal["bf16", "no"]:
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     fast = _cpu_computes_bf16() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
     if config.precision == "bf16" and not fast:
@@ -55,7 +92,7 @@ def is_bf16(config: ComputeConfig) -> bool:
         log.warning(
             "precision: bf16 is emulated on this %s, several times slower than fp32", "CPU" if on_cpu else "GPU"
         )
-    return config.precision == "bf16" or (config.precision == "auto" and fast)
+    return "bf16" if config.precision == "bf16" or (config.precision == "auto" and fast) else "no"
 
 
 def _cpu_computes_bf16() -> bool:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator
 
+from zeshel_tasks.compute.device import Placement
 from zeshel_tasks.data.arrays import Rows, release
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.data.vector_file import VectorFile
@@ -47,28 +47,28 @@ def retrieve(
     k: int,
     batch_size: int,
     pad: int,
-    accelerator: Accelerator,
+    placement: Placement,
     counted: Callable[[int], None],
 ) -> Iterator[Candidates]:
     """Retrieves candidates for the mentions ``rows``. Holds only the mentions of one search in memory.
 
     Args:
-        encoder: of mentions, in eval mode, on the accelerator's device.
+        encoder: of mentions, in eval mode, on the placement's device.
         contexts: int32 [mentions, max_context_length].
         rows: int64, mentions of one world.
         vectors: of that world's entities.
         k: candidates of a mention; fewer if the world has fewer entities.
         batch_size: mentions encoded at once.
         pad: id of [PAD].
-        accelerator: device and precision.
+        placement: device and precision.
         counted: called after each encoded batch with its number of mentions.
     """
-    size = search_size(accelerator.device).queries
+    size = search_size(placement.device).queries
     for start in range(0, len(rows), size):
         searched, queries = rows[start : start + size], []
         for first in range(0, len(searched), batch_size):
             batch = contexts[searched[first : first + batch_size]]
-            queries.append(encode_rows(encoder, batch, pad, accelerator))
+            queries.append(encode_rows(encoder, batch, pad, placement))
             counted(len(batch))
         release(contexts)
         vectors_of_mentions = torch.cat(queries)

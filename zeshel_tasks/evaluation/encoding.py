@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
+from zeshel_tasks.compute.device import Placement
 from zeshel_tasks.config.retrieval import VectorDtype
 from zeshel_tasks.data.arrays import Rows, new_array, release
 from zeshel_tasks.data.tokens import TokenTable
@@ -19,10 +19,10 @@ from zeshel_tasks.models.encoder import Encoder
 _SORTED_BATCHES = 64
 
 
-def encode_rows(encoder: Encoder, rows: TokenTable, pad: int, accelerator: Accelerator) -> torch.Tensor:
-    """Vectors of some rows: float32 [rows, dimension] on the accelerator's device."""
-    with torch.inference_mode(), accelerator.autocast():
-        vectors: torch.Tensor = encoder(token_batch(rows, pad, accelerator.device))
+def encode_rows(encoder: Encoder, rows: TokenTable, pad: int, placement: Placement) -> torch.Tensor:
+    """Vectors of some rows: float32 [rows, dimension] on the placement's device."""
+    with torch.inference_mode(), placement.autocast():
+        vectors: torch.Tensor = encoder(token_batch(rows, pad, placement.device))
     return vectors.float()
 
 
@@ -31,7 +31,7 @@ def encode_table(
     table: TokenTable,
     batch_size: int,
     pad: int,
-    accelerator: Accelerator,
+    placement: Placement,
     path: Path,
     counted: Callable[[int], None],
     dtype: VectorDtype = "float32",
@@ -39,18 +39,18 @@ def encode_table(
     """Encodes a whole table into a memory-mapped ``.npy`` file.
 
     Args:
-        encoder: in eval mode, on the accelerator's device.
+        encoder: in eval mode, on the placement's device.
         table: int32 [rows, max_length].
         batch_size: rows encoded at once.
         pad: id of [PAD].
-        accelerator: device and precision.
+        placement: device and precision.
         path: the file, ``dtype`` [rows, dimension].
         counted: called with the number of rows after each batch.
         dtype: type of the stored vectors.
     """
     out = new_array(path, dtype, (len(table), encoder.dimension))
     for rows in _by_length(table, batch_size, pad):
-        out[rows] = storable(encode_rows(encoder, table[rows], pad, accelerator).cpu().numpy(), dtype)
+        out[rows] = storable(encode_rows(encoder, table[rows], pad, placement).cpu().numpy(), dtype)
         release(out)
         release(table)
         counted(len(rows))

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
-
-from zeshel_tasks.compute.device import build_accelerator
+from zeshel_tasks.compute.device import Inference, Placement
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.config.retrieval import RetrievalConfig
@@ -28,26 +26,26 @@ class EntityEncoder:
     """The candidate tower of a bi-encoder, ready to encode.
 
     Attributes:
-        encoder: in eval mode, on the accelerator's device.
+        encoder: in eval mode, on the placement's device.
         tokens: of the same model.
         max_cand_length: tokens of an entity.
-        accelerator: device and precision.
+        placement: device and precision.
         config: form of a candidate, batch size and type of the stored vectors.
     """
 
     encoder: Encoder
     tokens: Tokens
     max_cand_length: int
-    accelerator: Accelerator
+    placement: Placement
     config: RetrievalConfig
 
     @classmethod
-    def load(cls, folder: Path, config: RetrievalConfig, accelerator: Accelerator | None = None) -> EntityEncoder:
-        """Loads it from the folder of a saved bi-encoder; None makes an accelerator for ``config``."""
-        accelerator = accelerator or build_accelerator(config)
+    def load(cls, folder: Path, config: RetrievalConfig) -> EntityEncoder:
+        """Loads it from the folder of a saved bi-encoder, for the device and the precision of ``config``."""
+        placement = Inference.of(config)
         model, settings, tokens = load_biencoder(folder)
-        tower = ready_for_inference(model.cand_encoder, accelerator)
-        return cls(tower, tokens, settings.max_cand_length, accelerator, config)
+        tower = ready_for_inference(model.cand_encoder, placement)
+        return cls(tower, tokens, settings.max_cand_length, placement, config)
 
     @property
     def tokens_identity(self) -> str | None:
@@ -75,7 +73,7 @@ class EntityEncoder:
                 table,
                 config.encode_batch_size,
                 self.tokens.pad,
-                self.accelerator,
+                self.placement,
                 folder / VECTORS,
                 counted,
                 config.vector_dtype,

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
-
+from zeshel_tasks.compute.device import Placement
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.config.link import LinkConfig
@@ -26,25 +25,25 @@ class MentionSearch:
     """The mention tower of a bi-encoder, ready to search.
 
     Attributes:
-        encoder: in eval mode, on the accelerator's device.
+        encoder: in eval mode, on the placement's device.
         tokens: of the same model.
         max_context_length: tokens of a mention in its context.
-        accelerator: device and precision.
+        placement: device and precision.
         config: batch size.
     """
 
     encoder: Encoder
     tokens: Tokens
     max_context_length: int
-    accelerator: Accelerator
+    placement: Placement
     config: RetrievalConfig | LinkConfig
 
     @classmethod
-    def load(cls, folder: Path, config: LinkConfig, accelerator: Accelerator) -> MentionSearch:
+    def load(cls, folder: Path, config: LinkConfig, placement: Placement) -> MentionSearch:
         """Loads it from the folder of a saved bi-encoder."""
         model, settings, tokens = load_biencoder(folder)
-        tower = ready_for_inference(model.context_encoder, accelerator)
-        return cls(tower, tokens, settings.max_context_length, accelerator, config)
+        tower = ready_for_inference(model.context_encoder, placement)
+        return cls(tower, tokens, settings.max_context_length, placement, config)
 
     def search(
         self, contexts: TokenTable, rows: Rows, vectors: VectorFile, k: int, progress: Progress
@@ -62,6 +61,6 @@ class MentionSearch:
                 k,
                 self.config.eval_batch_size,
                 self.tokens.pad,
-                self.accelerator,
+                self.placement,
                 count,
             )

@@ -128,7 +128,7 @@ class Change:
                 "deleted; `zeshel kb refresh` takes the champion's"
             )
         encoder = self._load(Artifact(self._store, folder, manifest, self._scratch / "models"), self._config)
-        self._job.device = device_name(encoder.accelerator)
+        self._job.device = device_name(encoder.placement)
         return encoder
 
     def _write_encodings(self, folder: Path) -> Metrics:

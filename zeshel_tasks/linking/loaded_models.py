@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accelerate import Accelerator
-
-from zeshel_tasks.compute.device import build_accelerator
+from zeshel_tasks.compute.device import Inference
 from zeshel_tasks.config.link import LinkConfig, LinkMode
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.evaluation.mention_search import MentionSearch
@@ -21,14 +19,10 @@ from zeshel_tasks.linking.retriever import Retriever
 class LoadedModels:
     """Models in memory. Linkers of several knowledge bases share them.
 
-    All models that a process uses at the same time need one accelerator, because accelerate keeps device and precision
-    for the whole process.
-
     Attributes:
         run: id of the run that made them.
         biencoder: fingerprint of the bi-encoder.
         config: device, precision, batch sizes, number of candidates, mode.
-        accelerator: device and precision.
         retriever, fusion: settings and weights that combine scores.
         calibrations: what turns scores into probabilities.
         search: the mention tower of the bi-encoder.
@@ -38,7 +32,6 @@ class LoadedModels:
     run: str
     biencoder: str
     config: LinkConfig
-    accelerator: Accelerator
     retriever: Retriever
     fusion: Fusion
     calibrations: Calibrations
@@ -46,32 +39,28 @@ class LoadedModels:
     reranker: Reranker | None
 
     @classmethod
-    def load(cls, models: LinkerModels, config: LinkConfig, accelerator: Accelerator | None = None) -> LoadedModels:
+    def load(cls, models: LinkerModels, config: LinkConfig) -> LoadedModels:
         """Loads models.
 
         Args:
             models: the models.
             config: see :class:`LoadedModels`.
-            accelerator: that of other models in use; None for a new one, which must not be made while they compute.
 
         Raises:
             ConfigError: the device does not exist, or the models cannot link in the mode of ``config``.
         """
         calibrations = models.calibrations()
         calibrations.check(config.mode)
-        accelerator = accelerator or build_accelerator(config)
+        placement = Inference.of(config)
         return cls(
             run=models.run,
             biencoder=models.biencoder.manifest.fingerprint,
             config=config,
-            accelerator=accelerator,
             retriever=models.retriever(),
             fusion=models.fusion(),
             calibrations=calibrations,
-            search=MentionSearch.load(models.biencoder.directory("model"), config, accelerator),
-            reranker=None
-            if config.mode == "retrieve"
-            else Reranker(models.crossencoder.directory("model"), accelerator),
+            search=MentionSearch.load(models.biencoder.directory("model"), config, placement),
+            reranker=None if config.mode == "retrieve" else Reranker(models.crossencoder.directory("model"), placement),
         )
 
     def check(self, mode: LinkMode) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 
+from zeshel_tasks.compute.device import Placement
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.evaluation.rerank import candidate_scores, checked_scores
@@ -20,17 +20,17 @@ class Reranker:
 
     Args:
         model: the folder of the cross-encoder.
-        accelerator: device and precision.
+        placement: device and precision.
 
     Attributes:
         settings: the cross-encoder's.
         tokens: its tokenizer.
     """
 
-    def __init__(self, model: Path, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
+    def __init__(self, model: Path, placement: Placement) -> None:
+        self.placement = placement
         crossencoder, self.settings, self.tokens = load_crossencoder(model)
-        self._model = ready_for_inference(crossencoder, self.accelerator)
+        self._model = ready_for_inference(crossencoder, self.placement)
 
     def can_read(self, tokens_identity: str | None) -> bool:
         """Returns True if entities with this :meth:`~zeshel_tasks.data.tokens.Tokens.identity` suit this model."""
@@ -51,7 +51,7 @@ class Reranker:
         Raises:
             DataError: a score is not a finite number.
         """
-        device = self.accelerator.device
-        with torch.inference_mode(), self.accelerator.autocast():
+        device = self.placement.device
+        with torch.inference_mode(), self.placement.autocast():
             scores = candidate_scores(self._model, sets, rows, self.settings.max_seq_length, self.tokens.pad, device)
             return checked_scores(scores, sets.candidates[rows], doing, "a cross-encoder with finite scores")

@@ -141,7 +141,7 @@ class Editor:
         """Returns the bi-encoder, and keeps it for the next change."""
         key = f"{biencoder.manifest.fingerprint} {config!r}"
         if self._encoder is None or self._encoder[0] != key:
-            loaded = EntityEncoder.load(biencoder.directory("model"), config, self._follower.accelerator)
+            loaded = EntityEncoder.load(biencoder.directory("model"), config)
             self._encoder = key, loaded
         return self._encoder[1]
 

@@ -16,8 +16,6 @@ from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
-from accelerate import Accelerator
-
 from zeshel_tasks.champion.champions import Champion, Champions, read_champions
 from zeshel_tasks.errors import ConfigError, TryAgain, ZeshelError
 from zeshel_tasks.knowledge_base import follower
@@ -76,11 +74,6 @@ class StoreFollower:
     def bases(self) -> Mapping[str, ServedBase]:
         """What is served, by name. Each access returns a consistent state."""
         return self._bases
-
-    @property
-    def accelerator(self) -> Accelerator | None:
-        """Device and precision of all models; None before the first ones are loaded."""
-        return next((base.models.loaded.accelerator for base in self._bases.values()), None)
 
     @property
     def is_ready(self) -> bool:
@@ -188,7 +181,7 @@ class StoreFollower:
                 return base.models
         log.info("loading the models of %s", champion.run)
         folder = self._cache / "models" / uuid4().hex
-        return ServedModels.load(self._store, champion, self._settings, folder, self.accelerator)
+        return ServedModels.load(self._store, champion, self._settings, folder)
 
     def _switch(self, name: str, base: ServedBase) -> None:
         self._bases = MappingProxyType({**self._bases, name: base})

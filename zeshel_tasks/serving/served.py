@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate import Accelerator
-
 from zeshel_tasks.champion.champions import Champion, Champions
-from zeshel_tasks.compute.device import is_bf16
 from zeshel_tasks.config.link import LinkConfig, LinkMode, Offsets
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.knowledge_base.calibrating import Own
@@ -52,9 +49,7 @@ class ServedModels:
     context_tokens: int
 
     @classmethod
-    def load(
-        cls, store: Store, record: Champion, settings: Mapping[str, Any], folder: Path, accelerator: Accelerator | None
-    ) -> ServedModels:
+    def load(cls, store: Store, record: Champion, settings: Mapping[str, Any], folder: Path) -> ServedModels:
         """Loads the models of a champion.
 
         Args:
@@ -62,17 +57,13 @@ class ServedModels:
             record: the champion.
             settings: of :class:`~zeshel_tasks.config.link.LinkConfig`, those that differ from the usual ones.
             folder: local directory for fetched files, which is removed once nothing refers to the models.
-            accelerator: that of other models in use, if there are any.
 
         Raises:
-            ConfigError: the models were deleted; or a setting does not suit them; or they need another precision than
-                the models in use.
+            ConfigError: the models were deleted, or a setting does not suit them.
         """
         models = LinkerModels.of_record(store, record, folder)
         config = link_config(models, settings)
-        if accelerator is not None and (accelerator.mixed_precision == "bf16") != is_bf16(config):
-            raise ConfigError(f"the models of {record.run} compute in another precision: start the service again")
-        loaded = LoadedModels.load(models, config, accelerator)
+        loaded = LoadedModels.load(models, config)
         threshold_of(config, loaded.calibrations, record.run)  # raises if the models do not allow it
         served = cls(record, models, loaded, models.evaluation().context_tokens)
         weakref.finalize(served, shutil.rmtree, folder, ignore_errors=True)

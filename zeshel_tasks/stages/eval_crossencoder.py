@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from zeshel_tasks.compute.device import build_accelerator, device_name
+from zeshel_tasks.compute.device import Inference, device_name
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.data.arrays import Rows, new_array, read_array, release
@@ -26,7 +26,7 @@ class _Scorer:
 
     def __init__(self, job: Job, reranker: Reranker, sets: CandidateSets) -> None:
         self._job, self._config, self._reranker, self._sets = job, job.recipe.eval_crossencoder, reranker, sets
-        job.device = device_name(reranker.accelerator)
+        job.device = device_name(reranker.placement)
 
     def scored(self, world: str, rows: Rows) -> Artifact:
         """Scores of the candidates of the mentions ``rows`` of a world; reuses those of an earlier attempt."""
@@ -55,7 +55,7 @@ def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     assert job.split is not None
     model, folder = job.inputs["train-crossencoder"].directory("model"), job.scratch / "candidates"
-    reranker = Reranker(model, build_accelerator(job.recipe.eval_crossencoder))
+    reranker = Reranker(model, Inference.of(job.recipe.eval_crossencoder))
     settings, tokens = reranker.settings, reranker.tokens
     sets = candidate_sets(job, job.split, tokens, settings.max_context_length, settings.max_cand_length, folder)
     scorer = _Scorer(job, reranker, sets)

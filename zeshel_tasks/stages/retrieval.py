@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zeshel_tasks.compute.device import build_accelerator, device_name
+from zeshel_tasks.compute.device import Inference, device_name
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.config.retrieval import RetrievalConfig
 from zeshel_tasks.config.splits import Split
@@ -84,10 +84,10 @@ class DenseRetriever:
 
     def __init__(self, job: Job, config: RetrievalConfig) -> None:
         self._job, self._config = job, config
-        self._accelerator = build_accelerator(config)
-        job.device = device_name(self._accelerator)
+        self._placement = Inference.of(config)
+        job.device = device_name(self._placement)
         model, self._settings, self._tokens = load_biencoder(job.inputs["train-biencoder"].directory("model"))
-        self._model = ready_for_inference(model, self._accelerator)
+        self._model = ready_for_inference(model, self._placement)
 
     def mentions(self, split: Split) -> MentionTable:
         """The split's mentions as tokens."""
@@ -113,7 +113,7 @@ class DenseRetriever:
             self._model.context_encoder,
             self._tokens,
             self._settings.max_context_length,
-            self._accelerator,
+            self._placement,
             self._config,
         )
         return search.search(table.contexts, rows, vectors, k, progress)
@@ -122,7 +122,7 @@ class DenseRetriever:
         download = job.inputs["download"]
         entities, folder = world_size(download, world), job.new_folder("encodings")
         encoder = EntityEncoder(
-            self._model.cand_encoder, self._tokens, self._settings.max_cand_length, self._accelerator, self._config
+            self._model.cand_encoder, self._tokens, self._settings.max_cand_length, self._placement, self._config
         )
         progress = encoder.write(world_documents(download, world), entities, folder, world)
         for name in (TOKENS, VECTORS):
