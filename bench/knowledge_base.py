@@ -2,9 +2,9 @@
 
     python -m bench.knowledge_base [--entities 100000] [--words 60] [--dimension 384] [--scratch DIRECTORY]
 
-The entities have random words, as frequent as Zipf's law says, and random vectors in float16, so nothing is encoded.
-Each step is a process of its own. Prints its seconds, those of a core, its peak resident memory in MB above that of the
-idle process, including mapped pages, and the time of a core for a lexical search in ms.
+The entities have random words (``bench/entities.py``) and random vectors in float16, so nothing is encoded. Each step
+is a process of its own. Prints its seconds, those of a core, its peak resident memory in MB above that of the idle
+process, including mapped pages, and the time of a core for a lexical search in ms.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 
+from bench.entities import random_entities
 from bench.own_process import in_own_process
 from zeshel_tasks.compute import machine
 from zeshel_tasks.data.document_file import DocumentFile
-from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.knowledge_base.changes import add, build, remove
 from zeshel_tasks.knowledge_base.head import Encoding
 from zeshel_tasks.knowledge_base.opening import open_knowledge_base
@@ -34,7 +34,6 @@ from zeshel_tasks.linking.mention_texts import MentionText
 from zeshel_tasks.store import LocalStore, Metrics
 
 _NAME = "bench"
-_VOCABULARY = 300_000
 _TOKENS = 128
 _ENCODING = Encoding(
     biencoder="artifacts/train-biencoder/none",
@@ -80,12 +79,12 @@ def _measured(folder: Path, act: Callable[..., None], arguments: tuple[int, ...]
 
 def _build(folder: Path, entities: int, words: int, dimension: int) -> None:
     with _encodes_at_random(dimension):
-        build(LocalStore(folder / "store"), _NAME, _entities(range(entities), words), _ENCODING)
+        build(LocalStore(folder / "store"), _NAME, random_entities(range(entities), words), _ENCODING)
 
 
 def _add(folder: Path, entities: int, words: int, dimension: int) -> None:
     with _encodes_at_random(dimension):
-        add(LocalStore(folder / "store"), _NAME, _entities(range(entities, entities + 1), words))
+        add(LocalStore(folder / "store"), _NAME, random_entities(range(entities, entities + 1), words))
 
 
 def _remove(folder: Path) -> None:
@@ -100,7 +99,7 @@ def _open(folder: Path) -> None:
 
 def _search(folder: Path, words: int) -> float:
     index = open_knowledge_base(LocalStore(folder / "store"), _NAME, folder / "cache").index
-    mentions = [MentionText(entity.title, entity.text, "") for entity in _entities(range(300), words)]
+    mentions = [MentionText(entity.title, entity.text, "") for entity in random_entities(range(300), words)]
     dense = np.arange(64)
     for mention in mentions[:100]:
         search_words(index, mention, dense, 64)
@@ -119,16 +118,6 @@ def _encodes_at_random(dimension: int) -> AbstractContextManager[object]:
         return {"tokens": "none"}
 
     return patch.object(Change, "_write_encodings", write)
-
-
-def _entities(numbers: range, words: int) -> Iterator[Document]:
-    share = 1 / np.arange(1, _VOCABULARY + 1)
-    bounds = np.cumsum(share / share.sum())
-    for number in numbers:
-        random = np.random.default_rng(number)
-        found = np.searchsorted(bounds, random.random(random.integers(2 * words) + 3))
-        text = [f"w{word}" for word in found.tolist()]
-        yield Document(f"id{number}", " ".join(text[-2:]), " ".join(text[:-2]))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ _LUCENES_STOPWORDS = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
     "to was will with"
 )
-_STOPWORDS = frozenset(_LUCENES_STOPWORDS.split())
+STOPWORDS = frozenset(_LUCENES_STOPWORDS.split())
 
 
 def words(text: str) -> list[str]:
@@ -25,7 +25,7 @@ def words(text: str) -> list[str]:
 
 def content_words(text: str) -> list[str]:
     """Returns the words of a text without English stopwords, which would cost a context's query most of its time."""
-    return [word for word in words(text) if word not in _STOPWORDS]
+    return [word for word in words(text) if word not in STOPWORDS]
 
 
 def plain_name(name: str) -> str:

@@ -1,0 +1,1 @@
+"""``python -m bench.serve``: speed and memory of the service."""
