@@ -30,26 +30,26 @@ class Answer:
 
 
 class Load:
-    """What clients measured. Times are those of requests that began when all clients waited for an answer or had one.
+    """What clients measured.
 
     Args:
-        answers: of all clients, each of which has at least three.
+        answers: of all clients, each of which has at least two.
 
     Attributes:
         failed: number of answers without a status of 2xx.
-        seconds: float [requests], ascending.
-        rate: requests in a second, while all clients sent some.
+        seconds: times of the requests without the first one of each client, all of which begin at once.
+        rate: requests in a second.
     """
 
     def __init__(self, answers: Sequence[Answer]) -> None:
         of_clients: dict[int, list[Answer]] = {}
         for answer in answers:
             of_clients.setdefault(answer.client, []).append(answer)
+        later = (answer for of_client in of_clients.values() for answer in of_client[1:])
         self.failed = sum(not 200 <= answer.status < 300 for answer in answers)
-        first = max(of_client[0].end for of_client in of_clients.values())
-        last = max(first, min(of_client[-1].end for of_client in of_clients.values()))
-        self.seconds = np.sort([answer.end - answer.begin for answer in answers if answer.begin >= first])
-        self.rate = sum(first < answer.end <= last for answer in answers) / max(last - first, 1e-9)
+        self.seconds = np.sort([answer.end - answer.begin for answer in later])
+        first, last = min(answer.begin for answer in answers), max(answer.end for answer in answers)
+        self.rate = len(answers) / (last - first)
 
     def milliseconds(self, percent: float) -> float:
         """Return a percentile of the times."""
