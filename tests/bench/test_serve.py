@@ -14,6 +14,7 @@ from bench.serve.__main__ import main
 from bench.serve.drive import Answer, Load
 from bench.serve.inputs import write_requests
 from bench.serve.soak import growth_percent
+from tests.rounds import NIGHTLY
 
 SMALLER = {"max_context_length": 32, "max_cand_length": 32, "max_seq_length": 64, "train_batch_size": 8}
 
@@ -35,6 +36,7 @@ def bench(
     return run
 
 
+@pytest.mark.skipif(not NIGHTLY, reason="starts three servers and six loads; the soak starts one")
 def test_service_is_compared_with_a_plain_one_and_with_offline(bench: Callable[..., tuple[int, str]]) -> None:
     code, printed = bench("--mode", "cascade", "--clients", "2", "1", "--seconds", "0.5")
     rows = [line.split() for line in printed.splitlines() if re.match(r"(zeshel|plain|offline) ", line)]
