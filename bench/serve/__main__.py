@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     options = _options(arguments)
     check_installed()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in pods; else threads that wait take the clients' time
     for line in (*machine_facts(chosen_device("cpu")), commit_facts(), _busy()):
         print(line, flush=True)
     with _folder(options.work) as work:

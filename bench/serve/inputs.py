@@ -9,11 +9,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from accelerate import Accelerator
 
 from bench.entities import random_entities
 from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.commands.pipeline import run_pipeline
+from zeshel_tasks.compute.device import Placement
 from zeshel_tasks.config.link import LinkMode
 from zeshel_tasks.config.retrieval import VectorDtype
 from zeshel_tasks.data.arrays import new_array
@@ -104,7 +104,7 @@ def _encodes_at_random(
     table: TokenTable,
     batch_size: int,
     pad: int,  # noqa: ARG001
-    accelerator: Accelerator,  # noqa: ARG001
+    placement: Placement,  # noqa: ARG001
     path: Path,
     counted: Callable[[int], None],
     dtype: VectorDtype = "float32",

@@ -39,7 +39,9 @@ class SearchSize:
     score_bytes: int
 
 
-_CPU = SearchSize(2048, 32 * 2**20, 64 * 2**20)
+# Blocks of 16 MB, not of 32, because a linker searches for few mentions at once: among 100,000 vectors of 384 numbers,
+# a query took 43 instead of 67 ms of a core, and 32 queries 81 instead of 95.
+_CPU = SearchSize(2048, 16 * 2**20, 64 * 2**20)
 _GPU = SearchSize(8192, 256 * 2**20, 1024 * 2**20)
 
 
