@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) pip
 	$(PIP_INSTALL) torch
-	$(PIP_INSTALL) -e '.[train,airflow,mlflow,serve,test]'
+	$(PIP_INSTALL) -e '.[train,airflow,mlflow,otlp,serve,test]'
 	touch $@
 
 demo: $(INSTALLED) ## Run the whole recipe on a real Airflow; DATA=archive MODEL=bert PARAMS='key=value' EXIT=1

@@ -29,6 +29,7 @@ from zeshel_tasks.commands.settings_flags import (
     with_underscores,
 )
 from zeshel_tasks.compute.disk import full_disk_named, refused_access_named
+from zeshel_tasks.compute.telemetry import exported
 from zeshel_tasks.compute.termination import until_sigterm
 from zeshel_tasks.errors import EXIT_OK, ConfigError, ZeshelError
 from zeshel_tasks.pipeline.contract import run_stage
@@ -219,12 +220,14 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@exported()
 def _run_stage(options: argparse.Namespace) -> None:
     recipe = recipe_of(options, prefix=f"{options.stage.settings}.")
     run_stage(options.stage, options.run, recipe, getattr(options, "split", None))
     _tell_mlflow(options.run)
 
 
+@exported()
 def _run_pipeline(options: argparse.Namespace) -> None:
     from zeshel_tasks.commands.pipeline import run_pipeline
 

@@ -58,6 +58,10 @@ WRONG: list[tuple[str, Any]] = [
     ("store.endpoint", "http://-s3"),
     ("standalone.baseUrl", "http://host:99999"),
     ("standalone.baseUrl", "http://"),
+    *(
+        ("metrics.endpoint", wrong)
+        for wrong in ("collector:4318", "grpc://collector", "http://collector:4318/v1/metrics")
+    ),
     ("images.tasks.repository", "registry:70000/tasks"),
     ("networkPolicy.extraEgress", [{"ports": [{"port": 65536}]}]),
     ("networkPolicy.extraEgress", [{"ports": [{"port": "a-name-of-17-chars"}]}]),
@@ -243,6 +247,7 @@ WRONG: list[tuple[str, Any]] = [
 RIGHT: list[tuple[str, Any]] = [
     ("standalone.service.port", 65535),
     ("standalone.baseUrl", "https://airflow.example.org:8443/team/"),
+    ("metrics", {"endpoint": "http://192.0.2.7:4318/", "dashboard": {"enabled": True, "annotations": {"a/b": "1"}}}),
     ("networkPolicy.hub.cidrs", ["0.0.0.0/0", "255.255.255.255/32", "::/0", "::1/128", "2001:db8::/32", "1::8/127"]),
     ("networkPolicy.hub.cidrs", ["0.0.0.0/0", "1:2:3:4:5:6:7:8/64", "1:2:3:4:5:6:7::/112", "FE80::1:2/64"]),
     (

@@ -64,25 +64,6 @@ def test_every_label_of_the_dashboard_exists() -> None:
     assert set(paths) <= {route.path for route in app.api.routes}
 
 
-def test_dashboard_is_shipped_unchanged_for_the_sidecar(chart: Path) -> None:
-    rendered = serving(chart, metrics={"dashboard": {"enabled": True, "annotations": {"grafana_folder": "Linking"}}})
-    found = rendered.one("ConfigMap", f"{NAME}-dashboard")
-    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
-    assert found["metadata"]["annotations"] == {"grafana_folder": "Linking"}
-    assert json.loads(found["data"][f"{NAME}.json"]) == DASHBOARD
-
-
-def test_panels_of_the_dashboard_do_not_overlap() -> None:
-    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
-    cells = [
-        (x, y) for place in places
-        for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])
-    ]  # fmt: skip
-    assert len(cells) == len(set(cells))
-    assert max(x for x, _ in cells) < 24
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(places)
-
-
 def test_service_monitor_selects_the_service_and_its_port(chart: Path) -> None:
     rendered = serving(chart, metrics={"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}})
     monitor, service = rendered.one("ServiceMonitor", NAME), rendered.one("Service", NAME)

@@ -132,7 +132,7 @@ def test_change_of_our_code_does_not_reinstall_dependencies(shipped: Dockerfile)
 
 
 def test_each_image_installs_its_own_extras() -> None:
-    for path, extras in ((TASKS, ["train", "mlflow", "serve"]), (AIRFLOW, ["airflow"])):
+    for path, extras in ((TASKS, ["train", "mlflow", "otlp", "serve"]), (AIRFLOW, ["airflow"])):
         commands = [command for found in read(path).instructions if found.name == "RUN" for command in found.commands]
         (listing,) = [command for command in commands if any(word.endswith("requirements.py") for word in command[:2])]
         assert listing[3 : listing.index(">")] == extras

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.import_flags import add_format_flags, add_max_skipped, entity_settings
 from zeshel_tasks.commands.kb_calibrate import add_calibrate_flags, calibrate
+from zeshel_tasks.compute import telemetry
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, TryAgain, ZeshelError
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.safe_text import one_line
@@ -93,6 +94,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
+@telemetry.exported()
+@telemetry.stage("kb-build")
 def _build(options: argparse.Namespace) -> None:
     from zeshel_tasks.knowledge_base.changes import build
 
@@ -102,6 +105,8 @@ def _build(options: argparse.Namespace) -> None:
         _print(options.name, build(opened, options.name, documents, encoding, **_options(options)))
 
 
+@telemetry.exported()
+@telemetry.stage("kb-add")
 def _add_new(options: argparse.Namespace) -> None:
     from zeshel_tasks.knowledge_base.changes import add
 
@@ -118,6 +123,8 @@ def _remove(options: argparse.Namespace) -> None:
     _print(options.name, remove(_store(options), options.name, ids))
 
 
+@telemetry.exported()
+@telemetry.stage("kb-refresh")
 def _refresh(options: argparse.Namespace) -> None:
     from zeshel_tasks.knowledge_base.head import names
 
@@ -155,6 +162,8 @@ def _refreshed(opened: Store, name: str, encoding: Encoding, options: argparse.N
     return None
 
 
+@telemetry.exported()
+@telemetry.stage("kb-compact")
 def _compact(options: argparse.Namespace) -> None:
     from zeshel_tasks.knowledge_base.changes import compact
 

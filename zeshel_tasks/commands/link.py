@@ -16,6 +16,7 @@ from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.link_setup import Linking
 from zeshel_tasks.commands.outputs import STREAM, check_open_output, check_replaceable
 from zeshel_tasks.commands.settings_flags import add_settings_of, given_settings
+from zeshel_tasks.compute import telemetry
 from zeshel_tasks.compute.disk import full_output_named
 from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config.link import LinkConfig
@@ -65,6 +66,8 @@ def add_link_flags(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_link)
 
 
+@telemetry.exported()
+@telemetry.stage("link")
 def _link(options: argparse.Namespace) -> None:
     if options.text is not None or options.target == STREAM:
         log_to_stderr()

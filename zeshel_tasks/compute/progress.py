@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from zeshel_tasks.compute import telemetry
+
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
@@ -36,6 +38,8 @@ class Progress:
         self._units += done if units is None else units
         if self._pace.due():
             log.info("%s", self._line(note))
+            share = (self._before + self._done) / self._total
+            telemetry.record_progress(self._what, share, self.rate, self._unit)
 
     @property
     def seconds(self) -> float:
@@ -71,7 +75,9 @@ class ByteProgress:
     def update(self, done: int) -> None:
         """``done`` bytes of ``total`` so far."""
         if self._pace.due():
-            log.info("%s", self._line(done, done / self._pace.elapsed()))
+            rate = done / self._pace.elapsed()
+            log.info("%s", self._line(done, rate))
+            telemetry.record_progress(self._verb, done / self.total if self.total else None, rate, "bytes")
 
     def _line(self, done: int, rate: float) -> str:
         pace = f"{rate / 1e6:,.1f} MB/s"

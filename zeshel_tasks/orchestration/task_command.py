@@ -7,6 +7,7 @@ An operator runs :meth:`TaskCommand.arguments` as a child process or a pod, then
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from airflow.sdk import Asset, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.sdk.log import mask_secret
 
+from zeshel_tasks.compute.telemetry import SUBMITTED_AT
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK, EXIT_TRY_AGAIN, ZeshelError
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.redaction import secrets_of
@@ -98,6 +100,11 @@ class TaskCommand(Protocol):
 def named_after(command: TaskCommand, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of an operator that runs the command: its id and its Asset, and ``kwargs``."""
     return {"task_id": command.name, "outlets": [] if command.asset is None else [command.asset], **kwargs}
+
+
+def submitted_now() -> dict[str, str]:
+    """Return the variable from which a command knows how long it waited for its process, or for a node and an image."""
+    return {SUBMITTED_AT: repr(time.time())}
 
 
 def setting_arguments(given: Mapping[str, Any]) -> list[str]:

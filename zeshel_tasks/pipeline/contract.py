@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zeshel_tasks.compute import telemetry
 from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config.splits import Split
 from zeshel_tasks.config.stage_config import StageConfig
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 
 def run_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | None = None) -> Manifest:
     """Runs a stage, or reuses an artifact with the same fingerprint. Either way, the run records it."""
-    return _run_step(Step(stage, split), open_run(run_address), recipe, may_work=True)
+    step, run = Step(stage, split), open_run(run_address)
+    with telemetry.stage(step.name, run.run_id):
+        return _run_step(step, run, recipe, may_work=True)
 
 
 def reuse_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | None = None) -> Manifest | None:

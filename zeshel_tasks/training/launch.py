@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from zeshel_tasks import errors
+from zeshel_tasks.compute import telemetry
 from zeshel_tasks.compute.disk import full_disk_named
 from zeshel_tasks.compute.interrupt import on_sigterm
 from zeshel_tasks.config.encoder import EncoderConfig
@@ -61,7 +63,7 @@ def run_in_processes(function: Callable[[Any], None], argument: Any, processes: 
         return
     log.info("training with %d processes", processes)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
-    arguments = (function, argument, address, scratch)
+    arguments = (function, argument, address, scratch, telemetry.attributes())
     try:
         with on_sigterm() as interrupt:  # from before the start, or the processes would outlive this one
             # As clean as "spawn", and tests let the server import torch once for all their processes.
@@ -81,13 +83,21 @@ def run_in_processes(function: Callable[[Any], None], argument: Any, processes: 
         raise
 
 
-def _process(rank: int, function: Callable[[Any], None], argument: Any, address: dict[str, str], scratch: Path) -> None:
+def _process(
+    rank: int,
+    function: Callable[[Any], None],
+    argument: Any,
+    address: dict[str, str],
+    scratch: Path,
+    attributes: dict[str, str],
+) -> None:
     os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank))
     set_up_logs(logging.INFO if rank == 0 else logging.ERROR)
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, torch.get_num_threads() // int(address["WORLD_SIZE"])))
+    telemetry.take_over(attributes)
     try:
-        with full_disk_named():
+        with full_disk_named(), telemetry.exported() if rank == 0 else nullcontext():
             function(argument)
     except ZeshelError as error:
         (scratch / f"error-{rank}.json").write_text(to_json([type(error).__name__, str(error)]))

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from zeshel_tasks.compute import telemetry
 from zeshel_tasks.compute.interrupt import Interrupt
 from zeshel_tasks.compute.memory import out_of_memory_named, release_free_memory
 from zeshel_tasks.compute.progress import Progress
@@ -201,6 +202,7 @@ class Trainer:
         self._state.epoch_loss += sum(losses)
         self._state.epoch_steps += len(losses)
         self._state.curve.append({**self._where(), "loss": mean, "learning_rate": rate})
+        telemetry.record_training(self._state.step, mean, rate)
 
     def _known_losses(self) -> list[float]:
         """Returns the losses since the last point of the curve, over all processes. Waits for the device.
@@ -241,6 +243,7 @@ class Trainer:
         with torch.no_grad(), out_of_memory_named("in validation", advice):
             figures = self._objective.validate(self._model, self._stop_in_validation)
         self._state.curve.append({**self._where(), self._measure: figures[self._measure]})
+        telemetry.record_validation(figures)
         return figures
 
     def _measured(self, record: dict[str, Any]) -> tuple[float, ...]:

@@ -21,6 +21,7 @@ priorityClassName if they are empty and sets runAsUser to null, because the DAG 
 {{/* Environment variables of the stages' pods, as a YAML mapping. */}}
 {{- define "zeshel.podEnv" -}}
 {{- $env := include "zeshel.storeEnv" . | fromYaml -}}
+{{- with .Values.metrics.endpoint }}{{ $_ := set $env "OTEL_EXPORTER_OTLP_ENDPOINT" . }}{{ end -}}
 {{- range $name, $value := .Values.stages.env }}{{ $_ := set $env $name $value }}{{ end -}}
 {{- $env | toYaml -}}
 {{- end -}}

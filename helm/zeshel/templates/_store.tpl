@@ -9,17 +9,7 @@
 
 {{/* Addresses of the store, as a YAML list. Empty if the endpoint is a name, which a NetworkPolicy cannot match. */}}
 {{- define "zeshel.storeCidrs" -}}
-{{- $host := regexReplaceAll ":\\d+$" (urlParse (include "zeshel.storeEndpoint" .)).host "" -}}
-{{- $cidrs := .Values.networkPolicy.store.cidrs -}}
-{{- if $cidrs -}}
-{{- $cidrs | toYaml -}}
-{{- else if regexMatch "^\\d+\\.\\d+\\.\\d+\\.\\d+$" $host -}}
-{{- list (printf "%s/32" $host) | toYaml -}}
-{{- else if hasPrefix "[" $host -}}
-{{- list (printf "%s/128" (trimAll "[]" $host)) | toYaml -}}
-{{- else -}}
-[]
-{{- end -}}
+{{- .Values.networkPolicy.store.cidrs | default (include "zeshel.cidrsOfHost" (include "zeshel.storeEndpoint" .) | fromYamlArray) | toYaml -}}
 {{- end -}}
 
 {{/* Environment variables with which boto3 finds the store, as a YAML mapping. */}}

@@ -27,7 +27,14 @@ from zeshel_tasks.orchestration.pods.outage import OUTAGE_SECONDS, is_outage
 from zeshel_tasks.orchestration.pods.refusal import not_created
 from zeshel_tasks.orchestration.pods.trigger import PAUSE_SECONDS, UNREACHABLE_SINCE, StagePodTrigger
 from zeshel_tasks.orchestration.settings import path_safe
-from zeshel_tasks.orchestration.task_command import TaskCommand, finish, named_after, published, split_level
+from zeshel_tasks.orchestration.task_command import (
+    TaskCommand,
+    finish,
+    named_after,
+    published,
+    split_level,
+    submitted_now,
+)
 
 
 class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy does not follow imports into Airflow
@@ -136,6 +143,8 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
             if context["ti"].try_number > 1:
                 self._delete_pod_of_earlier_try(context)
             return self._passed_on(published(self.command, done, context))
+        submitted = [k8s.V1EnvVar(name=name, value=value) for name, value in submitted_now().items()]
+        self.env_vars = specification.environment(self.pods) + submitted
         try:
             self.execute_async(context)
         except TaskDeferred as deferred:

@@ -20,6 +20,7 @@ from zeshel_tasks.orchestration.task_command import (
     named_after,
     published,
     split_level,
+    submitted_now,
 )
 from zeshel_tasks.text.redaction import without_secrets
 
@@ -101,4 +102,4 @@ def _child_environment(params: Mapping[str, Any]) -> dict[str, str]:
         visible = env.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
         env["CUDA_VISIBLE_DEVICES"] = ",".join(visible[:gpus])
     # Concurrent tasks share the machine's cores, and threads that spin while they wait would slow other tasks down.
-    return {"OMP_WAIT_POLICY": "PASSIVE"} | env | {"PYTHONUNBUFFERED": "1"}
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | env | {"PYTHONUNBUFFERED": "1"} | submitted_now()
