@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from tests.cluster import image_loading
+from tests.cluster import collector, image_loading
 from tests.cluster.deployment import BUCKET, DagRun, Deployment, s3_client, secret_value, stopwatch
 from tests.cluster.kubectl import Namespace, eventually, helm
 from tests.cluster.pod_watch import PodWatch
@@ -118,6 +118,33 @@ def s3_pod_ip(namespace: Namespace) -> str:
 
 
 @pytest.fixture(scope="session")
+def collector_address(namespace: Namespace) -> str:
+    """Address of a pod that receives metrics and prints them."""
+    namespace.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "collector"},
+            "spec": {
+                "automountServiceAccountToken": False,
+                "containers": [
+                    {
+                        "name": "collector",
+                        "image": image("zeshel-tasks"),
+                        "imagePullPolicy": "IfNotPresent",
+                        "command": ["python3", "-c", Path(collector.__file__).read_text()],
+                        "securityContext": RESTRICTED,
+                        "readinessProbe": {"tcpSocket": {"port": collector.PORT}, "periodSeconds": 1},
+                    }
+                ],
+            },
+        }
+    )
+    namespace.run("wait", "pod/collector", "--for=condition=Ready", "--timeout=180s")
+    return f"http://{namespace.get('pod', 'collector')['status']['podIP']}:{collector.PORT}"
+
+
+@pytest.fixture(scope="session")
 def s3(namespace: Namespace, s3_pod_ip: str) -> Iterator[Any]:
     """A client of the S3 server."""
     port = free_port()
@@ -166,7 +193,7 @@ def storage_class(namespace: Namespace) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def values(s3_pod_ip: str, storage_class: str) -> dict[str, Any]:
+def values(s3_pod_ip: str, collector_address: str, storage_class: str) -> dict[str, Any]:
     """Values of the chart for a small machine without GPUs."""
     repository, _, tag = image("zeshel-tasks").rpartition(":")
     return {
@@ -196,6 +223,7 @@ def values(s3_pod_ip: str, storage_class: str) -> dict[str, Any]:
             },
         },
         "sampleInputs": {"enabled": True},
+        "metrics": {"endpoint": collector_address},
         "stages": {
             "gpus": 0,
             "annotations": UNRENDERED,

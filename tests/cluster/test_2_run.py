@@ -99,3 +99,18 @@ def show_overhead(run: DagRun, took: float) -> None:
         table.add_row(stage, f"{gap:.1f}", f"{task.seconds:.1f}")
     Console(width=120).print(table)
     print(f"rerun: {took:.0f} s for {len(CHAIN)} stages one after the other: {took / len(CHAIN):.1f} s a stage")
+
+
+def test_collector_receives_metrics_of_every_stage_and_of_airflow(first_run: DagRun, deployment: Deployment) -> None:
+    points = [json.loads(line) for line in deployment.namespace.run("logs", "pod/collector").splitlines()]
+    of_run = [point for point in points if point.get("run") == first_run.name]
+    assert {point["stage"]: point["value"] for point in of_run if point["name"] == "zeshel.stage.exit_code"} == (
+        dict.fromkeys(STAGES, 0)
+    )
+    waits = {point["stage"]: point["value"] for point in of_run if point["name"] == "zeshel.stage.queue_time"}
+    print(f"{len(points)} points; waits for pods, in seconds: {waits}")
+    assert set(waits) == set(STAGES)
+    assert min(waits.values()) > 0
+    losses = {point["stage"] for point in of_run if point["name"] == "zeshel.training.loss"}
+    assert losses == {"train-biencoder", "train-crossencoder"}
+    assert any(point["service"] == "airflow" and point["name"].startswith("airflow.") for point in points)
