@@ -14,6 +14,7 @@ import pytest
 from tests.finished import NAMES, STEPS, manifest_of, record_of
 from tests.test_import_directions import BLOCKED, HEAVY
 from zeshel_tasks.cli import main
+from zeshel_tasks.commands.tracked_stages import finished_stages
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import EXIT_OK
 from zeshel_tasks.pipeline.contract import reuse_stage, run_stage
@@ -143,6 +144,9 @@ def test_report_shows_what_stages_and_run_cost(
     table = capsys.readouterr().out
     assert shown in table
     assert f"cost    0.0000 EUR  saved by reuse {money(metrics['run']['saved_cost'], 'EUR')}" in table
+    points = {metric: value for stage in finished_stages(run) for metric, _, value in stage.points(run)}
+    assert (points["cost"], points["saved_cost"]) == (0, metrics["run"]["saved_cost"])
+    assert {name: points[f"{name}.cost"] for name in costs} == costs
 
 
 def test_gpus_cost_by_their_number() -> None:
@@ -155,6 +159,8 @@ def test_report_without_prices_shows_no_money(finished_run: Run, capsys: pytest.
     metrics = metrics_of(finished_run)
     assert metrics["run"]["prices"] is metrics["run"]["cost"] is metrics["run"]["saved_cost"] is None
     assert {stage["cost"] for stage in metrics["stages"]} == {None}
+    assert not [metric for stage in finished_stages(finished_run) for metric, *_ in stage.points(finished_run)
+                if "cost" in metric]  # fmt: skip
     assert "USD" not in page_of(finished_run).partition("Configuration")[0]
     assert main(["show", "--run", finished_run.address]) == EXIT_OK
     assert "cost" not in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from zeshel_tasks.evaluation.metrics import RETRIEVERS, RecallAt, RecallMetrics
 from zeshel_tasks.pipeline.lineage import has_split
 from zeshel_tasks.pipeline.registry import RECIPE
 from zeshel_tasks.report.formats import DASH, money
+from zeshel_tasks.report.metrics import published_metrics
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.redaction import recorded
@@ -91,8 +91,7 @@ class _Costs(NamedTuple):
 
 
 def _costs(run: Run) -> _Costs:
-    published = run.published("report/metrics.json")
-    metrics = {} if published is None else json.loads(published)
+    metrics = published_metrics(run)
     prices = metrics.get("run", {}).get("prices")  # an earlier version knew none
     if not prices:
         return _Costs({})

@@ -13,6 +13,7 @@ from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.data.json_lines import read_json_lines
 from zeshel_tasks.pipeline.lineage import outdated_inputs
 from zeshel_tasks.pipeline.registry import RECIPE
+from zeshel_tasks.report.metrics import published_metrics
 from zeshel_tasks.store import Artifact, Manifest, Run, RunRecord, Store
 from zeshel_tasks.store.artifacts import read_manifest_now
 from zeshel_tasks.text.redaction import recorded, without_secrets
@@ -55,6 +56,8 @@ class TrackedStage:
         for key, value in _numbers(self.name, self.manifest.metrics):
             yield _shortened(key), 0, value
         yield f"{self.name}.work_seconds", 0, self.manifest.wall_seconds
+        if self.name == "report":
+            yield from _costs(published_metrics(run))
         yield from self._curve(run)
 
     def _curve(self, run: Run) -> Iterator[tuple[str, int, float]]:
@@ -96,6 +99,15 @@ def public_address(store: Store, folder: str) -> str:
 def milliseconds(time: str) -> int:
     """The time since 1970, in milliseconds, of an ISO date and time."""
     return int(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def _costs(metrics: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
+    """What a run and its stages cost, if the recipe states prices."""
+    if metrics.get("run", {}).get("prices"):  # an earlier version knew none
+        yield "cost", 0, metrics["run"]["cost"]
+        yield "saved_cost", 0, metrics["run"]["saved_cost"]
+        for stage in metrics["stages"]:
+            yield f"{stage['name']}.cost", 0, stage["cost"]
 
 
 def _numbers(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -38,6 +38,7 @@ A change that would break a reader raises ``schema_version``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,8 +50,16 @@ from zeshel_tasks.linking.calibration_metrics import CalibrationMetrics
 from zeshel_tasks.linking.metrics import FusionMetrics
 from zeshel_tasks.report.configuration import compare_with_preset
 from zeshel_tasks.report.report_data import Provenance, ReportData, RunFacts, StageSummary
+from zeshel_tasks.store import Run
 
 SCHEMA_VERSION = 2
+
+
+def published_metrics(run: Run) -> dict[str, Any]:
+    """Returns the ``metrics.json`` of a run's report, in the form of its version; empty if there is none yet."""
+    published = run.published("report/metrics.json")
+    metrics: dict[str, Any] = {} if published is None else json.loads(published)
+    return metrics
 
 
 def metrics_json(data: ReportData, run: RunFacts) -> dict[str, Any]:
