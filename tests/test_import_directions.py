@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"torch", "transformers", "accelerate", "numpy", "safetensors", "huggingface_hub"}
+HEAVY = {"torch", "transformers", "accelerate", "numpy", "safetensors", "huggingface_hub", "tokenizers"}
 S3_CLIENT = {"boto3", "botocore"}
 TASKS = {"zeshel": "promote", "zeshel_link": "join"}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,23 @@ COMMIT = "a" * 40
 def fill_and_damage(cache: Path, links: bool) -> None:
     fill(cache, {name: FILES[name] for name in READ}, COMMIT, links=links)
     (cache / "snapshots" / COMMIT / "vocab.txt").write_bytes(b"")
+
+
+def test_processes_fill_an_empty_cache_at_once(hub: HubServer, store: LocalStore, cache: Path) -> None:
+    """As pods do that share a volume: chart value `stages.hubCache`."""
+    snapshot, together = snapshot_of(model(), store), 8
+    start = threading.Barrier(together)
+
+    def fill_it(_: int) -> dict[str, bytes]:
+        start.wait(timeout=60)
+        folder = cached(model(), snapshot)
+        return {name: (folder / name).read_bytes() for name in READ}
+
+    with ThreadPoolExecutor(together) as pool:
+        found = list(pool.map(fill_it, range(together)))
+    assert found == [{name: FILES[name] for name in READ}] * together
+    assert (cache / "refs" / "main").read_text() == COMMIT
+    assert sorted(path.name for path in (cache / "blobs").iterdir()) == sorted(snapshot.files.values())
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 
 from tests.helm.chart import KUBERNETES, STANDALONE, TRYING_OUT, Object, Rendered, render
+from zeshel_tasks import __version__
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import gc
 
@@ -29,6 +30,13 @@ def test_it_is_valid_for_kubernetes(chart: Path) -> None:
     found = rendered(chart, TRYING_OUT, schedule="@weekly").one("CronJob", "zeshel-retention")
     kubernetes_validate.validate(found, KUBERNETES[0], strict=True)
     assert found["spec"]["schedule"] == "@weekly"
+
+
+@pytest.mark.parametrize("small", [{}, {"repository": "registry.example.com/small", "tag": "7"}])
+def test_it_runs_in_the_small_image_if_there_is_one(chart: Path, small: Object) -> None:
+    found = rendered(chart, {**STANDALONE, "images": {"small": small}})
+    expected = "registry.example.com/small:7" if small else f"localhost/zeshel-tasks:{__version__}"
+    assert pod_of(found)["containers"][0]["image"] == expected
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from zeshel_tasks.orchestration.pod_settings import PodClass, PodSettings
 from zeshel_tasks.orchestration.settings import Deployment, read_deployment
 
 STORE = {"address": "s3://bucket/prefix"}
-COMPUTED = {"image", "imagePullPolicy", "imagePullSecrets", "namespace", "instance", "serviceAccountName"}
+COMPUTED = {"image", "smallImage", "imagePullPolicy", "imagePullSecrets", "namespace", "instance", "serviceAccountName"}
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 Read = Callable[[dict[str, Any]], Deployment]
 
@@ -212,6 +212,7 @@ def test_every_stages_value_reaches_the_deployment(read: Read) -> None:
         "runAsUser": 1001,
         "model": pod_class,
         "data": pod_class,
+        "hubCache": {"claimName": None, "hostPath": "/var/cache/hub"},
         "scratchSize": "1Ti",
         "shmSize": "64Gi",
         "terminationGracePeriodSeconds": 1,
@@ -222,11 +223,13 @@ def test_every_stages_value_reaches_the_deployment(read: Read) -> None:
         "pollIntervalSeconds": 5,
     }
     images = {
+        "small": {"repository": "registry.example.com:5000/small"},
         "tasks": {"repository": "registry.example.com:5000/tasks", "tag": "1.2@sha256:" + "0" * 64},
         "pullPolicy": "Always",
         "pullSecrets": ["login"],
     }
-    made = pods(read({"store": STORE, "stages": stages, "images": images})).model_dump(by_alias=True)
+    given = {**stages, "hubCache": {"claimName": "", "hostPath": "/var/cache/hub"}}
+    made = pods(read({"store": STORE, "stages": given, "images": images})).model_dump(by_alias=True)
     # Helm merges maps, so other keys keep their values.
     for name in ("model", "data"):
         assert made[name]["resources"]["requests"]["cpu"] == "250m"
@@ -234,6 +237,7 @@ def test_every_stages_value_reaches_the_deployment(read: Read) -> None:
         made[name]["resources"] = pod_class["resources"]
     assert {name: made[name] for name in stages} == stages
     assert made["image"] == f"{images['tasks']['repository']}:{images['tasks']['tag']}"
+    assert made["smallImage"] == f"registry.example.com:5000/small:{__version__}"
     assert (made["imagePullPolicy"], made["imagePullSecrets"]) == ("Always", ["login"])
 
 

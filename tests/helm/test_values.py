@@ -48,6 +48,8 @@ STORE = nested("store.address", "s3://bucket/prefix")
         ("images.pullPolicy", "Sometimes", "must be one of 'Always', 'IfNotPresent', 'Never'"),
         ("images.tasks.tag", "a b", "'a b' does not match pattern"),
         ("images.tasks.repository", "docker://x", "does not match pattern"),
+        ("images.small", {"repository": "", "tag": "1"}, "images/small'"),
+        ("stages.hubCache.hostPath", "cache", "'cache' does not match pattern"),
         ("rbac.subjects", [{"namespace": "airflow"}], "missing property 'name'"),
         ("networkPolicy.hub.cidrs", ["huggingface.co"], "'huggingface.co' does not match pattern"),
         ("networkPolicy.store.ports", [70000], "got 70,000, want 65,535"),
@@ -91,6 +93,10 @@ def test_schema_rejects(chart: Path, path: str, value: Any, expected: str) -> No
         (
             merged(STORE, nested("dag.deadlineMinutes", 60)),
             "dag.notifier: expected a notifier, because dag.deadlineMinutes is set",
+        ),
+        (
+            merged(STORE, nested("stages.hubCache", {"claimName": "hub", "hostPath": "/hub"})),
+            'stages.hubCache: expected claimName or hostPath, got "hub" and "/hub"',
         ),
         (
             merged(STORE, nested("stages.model.resources", {"requests": {"cpu": "8"}, "limits": {"cpu": "7500m"}})),

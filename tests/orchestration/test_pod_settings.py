@@ -45,6 +45,8 @@ def test_kubernetes_names_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
         (json.dumps(LEAST | {"runAsUser": 0}), ["ZESHEL_PODS.runAsUser", "greater than or equal to 1"]),
         (json.dumps(LEAST | {"scratchSize": "50 GB"}), ["ZESHEL_PODS.scratchSize", "'50 GB'"]),
         (json.dumps(LEAST | {"shmSize": "0.0Gi"}), ["ZESHEL_PODS.shmSize", "'0.0Gi'"]),
+        (json.dumps(LEAST | {"hubCache": {}}), ["ZESHEL_PODS.hubCache", "expected claimName or hostPath, got neither"]),
+        (json.dumps(LEAST | {"hubCache": {"claimName": "a", "hostPath": "/b"}}), ["ZESHEL_PODS.hubCache", "got both"]),
         (
             json.dumps(LEAST | {"model": {"resources": {"limits": {"memory": "lots"}}}}),
             ["ZESHEL_PODS.model.resources.limits.memory", "'lots'"],

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers.normalizers import BertNormalizer
 
 from zeshel_tasks.config.retrieval import CandidateForm
 from zeshel_tasks.data.arrays import new_array, release
@@ -250,5 +249,7 @@ def _special_tokens(tokenizer: Any) -> tuple[str | None, str | None, str | None]
 
 def _spaces_count(tokenizer: Any) -> bool:
     """Returns False for BERT, for which white space only separates words. It has its own rules for what that is."""
+    from tokenizers.normalizers import BertNormalizer  # the stages that only read tokens run without it
+
     backend = _backend(tokenizer)
     return backend is None or not isinstance(backend.normalizer, BertNormalizer)

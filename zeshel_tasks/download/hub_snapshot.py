@@ -146,7 +146,9 @@ class HubCache:
             reference = self.folder / "refs" / revision
             with _cache_named():
                 reference.parent.mkdir(parents=True, exist_ok=True)
-                reference.write_text(commit)
+                with temporary_file(reference) as part:
+                    part.write_text(commit)
+                    part.replace(reference)
 
     def _blob(self, content_hash: str) -> Path:
         return self.folder / "blobs" / content_hash

@@ -44,6 +44,7 @@ class _LinkCommand:
 
     name: ClassVar[str]
     runs_a_model: ClassVar[bool] = True
+    is_small: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     asset: ClassVar[Asset | None] = None
     links: ClassVar[Sequence[BaseOperatorLink]] = ()

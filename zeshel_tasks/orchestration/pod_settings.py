@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 QUANTITY = r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"  # a Kubernetes quantity without exponent
 SIZE = r"^([1-9]\d*(\.\d+)?|0\.\d*[1-9]\d*)(k|M|G|T|Ki|Mi|Gi|Ti)?$"  # more than zero bytes
+HOST_PATH = r"^/\S+$"
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY)]
 Size = Annotated[str, StringConstraints(pattern=SIZE)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
@@ -40,10 +41,29 @@ class PodClass(_Settings):
     priority_class_name: Name | None = Field(None, description="Priority class.")
 
 
+class HubCache(_Settings):
+    """A volume that keeps models of the hub: a claim, or a folder of each node."""
+
+    claim_name: Name | None = Field(None, description="A claim in the pods' namespace.")
+    host_path: Annotated[str, StringConstraints(pattern=HOST_PATH)] | None = Field(
+        None, description="A folder of the node, which the pods' user can write to."
+    )
+
+    @model_validator(mode="after")
+    def _is_one_volume(self) -> HubCache:
+        if (self.claim_name is None) == (self.host_path is None):
+            raise ValueError(f"expected claimName or hostPath, got {'neither' if self.claim_name is None else 'both'}")
+        return self
+
+
 class PodSettings(_Settings):
     """Settings of the pods of all stages and runs."""
 
     image: Name = Field(description="Image of the stages. A run may override it.")
+    small_image: Name | None = Field(
+        None,
+        description="Image of the stages that run no model. Empty: `image`.",
+    )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         "IfNotPresent", description="Pull policy of the image."
     )
@@ -72,6 +92,10 @@ class PodSettings(_Settings):
     model: PodClass = Field(PodClass(), description="Pods of the stages that run a model (train-*, eval-*).")
     data: PodClass = Field(
         PodClass(), description="Pods of the other stages (download, convert, fuse, calibrate, report)."
+    )
+    hub_cache: HubCache | None = Field(
+        None,
+        description="Volume on which pods that run a model keep the models of the hub. Empty: their scratch space.",
     )
     scratch_size: Size = Field("50Gi", description="Maximum scratch space. A pod that uses more is evicted.")
     shm_size: Size = Field("8Gi", description="Maximum size of /dev/shm, which counts as memory.")

@@ -48,6 +48,7 @@ class RefreshCommand:
 
     name: ClassVar[str] = "refresh-knowledge-bases"
     runs_a_model: ClassVar[bool] = True
+    is_small: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     asset: ClassVar[Asset] = Asset(name="zeshel-refresh-knowledge-bases", group="zeshel")
     links: ClassVar[Sequence[BaseOperatorLink]] = ()

@@ -60,6 +60,11 @@ class StageCommand:
         return self.step.stage.trains
 
     @property
+    def is_small(self) -> bool:
+        """True unless the stage runs a model."""
+        return not self.runs_a_model
+
+    @property
     def asset(self) -> Asset:
         """The Asset of the step's artifact. Its events contain the metrics."""
         return Asset(name=f"zeshel-{self.name}", group="zeshel")

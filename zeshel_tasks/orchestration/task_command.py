@@ -48,6 +48,7 @@ class TaskCommand(Protocol):
         labels: labels of its pod, besides those of all pods.
         runs_a_model: True if it can use a GPU.
         trains: True if it can use more than one GPU.
+        is_small: True if it imports no model library, so that an image without them can run it.
         asset: the Asset that the task updates; None if there is none. Other DAGs can wait for it.
         links: buttons on the task's page.
     """
@@ -62,6 +63,8 @@ class TaskCommand(Protocol):
     def runs_a_model(self) -> bool: ...
     @property
     def trains(self) -> bool: ...
+    @property
+    def is_small(self) -> bool: ...
     @property
     def asset(self) -> Asset | None: ...
     @property

@@ -15,6 +15,11 @@
 {{- if and $values.stages.inCluster $values.stages.connectionId -}}
 {{- fail (printf "stages.inCluster: expected false, because stages.connectionId is %q; got true" $values.stages.connectionId) -}}
 {{- end -}}
+{{- with $values.stages.hubCache -}}
+{{- if and .claimName .hostPath -}}
+{{- fail (printf "stages.hubCache: expected claimName or hostPath, got %q and %q" .claimName .hostPath) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $values.dag.deadlineMinutes (not $values.dag.notifier) -}}
 {{- fail "dag.notifier: expected a notifier, because dag.deadlineMinutes is set; got nothing" -}}
 {{- end -}}

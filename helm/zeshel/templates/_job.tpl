@@ -1,9 +1,10 @@
 {{/* Pod of a Job that runs one command on the store: placed and restricted like a stage of class "data".
-Takes (list $ component arguments resources). */}}
+Takes (list $ component image arguments resources). */}}
 {{- define "zeshel.jobPod" -}}
 {{- $component := index . 1 -}}
-{{- $arguments := index . 2 -}}
-{{- $resources := index . 3 -}}
+{{- $image := index . 2 -}}
+{{- $arguments := index . 3 -}}
+{{- $resources := index . 4 -}}
 {{- with index . 0 -}}
 {{- $env := include "zeshel.podEnv" . | fromYaml -}}
 metadata:
@@ -21,7 +22,7 @@ spec:
   securityContext: {{- include "zeshel.podSecurity" (list .Values.stages.runAsUser .Values.stages.runAsUser) | nindent 4 }}
   containers:
     - name: {{ $component }}
-      image: {{ include "zeshel.tasksImage" . }}
+      image: {{ $image }}
       imagePullPolicy: {{ .Values.images.pullPolicy }}
       args: {{- toYaml $arguments | nindent 8 }}
       securityContext: {{- include "zeshel.containerSecurity" . | nindent 8 }}

@@ -43,6 +43,14 @@ where our values and our chart's name are not available.
 {{- printf "%s:%s" .Values.images.tasks.repository (.Values.images.tasks.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 
+{{- define "zeshel.smallImage" -}}
+{{- if .Values.images.small.repository -}}
+{{- printf "%s:%s" .Values.images.small.repository (.Values.images.small.tag | default .Chart.AppVersion) -}}
+{{- else -}}
+{{- include "zeshel.tasksImage" . -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "zeshel.airflowImage" -}}
 {{- printf "%s:%s" .Values.images.airflow.repository (.Values.images.airflow.tag | default .Chart.AppVersion) -}}
 {{- end -}}

@@ -1,14 +1,18 @@
 {{/* ZESHEL_PODS: `stages` and the values that the chart computes, as JSON. Omits connectionId and
-priorityClassName if they are empty and sets runAsUser to null, because the DAG expects null for "not set". */}}
+priorityClassName if they are empty and sets runAsUser and hubCache to null, because the DAG expects null for "not set". */}}
 {{- define "zeshel.pods" -}}
 {{- $pods := omit (deepCopy .Values.stages) "connectionId" -}}
 {{- $_ := set $pods "image" (include "zeshel.tasksImage" .) -}}
+{{- if .Values.images.small.repository }}{{ $_ := set $pods "smallImage" (include "zeshel.smallImage" .) }}{{ end -}}
 {{- $_ := set $pods "imagePullPolicy" .Values.images.pullPolicy -}}
 {{- $_ := set $pods "imagePullSecrets" (.Values.images.pullSecrets | default list) -}}
 {{- $_ := set $pods "namespace" (include "zeshel.stagesNamespace" .) -}}
 {{- $_ := set $pods "instance" (include "zeshel.stagesInstance" .) -}}
 {{- $_ := set $pods "serviceAccountName" (include "zeshel.stagesAccount" .) -}}
 {{- if not .Values.stages.runAsUser }}{{ $_ := set $pods "runAsUser" nil }}{{ end -}}
+{{- $cache := dict -}}
+{{- range $name, $value := .Values.stages.hubCache }}{{ if $value }}{{ $_ := set $cache $name $value }}{{ end }}{{ end -}}
+{{- $_ := set $pods "hubCache" (ternary $cache nil (not (empty $cache))) -}}
 {{- with .Values.stages.connectionId }}{{ $_ := set $pods "connectionId" . }}{{ end -}}
 {{- $_ := set $pods "env" (include "zeshel.podEnv" . | fromYaml) -}}
 {{- $_ := set $pods "secrets" (include "zeshel.podSecrets" . | fromYamlArray) -}}

@@ -1,5 +1,8 @@
+import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -158,6 +161,36 @@ def test_model_and_data_stages_have_separate_node_settings(make_task: MakeTask, 
     assert train["affinity"] == affinity
     assert convert["nodeSelector"] == {}
     assert not convert.get("tolerations")
+
+
+def test_stages_without_a_model_run_in_the_small_image_and_without_the_hub(make_task: MakeTask, cluster: Any) -> None:
+    cache = {"hostPath": "/var/cache/hub"}
+    for step in (TRAIN, Step(STAGES["convert"])):
+        start(*make_task(step, smallImage="zeshel-small:1", hubCache=cache))
+    train, convert = (pod["spec"] for pod in cluster.pods.values())
+    assert [spec["containers"][0]["image"] for spec in (train, convert)] == ["zeshel-tasks:1", "zeshel-small:1"]
+    folder = {"path": "/var/cache/hub", "type": "Directory"}
+    assert {"name": "hub-cache", "hostPath": folder} in train["volumes"]
+    assert {"name": "hub-cache", "mountPath": "/hub-cache"} in train["containers"][0]["volumeMounts"]
+    assert {"name": "HF_HUB_CACHE", "value": "/hub-cache"} in train["containers"][0]["env"]
+    assert "hub-cache" not in str(convert)
+
+
+def test_no_task_that_imports_a_model_library_runs_in_the_small_image(load_dag_file: Callable[..., ModuleType]) -> None:
+    """tests/stages/test_small_image.py runs those that do."""
+    pods = {"image": "zeshel-tasks:1", "smallImage": "zeshel-small:1", "namespace": "ml"}
+    variables = {"ZESHEL_RUNNER": "kubernetes", "ZESHEL_PODS": json.dumps(pods)}
+    modules = load_dag_file(**variables), load_dag_file("zeshel_link", **variables)
+    tasks = [task for dag in (modules[0].report.dag, modules[1].links.dag) for task in dag.tasks]
+    images = {task.task_id: getattr(task, "image", None) for task in tasks}
+    small = {name for name, image in images.items() if image == "zeshel-small:1"}
+    assert small == {"download", "convert", "fuse", "calibrate", "report", "promote"}
+    assert images["list"] == images["compare"] == "zeshel-tasks:1"
+
+
+def test_image_of_a_run_is_that_of_all_its_stages(make_task: MakeTask) -> None:
+    task, _ = make_task(Step(STAGES["convert"]), {"image": "mine:2"}, smallImage="zeshel-small:1")
+    assert task.image == "mine:2"
 
 
 def test_param_text_is_not_rendered_as_a_template(make_task: MakeTask) -> None:

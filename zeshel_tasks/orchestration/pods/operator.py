@@ -26,7 +26,7 @@ from zeshel_tasks.orchestration.pods.lost import gone_by
 from zeshel_tasks.orchestration.pods.outage import OUTAGE_SECONDS, is_outage
 from zeshel_tasks.orchestration.pods.refusal import not_created
 from zeshel_tasks.orchestration.pods.trigger import PAUSE_SECONDS, UNREACHABLE_SINCE, StagePodTrigger
-from zeshel_tasks.orchestration.settings import path_safe
+from zeshel_tasks.orchestration.settings import RunConfig, path_safe
 from zeshel_tasks.orchestration.task_command import (
     TaskCommand,
     finish,
@@ -58,10 +58,10 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
             # -- what runs
             name=f"zeshel-{command.name.replace('_', '-')}",
             random_name_suffix=True,  # Airflow stores a pod's name without its uid (apache/airflow#71743)
-            image=pods.image,
+            image=specification.image(command, pods, RunConfig()),
             image_pull_policy=pods.image_pull_policy,
             image_pull_secrets=[k8s.V1LocalObjectReference(name=name) for name in pods.image_pull_secrets],
-            env_vars=specification.environment(pods),
+            env_vars=specification.environment(command, pods),
             # By reference, because values would appear in rendered templates and logs (apache/airflow#17604, #69021).
             secrets=[Secret("env", None, name) for name in pods.secrets],
             labels=specification.labels(command, pods),
@@ -76,8 +76,8 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
             automount_service_account_token=False,  # stages do not use the API server
             security_context=specification.pod_security(pods),
             container_security_context=specification.container_security(),
-            volumes=specification.volumes(pods),
-            volume_mounts=specification.volume_mounts(),
+            volumes=specification.volumes(command, pods),
+            volume_mounts=specification.volume_mounts(command, pods),
             # -- how it is watched
             deferrable=True,  # hours of training occupy no worker slot and survive a worker's death
             durable=True,  # a new try finds the pod that the previous try left running
@@ -113,7 +113,7 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
         """
         self.arguments = self.command.arguments(context)
         run = run_config_of(context["params"])
-        self.image = run.image or self.pods.image
+        self.image = specification.image(self.command, self.pods, run)
         self.container_resources = specification.resources(self.command, self.pods, self.pod_class, run)
         run_label = {"zeshel/run": make_safe_label_value(path_safe(context["run_id"]))}
         self.labels = specification.labels(self.command, self.pods) | run_label
@@ -144,7 +144,7 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
                 self._delete_pod_of_earlier_try(context)
             return self._passed_on(published(self.command, done, context))
         submitted = [k8s.V1EnvVar(name=name, value=value) for name, value in submitted_now().items()]
-        self.env_vars = specification.environment(self.pods) + submitted
+        self.env_vars = specification.environment(self.command, self.pods) + submitted
         try:
             self.execute_async(context)
         except TaskDeferred as deferred:

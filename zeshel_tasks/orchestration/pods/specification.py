@@ -6,11 +6,12 @@ import hashlib
 
 from kubernetes.client import models as k8s
 
-from zeshel_tasks.orchestration.pod_settings import PodClass, PodSettings
+from zeshel_tasks.orchestration.pod_settings import HubCache, PodClass, PodSettings
 from zeshel_tasks.orchestration.settings import RunConfig
 from zeshel_tasks.orchestration.task_command import TaskCommand
 
 SCRATCH = "/scratch"  # images/tasks sets HOME, TMPDIR and ZESHEL_SCRATCH to it
+HUB_CACHE = "/hub-cache"
 
 
 def labels(command: TaskCommand, pods: PodSettings) -> dict[str, str]:
@@ -31,28 +32,41 @@ def instance_labels(instance: str) -> dict[str, str]:
     }
 
 
+def image(command: TaskCommand, pods: PodSettings, run: RunConfig) -> str:
+    """Return the image that runs the command: the run's, or one of the deployment's two."""
+    return run.image or (command.is_small and pods.small_image) or pods.image
+
+
 def annotations_of(command: TaskCommand, pods: PodSettings) -> dict[str, str]:
     """Return the deployment's annotations. By default, Karpenter does not move a training to a cheaper node."""
     own = {"karpenter.sh/do-not-disrupt": "true"} if command.trains else {}
     return own | pods.annotations
 
 
-def volumes(pods: PodSettings) -> list[k8s.V1Volume]:
-    """Return a scratch volume on the node's disk and a volume of shared memory."""
-    return [
+def volumes(command: TaskCommand, pods: PodSettings) -> list[k8s.V1Volume]:
+    """Return a scratch volume on the node's disk, a volume of shared memory and, for a model, the cache of the hub."""
+    own = [
         # The root file system is read-only. The limit prevents one run from filling the node's disk.
         k8s.V1Volume(name="scratch", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit=pods.scratch_size)),
         # A container's own /dev/shm has 64 MiB, which is too little for NCCL and the workers of a data loader.
         k8s.V1Volume(name="shm", empty_dir=k8s.V1EmptyDirVolumeSource(medium="Memory", size_limit=pods.shm_size)),
     ]
+    return own + ([_hub_cache(pods.hub_cache)] if pods.hub_cache and command.runs_a_model else [])
 
 
-def volume_mounts() -> list[k8s.V1VolumeMount]:
+def _hub_cache(cache: HubCache) -> k8s.V1Volume:
+    if cache.claim_name is not None:
+        claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=cache.claim_name)
+        return k8s.V1Volume(name="hub-cache", persistent_volume_claim=claim)
+    # Kubernetes would create a missing folder for root only.
+    folder = k8s.V1HostPathVolumeSource(path=cache.host_path, type="Directory")
+    return k8s.V1Volume(name="hub-cache", host_path=folder)
+
+
+def volume_mounts(command: TaskCommand, pods: PodSettings) -> list[k8s.V1VolumeMount]:
     """Return the mount points of :func:`volumes`."""
-    return [
-        k8s.V1VolumeMount(name="scratch", mount_path=SCRATCH),
-        k8s.V1VolumeMount(name="shm", mount_path="/dev/shm"),
-    ]
+    places = {"scratch": SCRATCH, "shm": "/dev/shm", "hub-cache": HUB_CACHE}
+    return [k8s.V1VolumeMount(name=name, mount_path=places[name]) for name in (v.name for v in volumes(command, pods))]
 
 
 def pod_security(pods: PodSettings) -> k8s.V1PodSecurityContext:
@@ -79,7 +93,7 @@ def container_security() -> k8s.V1SecurityContext:
     )
 
 
-def environment(pods: PodSettings) -> list[k8s.V1EnvVar]:
+def environment(command: TaskCommand, pods: PodSettings) -> list[k8s.V1EnvVar]:
     """Return the deployment's variables, and set the number of threads to the pod's cores."""
     # By default, torch starts a thread for each core of the node, and they compete for the few cores of the pod.
     cores = k8s.V1EnvVarSource(
@@ -90,6 +104,8 @@ def environment(pods: PodSettings) -> list[k8s.V1EnvVar]:
         # Pods share a node's cores, and threads that spin while they wait would slow other pods down.
         k8s.V1EnvVar(name="OMP_WAIT_POLICY", value="PASSIVE"),
     ]
+    if pods.hub_cache and command.runs_a_model:
+        own.append(k8s.V1EnvVar(name="HF_HUB_CACHE", value=HUB_CACHE))
     return [variable for variable in own if variable.name not in pods.env] + [
         k8s.V1EnvVar(name=name, value=value) for name, value in pods.env.items()
     ]
