@@ -16,7 +16,7 @@ WORKERS ?= 2
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-isa test-nightly test-cluster bench lint docs images clean
+.PHONY: help install demo test test-all test-isa test-nightly test-cluster bench lint lock docs images release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,13 +81,21 @@ lint: $(INSTALLED) ## Run ruff, mypy and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+lock: $(INSTALLED) ## Write what the images install, with hashes, from constraints.txt
+	$(BIN)/python images/lock.py
+
 docs: $(INSTALLED) ## Generate docs/hyperparameters.md and the values in the chart's README
 	$(BIN)/python -m zeshel_tasks.commands.hyperparameter_docs docs/hyperparameters.md
 	$(BIN)/python helm/values_docs.py helm/zeshel
 
-# Reads IMAGE_PREFIX, IMAGE_TAG, TASKS_BASE_IMAGE, AIRFLOW_BASE_IMAGE, IMAGE_BUILDER and IMAGE_BUILD_FLAGS: images/build.py.
+# images/build.py lists the variables that it reads.
 images: ## Build the container images; SAVE=directory writes archives, TEST=1 adds the tests' S3 server
-	$(PYTHON) images/build.py $(if $(SAVE),--save '$(SAVE)') $(if $(filter-out 0,$(TEST)),--test-images)
+	$(PYTHON) -m images.build $(if $(SAVE),--save '$(SAVE)') $(if $(filter-out 0,$(TEST)),--test-images)
+
+# The official chart is fetched if it is not there. The images are left out where no tool builds them.
+release: $(INSTALLED) ## Write wheel, source distribution, chart and images with records and checksums to dist
+	ls helm/zeshel/charts/airflow-*.tgz || $${HELM:-helm} dependency build helm/zeshel
+	$(BIN)/python -m release.package
 
 clean: ## Remove the files of demo and tests, but not .venv
 	rm -rf .demo .airflow build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Print the pins of a constraints file that apply on top of the installed packages: python3 pins.py constraints.txt
+"""Print the pins of a list that apply on top of the installed packages: python3 pins.py airflow.txt
 
 Airflow's image contains hundreds of libraries at mutually compatible versions. Changing some of them would break
 others: aiobotocore 3.9 needs botocore 1.43, but our boto3 needs botocore 1.44. These libraries keep their versions.
@@ -12,10 +12,10 @@ from importlib import metadata
 from pathlib import Path
 
 
-def pins(constraints: str, installed: Container[str]) -> list[str]:
-    """Return the lines ``name==version`` of Airflow and of packages missing from ``installed`` (canonical names)."""
-    lines = [line for line in constraints.splitlines() if "==" in line]
-    return [line for line in lines if (name := canonical(line.split("==")[0])) not in installed or is_airflow(name)]
+def pins(listed: str, installed: Container[str]) -> list[str]:
+    """Return the pins of Airflow and of packages missing from ``installed`` (canonical names), with their hashes."""
+    found = re.findall(r"^[A-Za-z0-9].*\n(?:[ \t].*\n)*", listed, re.MULTILINE)
+    return [pin for pin in found if (name := canonical(pin.split("==")[0])) not in installed or is_airflow(name)]
 
 
 def is_airflow(name: str) -> bool:
@@ -30,4 +30,4 @@ def canonical(name: str) -> str:
 
 if __name__ == "__main__":
     there = {canonical(distribution.name) for distribution in metadata.distributions()}
-    print("\n".join(pins(Path(sys.argv[1]).read_text(), there)))
+    print("".join(pins(Path(sys.argv[1]).read_text(), there)), end="")

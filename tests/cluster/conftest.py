@@ -67,7 +67,9 @@ def images_loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
         return
     archives = tmp_path_factory.mktemp("images")
     seconds = stopwatch()
-    subprocess.run([sys.executable, "images/build.py", "--test-images", "--save", str(archives)], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "images.build", "--test-images", "--save", str(archives)], cwd=ROOT, check=True
+    )
     print(f"\nimages built and saved: {seconds():.0f} s")
     for archive in sorted(archives.iterdir()):
         image_loading.load([archive], os.environ)
@@ -199,6 +201,7 @@ def values(s3_pod_ip: str, collector_address: str, storage_class: str) -> dict[s
     return {
         "images": {
             "tasks": {"repository": repository, "tag": tag},
+            "small": {"repository": repository.replace("zeshel-tasks", "zeshel-small"), "tag": tag},
             "airflow": {"repository": repository.replace("zeshel-tasks", "zeshel-airflow"), "tag": tag},
         },
         "store": {

@@ -10,11 +10,17 @@ from pathlib import Path
 import pytest
 from docker.utils.build import exclude_paths
 
+from images.build import FILE_TIME
 from tests.images.dockerfile import ROOT, Dockerfile, Stage, read
 
 TASKS, AIRFLOW, TEST_S3 = "images/tasks/Dockerfile", "images/airflow/Dockerfile", "tests/cluster/s3/Dockerfile"
 LABELS = ("title", "description", "version", "revision", "created", "source", "licenses", "base.name")
-NEEDED_BY_INSTALL = {"pyproject.toml", "constraints.txt", "images/requirements.py", "images/airflow/pins.py"}
+NEEDED_BY_INSTALL = {
+    "constraints.txt",
+    "images/locked/${PACKAGES}.txt",
+    "images/locked/airflow.txt",
+    "images/airflow/pins.py",
+}
 
 
 @pytest.fixture(params=[TASKS, AIRFLOW, TEST_S3])
@@ -71,7 +77,9 @@ def test_no_instruction_fetches_a_url(dockerfile: Dockerfile) -> None:
 def test_copied_files_exist_and_are_in_the_build_context(dockerfile: Dockerfile) -> None:
     sent = sent_to_the_builder()
     copied = [found for found in dockerfile.instructions if found.name == "COPY" and "from" not in found.flags]
-    sources = [source.rstrip("/") for found in copied for source in found.sources]
+    lists = [path.stem for path in (ROOT / "images/locked").iterdir()]
+    given = [source.rstrip("/") for found in copied for source in found.sources]
+    sources = {source.replace("${PACKAGES}", name) for source in given for name in lists}
     assert sources
     assert [source for source in sources if source not in sent] == []
 
@@ -112,30 +120,51 @@ def test_files_are_copied_only_from_earlier_stages(dockerfile: Dockerfile) -> No
         names.append(stage.name)
 
 
-def test_every_pip_install_is_constrained_and_leaves_no_cache(dockerfile: Dockerfile) -> None:
+def installs_of(dockerfile: Dockerfile) -> list[list[str]]:
     commands = [command for found in dockerfile.instructions if found.name == "RUN" for command in found.commands]
-    installs = [command for command in commands if "pip" in command and {"install", "wheel"} & set(command)]
-    assert installs
-    for command in installs:
-        assert "--no-cache-dir" in command
-        if "install" in command:
-            assert Path(command[command.index("-c") + 1]).name in ("constraints.txt", "pins.txt")
-        else:  # builds a wheel of local code, with the pinned setuptools
-            assert {"--no-deps", "--no-build-isolation"} <= set(command)
+    return [command for command in commands if "pip" in command and {"install", "wheel"} & set(command)]
+
+
+def test_every_pip_install_leaves_no_cache(dockerfile: Dockerfile) -> None:
+    assert installs_of(dockerfile)
+    assert [command for command in installs_of(dockerfile) if "--no-cache-dir" not in command] == []
+
+
+def test_packages_are_verified_except_torch(shipped: Dockerfile) -> None:
+    """torch has no hash that holds for all its builds. The rest is our own wheel."""
+    installs = installs_of(shipped)
+    verified = [command for command in installs if {"--no-deps", "--require-hashes"} <= set(command)]
+    own = [command for command in installs if {"--no-index", "--no-build-isolation"} & set(command)]
+    torch = [command for command in installs if command[-3:] == ["-c", "constraints.txt", "torch"]]
+    assert len(verified) == 2  # of what our package needs, and of what builds its wheel
+    assert len(torch) == (shipped.path == TASKS)
+    assert len(verified) + len(own) + len(torch) == len(installs)
+
+
+def test_installed_files_have_bytecode_that_does_not_depend_on_their_time(shipped: Dockerfile) -> None:
+    """All files in a layer get the same time."""
+    for command in installs_of(shipped):
+        if "install" in command and "/opt/wheel/bin/python" not in command:
+            assert "--no-compile" in command
+    commands = [command for found in shipped.instructions if found.name == "RUN" for command in found.commands]
+    compiled = [command for command in commands if "compileall" in command]
+    assert len(compiled) == 2
+    for command in compiled:
+        assert command[command.index("--invalidation-mode") + 1] == "unchecked-hash"
+
+
+def test_files_get_the_time_that_the_build_sets(shipped: Dockerfile) -> None:
+    times = {
+        found.value for found in shipped.instructions if found.name == "ARG" and "SOURCE_DATE_EPOCH" in found.value
+    }
+    assert times == {f"SOURCE_DATE_EPOCH={FILE_TIME}"}
 
 
 def test_change_of_our_code_does_not_reinstall_dependencies(shipped: Dockerfile) -> None:
-    (stage,) = [stage for stage in shipped.stages if any("-r requirements.txt" in run for run in _own_runs(stage))]
-    earlier = shipped.before(stage, "-r requirements.txt")
+    stage = next(stage for stage in shipped.stages if stage.name == "dependencies" or stage is shipped.final)
+    earlier = shipped.before(stage, "--require-hashes")
     copied = {source for found in earlier if found.name == "COPY" for source in found.sources}
     assert copied <= NEEDED_BY_INSTALL
-
-
-def test_each_image_installs_its_own_extras() -> None:
-    for path, extras in ((TASKS, ["train", "mlflow", "otlp", "serve"]), (AIRFLOW, ["airflow"])):
-        commands = [command for found in read(path).instructions if found.name == "RUN" for command in found.commands]
-        (listing,) = [command for command in commands if any(word.endswith("requirements.py") for word in command[:2])]
-        assert listing[3 : listing.index(">")] == extras
 
 
 def test_final_stage_of_tasks_image_copies_only_installed_packages() -> None:

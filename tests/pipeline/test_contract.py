@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+import zeshel_tasks
 from tests.finished import record_of
 from tests.stages.fake_stage import FakeStage, leaves
 from zeshel_tasks import __version__
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, Preempted, TryAgain
 from zeshel_tasks.pipeline.contract import derived_artifact, run_stage
-from zeshel_tasks.pipeline.job import Job
+from zeshel_tasks.pipeline.job import Job, Target
 from zeshel_tasks.pipeline.stage import Stage
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Artifact, Metrics, Run, artifact_folder, open_run
@@ -217,6 +218,20 @@ def test_after_commit_callback_sees_the_manifest(address: str, run: Run, recipe:
 
     manifest = run_stage(FakeStage("download", does=work), address, recipe)
     assert found == [f"artifacts/download/{manifest.fingerprint}/manifest.json"]
+
+
+@pytest.mark.parametrize(("version", "reused"), [("1.2.7", True), ("1.3.0", False), ("2.2.0", False)])
+def test_patch_reuses_the_artifacts_of_its_minor_version(
+    version: str, reused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fingerprint_of(version: str) -> str:
+        source = Path(zeshel_tasks.__file__).read_text().replace(f'"{__version__}"', f'"{version}"')
+        package: dict[str, Any] = {}
+        exec(source, package)
+        monkeypatch.setattr("zeshel_tasks.pipeline.job.RESULTS_VERSION", package["RESULTS_VERSION"])
+        return Target("download", None, {}, {}).fingerprint
+
+    assert (fingerprint_of(version) == fingerprint_of("1.2.0")) == reused
 
 
 def test_manifest_records_device_time_memory_and_versions(address: str, recipe: Recipe, download: FakeStage) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from zeshel_tasks import __version__
+from zeshel_tasks import RESULTS_VERSION
 from zeshel_tasks.errors import ConfigError, TryAgain
 from zeshel_tasks.location import StoreLocation
 from zeshel_tasks.store import Store, open_run, open_store
@@ -82,7 +82,7 @@ class Linking:
     def identities(self) -> dict[str, str]:
         """What decides the content of the output, besides the input."""
         return {
-            "version": __version__,
+            "version": RESULTS_VERSION,
             "models": self.models.fingerprint,
             "knowledge_base": self._seen,
             "calibration": "-" if self._own is None else self._own.fingerprint,

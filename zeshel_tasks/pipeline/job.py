@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zeshel_tasks import __version__
+from zeshel_tasks import RESULTS_VERSION
 from zeshel_tasks.compute import machine
 from zeshel_tasks.config.splits import Split
 from zeshel_tasks.config.stages import Recipe
@@ -24,7 +24,7 @@ class Target:
         split: the split, if the stage has splits.
         config: the settings that change the result.
         inputs: identities of everything it is made from.
-        fingerprint: SHA-256 of all of these and of the package's version.
+        fingerprint: SHA-256 of all of these and of the package's version without its patch.
     """
 
     stage: str
@@ -34,7 +34,7 @@ class Target:
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        value = fingerprint(self.stage, self.split, __version__, self.config, self.inputs)
+        value = fingerprint(self.stage, self.split, RESULTS_VERSION, self.config, self.inputs)
         object.__setattr__(self, "fingerprint", value)
 
     @property

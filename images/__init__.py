@@ -1,0 +1,1 @@
+"""The container images, and the scripts that build and describe them."""
