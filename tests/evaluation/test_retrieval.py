@@ -21,7 +21,7 @@ def stored(path: Path, vectors: npt.NDArray[np.floating]) -> VectorFile:
 
 
 def blocks_of(rows: int, queries: int, dimension: int = DIMENSION) -> SearchSize:
-    return SearchSize(queries, 4 * dimension * rows, 4 * queries * rows)
+    return SearchSize(queries, 4 * dimension * rows, 4 * queries * rows, piece_bytes=4 * dimension * 100)
 
 
 def expected(queries: torch.Tensor, vectors: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.int64]:
@@ -64,7 +64,7 @@ def test_equal_scores_keep_file_order_for_any_block_size(
     np.testing.assert_array_equal(positions.numpy(), expected(queries, vectors, k))
 
 
-@pytest.mark.parametrize("queries", [1, 5, 33])
+@pytest.mark.parametrize("queries", [1, 5, 9, 33])
 @pytest.mark.parametrize("dimension", [50, 64])
 @pytest.mark.parametrize(("rows", "k"), [(203, 10), (203, 40), (90, 64), (203, 203), (7, 3), (1003, 64), (64, 3)])
 def test_equal_vectors_keep_file_order_across_blocks_and_at_cutoff(

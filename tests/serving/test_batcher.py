@@ -71,10 +71,37 @@ def test_waiting_requests_are_computed_together_and_get_their_own_links(echo: Ec
     assert [len(batch) for batch in echo.batches] == [1, 6]
 
 
-def test_idle_thread_waits_for_a_second_request(echo: Echo) -> None:
-    setup = Setup(size=2, wait_seconds=SECONDS)
-    wait([setup.submit(echo, "a"), setup.submit(echo, "b")], SECONDS)
-    assert echo.batches == [["a", "b"]]
+def test_a_client_that_is_alone_never_waits_for_others(echo: Echo) -> None:
+    setup = Setup(size=8, wait_seconds=100 * SECONDS)
+    for word in "abc":
+        assert setup.submit(echo, word).result(SECONDS) == [word]
+
+
+def test_answered_clients_are_waited_for_and_computed_together(echo: Echo) -> None:
+    setup = Setup(size=8, wait_seconds=100 * SECONDS)
+    first = setup.blocked(echo)
+    waiting = [setup.submit(echo, "a"), setup.submit(echo, "b")]
+    echo.may_go.set()
+    assert first.result(SECONDS) == ["first"]
+    waiting.append(setup.submit(echo, "first again"))
+    wait(waiting, SECONDS)
+    assert echo.batches == [["first"], ["a", "b", "first again"]]
+
+
+def test_the_wait_for_clients_that_do_not_come_back_ends(echo: Echo) -> None:
+    setup = Setup(size=8, wait_seconds=0.01)
+    setup.blocked(echo)
+    waiting = setup.submit(echo, "a")
+    echo.may_go.set()
+    assert waiting.result(SECONDS) == ["a"]
+
+
+def test_a_full_batch_waits_for_nobody(echo: Echo) -> None:
+    setup = Setup(size=2, wait_seconds=100 * SECONDS)
+    setup.blocked(echo)
+    waiting = [setup.submit(echo, "a"), setup.submit(echo, "b")]
+    echo.may_go.set()
+    assert [done.result(SECONDS) for done in waiting] == [["a"], ["b"]]
 
 
 def test_a_large_request_takes_turns_with_small_ones(echo: Echo) -> None:

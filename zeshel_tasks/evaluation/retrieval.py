@@ -1,6 +1,7 @@
 """Exact top-k search by dot product over a file of vectors, in constant memory.
 
-The file is read in blocks. A block's scores are one matrix product, of which the best are kept.
+The file is mapped in blocks. The scores of a block are matrix products with its pieces, and the best of them are kept.
+On a CPU, a piece that is converted to float32 stays in the cache of a core until its product is computed.
 
 The order is defined: by score, highest first, then by position, lowest first. Equal vectors get equal scores, because
 all products have the same shape, a multiple of 64 columns. Otherwise a BLAS computes the last columns of a product with
@@ -22,6 +23,8 @@ from zeshel_tasks.evaluation.finite import require_finite
 _LOW_32 = 0xFFFFFFFF
 _TIED_ROWS = 64  # sorted at once: 6 MB
 _COLUMNS = 64  # MKL's kernels for SSE2 need multiples of 16, those for AVX2 multiples of 4
+# MKL with AVX-512 took 45 to 79 ms for products with 8 to 15 queries and 28 ms with 16; with AVX2, 54 to 60 and 60 ms.
+_FEW, _PADDED = range(8, 16), 16
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,20 @@ class SearchSize:
         queries: most queries for one call of :func:`top_k`, which reads the file once.
         block_bytes: size of a block of vectors in float32.
         score_bytes: size of the scores of all queries for one block.
+        piece_bytes: size of a piece of a block in float32.
     """
 
     queries: int
     block_bytes: int
     score_bytes: int
+    piece_bytes: int = 2**20
 
 
-# Blocks of 16 MB, not of 32, because a linker searches for few mentions at once: among 100,000 vectors of 384 numbers,
-# a query took 43 instead of 67 ms of a core, and 32 queries 81 instead of 95.
+# Pieces of 1 MB, because a linker searches for few mentions at once: the products of a query with 100,000 float16
+# vectors of 384 numbers took 13 instead of 27 ms of a core, those of 32 queries 36 instead of 62, and those of 1024 as
+# much as with pieces of a whole block.
 _CPU = SearchSize(2048, 16 * 2**20, 64 * 2**20)
-_GPU = SearchSize(8192, 256 * 2**20, 1024 * 2**20)
+_GPU = SearchSize(8192, 256 * 2**20, 1024 * 2**20, 256 * 2**20)
 
 
 def search_size(device: torch.device) -> SearchSize:
@@ -68,15 +74,19 @@ def top_k(
         DataError: one of a query's best scores is not a finite number.
     """
     size = size or search_size(queries.device)
-    rows = _block_rows(len(queries), vectors, size)
-    columns = -(-rows // _COLUMNS) * _COLUMNS
-    entities = queries.new_zeros(columns, vectors.dimension)
-    scores, start = queries.new_empty(len(queries), columns), 0
-    best = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+    rows, of_piece = _rows(len(queries), vectors, size)
+    asked, count = _padded(queries), len(queries)
+    copied = queries.new_zeros(of_piece, vectors.dimension)
+    scores, start = queries.new_empty(len(asked), rows), 0
+    best = torch.empty(count, 0, dtype=torch.int64, device=queries.device)
     for block in vectors.blocks(rows):
-        entities[: len(block)] = torch.from_numpy(block)
-        torch.mm(queries, entities.T, out=scores)
-        found, where = _best_of_block(scores[:, : len(block)], k)
+        for first in range(0, len(block), of_piece):
+            entities = torch.from_numpy(block[first : first + of_piece])
+            if (entities.dtype, entities.device, len(entities)) != (queries.dtype, queries.device, of_piece):
+                copied[: len(entities)] = entities
+                entities = copied
+            torch.mm(asked, entities.T, out=scores[:, first : first + of_piece])
+        found, where = _best_of_block(scores[:count, : len(block)], k)
         require_finite(found, "of retrieval", "a bi-encoder with finite vectors")  # topk takes NaN for the largest
         best = torch.cat([best, _keys(found, where + start)], 1)
         best = best.topk(min(k, best.shape[1])).values
@@ -116,8 +126,22 @@ def _turned(bits: torch.Tensor) -> torch.Tensor:
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
-def _block_rows(queries: int, vectors: VectorFile, size: SearchSize) -> int:
-    """Rows of a block, such that all blocks have about the same size."""
+def _padded(queries: torch.Tensor) -> torch.Tensor:
+    """The queries, to which a few get zeros on a CPU, where their product takes less time then."""
+    if queries.device.type != "cpu" or len(queries) not in _FEW:
+        return queries
+    return torch.cat([queries, queries.new_zeros(_PADDED - len(queries), queries.shape[1])])
+
+
+def _rows(queries: int, vectors: VectorFile, size: SearchSize) -> tuple[int, int]:
+    """Rows of a block and of a piece of it. All blocks have about the same size, and all pieces the same shape."""
     most = min(size.block_bytes // (4 * vectors.dimension), size.score_bytes // (4 * max(1, queries)))
     blocks = -(-len(vectors) // max(1, most))
-    return max(1, -(-len(vectors) // max(1, blocks)))
+    rows = max(1, -(-len(vectors) // max(1, blocks)))
+    piece = _multiple(min(rows, max(1, size.piece_bytes // (4 * vectors.dimension))), _COLUMNS)
+    return _multiple(rows, piece), piece
+
+
+def _multiple(number: int, of: int) -> int:
+    """The next multiple that is not smaller."""
+    return -(-number // of) * of

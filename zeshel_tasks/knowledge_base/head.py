@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
@@ -169,9 +170,13 @@ class KnowledgeBase:
             ConfigError: there is none; the message names those that exist.
         """
         if self._head is None:
-            known = ", ".join(sorted(names(self.store))[:20]) or "none; make one with `zeshel kb build`"
-            where = f"{self.store.address}/{FOLDER}"
-            raise ConfigError(f"expected a knowledge base of {where} ({known}), got {quoted(self.name)}")
+            there = sorted(names(self.store))
+            known = ", ".join(there[:20]) or "none; make one with `zeshel kb build`"
+            close = " or ".join(get_close_matches(self.name, there))
+            raise ConfigError(
+                f"expected a knowledge base of {self.store.address}/{FOLDER} ({known}), got {quoted(self.name)}"
+                + (f": did you mean {close}?" if close else "")
+            )
         return self._head
 
     def replace(self, encoding: Encoding, segments: tuple[Segment, ...], entities: int, documents: str) -> bool:

@@ -173,9 +173,10 @@ async def livez() -> dict[str, str]:
 @api.get("/readyz", responses=problems(s503="Not yet, or no longer."), tags=["operation"])
 async def readyz(request: Request) -> dict[str, str]:
     """Answer with 200 once a mention was linked to each knowledge base."""
-    service = _service(request)
-    if not service.follower.is_ready:
-        raise Problem.try_again(503, "the knowledge bases are being loaded", _RETRY_SECONDS)
+    follower = _service(request).follower
+    if not follower.is_ready:
+        detail = "; ".join(follower.waits_for) or "the knowledge bases are being loaded"
+        raise Problem.try_again(503, detail, _RETRY_SECONDS)
     return {"status": "ready"}
 
 

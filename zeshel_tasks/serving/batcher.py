@@ -1,8 +1,8 @@
 """Joins the mentions of requests into batches. One thread computes, because the models belong to one thread.
 
 The thread takes what waits, at most ``batch_mentions`` at once, and shares a batch fairly: a request with hundreds of
-mentions takes turns with the others. It waits a few milliseconds for more only if it would otherwise compute a batch
-that is not full.
+mentions takes turns with the others. It waits a few milliseconds until as many requests are there as there were when
+the last batch ended, because clients that were answered come back. A client that is alone never waits for others.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Batcher:
 
     Args:
         batch_mentions: most mentions of a batch.
-        wait_seconds: how long an idle thread waits for more.
+        wait_seconds: how long the thread waits for requests that may come back.
         max_waiting: most mentions that may wait.
         metrics: where to count.
     """
@@ -71,6 +71,7 @@ class Batcher:
         self._queue: deque[_Work] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._answered = 0  # requests, by the last batch
         self._speed = _FIRST_GUESS
         self._thread = threading.Thread(target=self._loop, name="models", daemon=True)
         self._thread.start()
@@ -119,16 +120,24 @@ class Batcher:
         self._metrics.waiting.set(self._waiting())
 
     def _loop(self) -> None:
-        while batch := self._next():
+        while self._computes_next():
+            pass
+
+    def _computes_next(self) -> bool:
+        """Computes the next batch, and keeps nothing of it: its models may be about to be freed."""
+        if batch := self._next():
             self._compute(batch)
+        return bool(batch)
 
     def _next(self) -> list[tuple[_Work, int]]:
         """Waits for work and returns the next batch: works, and how many mentions of each. Empty at the end."""
         with self._changed:
+            expected, self._answered = len(self._queue) + self._answered, 0
             while True:
                 self._changed.wait_for(lambda: self._queue or self._closed)
-                if not self._closed:
-                    self._changed.wait_for(lambda: self._closed or self._waiting() >= self._size, self._wait)
+                self._changed.wait_for(
+                    lambda: self._closed or len(self._queue) >= expected or self._waiting() >= self._size, self._wait
+                )
                 self._drop_cancelled()
                 if self._queue:
                     return self._chosen()
@@ -178,6 +187,7 @@ class Batcher:
             with self._changed:
                 self._queue.append(work)
         elif work.done.set_running_or_notify_cancel():
+            self._answered += 1
             work.done.set_result(work.found)
 
     def _fail(self, batch: list[tuple[_Work, int]], error: Exception) -> None:

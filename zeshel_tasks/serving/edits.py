@@ -69,6 +69,10 @@ class Editor:
         """
         return await self._edit(name, lambda: remove(self._store, name, ids, unknown_ok=True))
 
+    def forget(self) -> None:
+        """Frees the bi-encoder that is kept for the next change."""
+        self._encoder = None
+
     def close(self, seconds: float) -> bool:
         """Ends the thread. Returns False if it is busy after these seconds.
 
@@ -139,11 +143,10 @@ class Editor:
 
     def _loaded(self, biencoder: Artifact, config: RetrievalConfig) -> EntityEncoder:
         """Returns the bi-encoder, and keeps it for the next change."""
-        key = f"{biencoder.manifest.fingerprint} {config!r}"
-        if self._encoder is None or self._encoder[0] != key:
-            loaded = EntityEncoder.load(biencoder.directory("model"), config)
-            self._encoder = key, loaded
-        return self._encoder[1]
+        key, kept = f"{biencoder.manifest.fingerprint} {config!r}", self._encoder
+        if kept is None or kept[0] != key:
+            kept = self._encoder = key, EntityEncoder.load(biencoder.directory("model"), config)
+        return kept[1]
 
 
 def _documents(entities: Sequence[GivenEntity]) -> list[Document]:

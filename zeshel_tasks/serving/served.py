@@ -61,11 +61,8 @@ class ServedModels:
         Raises:
             ConfigError: the models were deleted, or a setting does not suit them.
         """
-        models = LinkerModels.of_record(store, record, folder)
-        config = link_config(models, settings)
-        loaded = LoadedModels.load(models, config)
-        threshold_of(config, loaded.calibrations, record.run)  # raises if the models do not allow it
-        served = cls(record, models, loaded, models.evaluation().context_tokens)
+        models, config = fetched_models(store, record, settings, folder)
+        served = cls(record, models, LoadedModels.load(models, config), models.evaluation().context_tokens)
         weakref.finalize(served, shutil.rmtree, folder, ignore_errors=True)
         return served
 
@@ -73,6 +70,20 @@ class ServedModels:
     def config(self) -> LinkConfig:
         """All settings."""
         return self.loaded.config
+
+
+def fetched_models(
+    store: Store, record: Champion, settings: Mapping[str, Any], folder: Path
+) -> tuple[LinkerModels, LinkConfig]:
+    """Fetches the models of a champion without loading them, and checks the settings; see :meth:`ServedModels.load`."""
+    models = LinkerModels.of_record(store, record, folder)
+    config, calibrations = link_config(models, settings), models.calibrations()
+    calibrations.check(config.mode)
+    threshold_of(config, calibrations, record.run)  # raises if the models do not allow it
+    models.biencoder.directory("model")
+    if config.mode != "retrieve":
+        models.crossencoder.directory("model")
+    return models, config
 
 
 class ServedBase:

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from zeshel_tasks.serving.batcher import Batcher
 from zeshel_tasks.serving.connection import Connection
 from zeshel_tasks.serving.edits import Editor
 from zeshel_tasks.serving.follower import StoreFollower
+from zeshel_tasks.serving.in_turn import Leaving
 from zeshel_tasks.serving.linking import LinkService
 from zeshel_tasks.serving.metrics import Metrics
 from zeshel_tasks.serving.settings import ServeConfig
+from zeshel_tasks.serving.turns import Turns
 from zeshel_tasks.store import Store
 
 log = logging.getLogger(__name__)
@@ -100,10 +102,22 @@ def new_service(
     """
     metrics = Metrics()
     batcher = Batcher(settings.batch_mentions, settings.batch_wait_ms / 1000, settings.max_waiting_mentions, metrics)
+    frees, leaving = list[Callable[[], None]](), None
+    if settings.switch == "in-turn":
+        leaving = Leaving(Turns(store), settings.leave_seconds, frees)
     follower = StoreFollower(
-        store, names, link_settings, cache, batcher, metrics, settings.poll_seconds, waits=settings.wait
+        store,
+        names,
+        link_settings,
+        cache,
+        batcher,
+        metrics,
+        settings.poll_seconds,
+        waits=settings.wait,
+        leaving=leaving,
     )
     links, editor = LinkService(batcher, metrics), Editor(store, follower, metrics)
+    frees.append(editor.forget)
     service = Service(settings, admin_token, metrics, follower, links, editor)
     try:
         if not settings.wait:

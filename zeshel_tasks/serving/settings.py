@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from zeshel_tasks.config.stage_config import StageConfig, setting
 
 LINK_SETTINGS = (
@@ -22,10 +24,22 @@ class ServeConfig(StageConfig):
     poll_seconds: float = setting(
         2.0, "Seconds between looks for a new champion and changed knowledge bases.", ge=0.05, le=60
     )
+    switch: Literal["beside", "in-turn"] = setting(
+        "beside",
+        "How a new champion takes over: its models are loaded beside those in use, which needs memory for both; or "
+        "in turn: one replica after the other frees those in use first, and answers with status 503 meanwhile.",
+    )
+    leave_seconds: float = setting(
+        10.0,
+        "With --switch in-turn, seconds for which a replica goes on to answer after /readyz says that it leaves, and "
+        "from when it is ready again until the next one leaves.",
+        ge=0, le=3600,
+    )  # fmt: skip
     batch_mentions: int = setting(32, "Most mentions that the models get at once.", ge=1, le=1024)
     batch_wait_ms: float = setting(
-        5.0, "Milliseconds that mentions wait for those of other requests, if the models are idle.", ge=0, le=1000
-    )
+        5.0, "Milliseconds that the models wait until as many requests have come as there were a moment before.",
+        ge=0, le=1000,
+    )  # fmt: skip
     max_waiting_mentions: int = setting(
         1024, "Mentions that may wait for the models. Beyond, requests get status 429.", ge=1, le=1_000_000
     )
