@@ -17,8 +17,10 @@ from tests.faults import Fault
 from tests.serving.conftest import WORLD
 from tests.serving.running import ADMIN, Running, document
 from tests.serving.test_batcher import Echo
+from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError
 from zeshel_tasks.link_files.contexts import TextMention
 from zeshel_tasks.linking.linker import Linker
+from zeshel_tasks.serving.served import ServedBase
 
 TEXT = document("They saw the sword .", "sword")
 JSON = {"Content-Type": "application/json"}
@@ -217,6 +219,28 @@ def test_other_media_types_are_refused(served: Running, fault: Fault) -> None:
     assert answer.status_code == 200
 
 
+def test_two_media_types_are_refused_even_if_they_are_equal(served: Running, fault: Fault) -> None:
+    fault("service: wrong request")
+    content = json.dumps(request_with()).encode()
+    problem_of(served.client.post("/v1/link", content=content, headers=[*JSON.items(), *JSON.items()]), 415)
+    assert served.client.post("/v1/link", content=content, headers=JSON).status_code == 200
+
+
+@pytest.mark.parametrize(("given", "field"), [({}, "mode"), ({"threshold": "precision=0.95"}, "threshold")])
+def test_threshold_of_the_settings_that_suits_only_another_mode_is_a_problem_of_the_mode(
+    served: Running, fault: Fault, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], field: str
+) -> None:
+    fault("service: wrong request")
+    reason = "expected a precision that the models reach on valid, got 0.95"
+
+    def fails(*_: object) -> None:
+        raise ConfigError(f"threshold: {reason}")
+
+    monkeypatch.setattr(ServedBase, "answers", fails)
+    problem = problem_of(served.link(WORLD, TEXT, mode="retrieve", **given), 422)
+    assert problem["errors"] == [{"field": field, "reason": reason}]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
@@ -266,18 +290,24 @@ def test_client_that_hangs_up_leaves_no_work(served: Running, fault: Fault) -> N
     served.wait(lambda: "zeshel_dropped_mentions_total 1.0" in served.client.get("/metrics").text, "a dropped mention")
 
 
+@pytest.mark.parametrize("error", [RuntimeError, ConfigError, DataError, CorruptArtifact])
 def test_unexpected_error_is_a_problem_and_its_text_is_not_logged(
-    served: Running, fault: Fault, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    served: Running,
+    fault: Fault,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[Exception],
 ) -> None:
+    """Also an error that would be the user's in a command."""
     fault("service: unexpected error")
 
     def fails(*_: object) -> None:
-        raise RuntimeError(TEXT["text"])
+        raise error(TEXT["text"])
 
     monkeypatch.setattr(served.service.links, "_written", fails)
     problem = problem_of(served.link(WORLD, TEXT), 500)
     assert "sword" not in json.dumps(problem) + caplog.text
-    assert "unexpected RuntimeError" in caplog.text
+    assert f"unexpected {error.__name__}" in caplog.text
 
 
 def test_texts_are_not_logged(served: Running, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.serving.conftest import WORLD
 from tests.serving.running import Running, document, running
 from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.data.zeshel import Document
-from zeshel_tasks.errors import ConfigError, StoreUnavailable
+from zeshel_tasks.errors import ConfigError, DataError, StoreUnavailable
 from zeshel_tasks.knowledge_base.calibrating import Own, set_calibration
 from zeshel_tasks.knowledge_base.changes import add, build, delete, refresh, remove
 from zeshel_tasks.knowledge_base.encoding import encoding_of
@@ -26,7 +27,7 @@ from zeshel_tasks.knowledge_base.head import HeadCalibration, KnowledgeBase
 from zeshel_tasks.linking.cascade import OwnCalibration
 from zeshel_tasks.linking.models import LinkerModels
 from zeshel_tasks.serving import follower
-from zeshel_tasks.serving.served import ServedBase
+from zeshel_tasks.serving.served import ServedBase, ServedModels
 from zeshel_tasks.store import Attempt, Run, Store, artifact_folder
 
 ROBOT = Document("z1", "Zorblax", "Zorblax is a robot .")
@@ -186,18 +187,45 @@ def test_waiting_service_is_ready_once_there_is_something_to_serve(
     champions = store.get("models/champion.json")
     assert champions is not None
     store.delete("models/champion.json")
-    with running(store, [WORLD, "later"], tmp_path / "cache", {"wait": True}, wait=False) as found:
+    with running(store, [WORLD, "grovel"], tmp_path / "cache", {"wait": True}, wait=False) as found:
         found.wait(lambda: "bi-encoder of a champion" in caplog.text, "a message about the champion")
         found.wait(lambda: "expected a knowledge base of" in caplog.text, "a message about the knowledge base")
         assert found.client.get("/livez").status_code == 200
-        assert found.client.get("/readyz").status_code == 503
+        answer = found.client.get("/readyz")
+        assert (answer.status_code, "bi-encoder of a champion" in answer.json()["detail"]) == (503, True)
         store.put_if_absent("models/champion.json", champions)
         found.wait(lambda: found.client.get("/v1/kbs").json()["kbs"], "the champion")
-        assert not found.is_ready()
-        build(store, "later", [ROBOT], encoding_of(LinkerModels.of_champion(store, tmp_path / "models")))
+        detail = found.client.get("/readyz").json()["detail"]
+        assert f"({WORLD}), got 'grovel': did you mean {WORLD}?" in detail
+        build(store, "grovel", [ROBOT], encoding_of(LinkerModels.of_champion(store, tmp_path / "models")))
         found.wait(found.is_ready, "both knowledge bases")
         assert "zeshel_follow_errors_total 0.0" in found.client.get("/metrics").text
     assert "served before" not in caplog.text
+
+
+def test_models_that_cannot_be_loaded_are_tried_ever_more_rarely(
+    store: Store, tmp_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault("service: models cannot be loaded")
+    caplog.set_level("INFO")
+    with running(store, [WORLD], tmp_path / "cache", {"poll_seconds": 60}) as found:
+        before, tries, now = served_run(found), list[float](), 0.0
+
+        def fails(*_: Any) -> None:
+            tries.append(now)
+            raise DataError("broken weights")
+
+        monkeypatch.setattr(ServedModels, "load", fails)
+        monkeypatch.setattr(follower, "time", SimpleNamespace(monotonic=lambda: now))
+        promote(store, run="second", fusion=None, calibration=None)
+        for seconds in range(200):
+            now = float(seconds)
+            found.service.follower._follow()
+        assert served_run(found) == before
+        monkeypatch.undo()
+    assert tries == [0, 2, 6, 14, 30, 62, 122, 182]
+    assert caplog.text.count("loading the models of second") == 1
+    assert caplog.text.count("broken weights") == 1
 
 
 def test_base_that_cannot_be_opened_ends_the_service(store: Store, tmp_path: Path, fault: Fault) -> None:

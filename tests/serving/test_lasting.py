@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from zeshel_tasks.serving import lasting
@@ -12,7 +14,7 @@ def test_problem_is_logged_at_once_and_then_ever_more_rarely(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     problems, now = LastingProblems(), 0.0
-    monkeypatch.setattr(lasting.time, "monotonic", lambda: now)
+    monkeypatch.setattr(lasting, "time", SimpleNamespace(monotonic=lambda: now))
     logged = []
     while now < 6 * 3600:
         problems.note(["no store"])
