@@ -348,6 +348,21 @@ def test_a_store_without_champion_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert message == "ERROR: --store: expected the store of the knowledge base, or --run, got neither\n"
 
 
+@pytest.mark.parametrize("command", [["link", "--text", "the [[sword]]"], ["serve"]])
+def test_a_mistyped_knowledge_base_or_store_is_noticed_before_torch_is_imported(
+    run: Run, tmp_path: Path, command: list[str]
+) -> None:
+    given = [[run.store.address, "unknown"], [str(tmp_path), WORLD]]
+    program = f"""
+import sys
+from zeshel_tasks.cli import main
+codes = [main([*{command}, "--store", store, "--kb", name]) for store, name in {given}]
+print(codes, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"[{EXIT_CONFIG}, {EXIT_CONFIG}] False"
+
+
 def test_a_terminal_gets_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     candidate = {"id": "7", "title": "Bat\x1b[2J", "url": None}
     rates = {"probability": 0.934, "nil_probability": 0.02, "candidates": [candidate]}

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store.base import Store
 from zeshel_tasks.store.checksummed import checksummed, read_checksummed
+from zeshel_tasks.text.safe_text import quoted
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,23 @@ class Champions:
         """Returns the champion with these models, also one from before or one that was rolled back, if there is one."""
         known = *self._known, *(found.champion for found in self.all_rolled_back)
         return next((champion for champion in known if champion.models == fingerprint), None)
+
+    def chosen(self, fingerprint: str | None = None) -> Champion:
+        """Returns the champion, or that with these models; see :meth:`with_models`.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        found = self.champion if fingerprint is None else self.with_models(fingerprint)
+        if found is None and fingerprint is not None:
+            expected = f"--models: expected the fingerprint of models in {self._store.address}/{KEY}"
+            raise ConfigError(f"{expected}, got {quoted(fingerprint)}")
+        if found is None:
+            raise ConfigError(
+                f"--store: expected a store with a champion, got none at {self._store.address}/{KEY}: name the run "
+                "whose models to use with --run"
+            )
+        return found
 
     def rolled_back(self, crossencoder: str) -> RolledBack | None:
         """Returns the rollback of a model with this cross-encoder, if there was one, whatever its final score."""

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from zeshel_tasks import RESULTS_VERSION
 from zeshel_tasks.errors import ConfigError, TryAgain
 from zeshel_tasks.location import StoreLocation
-from zeshel_tasks.store import Store, open_run, open_store
+from zeshel_tasks.store import Run, Store, open_run, open_store
 from zeshel_tasks.text.json_text import to_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from zeshel_tasks.link_files.plan import LinkPlan
     from zeshel_tasks.linking.entity_set import EntitySet
     from zeshel_tasks.linking.linker import Linker
-    from zeshel_tasks.linking.models import LinkerModels
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +60,28 @@ class Linking:
         *,
         use_own: bool = True,
     ) -> None:
-        from zeshel_tasks.knowledge_base.calibrating import own_calibration
+        from zeshel_tasks.champion.champions import read_champions
         from zeshel_tasks.knowledge_base.head import KnowledgeBase
-        from zeshel_tasks.linking.link_config import link_config, threshold_of
 
         self._cache, self.name = cache, kb
-        self.models, self.store = _models_and_store(store, run, cache, models)
-        self.config = link_config(self.models, settings)
-        self._context_tokens = self.models.evaluation().context_tokens
+        of_run, self.store = _run_and_store(store, run)
+        if of_run is None:
+            read_champions(self.store).chosen(models)
         self._base = KnowledgeBase.read(self.store, self.name)
         self._seen = self._base.head.fingerprint
+
+        # Import torch, which takes seconds, after the likely mistakes were noticed.
+        from zeshel_tasks.knowledge_base.calibrating import own_calibration
+        from zeshel_tasks.linking.link_config import link_config, threshold_of
+        from zeshel_tasks.linking.models import LinkerModels
+        from zeshel_tasks.stages.run_models import models_of_run
+
+        if of_run is None:
+            self.models = LinkerModels.of_champion(self.store, cache, models)
+        else:
+            self.models = models_of_run(of_run, cache)
+        self.config = link_config(self.models, settings)
+        self._context_tokens = self.models.evaluation().context_tokens
         self._own = own_calibration(self._base, self.models.fingerprint, cache) if use_own else None
         calibrations = replace(self.models.calibrations(), own=None if self._own is None else self._own.calibration)
         calibrations.check(self.config.mode)
@@ -157,16 +168,10 @@ class Linking:
         return self.entities.page(document_id)
 
 
-def _models_and_store(
-    store: str | None, run: str | None, cache: Path, models: str | None
-) -> tuple[LinkerModels, Store]:
-    from zeshel_tasks.linking.models import LinkerModels
-    from zeshel_tasks.stages.run_models import models_of_run
-
+def _run_and_store(store: str | None, run: str | None) -> tuple[Run | None, Store]:
     if run is None:
         if store is None:
             raise ConfigError("--store: expected the store of the knowledge base, or --run, got neither")
-        opened = open_store(store)
-        return LinkerModels.of_champion(opened, cache, models), opened
+        return None, open_store(store)
     of_run = open_run(run)
-    return models_of_run(of_run, cache), of_run.store if store is None else open_store(store)
+    return of_run, of_run.store if store is None else open_store(store)

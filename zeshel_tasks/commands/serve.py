@@ -57,12 +57,19 @@ def _serve(options: argparse.Namespace) -> None:
 def _serve_until_sigterm(
     address: str, names: list[str], settings: ServeConfig, link_settings: dict[str, Any], token: str | None
 ) -> None:
-    from zeshel_tasks.pipeline.contract import scratch_space
-    from zeshel_tasks.serving.server import new_service, run
+    from zeshel_tasks.knowledge_base.head import KnowledgeBase
     from zeshel_tasks.store import open_store
 
+    opened = open_store(address)
+    if not settings.wait:  # a mistyped name is noticed before torch is imported, which takes seconds
+        for name in names:
+            _ = KnowledgeBase.read(opened, name).head
+
+    from zeshel_tasks.pipeline.contract import scratch_space
+    from zeshel_tasks.serving.server import new_service, run
+
     with scratch_space() as cache:
-        with new_service(open_store(address), names, settings, link_settings, token, cache) as service:
+        with new_service(opened, names, settings, link_settings, token, cache) as service:
             run(service)
         if not service.drained.is_set():
             end_now(EXIT_OK)  # Python must not end while a thread computes in a library

@@ -16,7 +16,6 @@ from zeshel_tasks.linking.fusion import CROSSENCODER_ALONE, FUSION_FILE, Fusion
 from zeshel_tasks.linking.retriever import Retriever
 from zeshel_tasks.store import Artifact, Store
 from zeshel_tasks.store.artifacts import read_manifest
-from zeshel_tasks.text.safe_text import quoted
 
 STAGES = ("train-biencoder", "fit-retrieval", "train-crossencoder", "fuse")
 """The stages whose artifacts link text."""
@@ -56,18 +55,7 @@ class LinkerModels:
             ConfigError: there is no such champion, or its models were deleted.
             CorruptArtifact: a manifest, or the record of the champion, is broken.
         """
-        champions = read_champions(store)
-        champion = champions.champion if fingerprint is None else champions.with_models(fingerprint)
-        if champion is None and fingerprint is not None:
-            raise ConfigError(
-                f"--models: expected the fingerprint of models in {store.address}/{KEY}, got {quoted(fingerprint)}"
-            )
-        if champion is None:
-            raise ConfigError(
-                f"--store: expected a store with a champion, got none at {store.address}/{KEY}: name the run whose "
-                "models to use with --run"
-            )
-        return cls.of_record(store, champion, cache)
+        return cls.of_record(store, read_champions(store).chosen(fingerprint), cache)
 
     @classmethod
     def of_record(cls, store: Store, champion: Champion, cache: Path) -> LinkerModels:
