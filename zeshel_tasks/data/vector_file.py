@@ -49,8 +49,7 @@ class VectorFile:
     def blocks(self, size: int) -> Iterator[npt.NDArray[Any]]:
         """Yields the rows in order, ``size`` at a time: [size, dimension]. The last block may be shorter.
 
-        A block is in memory as long as something refers to it. If all blocks but the last have a multiple of 16
-        numbers, they begin at a multiple of 64 bytes.
+        A block is in memory as long as something refers to it.
 
         Raises:
             DataError: the file has become shorter.

@@ -82,7 +82,7 @@ class StoreFollower:
         self._problems, self.waits_for = LastingProblems(), tuple[str, ...]()
         self._were_served: set[str] = set()
         self._fetched: Fetched | None = None
-        self._failed, self._unexpected = _Failed(), set[str]()
+        self._failed = _Failed()
         self.error: ZeshelError | None = None
         self._thread = threading.Thread(target=self._loop, name="follower", daemon=True)
 
@@ -162,9 +162,8 @@ class StoreFollower:
             problem = str(error)
         except Exception as error:  # the next look may be luckier, and the service goes on
             problem = f"{what}: {error!r}"
-            if problem not in self._unexpected:
+            if problem not in self._problems:
                 log.exception("following %s failed", what)
-                self._unexpected.add(problem)
         else:
             return None
         self._metrics.follow_errors.inc()
@@ -231,23 +230,33 @@ class StoreFollower:
         with self._failed.attempt(champion) as is_first:
             if is_first:
                 log.info("loading the models of %s", champion.run)
-            folder = self._cache / "models" / uuid4().hex
             if self._fetched is not None and self._fetched.champion.folders == champion.folders:
-                folder = self._fetched.folder
-            models = ServedModels.load(self._store, champion, self._settings, folder)
-            self._fetched = None
-            return models
+                models = ServedModels.load(self._store, champion, self._settings, self._fetched.folder)
+                self._fetched = None
+                return models
+            with self._new_folder() as folder:
+                return ServedModels.load(self._store, champion, self._settings, folder)
 
     def _fetch(self, champion: Champion) -> None:
         """Fetches the models of a champion, so that it takes less time to load them."""
-        if self._fetched is not None and self._fetched.champion.folders == champion.folders:
-            return
         if self._fetched is not None:
+            if self._fetched.champion.folders == champion.folders:
+                return
             shutil.rmtree(self._fetched.folder, ignore_errors=True)
-        with self._failed.attempt(champion):
-            folder = self._cache / "models" / uuid4().hex
+            self._fetched = None
+        with self._failed.attempt(champion), self._new_folder() as folder:
             fetched_models(self._store, champion, self._settings, folder)
             self._fetched = Fetched(champion, folder)
+
+    @contextmanager
+    def _new_folder(self) -> Iterator[Path]:
+        """Yields a folder for fetched models, which is removed after an error: there may be many attempts."""
+        folder = self._cache / "models" / uuid4().hex
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def _switch(self, name: str, base: ServedBase) -> None:
         self._bases = MappingProxyType({**self._bases, name: base})

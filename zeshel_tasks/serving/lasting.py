@@ -17,6 +17,10 @@ class LastingProblems:
     def __init__(self) -> None:
         self._due: dict[str, tuple[float, float]] = {}
 
+    def __contains__(self, problem: str) -> bool:
+        """Returns True if the problem was there at the last look."""
+        return problem in self._due
+
     def note(self, problems: Iterable[str]) -> None:
         """Notes which problems there are now."""
         now, due = time.monotonic(), dict[str, tuple[float, float]]()
