@@ -26,7 +26,7 @@ from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.store.s3_client import s3_client
 
-pytest_plugins = ["tests.faults", "tests.scheduling", "tests.whole_airflow"]
+pytest_plugins = ["tests.collecting", "tests.faults", "tests.scheduling", "tests.whole_airflow"]
 
 # torch reads this at its first import, also in child processes. Models of a few thousand weights gain nothing from a
 # second thread. If other work occupies a core, each operation waits for it, and a test of 3 s takes 60 s.
