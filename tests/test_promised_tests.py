@@ -2,12 +2,19 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("reliability", "security")
+
+
+@cache
+def functions_of(path: str) -> set[str]:
+    tree = ast.parse((ROOT / path).read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
 def named_tests(page: str) -> list[str]:
@@ -17,10 +24,7 @@ def named_tests(page: str) -> list[str]:
 @pytest.mark.parametrize("name", sorted({name for page in PAGES for name in named_tests(page)}))
 def test_every_promised_test_exists(name: str) -> None:
     path, _, function = name.partition("::")
-    functions = {
-        node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.FunctionDef)
-    }
-    assert function in functions
+    assert function in functions_of(path)
 
 
 @pytest.mark.parametrize("page", PAGES)

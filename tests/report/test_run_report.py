@@ -55,7 +55,7 @@ def another(run: Run, run_id: str) -> Run:
 def reused_run(finished_run: Run, small_recipe: Recipe) -> Run:
     """A run that reuses every stage in a process that can import neither a model library nor numpy."""
     run = another(finished_run, "reused-without-models")
-    code = BLOCKED.format(heavy=HEAVY | {"airflow"}, module="zeshel_tasks.pipeline.registry") + REUSE
+    code = BLOCKED.format(heavy=HEAVY | {"airflow"}, modules="zeshel_tasks.pipeline.registry") + REUSE
     command = [sys.executable, "-c", code, run.address, small_recipe.model_dump_json()]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
