@@ -9,10 +9,12 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
 import boto3
+import botocore.session
 import pytest
 from hypothesis import settings
 from psutil import disk_usage, virtual_memory
@@ -36,6 +38,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+# Tests change the environment of boto3, so they begin new sessions, each of which would parse what boto3 knows of S3.
+botocore.session.create_loader = cache(botocore.session.create_loader)
 
 # Keep pytest's temporary folders in memory if there is space, because a commit to a store waits for the disk twice.
 SHARED_MEMORY, ROOM = Path("/dev/shm"), 8 << 30
