@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import ssl
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 
 import httpx
@@ -15,6 +18,7 @@ from zeshel_tasks.text.redaction import HIDDEN
 
 # Ask for the stored bytes, because a server that compresses them cannot resume.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"zeshel-tasks/{__version__}"}
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 
 def http_client(timeout_seconds: float, headers: Mapping[str, str] = MappingProxyType({})) -> httpx.Client:
@@ -25,7 +29,7 @@ def http_client(timeout_seconds: float, headers: Mapping[str, str] = MappingProx
     """
     check_proxies()
     try:
-        transport = _ByProxy()
+        transport = _ByProxy(_certificates(*map(os.environ.get, _CERTIFICATES)))
     except (ValueError, OSError) as error:
         raise ConfigError(
             f"SSL_CERT_FILE, SSL_CERT_DIR or SSLKEYLOGFILE: expected files that can be used, got: {unquoted(error)}"
@@ -36,20 +40,27 @@ def http_client(timeout_seconds: float, headers: Mapping[str, str] = MappingProx
     )
 
 
-class _ByProxy(httpx.BaseTransport):
-    """Sends each request through the proxy that the environment names for it.
+@cache
+def _certificates(*_variables: str | None) -> ssl.SSLContext:
+    """The certificates that the environment's variables name, read once: the usual ones take 30 ms.
 
     Raises:
-        ValueError, OSError: the environment's certificates cannot be used.
+        ValueError, OSError: they cannot be used.
     """
+    return httpx.create_ssl_context()
 
-    def __init__(self) -> None:
-        self._transports: dict[str | None, httpx.HTTPTransport] = {None: httpx.HTTPTransport()}
+
+class _ByProxy(httpx.BaseTransport):
+    """Sends each request through the proxy that the environment names for it."""
+
+    def __init__(self, certificates: ssl.SSLContext) -> None:
+        self._certificates = certificates
+        self._transports: dict[str | None, httpx.HTTPTransport] = {None: httpx.HTTPTransport(verify=certificates)}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         proxy = proxy_for(request.url.scheme, request.url.host, request.url.port)
         if proxy not in self._transports:
-            self._transports[proxy] = httpx.HTTPTransport(proxy=proxy)
+            self._transports[proxy] = httpx.HTTPTransport(verify=self._certificates, proxy=proxy)
         return self._transports[proxy].handle_request(request)
 
     def close(self) -> None:
