@@ -1,9 +1,12 @@
-"""Processes that a test can kill, forked from a server that has imported the model libraries once."""
+"""Processes that a test can kill, forked from a server that has imported the model libraries and the stages once."""
 
 from __future__ import annotations
 
 import multiprocessing
 from multiprocessing.context import ForkServerContext
+from pkgutil import iter_modules
+
+from zeshel_tasks import stages
 
 # The server only imports. If it computed, torch would start threads, and a fork of a process with threads can hang.
 PRELOADED = [
@@ -12,9 +15,7 @@ PRELOADED = [
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
     "zeshel_tasks.cli",
-    "zeshel_tasks.stages.inputs",
-    "zeshel_tasks.stages.train_biencoder",
-    "zeshel_tasks.stages.train_crossencoder",
+    *(f"zeshel_tasks.stages.{module.name}" for module in iter_modules(stages.__path__)),
 ]
 
 

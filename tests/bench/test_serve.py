@@ -54,7 +54,7 @@ def test_service_is_compared_with_a_plain_one_and_with_offline(bench: Callable[.
 
 
 def test_soak_prints_the_memory_and_counts_failures(bench: Callable[..., tuple[int, str]]) -> None:
-    code, printed = bench("--soak", "0.1", "--allowed", "1000")
+    code, printed = bench("--soak", "0.03", "--allowed", "1000")
     assert code == 0
     assert re.search(r"requests, 0 failed; \d+ edits, 0 refused; \d+ champions; [+-][\d,]+ MB an hour", printed)
 
