@@ -107,20 +107,21 @@ def _started(command: Sequence[str], port: int) -> Iterator[Service]:
         try:
             service = Service(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
             deadline = time.monotonic() + _START_SECONDS
-            while not _is_ready(service.address):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    log.seek(0)
-                    sys.exit(f"{' '.join(command)}: expected a service that is ready, got\n{log.read().decode()}")
-                time.sleep(0.1)
+            with httpx.Client(base_url=service.address, trust_env=False) as client:
+                while not _is_ready(client):
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        log.seek(0)
+                        sys.exit(f"{' '.join(command)}: expected a service that is ready, got\n{log.read().decode()}")
+                    time.sleep(0.1)
             yield service
         finally:
             process.terminate()
             process.wait()
 
 
-def _is_ready(address: str) -> bool:
+def _is_ready(client: httpx.Client) -> bool:
     try:
-        return httpx.get(f"{address}/readyz", trust_env=False).status_code == 200
+        return client.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False
 

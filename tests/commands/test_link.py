@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults import Fault
 from tests.finished import copy_with_knowledge_base
+from tests.fork_server import fork_server
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import link_setup
@@ -83,13 +84,14 @@ def test_killed_process_leaves_finished_files_and_the_next_one_makes_the_others(
     source.mkdir()
     for name, lines in (("a", 3), ("b", 3), ("c", 60)):
         (source / f"{name}.jsonl").write_text(f'{{"text": "the [[sword]] of {name}"}}\n' * lines)
-    command = [sys.executable, "-m", "zeshel_tasks", "link", "--store", run.store.address, "--kb", WORLD]
-    process = subprocess.Popen([*command, "--in", source, "--out", out], stdout=subprocess.DEVNULL)
+    command = ["link", "--store", run.store.address, "--kb", WORLD, "--in", str(source), "--out", str(out)]
+    process = fork_server().Process(target=main, args=(command,))
+    process.start()
     while not (out / "finished" / "a.jsonl.json").exists():
-        assert process.poll() is None, "it ended too early"
+        assert process.is_alive(), "it ended too early"
         time.sleep(0.001)
     process.kill()
-    process.wait()
+    process.join()
     assert not (out / "finished" / "c.jsonl.json").exists()
     first = (out / "a.jsonl").stat()
     for target in (out, whole):

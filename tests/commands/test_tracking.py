@@ -54,12 +54,13 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
     give_up = time.monotonic() + START_SECONDS
-    while server.poll() is None and time.monotonic() < give_up:
-        try:
-            if httpx.get(address).status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
+    with httpx.Client() as client:
+        while server.poll() is None and time.monotonic() < give_up:
+            try:
+                if client.get(address).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.2)
     pytest.fail(f"expected an MLflow server, got:\n{log.read_text()}")
 
 

@@ -110,20 +110,22 @@ def test_sigterm_before_the_service_listens_says_so(
 
 def wait_until_ready(port: int) -> None:
     deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        while time.monotonic() < deadline:
+            try:
+                if client.get("/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
     raise AssertionError("the service did not become ready")
 
 
 def wait_for_mentions(port: int) -> None:
     """Waits until mentions wait."""
-    while "zeshel_open_requests 4.0" not in httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text:
-        time.sleep(0.005)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        while "zeshel_open_requests 4.0" not in client.get("/metrics").text:
+            time.sleep(0.005)
 
 
 @pytest.mark.parametrize(
