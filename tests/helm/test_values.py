@@ -169,6 +169,8 @@ MAY_BE_EMPTY = {
     "serving.autoscaling.cpuPercent",
     "serving.topologySpreadConstraints",
     "serving.metrics.dashboard.labels",
+    "metrics.dashboard.labels",
+    "metrics.dashboard.labels.grafana_dashboard",
 }
 
 
