@@ -47,6 +47,9 @@ memstore_device_bytes = 4294967296
 [client.rgw.a]
 rgw_frontends = beast endpoint=127.0.0.1:{port}
 rgw_data = {folder}/rgw
+rgw_crypt_require_ssl = false
+rgw_crypt_s3_kms_backend = testing
+rgw_crypt_s3_kms_encryption_keys = test-key=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=
 """
 
 

@@ -1,7 +1,7 @@
 """boto3's client, and what its errors mean.
 
-boto3's own settings apply: environment variables, then the profile in AWS's config file. :func:`s3_client` says which
-values we choose if the user does not, and which few we always choose.
+boto3's own settings apply: environment variables, then the profile in AWS's config file. ``s3_settings.py`` has those
+that boto3 lacks. :func:`s3_client` says which values we choose if the user does not, and which few we always choose.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from zeshel_tasks.credentials import check_credentials, check_files
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.location import is_server
 from zeshel_tasks.proxies import check_proxies, proxy_for, refused_by_proxy
+from zeshel_tasks.store.s3_settings import WRITES, S3Settings, read_s3_settings
 from zeshel_tasks.text.redaction import without_secrets
 from zeshel_tasks.text.safe_text import quoted
 
@@ -116,6 +117,7 @@ def s3_client(*, patient: bool = True) -> S3Client:
     check_proxies(("http", "https"))
     check_credentials(_CREDENTIALS)
     check_files(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"))
+    settings = read_s3_settings()
     with translated("s3"), _unreadable_files_named():
         core = botocore.session.get_session()
         if bundle := core.get_config_variable("ca_bundle"):
@@ -124,13 +126,14 @@ def s3_client(*, patient: bool = True) -> S3Client:
         retries: Any = _unless_set(
             core, {"mode": ("retry_mode", "standard"), "total_max_attempts": ("max_attempts", 11)}
         )
+        # Send a SHA-256 that the server checks; boto3 omits it by default over TLS.
+        of_s3: Any = {"payload_signing_enabled": True, **settings.config()}
         config = Config(
             retries=retries,
             connect_timeout=10,
             read_timeout=READ_TIMEOUT_SECONDS,
             max_pool_connections=16,
-            # Send a SHA-256 that the server checks; boto3 omits it by default over TLS.
-            s3={"payload_signing_enabled": True},
+            s3=of_s3,
         )
         address = session.client("s3").meta.endpoint_url
         has_an_endpoint = address != _address_of_aws(session)
@@ -146,6 +149,7 @@ def s3_client(*, patient: bool = True) -> S3Client:
             shown = quoted(without_secrets(client.meta.endpoint_url))
             raise ConfigError(f"s3: expected an endpoint like https://host:9000, got {shown}")
         client.meta.events.register("after-call.s3.PutObject", _check_stored)
+        _write_as_set(client, settings)
         # Now, because later a missing file or program could not be told from one of the caller's.
         if credentials := session.get_credentials():
             credentials.get_frozen_credentials()
@@ -193,7 +197,8 @@ def _answered(where: str, error: ClientError) -> ConfigError | StoreUnavailable:
     if error_code(error) == "407":
         return ConfigError(refused_by_proxy(where, "407 Proxy Authentication Required"))
     message = f"{where}: the store answered {error_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
-    refused = error_code(error) in _REFUSED | NOT_SUPPORTED
+    # KMS.NotFoundException, KMS.DisabledException: a key that the store cannot use.
+    refused = error_code(error) in _REFUSED | NOT_SUPPORTED or error_code(error).startswith("KMS.")
     return ConfigError(message) if refused else StoreUnavailable(message)
 
 
@@ -226,6 +231,16 @@ def _check_stored(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
     """A proxy or a web server may answer 200 to everything. A store answers with the ETag of the new object."""
     if http_response.status_code < 300 and "ETag" not in parsed:
         raise KeyError("ETag")
+
+
+def _write_as_set(client: S3Client, settings: S3Settings) -> None:
+    """Gives every operation that creates an object the settings, also those of boto3's own uploads."""
+
+    def add(params: dict[str, Any], **_: Any) -> None:
+        params.update(settings.arguments())
+
+    for operation in WRITES:
+        client.meta.events.register(f"before-parameter-build.s3.{operation}", add)
 
 
 def _add_md5(request: Any, **_: Any) -> None:
