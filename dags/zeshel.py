@@ -11,7 +11,7 @@ held-out mentions, the held-out tasks are skipped.
 | see the results | read the table in the log of `report`, or press the report button in a task's *Details* |
 | see the files of a stage | press the *Artifact* button next to it |
 | start a run in spite of *Failed to Trigger Dag* | correct the value that is outside the bounds given below its field |
-| decide yourself which model is promoted | set `approve` and answer the question in *Required Actions* |
+| decide yourself which model is promoted | set `approve`, if the form has it, and answer in *Required Actions* |
 | return to the previous champion | run `zeshel rollback --store <store> --reason ...` |
 | leave knowledge bases as they are | set `refresh` to false; `zeshel kb refresh` encodes them later |
 

@@ -30,6 +30,8 @@ SKIPPED = {*HELDOUT, "refresh-knowledge-bases"}
 YAML_OF_THE_DAG = re.compile(r"```yaml\n(dag:\n.*?)```", re.DOTALL)
 # Airflow would render this text if Params were templates.
 RENDERED = "rendered-by-a-template"
+APPROVER = {"id": "admin", "name": "Ada"}
+REASON = "fewer wrong links"
 # If the answer comes within a second of the question, the task's process has not ended yet, and Airflow treats that as
 # a failure (apache/airflow#71580 and #72716).
 READING_SECONDS = 6.0
@@ -41,12 +43,14 @@ class RetrainedRun:
 
     Attributes:
         question: the question, in Markdown.
+        asked: who may answer it.
         champion_before: True if the store had a champion when the question was asked.
         states: states of all tasks at the end.
     """
 
     run_id: str
     question: str
+    asked: list[dict[str, str]]
     champion_before: bool
     states: dict[str, str | None]
 
@@ -114,7 +118,8 @@ def airflow(
         "OMP_NUM_THREADS": "1",
         "ZESHEL_RETRIES": "1",
         "ZESHEL_RETRY_DELAY_SECONDS": "1",
-        "ZESHEL_DEFAULTS": json.dumps({**quick_recipe, "approve": True}),
+        "ZESHEL_DEFAULTS": json.dumps(quick_recipe),
+        "ZESHEL_APPROVERS": json.dumps([APPROVER]),
         "ZESHEL_SCHEDULE": "0 3 31 12 *",
         "ZESHEL_SCHEDULE_ASSET": sample_worlds.as_uri(),
         "ZESHEL_NOTIFIER": json.dumps(documented_notifier()),
@@ -156,11 +161,13 @@ def retrained(airflow: LocalAirflow, airflow_folder: Path, api: httpx.Client, ma
     run_id = _run_after_an_update(airflow, api)
     wait(lambda: states(airflow, run_id)["approve"] == "awaiting_input", "a question", airflow)
     address = f"/dags/{DAG}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
-    question = api.get(address).json()["body"]
+    question = api.get(address).json()
     champion = read_champions(LocalStore(airflow_folder / "store")).champion
     time.sleep(READING_SECONDS)
-    assert api.patch(address, json={"chosen_options": ["Approve"], "params_input": {}}).is_success
-    return RetrainedRun(run_id, question, champion is not None, ended(airflow, run_id))
+    answer = {"chosen_options": ["Approve"], "params_input": {"reason": REASON}}
+    assert api.patch(address, json=answer).is_success
+    final = ended(airflow, run_id)
+    return RetrainedRun(run_id, question["body"], question["assigned_users"], champion is not None, final)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.champion.test_champions import champion, put_models
+from zeshel_tasks.champion.approval import Approval
 from zeshel_tasks.champion.champions import Champions, read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
@@ -26,6 +27,16 @@ def test_champions_lists_the_champion_and_earlier_ones(store: LocalStore, capsys
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert [line[:2] for line in lines[-2:]] == [["champion", "tuesday"], ["before", "monday"]]
     assert "better" in lines[-1]
+
+
+def test_champions_say_who_approved_them(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+    at = "2026-01-02T03:04:05+00:00"
+    wednesday = champion("wednesday")
+    approval = Approval(model=wednesday.identity, approved=True, by="7", name="Ada", reason="fewer errors", at=at)
+    assert read_champions(store).promote(wednesday.model_copy(update={"approval": approval}))
+    assert main(["champions", "--store", store.address]) == EXIT_OK
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"approved by Ada (7) at {at}: fewer errors" in said
 
 
 def test_rollback_prints_the_new_champion(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.finished import NAMES, STEPS, copy_of, manifest_of
+from zeshel_tasks.champion.approval import Approval, record_approval
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.commands.show import show_run
@@ -57,6 +58,14 @@ def test_each_stage_is_shown_as_ran_or_reused(
         name: "ran" if name == "report" else "reused" for name in NAMES
     }
     assert {row_of(name, shown(finished_run, capsys))[1] for name in NAMES} == {"ran"}
+
+
+def test_answer_of_the_person_who_was_asked_is_shown(mixed_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    fused = mixed_run.record("fuse")
+    assert fused is not None
+    answer = Approval(model=fused.artifact, approved=False, by="ada", name="ada", reason="odd links", at="2026-01-02")
+    record_approval(mixed_run, answer)
+    assert "rejected by ada at 2026-01-02: odd links" in shown(mixed_run, capsys)
 
 
 def test_output_into_a_closed_pipe_is_no_error(finished_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

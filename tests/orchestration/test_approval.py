@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.bases.operator import ExecutorSafeguard
-from airflow.sdk.exceptions import TaskAwaitingInput
+from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
 from tests.finished import finish_stage
 from tests.stages.test_promote import compared
+from zeshel_tasks.champion.approval import read_approval
 from zeshel_tasks.champion.champions import Champion, read_champions
-from zeshel_tasks.orchestration.approval import ApprovePromotion
+from zeshel_tasks.orchestration.approval import ApprovedPromotion, ApprovePromotion
+from zeshel_tasks.orchestration.settings import Approver
+from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.pipeline.stage import Step
 from zeshel_tasks.store import LocalStore, artifact_folder, open_run
 
 BETTER, WORSE = compared(elves=(90, 20), orcs=(80, 30)), compared(elves=(20, 90), orcs=(30, 80))
@@ -37,16 +42,33 @@ def champion(fusion: str) -> Champion:
     return Champion(run="before", biencoder="b", crossencoder=crossencoder, fusion=fusion, promoted_at="y", decision={})
 
 
-def execute(store: Path, measured: dict[str, Any], *champions: str, **params: Any) -> Any:
+ADA = Approver(id="7", name="Ada")
+REASON = "fewer wrong links"
+
+
+def execute(
+    store: Path, measured: dict[str, Any], *champions: str, approvers: tuple[Approver, ...] = (), **params: Any
+) -> Any:
     """Executes the task of a run with these metrics of ``compare``. The last of ``champions`` is the present one."""
     run = open_run(f"{store}/runs/r1")
     for fusion in champions:
         assert read_champions(run.store).promote(champion(fusion))
     for stage, metrics in {"train-crossencoder": {}, "fuse": {}, "compare": measured}.items():
         finish_stage(run, stage, "f" * 64, metrics)
-    task = ApprovePromotion(store=str(store))
+    task = ApprovePromotion(store=str(store), approvers=approvers)
     ti = type("TaskInstance", (), {"id": "1"})()
     return task.execute({"run_id": "r1", "params": {"preset": "smoke", **params}, "task_instance": ti, "ti": ti})
+
+
+def answer(store: Path, chosen: str, person: dict[str, str] | None, *approvers: Approver) -> None:
+    """Answers the question of the run, as Airflow passes on what a person chose."""
+    event = {
+        "chosen_options": [chosen],
+        "params_input": {"reason": REASON},
+        "responded_at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "responded_by_user": person,
+    }
+    ApprovePromotion(store=str(store), approvers=approvers).execute_complete({"run_id": "r1"}, event)
 
 
 def test_approval_is_not_requested_without_the_param(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
@@ -103,4 +125,69 @@ def test_approval_is_not_requested_for_a_rolled_back_model(tmp_path: Path, asked
         assert read_champions(store).promote(champion(fusion))
     assert read_champions(store).roll_back("odd links")
     assert execute(tmp_path, BETTER, approve=True) is None
+    assert asked == []
+
+
+def test_approvers_are_asked_whatever_the_run_says(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    with pytest.raises(TaskAwaitingInput):
+        execute(tmp_path, BETTER, RIVAL, approvers=(ADA, Approver(id="bo")), approve=False)
+    assert asked[0]["assigned_users"] == [{"id": "7", "name": "Ada"}, {"id": "bo", "name": "bo"}]
+    assert list(asked[0]["params"]) == ["reason"]
+
+
+def test_anybody_may_answer_without_approvers(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    with pytest.raises(TaskAwaitingInput):
+        execute(tmp_path, BETTER, RIVAL, approve=True)
+    assert asked[0]["assigned_users"] is None
+
+
+@pytest.mark.parametrize(("chosen", "approved"), [("Approve", True), ("Reject", False)])
+def test_answer_is_recorded_in_the_run(
+    tmp_path: Path, asked: list[dict[str, Any]], chosen: str, approved: bool
+) -> None:
+    execute(tmp_path, BETTER)
+    answer(tmp_path, chosen, {"id": "7", "name": "Ada"}, ADA)
+    found = read_approval(open_run(f"{tmp_path}/runs/r1"), OWN)
+    assert found is not None
+    assert (found.approved, found.by, found.name, found.reason) == (approved, "7", "Ada", REASON)
+    said = "approved" if approved else "rejected"
+    assert str(found) == f"{said} by Ada (7) at 2026-01-02T03:04:05+00:00: {REASON}"
+    assert read_approval(open_run(f"{tmp_path}/runs/r1"), RIVAL) is None  # the run has another model since
+
+
+@pytest.mark.parametrize("person", [{"id": "8", "name": "Ada"}, None])
+def test_answer_of_another_person_is_refused(tmp_path: Path, person: dict[str, str] | None) -> None:
+    execute(tmp_path, BETTER)
+    with pytest.raises(AirflowFailException, match="expected an answer of 7, got one of"):
+        answer(tmp_path, "Approve", person, ADA)
+    assert read_approval(open_run(f"{tmp_path}/runs/r1"), OWN) is None
+
+
+def promote(store: Path, **params: Any) -> Any:
+    """Returns what the task ``promote`` finds before it starts a pod: None if there is work to do."""
+    command = ApprovedPromotion(Step(STAGES["promote"]), str(store), frozenset({"7"}))
+    return command.reused({"run_id": "r1", "params": {"preset": "smoke", **params}})
+
+
+def test_promotion_without_approval_is_refused(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    """For example, because somebody has marked the task `approve` as successful."""
+    with pytest.raises(TaskAwaitingInput):
+        execute(tmp_path, BETTER, RIVAL, approvers=(ADA,))
+    with pytest.raises(AirflowFailException, match=r"expected the approval of 7 in .*/runs/r1, got none"):
+        promote(tmp_path)
+    answer(tmp_path, "Approve", {"id": "8", "name": "Bo"})
+    with pytest.raises(AirflowFailException, match="got approved by Bo"):
+        promote(tmp_path)
+    answer(tmp_path, "Reject", {"id": "7", "name": "Ada"})
+    with pytest.raises(AirflowFailException, match="got rejected by Ada"):
+        promote(tmp_path)
+    answer(tmp_path, "Approve", {"id": "7", "name": "Ada"})
+    assert promote(tmp_path) is None
+
+
+def test_model_that_is_not_promoted_needs_no_approval(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
+    execute(tmp_path, WORSE, RIVAL, approvers=(ADA,))
+    assert promote(tmp_path) is None
+    execute(tmp_path / "other", BETTER, RIVAL, OWN, approvers=(ADA,))  # it is the champion already
+    assert promote(tmp_path / "other") is None
     assert asked == []

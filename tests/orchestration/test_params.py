@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -6,6 +7,8 @@ from airflow.sdk.exceptions import ParamValidationError
 from zeshel_tasks.config.stage_config import setting_flag
 from zeshel_tasks.config.stages import STAGE_CONFIGS
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.orchestration.approval import ApprovedPromotion
+from zeshel_tasks.orchestration.link_params import link_params
 from zeshel_tasks.orchestration.params import dag_params, param_schemas, recipe_overrides, run_config_of
 from zeshel_tasks.presets import PRESETS
 
@@ -173,3 +176,25 @@ def test_preset_param_describes_every_preset() -> None:
 def test_run_config_ignores_recipe_settings() -> None:
     config = run_config_of({"gpus": 2, "image": None, "bert_model": "x"})
     assert (config.gpus, config.image) == (2, None)
+
+
+def test_form_does_not_have_what_the_deployment_fixes() -> None:
+    assert set(dag_params()) - set(dag_params(fixed=["image", "approve"])) == {"image", "approve"}
+    with pytest.raises(ConfigError, match="ZESHEL_DEFAULTS: expected names of the trigger form, got image"):
+        dag_params({"image": "i:1"}, fixed=["image"])
+
+
+def test_link_form_does_not_have_what_the_deployment_fixes() -> None:
+    assert set(link_params()) - set(link_params(fixed=["image", "memory"])) == {"image", "memory"}
+
+
+def test_approvers_take_the_question_from_the_form(
+    monkeypatch: pytest.MonkeyPatch, load_dag_file: Callable[..., Any]
+) -> None:
+    monkeypatch.setenv("ZESHEL_APPROVERS", '[{"id": "7"}]')
+    dag = load_dag_file().report.dag
+    assert "approve" not in dag.params
+    assert isinstance(dag.get_task("promote").command, ApprovedPromotion)
+    question = dag.get_task("approve")
+    assert question.assigned_users == [{"id": "7", "name": "7"}]
+    assert list(question.serialized_params) == ["reason"]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.mailbox import Mailbox, text_of
 from tests.orchestration.real_airflow import DAG, ended, wait
-from tests.whole_airflow import SKIPPED, RetrainedRun
+from tests.whole_airflow import APPROVER, REASON, SKIPPED, RetrainedRun
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.orchestration.settings import run_address
@@ -37,6 +37,14 @@ def test_promotion_waits_for_approval_requested_by_mail(
     log = "\n".join(line.text for line in airflow.client.log(DAG, run_id, "approve", 1))
     assert set(retrained.states.values()) == {"success", "skipped"}, f"{retrained.states}\n{log}"
     assert read_champions(LocalStore(airflow_folder / "store")).champion is not None
+
+
+def test_champion_says_who_approved_it_and_why(airflow_folder: Path, retrained: RetrainedRun) -> None:
+    assert retrained.asked == [APPROVER]
+    champion = read_champions(LocalStore(airflow_folder / "store")).champion
+    assert champion is not None
+    assert champion.approval is not None
+    assert (champion.approval.by, champion.approval.reason) == ("admin", REASON)
 
 
 def test_asset_event_has_the_decision(airflow: LocalAirflow, retrained: RetrainedRun) -> None:

@@ -147,6 +147,7 @@ def _at(metrics: Any, path: Sequence[Any]) -> Any:
         (("calibration", "cascade", "splits", "valid", "modes", "retrieve", "accuracy"), 0.123412, "12.34%"),
         (("calibration", "cascade", "clear_from"), 0.7654, "0.7654"),
         (("comparison", "overall", "difference"), 0.123412, "+12.34"),
+        (("comparison", "champion", "approval"), "approved by Ada: <better>", "and approved by Ada: <better>."),
         (("comparison", "worlds", "lego", "difference"), -0.123412, "-12.34"),
         (("comparison", "worlds", "lego", "champion"), 0.123412, "12.34%"),
         (("training", "train-biencoder", "epochs", 1, "train_loss"), 7.654321, "7.654"),

@@ -12,6 +12,7 @@ import pytest
 from tests.finished import NAMES, STEPS, copy_of, manifest_of, record_of
 from tests.store.conftest import manifest_facts as manifest_facts
 from zeshel_tasks.champion import gate
+from zeshel_tasks.champion.approval import Approval, record_approval
 from zeshel_tasks.champion.champions import KEY, Champions, read_champions
 from zeshel_tasks.champion.comparison import compare_accuracy
 from zeshel_tasks.champion.gate import decide
@@ -24,7 +25,7 @@ from zeshel_tasks.linking.fusion import FUSION_FILE, RETRIEVER_ALONE
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.job import Job, Target
 from zeshel_tasks.pipeline.registry import STAGES
-from zeshel_tasks.stages import compare
+from zeshel_tasks.stages import compare, promote
 from zeshel_tasks.store import Artifact, Attempt, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
 
@@ -45,6 +46,7 @@ def compared(**worlds: tuple[int, int]) -> dict[str, Any]:
             "crossencoder": f"artifacts/train-crossencoder/{'e' * 64}",
             "fusion": f"artifacts/fuse/{'e' * 64}",
             "promoted_at": "y",
+            "approval": None,
         },
         "overall": figures(won, lost, 1000 * len(worlds)),
         "worlds": {world: figures(*counts) for world, counts in worlds.items()},
@@ -153,6 +155,23 @@ def test_retraining_reuses_results_and_compares_with_the_champion(
     now = read_champions(store).champion
     assert now is not None
     assert now.run == ("third" if decision["promoted"] else "first")
+
+
+@pytest.mark.parametrize("approved", [True, False])
+def test_champion_has_the_approval_of_its_run(
+    finished_run: Run, small_recipe: Recipe, tmp_path: Path, approved: bool
+) -> None:
+    """A rejection skips `promote` in the DAG; on the command line, it is only no approval."""
+    run, stage = copy_of(finished_run, tmp_path), STAGES["promote"]
+    run.store.delete(KEY)
+    model = record_of(run, "fuse").artifact
+    answer = Approval(model=model, approved=approved, by="7", name="Ada", reason="fewer errors", at="2026-01-02")
+    record_approval(run, answer)
+    inputs = {name: run.artifact(name, tmp_path) for name in stage.inputs}
+    promote.deliver(run, small_recipe, run.artifact("promote", tmp_path), inputs)
+    champion = read_champions(run.store).champion
+    assert champion is not None
+    assert champion.approval == (answer if approved else None)
 
 
 def test_champion_retrieves_with_its_own_weights(

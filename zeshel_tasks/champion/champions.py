@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from zeshel_tasks.champion.approval import Approval
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store.base import Store
 from zeshel_tasks.store.checksummed import checksummed, read_checksummed
@@ -38,6 +39,7 @@ class Champion(BaseModel):
             probabilities.
         promoted_at: time of the promotion, ISO 8601.
         decision: metrics of ``promote``, which contain the reason.
+        approval: who approved the promotion; None if it needed no approval.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +51,7 @@ class Champion(BaseModel):
     calibration: str | None = None
     promoted_at: str
     decision: dict[str, Any]
+    approval: Approval | None = None
 
     @property
     def folders(self) -> tuple[str, ...]:

@@ -8,12 +8,21 @@ from zeshel_tasks.metrics import MetricsModel
 
 
 class ComparedChampion(MetricsModel):
-    """The champion that a model was compared with; ``promoted_at`` is ISO 8601."""
+    """The champion that a model was compared with.
+
+    Attributes:
+        run: id of the run that promoted it.
+        crossencoder: folder of its train-crossencoder artifact.
+        fusion: folder of its fuse artifact, if it has one.
+        promoted_at: ISO 8601.
+        approval: who approved its promotion and why, as text; None if it needed no approval.
+    """
 
     run: str
     crossencoder: str
     fusion: str | None = None
     promoted_at: str
+    approval: str | None = None
 
     @property
     def identity(self) -> str:

@@ -59,4 +59,5 @@ def roll_back(store_address: str, reason: str) -> None:
 def _cells(champion: Champion) -> tuple[str, str, str, str]:
     accuracy = champion.decision.get("unnormalized_accuracy")
     shown = "" if accuracy is None else f"{accuracy:.2%}"
-    return one_line(champion.run), champion.promoted_at, shown, one_line(str(champion.decision.get("reason", "")))
+    why = [str(champion.decision.get("reason", "")), *([str(champion.approval)] if champion.approval else [])]
+    return one_line(champion.run), champion.promoted_at, shown, one_line("; ".join(why))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from rich.box import SIMPLE
 from rich.table import Table
 
+from zeshel_tasks.champion.approval import read_approval
 from zeshel_tasks.commands.table_console import TableConsole
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.evaluation.metrics import RETRIEVERS, RecallAt, RecallMetrics
@@ -209,6 +210,8 @@ def _provenance(run: Run, finished: Finished) -> list[str]:
     if "promote" in finished:
         metrics = finished["promote"][1].metrics
         lines.append(f"{'promoted' if metrics['promoted'] else 'not promoted'}  {metrics['reason']}")
+    if "fuse" in finished and (approval := read_approval(run, finished["fuse"][0].artifact)) is not None:
+        lines.append(str(approval))
     if "report" in finished:
         lines.append(f"report  {run.address}/report/index.html")
     return lines

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowTimetableInvalid
 from zeshel_tasks.config.splits import Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.alerts import alerts, question_notifiers
-from zeshel_tasks.orchestration.approval import ApprovePromotion
+from zeshel_tasks.orchestration.approval import ApprovedPromotion, ApprovePromotion
 from zeshel_tasks.orchestration.link_commands import KnowledgeBaseCommand, LinkCommand, ListCommand
 from zeshel_tasks.orchestration.link_operators import ChooseModels, SumUpLinks
 from zeshel_tasks.orchestration.link_params import link_params
@@ -45,7 +45,7 @@ def dag_arguments(deployment: Deployment) -> dict[str, Any]:
     return common | {
         "schedule": _schedule(deployment),
         "max_active_runs": deployment.max_active_runs,
-        "params": dag_params(deployment.defaults),
+        "params": dag_params(deployment.defaults, _fixed(deployment)),
         "default_args": common["default_args"] | limit,
     }
 
@@ -56,7 +56,8 @@ def link_dag_arguments(deployment: Deployment) -> dict[str, Any]:
     Raises:
         ConfigError: the deployment's defaults are not valid.
     """
-    return _common_arguments(deployment) | {"schedule": None, "params": link_params(deployment.link_defaults)}
+    params = link_params(deployment.link_defaults, _fixed(deployment))
+    return _common_arguments(deployment) | {"schedule": None, "params": params}
 
 
 def _common_arguments(deployment: Deployment) -> dict[str, Any]:
@@ -74,6 +75,11 @@ def _common_arguments(deployment: Deployment) -> dict[str, Any]:
             "max_retry_delay": timedelta(seconds=deployment.max_retry_delay_seconds),
         },
     }
+
+
+def _fixed(deployment: Deployment) -> list[str]:
+    """Return the fields that the forms do not have."""
+    return ["approve"] if deployment.approvers else []
 
 
 def _schedule(deployment: Deployment) -> str | list[Asset] | AssetOrTimeSchedule | None:
@@ -104,7 +110,9 @@ def _asset(uri: str) -> Asset:
 
 def approval(deployment: Deployment) -> BaseOperator:
     """Return the task that asks a person to approve the model before ``promote``."""
-    return ApprovePromotion(store=deployment.store, notifiers=question_notifiers(deployment))
+    return ApprovePromotion(
+        store=deployment.store, approvers=deployment.approvers, notifiers=question_notifiers(deployment)
+    )
 
 
 def knowledge_base_refresh(deployment: Deployment) -> BaseOperator:
@@ -120,6 +128,9 @@ def task_maker(deployment: Deployment) -> TaskMaker:
     def stage_task(name: str, split: Split | None = None, **kwargs: Any) -> BaseOperator:
         stage = STAGES[name]
         command = StageCommand(Step(stage, split), deployment.store)
+        if stage is STAGES["promote"] and deployment.approvers:
+            approvers = frozenset(person.id for person in deployment.approvers)
+            command = ApprovedPromotion(command.step, command.store, approvers)
         return operator(command=command, doc_md=f"{stage.summary} {stage.notes}", **settings, **kwargs)
 
     return stage_task

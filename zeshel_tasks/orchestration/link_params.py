@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -108,14 +108,14 @@ class LinkRequest:
     settings: dict[str, Any]
 
 
-def link_params(defaults: Mapping[str, Any] | None = None) -> dict[str, Param]:
-    """Return all Params of the DAG. ``defaults`` override the built-in defaults.
+def link_params(defaults: Mapping[str, Any] | None = None, fixed: Collection[str] = ()) -> dict[str, Param]:
+    """Return all Params of the DAG but those that the deployment fixes. ``defaults`` override the built-in defaults.
 
     Raises:
         ConfigError: ``defaults`` contains an unknown name or a value that the form would reject.
     """
     defaults = dict(defaults or {})
-    schemas = link_schemas()
+    schemas = {name: schema for name, schema in link_schemas().items() if name not in fixed}
     if unknown := sorted(defaults.keys() - schemas.keys()):
         raise ConfigError(f"ZESHEL_LINK_DEFAULTS: expected names of the trigger form, got {', '.join(unknown)}")
     request_of({**dict.fromkeys(REQUIRED, "any"), **defaults})

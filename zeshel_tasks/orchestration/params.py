@@ -7,7 +7,7 @@ bounds, so that the form and the REST API reject a wrong value before anything r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.settings import RunConfig
 from zeshel_tasks.presets import PRESETS
 from zeshel_tasks.recipe import build_recipe, preset_values, settings_by_stage
+from zeshel_tasks.text.safe_text import quoted
 
 DEFAULT_PRESET: Preset = "recommended"
 UNSET = "preset's value"
@@ -35,13 +36,13 @@ _PRESET_DOC = {
 }
 
 
-def dag_params(defaults: Mapping[str, Any] | None = None) -> dict[str, Param]:
-    """Return all Params of the DAG. ``defaults`` override the built-in defaults.
+def dag_params(defaults: Mapping[str, Any] | None = None, fixed: Collection[str] = ()) -> dict[str, Param]:
+    """Return all Params of the DAG but those that the deployment fixes. ``defaults`` override the built-in defaults.
 
     Raises:
         ConfigError: ``defaults`` contains an unknown name or a value that the form would reject.
     """
-    schemas = param_schemas()
+    schemas = {name: schema for name, schema in param_schemas().items() if name not in fixed}
     defaults = dict(defaults or {})
     if unknown := sorted(defaults.keys() - schemas.keys()):
         raise ConfigError(f"ZESHEL_DEFAULTS: expected names of the trigger form, got {', '.join(unknown)}")
@@ -99,6 +100,19 @@ def run_config_of(params: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         problem = error.errors()[0]
         raise ConfigError(f"{problem['loc'][0]}: {problem['msg']}; got {problem['input']!r}") from error
+
+
+def refuse_fixed(params: Mapping[str, Any], fixed: Collection[str]) -> None:
+    """Refuse values that the deployment fixes. The form does not have them, but a caller of the API can send any.
+
+    Raises:
+        ConfigError: a value is given.
+    """
+    if given := sorted(name for name in fixed if params.get(name) is not None):
+        raise ConfigError(
+            f"{', '.join(given)}: expected no value in the configuration of a run, because the deployment fixes it "
+            f"(stages.fixedParams); got {', '.join(quoted(params[name]) for name in given)}"
+        )
 
 
 def _filled_in(params: Mapping[str, Any]) -> dict[str, Any]:

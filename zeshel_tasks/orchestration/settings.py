@@ -41,6 +41,15 @@ class Notifier(BaseModel):
     )
 
 
+class Approver(BaseModel):
+    """A person who may approve promotions, as Airflow's auth manager knows them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(min_length=1, max_length=256, description="Id of the user.")
+    name: str | None = Field(None, min_length=1, max_length=256, description="Name that the question shows.")
+
+
 class Deployment(BaseSettings):
     """The environment variables that the DAG reads. Each is named ``ZESHEL_`` plus the field's name."""
 
@@ -67,6 +76,11 @@ class Deployment(BaseSettings):
         None,
         description="Notifier that reports failed runs, missed deadlines and open questions, as JSON with class and "
         "kwargs.",
+    )
+    approvers: tuple[Approver, ...] = Field(
+        (),
+        description="The only people who may approve a promotion, as JSON with id and name. Every promotion needs one "
+        "of them then. Empty: the Param `approve` decides, and whoever may edit the DAG's tasks may answer.",
     )
     defaults: dict[str, Any] = Field({}, description="Defaults of the trigger form, as JSON.")
     link_defaults: dict[str, Any] = Field({}, description="Defaults of the trigger form of zeshel_link, as JSON.")

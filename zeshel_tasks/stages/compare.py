@@ -54,6 +54,7 @@ def work(job: Job) -> Metrics:
             crossencoder=champion.crossencoder,
             fusion=champion.fusion,
             promoted_at=champion.promoted_at,
+            approval=None if champion.approval is None else str(champion.approval),
         ),
         overall=overall,
         worlds=worlds,

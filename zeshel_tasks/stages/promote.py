@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from zeshel_tasks.champion.approval import read_approval
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.champion.gate import decide_now, is_compared_with
 from zeshel_tasks.champion.metrics import ComparisonMetrics, Decision
@@ -61,6 +62,7 @@ def _promote(run: Run, candidate: Champion, decision: Decision) -> None:
 
 
 def _candidate(run: Run, decision: Decision, inputs: Mapping[str, Artifact]) -> Champion:
+    approval = read_approval(run, _folder(inputs, "fuse"))
     return Champion(
         run=run.run_id,
         biencoder=_folder(inputs, "train-biencoder"),
@@ -70,6 +72,7 @@ def _candidate(run: Run, decision: Decision, inputs: Mapping[str, Artifact]) -> 
         calibration=_folder(inputs, "calibrate"),
         promoted_at=datetime.now(UTC).isoformat(timespec="seconds"),
         decision=decision.dump(),
+        approval=approval if approval is not None and approval.approved else None,
     )
 
 

@@ -95,11 +95,15 @@ class Run:
 
     def publish(self, name: str, data: bytes) -> None:
         """Writes a small file for people into the run's own folder."""
-        self.store.put(f"{self._folder}/{name}", data)
+        self.store.put(self.key(name), data)
 
     def published(self, name: str) -> bytes | None:
         """Returns a file that :meth:`publish` has written, or None."""
-        return self.store.get(f"{self._folder}/{name}")
+        return self.store.get(self.key(name))
+
+    def key(self, name: str) -> str:
+        """Returns the key of a file that :meth:`publish` writes."""
+        return f"{self._folder}/{name}"
 
     def forget(self) -> None:
         """Deletes all records."""
