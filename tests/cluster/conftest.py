@@ -22,6 +22,7 @@ from tests.cluster import collector, image_loading
 from tests.cluster.deployment import BUCKET, DagRun, Deployment, s3_client, secret_value, stopwatch
 from tests.cluster.kubectl import Namespace, eventually, helm
 from tests.cluster.pod_watch import PodWatch
+from tests.cluster.s3.authority import CERTIFICATE, new_authority
 from tests.data_set_files import write_wiki
 from tests.helm.chart import CHART, installable_copy
 from zeshel_tasks import __version__
@@ -38,6 +39,14 @@ UNRENDERED = {"example.com/template": '{{ with secret "a/b" }}{{ .Data.x }}{{ en
 # A folder of the volume, in which a test can put settings in Python that Airflow reads at its next start.
 PYTHON_FOLDER = "/opt/airflow/state/python"
 UNRENDERED_VARIABLES = {"EXAMPLE_TEMPLATE": "{{ ds }} {% raw %} ${HOME}"}
+# A volume with the certificates of the store in another place, which the stages do not need.
+POD_TEMPLATE = {
+    "spec": {
+        "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["models.example.com"]}],
+        "volumes": [{"name": "team", "configMap": {"name": "authorities"}}],
+        "containers": [{"name": "base", "volumeMounts": [{"name": "team", "mountPath": "/etc/team"}]}],
+    }
+}
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -88,7 +97,13 @@ def namespace(images_loaded: None) -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="session")
-def s3_pod_ip(namespace: Namespace) -> str:
+def authority() -> dict[str, str]:
+    """A private authority, which signs the certificate of the S3 server."""
+    return new_authority()
+
+
+@pytest.fixture(scope="session")
+def s3_pod_ip(namespace: Namespace, authority: dict[str, str]) -> str:
     """IP address of the S3 server's pod. It works without a service proxy in the cluster."""
     pod = {
         "apiVersion": "v1",
@@ -101,12 +116,22 @@ def s3_pod_ip(namespace: Namespace) -> str:
                     "name": "s3",
                     "image": image("zeshel-test-s3"),
                     "imagePullPolicy": "IfNotPresent",
-                    "args": ["--bucket", BUCKET],
+                    "args": ["--bucket", BUCKET, "--authority=/authority", "--address=$(IP)", "--address=127.0.0.1"],
+                    "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                    "volumeMounts": [{"name": "authority", "mountPath": "/authority"}],
                     "securityContext": RESTRICTED,
                     "readinessProbe": {"tcpSocket": {"port": 5000}, "periodSeconds": 1},
                 }
             ],
+            "volumes": [{"name": "authority", "secret": {"secretName": "authority"}}],
         },
+    }
+    private = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "authority"}, "stringData": authority}
+    public = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "authorities"},
+        "data": {CERTIFICATE: authority[CERTIFICATE]},
     }
     secret = {
         "apiVersion": "v1",
@@ -114,7 +139,7 @@ def s3_pod_ip(namespace: Namespace) -> str:
         "metadata": {"name": "store"},
         "stringData": {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY},
     }
-    namespace.apply(pod, secret)
+    namespace.apply(pod, secret, private, public)
     namespace.run("wait", "pod/s3", "--for=condition=Ready", "--timeout=180s")
     return str(namespace.get("pod", "s3")["status"]["podIP"])
 
@@ -147,11 +172,14 @@ def collector_address(namespace: Namespace) -> str:
 
 
 @pytest.fixture(scope="session")
-def s3(namespace: Namespace, s3_pod_ip: str) -> Iterator[Any]:
+def s3(
+    namespace: Namespace, s3_pod_ip: str, authority: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """A client of the S3 server."""
-    port = free_port()
+    port, authorities = free_port(), tmp_path_factory.mktemp("authority") / CERTIFICATE
+    authorities.write_text(authority[CERTIFICATE])
     with namespace.forwarded("pod/s3", 5000, port):
-        client = s3_client(f"http://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY)
+        client = s3_client(f"https://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY, authorities)
         eventually(lambda: _answers(client), "an answer of the S3 server", 60)
         yield client
 
@@ -206,10 +234,13 @@ def values(s3_pod_ip: str, collector_address: str, storage_class: str) -> dict[s
         },
         "store": {
             "address": f"s3://{BUCKET}/test",
-            "endpoint": f"http://{s3_pod_ip}:5000",
+            "endpoint": f"https://{s3_pod_ip}:5000",
             "region": "us-east-1",
+            "encryption": "AES256",
+            "addressing": "path",
             "existingSecret": "store",
         },
+        "caBundle": {"configMap": "authorities", "key": CERTIFICATE},
         "dag": {
             # Runs wait more than they compute, so the tests start several at once.
             "maxActiveRuns": 8,
@@ -231,6 +262,7 @@ def values(s3_pod_ip: str, collector_address: str, storage_class: str) -> dict[s
             "gpus": 0,
             "annotations": UNRENDERED,
             "env": UNRENDERED_VARIABLES,
+            "podTemplate": POD_TEMPLATE,
             "model": {"resources": SMALL},
             "data": {"resources": SMALL},
             "scratchSize": "5Gi",

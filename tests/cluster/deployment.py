@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -151,14 +152,22 @@ def secret_value(namespace: Namespace, secret: str, key: str) -> str:
     return base64.b64decode(namespace.get("secret", secret)["data"][key]).decode()
 
 
-def s3_client(endpoint: str, access_key: str, secret_key: str) -> Any:
-    """Returns a client of the test's S3 server, independent of the environment."""
+def s3_client(endpoint: str, access_key: str, secret_key: str, authorities: Path) -> Any:
+    """Returns a client of the test's S3 server, independent of the environment.
+
+    Args:
+        endpoint: address of the server.
+        access_key: id of the key.
+        secret_key: the key.
+        authorities: file with the certificates of those that may sign the server's.
+    """
     return boto3.Session().client(
         "s3",
         endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
+        verify=str(authorities),
     )
 
 

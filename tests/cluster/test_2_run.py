@@ -47,7 +47,9 @@ def test_artifact_of_each_stage_is_committed_in_s3(first_run: DagRun, deployment
     record = first_run.record(stage)
     assert record["reused"] is False
     key = f"test/{record['artifact']}/manifest.json"
-    assert deployment.s3.head_object(Bucket=BUCKET, Key=key)["ContentLength"] > 100
+    head = deployment.s3.head_object(Bucket=BUCKET, Key=key)
+    assert head["ContentLength"] > 100
+    assert head["ServerSideEncryption"] == "AES256"
 
 
 def test_report_is_in_the_runs_folder(first_run: DagRun, deployment: Deployment) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.cluster.conftest import UNRENDERED, UNRENDERED_VARIABLES
 from tests.cluster.deployment import BUCKET, HELDOUT, DagRun, Deployment
 from tests.cluster.kubectl import eventually
+from tests.cluster.s3.authority import CERTIFICATE
 
 LOOK_FROM_INSIDE = """
 import json, os, pathlib
@@ -97,6 +98,14 @@ def test_templates_of_other_programs_arrive_unrendered(deployment: Deployment, t
     env = {variable["name"]: variable.get("value") for variable in container["env"]}
     assert {**pod["metadata"]["annotations"], **UNRENDERED} == pod["metadata"]["annotations"]
     assert {**env, **UNRENDERED_VARIABLES} == env
+
+
+def test_pod_has_what_the_template_adds(deployment: Deployment, training_pod: str, authority: dict[str, str]) -> None:
+    """Every other stage shows that the certificates of the store are mounted, too."""
+    files = f"/etc/team/{CERTIFICATE}", "/etc/zeshel/ca/ca.crt", "/etc/hosts"
+    team, store, hosts = (deployment.namespace.run("exec", training_pod, "--", "cat", file) for file in files)
+    assert team == store == authority[CERTIFICATE]
+    assert "models.example.com" in hosts
 
 
 def test_mlflow_client_works_in_a_pod(first_run: DagRun, deployment: Deployment, training_pod: str) -> None:

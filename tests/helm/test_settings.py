@@ -198,6 +198,7 @@ def test_every_stages_value_reaches_the_deployment(read: Read) -> None:
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
         "affinity": {"podAntiAffinity": {}},
         "priorityClassName": "batch",
+        "podTemplate": {"spec": {"schedulerName": "volcano"}},
     }
     stages = {
         "namespace": "gpu",
@@ -209,7 +210,9 @@ def test_every_stages_value_reaches_the_deployment(read: Read) -> None:
         "annotations": {"note": "x"},
         "gpus": 0,
         "gpuResource": "amd.com/gpu",
+        "fixedParams": ["image"],
         "runAsUser": 1001,
+        "podTemplate": {"spec": {"runtimeClassName": "gvisor"}},
         "model": pod_class,
         "data": pod_class,
         "hubCache": {"claimName": None, "hostPath": "/var/cache/hub"},

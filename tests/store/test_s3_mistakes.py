@@ -6,16 +6,13 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from botocore.credentials import Credentials
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.cluster.s3.authority import new_authority, server_context
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.store import open_store
 
@@ -54,7 +51,7 @@ def answering(status: int, body: str, tls: ssl.SSLContext | None = None) -> Iter
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield f"http{'s' if tls else ''}://localhost:{server.server_port}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
@@ -149,7 +146,9 @@ def test_credentials_that_have_expired_on_arrival_are_a_config_error(settings: S
             open_store("s3://bucket/store").get("key")
 
 
-@pytest.mark.parametrize("code", ["InvalidToken", "MethodNotAllowed", "InvalidObjectState", "KeyTooLongError"])
+@pytest.mark.parametrize(
+    "code", ["InvalidToken", "MethodNotAllowed", "InvalidObjectState", "KeyTooLongError", "KMS.DisabledException"]
+)
 def test_lasting_refusal_of_the_store_is_a_config_error(settings: Settings, code: str) -> None:
     with refusing(code) as address:
         settings({"AWS_ENDPOINT_URL": address})
@@ -159,23 +158,10 @@ def test_lasting_refusal_of_the_store_is_a_config_error(settings: Settings, code
 
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[str]:
-    """Address of a server whose certificate is signed by itself, in ``certificate.pem``."""
-    key, name = (
-        ec.generate_private_key(ec.SECP256R1()),
-        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")]),
-    )
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem, no_password = serialization.Encoding.PEM, serialization.NoEncryption()
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, no_password))
-    (tmp_path / "certificate.pem").write_bytes(certificate.public_bytes(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
-    with refusing("NoSuchKey", context) as address:
+    """Address of a server whose certificate is signed by a private authority, that of ``authority.pem``."""
+    for name, text in new_authority().items():
+        (tmp_path / name).write_text(text)
+    with refusing("NoSuchKey", server_context(tmp_path, ["127.0.0.1"], tmp_path)) as address:
         yield address
 
 
@@ -186,7 +172,7 @@ def test_certificate_of_an_unknown_authority_is_a_config_error(settings: Setting
 
 
 def test_private_authority_is_accepted(settings: Settings, tls_server: str) -> None:
-    settings({"AWS_ENDPOINT_URL": tls_server, "AWS_CA_BUNDLE": "FOLDER/certificate.pem"})
+    settings({"AWS_ENDPOINT_URL": tls_server, "AWS_CA_BUNDLE": "FOLDER/authority.pem"})
     assert open_store("s3://bucket/store").get("key") is None
 
 

@@ -79,7 +79,8 @@ def _common_arguments(deployment: Deployment) -> dict[str, Any]:
 
 def _fixed(deployment: Deployment) -> list[str]:
     """Return the fields that the forms do not have."""
-    return ["approve"] if deployment.approvers else []
+    pods: list[str] = [] if deployment.pods is None else [*deployment.pods.fixed_params]
+    return [*pods, "approve"] if deployment.approvers else pods
 
 
 def _schedule(deployment: Deployment) -> str | list[Asset] | AssetOrTimeSchedule | None:

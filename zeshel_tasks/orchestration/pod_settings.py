@@ -39,6 +39,7 @@ class PodClass(_Settings):
     tolerations: list[dict[str, Any]] = Field([], description="Taints that the pods tolerate.")
     affinity: dict[str, Any] = Field({}, description="Kubernetes affinity.")
     priority_class_name: Name | None = Field(None, description="Priority class.")
+    pod_template: dict[str, Any] = Field({}, description="As the one of all pods, for these in addition.")
 
 
 class HubCache(_Settings):
@@ -83,6 +84,9 @@ class PodSettings(_Settings):
     annotations: dict[str, str] = Field({}, description="Annotations of the pods.")
     gpus: int = Field(1, ge=0, le=64, description="GPUs per training pod. An evaluation pod gets one.")
     gpu_resource: Name = Field("nvidia.com/gpu", description="Resource name of a GPU in the cluster.")
+    fixed_params: list[Literal["gpus", "memory", "image"]] = Field(
+        [], description="Fields that the trigger form does not have, so that no run chooses its own value."
+    )
     run_as_user: int | None = Field(
         50000,
         ge=1,
@@ -96,6 +100,9 @@ class PodSettings(_Settings):
     hub_cache: HubCache | None = Field(
         None,
         description="Volume on which pods that run a model keep the models of the hub. Empty: their scratch space.",
+    )
+    pod_template: dict[str, Any] = Field(
+        {}, description="Volumes, mounts, variables and more, in the form of Kubernetes: `{spec: {...}}`."
     )
     scratch_size: Size = Field("50Gi", description="Maximum scratch space. A pod that uses more is evicted.")
     shm_size: Size = Field("8Gi", description="Maximum size of /dev/shm, which counts as memory.")

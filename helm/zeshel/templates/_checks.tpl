@@ -20,6 +20,15 @@
 {{- fail (printf "stages.hubCache: expected claimName or hostPath, got %q and %q" .claimName .hostPath) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $values.store.kmsKey (not (hasPrefix "aws:kms" $values.store.encryption)) -}}
+{{- fail (printf "store.encryption: expected aws:kms or aws:kms:dsse, because store.kmsKey is set; got %q" $values.store.encryption) -}}
+{{- end -}}
+{{- if and $values.caBundle.configMap $values.caBundle.secret -}}
+{{- fail "caBundle: expected a configMap or a secret, got both" -}}
+{{- end -}}
+{{- range $path, $template := dict "stages" $values.stages.podTemplate "stages.model" $values.stages.model.podTemplate "stages.data" $values.stages.data.podTemplate -}}
+{{- include "zeshel.podTemplateChecks" (list $values $path ($template | default dict)) -}}
+{{- end -}}
 {{- if and $values.dag.deadlineMinutes (not $values.dag.notifier) -}}
 {{- fail "dag.notifier: expected a notifier, because dag.deadlineMinutes is set; got nothing" -}}
 {{- end -}}
@@ -47,6 +56,29 @@
 {{- if $values.networkPolicy.enabled }}{{ include "zeshel.networkPolicyChecks" . }}{{ end -}}
 {{- if $values.airflow.enabled }}{{ include "zeshel.officialChartChecks" . }}{{ end -}}
 {{- if $values.serving.enabled }}{{ include "zeshel.servingChecks" . }}{{ end -}}
+{{- end -}}
+
+{{/* Names that the stage's pod has already, and mounts without a volume. Takes (list values path template). */}}
+{{- define "zeshel.podTemplateChecks" -}}
+{{- $values := index . 0 -}}
+{{- $path := index . 1 -}}
+{{- $spec := (index . 2).spec | default dict -}}
+{{- $known := list "scratch" "shm" "hub-cache" "ca-bundle" -}}
+{{- range $spec.volumes -}}
+{{- if has .name $known -}}
+{{- fail (printf "%s.podTemplate.spec.volumes: expected another name than %q, which is there already" $path .name) -}}
+{{- end -}}
+{{- $known = append $known .name -}}
+{{- end -}}
+{{- range ($values.stages.podTemplate).spec | default dict | dig "volumes" list }}{{ $known = append $known .name }}{{ end -}}
+{{- range concat ($spec.containers | default list) ($spec.initContainers | default list) -}}
+{{- $container := .name -}}
+{{- range .volumeMounts -}}
+{{- if not (has .name $known) -}}
+{{- fail (printf "%s.podTemplate.spec: volumeMounts of %s: expected one of the volumes %s; got %q" $path $container (join ", " $known) .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Service accounts that the chart creates in one namespace need different names. */}}
@@ -128,6 +160,14 @@ resources). */}}
 {{- if and (eq (toString $job.applyCustomEnv) "false") (contains "$ZESHEL_POOL" (toString $job.args)) -}}
 {{- $pool := .Values.dag.pool -}}
 {{- fail (printf "airflow.migrateDatabaseJob.args: expected the pool itself, because with applyCustomEnv false the job has no variable ZESHEL_POOL: airflow pools set %s %s \"Pods of zeshel's stages\" --include-deferred; got $ZESHEL_POOL" ($pool.name | quote) ($pool.slots | toJson)) -}}
+{{- end -}}
+{{- if include "zeshel.caVolume" . -}}
+{{- $parts := dict "volumes" (include "zeshel.caVolume" . | fromYaml) "volumeMounts" (include "zeshel.caMount" . | fromYaml) -}}
+{{- range $name, $part := $parts -}}
+{{- if not (has $part (get $airflow $name | default list)) -}}
+{{- fail (printf "airflow.%s: expected %s, with which Airflow's pods read caBundle; got %s" $name (toJson $part) (get $airflow $name | default list | toJson)) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if and (contains "KubernetesExecutor" $airflow.executor) (not $airflow.allowPodLaunching) -}}
 {{- fail (printf "airflow.allowPodLaunching: expected true with airflow.executor %s, which creates a pod for each task; got false" $airflow.executor) -}}

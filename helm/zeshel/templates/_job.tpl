@@ -44,9 +44,15 @@ spec:
       resources: {{- toYaml $resources | nindent 8 }}
       volumeMounts:
         - {name: scratch, mountPath: /scratch}
+        {{- with include "zeshel.caMount" . }}
+        - {{- . | nindent 10 }}
+        {{- end }}
   volumes:
     - name: scratch
       emptyDir: {sizeLimit: {{ .Values.stages.scratchSize | quote }}}
+    {{- with include "zeshel.caVolume" . }}
+    - {{- . | nindent 6 }}
+    {{- end }}
   {{- with .Values.stages.data }}
   {{- with .nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}

@@ -18,8 +18,27 @@ priorityClassName if they are empty and sets runAsUser and hubCache to null, bec
 {{- $_ := set $pods "secrets" (include "zeshel.podSecrets" . | fromYamlArray) -}}
 {{- range $class := list "model" "data" -}}
 {{- if not (index $pods $class "priorityClassName") }}{{ $_ := set $pods $class (omit (index $pods $class) "priorityClassName") }}{{ end -}}
+{{- if not (index $pods $class "podTemplate") }}{{ $_ := set $pods $class (omit (index $pods $class) "podTemplate") }}{{ end -}}
+{{- end -}}
+{{- $_ := set $pods "podTemplate" (include "zeshel.podTemplate" . | fromYaml) -}}
+{{- range list "podTemplate" "fixedParams" -}}
+{{- if not (index $pods .) }}{{ $pods = omit $pods . }}{{ end -}}
 {{- end -}}
 {{- $pods | toJson -}}
+{{- end -}}
+
+{{/* `stages.podTemplate` with the volume of `caBundle`, as YAML. */}}
+{{- define "zeshel.podTemplate" -}}
+{{- $template := deepCopy (.Values.stages.podTemplate | default dict) -}}
+{{- if include "zeshel.caVolume" . -}}
+{{- $spec := $template.spec | default dict -}}
+{{- $base := first ($spec.containers | default (list (dict "name" "base"))) -}}
+{{- $mounts := append ($base.volumeMounts | default list) (include "zeshel.caMount" . | fromYaml) -}}
+{{- $volumes := append ($spec.volumes | default list) (include "zeshel.caVolume" . | fromYaml) -}}
+{{- $own := dict "volumes" $volumes "containers" (list (merge (dict "volumeMounts" $mounts) $base)) -}}
+{{- $_ := set $template "spec" (merge $own $spec) -}}
+{{- end -}}
+{{- $template | toYaml -}}
 {{- end -}}
 
 {{/* Environment variables of the stages' pods, as a YAML mapping. */}}

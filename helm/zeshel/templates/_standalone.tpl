@@ -25,6 +25,9 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: chart, mountPath: /opt/airflow/chart, readOnly: true}
   - {name: chart, mountPath: /opt/airflow/airflow.cfg, subPath: airflow.cfg, readOnly: true}
+  {{- with include "zeshel.caMount" . }}
+  - {{- . | nindent 4 }}
+  {{- end }}
 {{- end -}}
 
 {{/* Takes the component's name in the API server's health report. Allows ten minutes without a heartbeat, because a busy

@@ -27,5 +27,32 @@
 {{- $_ := set $env "AWS_REQUEST_CHECKSUM_CALCULATION" . -}}
 {{- $_ := set $env "AWS_RESPONSE_CHECKSUM_VALIDATION" . -}}
 {{- end -}}
+{{- with .Values.store.encryption }}{{ $_ := set $env "ZESHEL_S3_ENCRYPTION" . }}{{ end -}}
+{{- with .Values.store.kmsKey }}{{ $_ := set $env "ZESHEL_S3_KMS_KEY" . }}{{ end -}}
+{{- with .Values.store.storageClass }}{{ $_ := set $env "ZESHEL_S3_STORAGE_CLASS" . }}{{ end -}}
+{{- with .Values.store.addressing }}{{ $_ := set $env "ZESHEL_S3_ADDRESSING" . }}{{ end -}}
+{{- if include "zeshel.caVolume" . -}}
+{{- /* boto3; httpx and Python's ssl, for the model hub and the data set; requests, for MLflow. */ -}}
+{{- range list "AWS_CA_BUNDLE" "SSL_CERT_FILE" "REQUESTS_CA_BUNDLE" }}{{ $_ := set $env . "/etc/zeshel/ca/ca.crt" }}{{ end -}}
+{{- end -}}
 {{- $env | toYaml -}}
+{{- end -}}
+
+{{/* Volume of `caBundle`, as YAML. Empty if there is none. */}}
+{{- define "zeshel.caVolume" -}}
+{{- with .Values.caBundle -}}
+{{- $items := list (dict "key" .key "path" "ca.crt") -}}
+{{- if .configMap -}}
+{{- dict "name" "ca-bundle" "configMap" (dict "name" .configMap "items" $items) | toYaml -}}
+{{- else if .secret -}}
+{{- dict "name" "ca-bundle" "secret" (dict "secretName" .secret "items" $items) | toYaml -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Where containers mount it, as YAML. Empty if there is none. */}}
+{{- define "zeshel.caMount" -}}
+{{- if include "zeshel.caVolume" . -}}
+{{- dict "name" "ca-bundle" "mountPath" "/etc/zeshel/ca" "readOnly" true | toYaml -}}
+{{- end -}}
 {{- end -}}

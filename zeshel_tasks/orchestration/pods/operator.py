@@ -12,19 +12,20 @@ from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_valu
 from airflow.providers.cncf.kubernetes.secret import Secret
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
-from airflow.sdk.exceptions import AirflowException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from kubernetes.client import ApiException
 from kubernetes.client import models as k8s
 from urllib3.exceptions import HTTPError
 
-from zeshel_tasks.errors import EXIT_OK
-from zeshel_tasks.orchestration.params import run_config_of
+from zeshel_tasks.errors import EXIT_OK, ConfigError
+from zeshel_tasks.orchestration.params import refuse_fixed, run_config_of
 from zeshel_tasks.orchestration.pod_settings import PodSettings
 from zeshel_tasks.orchestration.pods import specification
 from zeshel_tasks.orchestration.pods.ending import container_state, exit_code, is_over, pod_failure
 from zeshel_tasks.orchestration.pods.lost import gone_by
 from zeshel_tasks.orchestration.pods.outage import OUTAGE_SECONDS, is_outage
 from zeshel_tasks.orchestration.pods.refusal import not_created
+from zeshel_tasks.orchestration.pods.template import pod_template
 from zeshel_tasks.orchestration.pods.trigger import PAUSE_SECONDS, UNREACHABLE_SINCE, StagePodTrigger
 from zeshel_tasks.orchestration.settings import RunConfig, path_safe
 from zeshel_tasks.orchestration.task_command import (
@@ -50,6 +51,7 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
 
     def __init__(self, *, command: TaskCommand, pods: PodSettings, **kwargs: Any) -> None:
         pod_class = pods.model if command.runs_a_model else pods.data
+        template = pod_template(command, pods)
         super().__init__(
             # -- which cluster
             kubernetes_conn_id=pods.connection_id,  # the default is a connection that may not exist
@@ -74,10 +76,12 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
             # -- what it may do
             service_account_name=pods.service_account_name,
             automount_service_account_token=False,  # stages do not use the API server
-            security_context=specification.pod_security(pods),
+            security_context=specification.pod_security(pods, template),
             container_security_context=specification.container_security(),
             volumes=specification.volumes(command, pods),
             volume_mounts=specification.volume_mounts(command, pods),
+            # -- what the deployment adds
+            full_pod_spec=template,
             # -- how it is watched
             deferrable=True,  # hours of training occupy no worker slot and survive a worker's death
             durable=True,  # a new try finds the pod that the previous try left running
@@ -109,12 +113,18 @@ class ZeshelPodOperator(KubernetesPodOperator):  # type: ignore[misc]  # mypy do
         Vault's agent gets its own templates, are templates of Airflow.
 
         Raises:
-            AirflowFailException: the Params are not a valid recipe.
+            AirflowFailException: the Params are not a valid recipe, or the deployment fixes one of them.
         """
+        try:
+            refuse_fixed(context["params"], self.pods.fixed_params)
+        except ConfigError as error:
+            raise AirflowFailException(f"{self.command.name}: bad configuration, not retried:\n{error}") from None
         self.arguments = self.command.arguments(context)
         run = run_config_of(context["params"])
         self.image = specification.image(self.command, self.pods, run)
-        self.container_resources = specification.resources(self.command, self.pods, self.pod_class, run)
+        self.container_resources = specification.resources(
+            self.command, self.pods, self.pod_class, run, self.full_pod_spec
+        )
         run_label = {"zeshel/run": make_safe_label_value(path_safe(context["run_id"]))}
         self.labels = specification.labels(self.command, self.pods) | run_label
 

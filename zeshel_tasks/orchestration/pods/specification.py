@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from airflow.providers.cncf.kubernetes.pod_generator import merge_objects
 from kubernetes.client import models as k8s
 
 from zeshel_tasks.orchestration.pod_settings import HubCache, PodClass, PodSettings
@@ -19,12 +20,16 @@ def labels(command: TaskCommand, pods: PodSettings) -> dict[str, str]:
 
     The operator also finds a task's pod by them. Run ids are alike in all deployments, so the instance must differ.
     """
-    own = instance_labels(pods.instance or f"store-{hashlib.sha256(command.store.encode()).hexdigest()[:10]}")
-    return {**pods.labels, **own, **command.labels}
+    return {**pods.labels, **labels_of_all(command, pods), **command.labels}
+
+
+def labels_of_all(command: TaskCommand, pods: PodSettings) -> dict[str, str]:
+    """Return the labels that all pods of the command's deployment have, and no others."""
+    return instance_labels(pods.instance or f"store-{hashlib.sha256(command.store.encode()).hexdigest()[:10]}")
 
 
 def instance_labels(instance: str) -> dict[str, str]:
-    """Return the labels that all pods of a deployment have, and no others."""
+    """Return :func:`labels_of_all` for the name of a deployment."""
     return {
         "app.kubernetes.io/name": "zeshel",
         "app.kubernetes.io/instance": instance,
@@ -69,19 +74,21 @@ def volume_mounts(command: TaskCommand, pods: PodSettings) -> list[k8s.V1VolumeM
     return [k8s.V1VolumeMount(name=name, mount_path=places[name]) for name in (v.name for v in volumes(command, pods))]
 
 
-def pod_security(pods: PodSettings) -> k8s.V1PodSecurityContext:
+def pod_security(pods: PodSettings, template: k8s.V1Pod | None) -> k8s.V1PodSecurityContext:
     """Meet the Pod Security Standard "restricted". fsGroup lets the user write to the volumes.
 
-    OpenShift refuses users and groups that it has not chosen itself, so without a user all three are left out.
+    OpenShift refuses users and groups that it has not chosen itself, so without a user all three are left out. The
+    template may add other groups. The provider would drop them, because it merges no security contexts.
     """
     user = pods.run_as_user
-    return k8s.V1PodSecurityContext(
+    own = k8s.V1PodSecurityContext(
         run_as_non_root=True,
         run_as_user=user,
         run_as_group=user,
         fs_group=user,
         seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
     )
+    return own if template is None else merge_objects(template.spec.security_context, own)
 
 
 def container_security() -> k8s.V1SecurityContext:
@@ -112,9 +119,9 @@ def environment(command: TaskCommand, pods: PodSettings) -> list[k8s.V1EnvVar]:
 
 
 def resources(
-    command: TaskCommand, pods: PodSettings, pod_class: PodClass, run: RunConfig
+    command: TaskCommand, pods: PodSettings, pod_class: PodClass, run: RunConfig, template: k8s.V1Pod | None
 ) -> k8s.V1ResourceRequirements:
-    """Return CPU, memory and GPUs; the run's settings override the deployment's."""
+    """Return CPU, memory and GPUs, and the template's claims; the run's settings override the deployment's."""
     requests, limits = dict(pod_class.resources.requests), dict(pod_class.resources.limits)
     if command.runs_a_model:
         if run.memory is not None:
@@ -125,4 +132,5 @@ def resources(
             gpus = min(gpus, 1)  # a training runs a process per GPU, an evaluation only one
         if gpus:
             requests[pods.gpu_resource] = limits[pods.gpu_resource] = str(gpus)
-    return k8s.V1ResourceRequirements(requests=requests, limits=limits)
+    claimed = None if template is None else template.spec.containers[0].resources
+    return k8s.V1ResourceRequirements(requests=requests, limits=limits, claims=claimed.claims if claimed else None)
