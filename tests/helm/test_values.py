@@ -168,6 +168,8 @@ MAY_BE_EMPTY = {
     "serving.runAsUser",
     "serving.autoscaling.cpuPercent",
     "serving.topologySpreadConstraints",
+    "metrics.dashboard.labels",
+    "metrics.dashboard.labels.grafana_dashboard",
     "serving.metrics.dashboard.labels",
     "metrics.dashboard.labels",
     "metrics.dashboard.labels.grafana_dashboard",
