@@ -164,7 +164,8 @@ def test_store_that_vanishes_or_is_damaged_is_no_fault_of_the_client(
 ) -> None:
     """Only part of what a change needs may be lost: a disk that is not mounted, or a restored backup."""
     fault("service: store has vanished")
-    place, before = Path(store.address) / lost, fingerprint(edited)
+    place, before = Path(store.address) / lost, KnowledgeBase.read(store, WORLD).head.fingerprint
+    edited.wait(lambda: fingerprint(edited) == before, "the changes of earlier tests")
     kept = place.rename(tmp_path / "kept")
     try:
         answers = [put(edited, ROBOT | {"id": "lost"}), remove(edited, "lost")]
