@@ -171,8 +171,6 @@ MAY_BE_EMPTY = {
     "metrics.dashboard.labels",
     "metrics.dashboard.labels.grafana_dashboard",
     "serving.metrics.dashboard.labels",
-    "metrics.dashboard.labels",
-    "metrics.dashboard.labels.grafana_dashboard",
 }
 
 
