@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -45,6 +46,7 @@ class HubServer(FileServer):
         self.answer_to: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
         self.listed: Callable[[dict[str, Any]], dict[str, Any]] = lambda listing: listing
         self.stated: Callable[[str, bytes], dict[str, str]] = lambda name, data: {"ETag": f'"{hash_of(name, data)}"'}
+        self._one_answer = threading.Lock()  # the content of the file server is that of the file being sent
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         scripted = self.answer_to.get(handler.path.rpartition("/")[2])
@@ -66,10 +68,11 @@ class HubServer(FileServer):
         elif "/".join(file) not in self.files:
             send(handler, 404, b"{}", {"X-Error-Code": "EntryNotFound"})
         else:
-            self.content = self.files["/".join(file)]
-            self.headers = self.stated(file[-1], self.content)
-            self.etag = self.headers.get("ETag")
-            super().serve(handler, cut_after)
+            with self._one_answer:
+                self.content = self.files["/".join(file)]
+                self.headers = self.stated(file[-1], self.content)
+                self.etag = self.headers.get("ETag")
+                super().serve(handler, cut_after)
 
 
 def model(name: str = NAME) -> HubModel:

@@ -57,7 +57,7 @@ def test_stages_without_a_model_and_cleanups_run(
     before = {name: record_of(run, name) for name in steps}
     for record in before.values():
         shutil.rmtree(Path(run.store.address) / record.artifact)
-    code = BLOCKED.format(heavy=blocked, module="zeshel_tasks.pipeline.registry") + RUN_AGAIN
+    code = BLOCKED.format(heavy=blocked, modules="zeshel_tasks.pipeline.registry") + RUN_AGAIN
     command = [sys.executable, "-c", code, run.address, run.store.address, small_recipe.model_dump_json()]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ended.returncode == 0, ended.stderr
