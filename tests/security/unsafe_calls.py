@@ -51,10 +51,11 @@ def unsafe_calls(code: str) -> Iterator[str]:
     """Yields ``line: name: why`` for each use that is not safe with data of unknown origin.
 
     Names are followed through imports (``from os import system as run``), but not through assignments. A keyword whose
-    value is not a literal counts as unsafe, because its value is unknown.
+    value is not a literal counts as unsafe, because its value is unknown; certificates may have a name with their type.
     """
     tree = ast.parse(code)
     names = dict(_imported(tree))
+    certificates = set(_of_type("ssl.SSLContext", tree, names))
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute):
             name = _dotted(node, names)
@@ -66,7 +67,7 @@ def unsafe_calls(code: str) -> Iterator[str]:
             if isinstance(node, ast.Attribute) and (why := _METHODS.get(node.attr)):
                 yield f"{node.lineno}: {node.attr}: {why}"
         elif isinstance(node, ast.Call):
-            yield from _keywords(node, _dotted(node.func, names))
+            yield from _keywords(node, _dotted(node.func, names), certificates)
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -94,10 +95,21 @@ def _is_imported(name: str, names: dict[str, str]) -> bool:
     return any(known == name or name.startswith(f"{known}.") for known in names.values())
 
 
-def _keywords(call: ast.Call, name: str) -> Iterator[str]:
+def _of_type(kind: str, tree: ast.AST, names: dict[str, str]) -> Iterator[str]:
+    """Yields the names that are annotated with a type."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.annotation and _dotted(node.annotation, names) == kind:
+            yield node.arg
+        elif isinstance(node, ast.AnnAssign) and _dotted(node.annotation, names) == kind:
+            yield _dotted(node.target, names)
+
+
+def _keywords(call: ast.Call, name: str, certificates: set[str]) -> Iterator[str]:
     given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg is not None}
     for keyword, (refused, why) in _KEYWORDS.items():
         value = given.get(keyword)
+        if keyword == "verify" and value is not None and _dotted(value, {}) in certificates:
+            continue
         if value is not None and not (isinstance(value, ast.Constant) and value.value not in refused):
             yield f"{call.lineno}: {keyword}: {why}"
     if name == "torch.load":

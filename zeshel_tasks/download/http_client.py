@@ -54,7 +54,7 @@ class _ByProxy(httpx.BaseTransport):
     """Sends each request through the proxy that the environment names for it."""
 
     def __init__(self, certificates: ssl.SSLContext) -> None:
-        self._certificates = certificates
+        self._certificates: ssl.SSLContext = certificates
         self._transports: dict[str | None, httpx.HTTPTransport] = {None: httpx.HTTPTransport(verify=certificates)}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
