@@ -172,12 +172,17 @@ def collector_address(namespace: Namespace) -> str:
 
 
 @pytest.fixture(scope="session")
-def s3(
-    namespace: Namespace, s3_pod_ip: str, authority: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Any]:
+def authorities(authority: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """File with the certificate of the private authority."""
+    path = tmp_path_factory.mktemp("authority") / CERTIFICATE
+    path.write_text(authority[CERTIFICATE])
+    return path
+
+
+@pytest.fixture(scope="session")
+def s3(namespace: Namespace, s3_pod_ip: str, authorities: Path) -> Iterator[Any]:
     """A client of the S3 server."""
-    port, authorities = free_port(), tmp_path_factory.mktemp("authority") / CERTIFICATE
-    authorities.write_text(authority[CERTIFICATE])
+    port = free_port()
     with namespace.forwarded("pod/s3", 5000, port):
         client = s3_client(f"https://127.0.0.1:{port}", ACCESS_KEY, SECRET_KEY, authorities)
         eventually(lambda: _answers(client), "an answer of the S3 server", 60)

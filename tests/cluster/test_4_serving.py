@@ -60,13 +60,14 @@ def service(
     deployment: Deployment,
     chart: Path,
     values: dict[str, Any],
+    authorities: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """The service, enabled by an upgrade. There is a champion, and no knowledge base yet."""
     merged_run.succeed()
     environment = {
         "AWS_ENDPOINT_URL_S3": deployment.s3.meta.endpoint_url, "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_CA_BUNDLE": str(authorities),
     }  # fmt: skip
     airflow = deployment.airflow_pod()["metadata"]["uid"]
     made = Service(deployment, chart, values, tmp_path_factory.mktemp("serving"), airflow)
