@@ -111,7 +111,7 @@ def test_collector_receives_the_metrics_of_all_stages(collector: Collector, flag
     assert set(ended.values()) == {EXIT_OK}
     assert all(attributes["run"] == "first" for attributes, _ in collector.points["zeshel.stage.duration"])
     assert all(value > 0 for _, value in collector.points["zeshel.stage.duration"])
-    assert all(0 <= value < 120 for _, value in collector.points["zeshel.stage.queue_time"])
+    assert all(value > 0 for _, value in collector.points["zeshel.stage.queue_time"])
     losses = {attributes["stage"]: value for attributes, value in collector.points["zeshel.training.loss"]}
     assert set(losses) == {"train-biencoder", "train-crossencoder"}
     assert all(value > 0 for value in losses.values())

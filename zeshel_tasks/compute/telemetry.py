@@ -140,9 +140,12 @@ def record_validation(figures: Mapping[str, float]) -> None:
 
 
 def _seconds_in_queue() -> float | None:
-    """The time between the creation of the pod and the start of this process: for a node, an image and a GPU."""
+    """The time since the creation of the pod: for a place in a queue, a node, an image and the imports of the stage.
+
+    The start of the process, as the system knows it, is wrong by what the clock was set since the node's start.
+    """
     submitted = os.environ.get(SUBMITTED_AT)
-    return None if submitted is None else max(0.0, psutil.Process().create_time() - float(submitted))
+    return None if submitted is None else max(0.0, time.time() - float(submitted))
 
 
 def _memory(_: CallbackOptions) -> Iterable[Observation]:
