@@ -6,7 +6,6 @@ and loads the new ones. It keeps its turn if that fails, so the others go on wit
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zeshel_tasks.champion.champions import Champion
+from zeshel_tasks.compute.memory import release_free_memory
 from zeshel_tasks.linking.loaded_models import LoadedModels
 from zeshel_tasks.serving.turns import Turns
 
@@ -87,8 +87,7 @@ class Leaving:
             gc.collect()
             if self._closed.wait(_POLL_SECONDS) or time.monotonic() > deadline:
                 break
-        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc keeps freed memory
-            trim(0)
+        release_free_memory()
 
     def has_returned(self) -> None:
         """Ends the turn a while later, as this replica serves the new models."""
