@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy
 
@@ -16,19 +17,29 @@ TRIGGERED = (200, b'{"dag_run_id": "r1"}')
 
 
 class Server(ThreadingHTTPServer):
-    """Gives each request the next of its answers; the last one stays."""
+    """Gives each request the next of its answers; the last one stays. No answer: the connection is dropped."""
 
-    answers: list[tuple[int, bytes]]
+    answers: list[tuple[int, bytes] | None]
     requests = 0
 
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
+    def do_GET(self) -> None:
+        self.answer()
+
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        status, body = self.server.answers[min(self.server.requests, len(self.server.answers) - 1)]
+        self.answer()
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        answer = self.server.answers[min(self.server.requests, len(self.server.answers) - 1)]
         self.server.requests += 1
+        if answer is None:
+            self.close_connection = True
+            return
+        status, body = answer
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -39,33 +50,54 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(client, "_DATABASE_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(client, "_PAUSES", (0.0, 0.0))
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield server
         server.shutdown()
 
 
-def trigger(server: Server) -> str:
+@pytest.fixture
+def airflow(server: Server) -> Iterator[AirflowClient]:
     airflow = AirflowClient(f"http://127.0.0.1:{server.server_port}", "admin", "")
-    try:
-        return airflow.trigger("zeshel", {}, "r1")
-    finally:
-        airflow.close()
+    yield airflow
+    airflow.close()
 
 
-def test_request_is_repeated_while_the_database_is_busy(server: Server) -> None:
+def test_request_is_repeated_while_the_database_is_busy(server: Server, airflow: AirflowClient) -> None:
     server.answers = [BUSY, BUSY, TRIGGERED]
-    assert trigger(server) == "r1"
+    assert airflow.trigger("zeshel", {}, "r1") == "r1"
     assert server.requests == 3
 
 
 @pytest.mark.parametrize(("answer", "requests"), [(BUSY, 3), (BROKEN, 1)])
-def test_error_that_stays_is_raised(server: Server, answer: tuple[int, bytes], requests: int) -> None:
+def test_error_that_stays_is_raised(
+    server: Server, airflow: AirflowClient, answer: tuple[int, bytes], requests: int
+) -> None:
     server.answers = [answer]
     with pytest.raises(AirflowRefused, match="HTTP 500"):
-        trigger(server)
+        airflow.trigger("zeshel", {}, "r1")
     assert server.requests == requests
+
+
+def test_question_is_repeated_if_its_connection_is_dropped(server: Server, airflow: AirflowClient) -> None:
+    server.answers = [None, None, (200, b'{"state": "running"}')]
+    assert airflow.run_state("zeshel", "r1") == "running"
+    assert server.requests == 3
+
+
+def test_change_is_not_repeated_if_its_connection_is_dropped(server: Server, airflow: AirflowClient) -> None:
+    server.answers = [None, TRIGGERED]
+    with pytest.raises(httpx.RemoteProtocolError):
+        airflow.trigger("zeshel", {}, "r1")
+    assert server.requests == 1
+
+
+def test_connection_that_is_always_dropped_is_an_error(server: Server, airflow: AirflowClient) -> None:
+    server.answers = [None]
+    with pytest.raises(httpx.RemoteProtocolError):
+        airflow.run_state("zeshel", "r1")
+    assert server.requests == 3
 
 
 def test_airflow_waits_a_minute_for_the_database(tmp_path: Path) -> None:

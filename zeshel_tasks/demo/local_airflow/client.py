@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 
-# Seconds. SQLite refuses a write that conflicts with another process's. Airflow then undoes the request.
-_DATABASE_PAUSES = (1.0, 2.0, 4.0, 8.0)
+# Seconds before a request is repeated. SQLite refuses a write that conflicts with another process's, and Airflow then
+# undoes the request. A server or a proxy that restarts drops connections.
+_PAUSES = (1.0, 2.0, 4.0, 8.0)
 
 
 class AirflowRefused(Exception):
@@ -155,11 +156,14 @@ class AirflowClient:
         return list(self._call("GET", "/api/v2/assets/events", params=query)["asset_events"])
 
     def _call(self, method: str, path: str, **kwargs: Any) -> Any:
-        for pause in _DATABASE_PAUSES:
+        for pause in _PAUSES:
             try:
                 return self._call_once(method, path, **kwargs)
             except AirflowRefused as error:
                 if "Database error" not in str(error):
+                    raise
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                if method != "GET":  # the change may have been made
                     raise
             time.sleep(pause)
         return self._call_once(method, path, **kwargs)
