@@ -17,6 +17,8 @@ from transformers import BertModel, BertTokenizer
 
 from zeshel_tasks.demo.train_pages import TrainPage
 from zeshel_tasks.errors import DataError
+from zeshel_tasks.models.batches import TokenBatch
+from zeshel_tasks.models.first_token import first_token
 
 _PAGES = 8  # candidates of a query; the first one is right
 _BATCH_SIZE = 16
@@ -78,7 +80,8 @@ def pretrain_matching(
     def step(pace: float) -> float:
         """Train one step at this fraction of the learning rate; return the accuracy of the last steps."""
         optimizer.param_groups[0]["lr"] = _LEARNING_RATE * pace
-        scores = score(model(**examples.batch()).pooler_output).view(_BATCH_SIZE, _PAGES)
+        first = first_token(model, examples.batch(), model.config.num_hidden_layers)
+        scores = score(model.pooler(first[:, None])).view(_BATCH_SIZE, _PAGES)
         optimizer.zero_grad()
         torch.autograd.backward(nn.functional.cross_entropy(scores, torch.zeros(_BATCH_SIZE, dtype=torch.long)))
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -105,8 +108,8 @@ class _Examples:
             ["[PAD]", "[CLS]", "[SEP]", "[unused2]"]
         )
 
-    def batch(self) -> dict[str, Tensor]:
-        """Inputs of BERT, each int64 [queries x pages, longest]."""
+    def batch(self) -> TokenBatch:
+        """Queries x pages sequences of two segments: the query, and one of the pages."""
         ids: list[list[int]] = []
         segments: list[list[int]] = []
         for _ in range(_BATCH_SIZE):
@@ -118,8 +121,7 @@ class _Examples:
                 ids.append(query + candidate)
                 segments.append([0] * len(query) + [1] * len(candidate))
         input_ids = _padded(ids, self._pad)
-        mask = (input_ids != self._pad).long()
-        return {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": _padded(segments, 0)}
+        return TokenBatch(input_ids, input_ids != self._pad, _padded(segments, 0))
 
     def _query(self, page: _Page) -> list[int]:
         """Shuffled words from a part of the page, so that only matching words identifies the page."""
