@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function):
             for fixture in MARKS.keys() & set(item.fixturenames):
                 item.add_marker(MARKS[fixture])
-            if (group := _group(item)) is not None:
+            if item.get_closest_marker("xdist_group") is None and (group := _group(item)) is not None:
                 item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_turn)
 

@@ -16,10 +16,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import yaml
 
 from tests.cluster import collector, image_loading
-from tests.cluster.deployment import BUCKET, DagRun, Deployment, s3_client, secret_value, stopwatch
+from tests.cluster.deployment import BUCKET, DagRun, Deployment, Release, s3_client, secret_value, stopwatch
 from tests.cluster.kubectl import Namespace, eventually, helm
 from tests.cluster.pod_watch import PodWatch
 from tests.cluster.s3.authority import CERTIFICATE, new_authority
@@ -289,10 +288,9 @@ def deployment(
     namespace: Namespace, s3: Any, chart: Path, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     """The chart with its standalone Airflow, installed and healthy."""
-    file = tmp_path_factory.mktemp("values") / "values.yaml"
-    file.write_text(yaml.safe_dump(values))
+    release = Release(RELEASE, namespace, chart, values, tmp_path_factory.mktemp("values"))
     seconds = stopwatch()
-    helm("install", RELEASE, str(chart), f"--namespace={namespace.name}", f"--values={file}")
+    release.apply("install", {})
     namespace.run("rollout", "status", f"deployment/{RELEASE}-airflow", "--timeout=600s")
     port = free_port()
     with ExitStack() as stack:
@@ -302,7 +300,7 @@ def deployment(
         stack.callback(airflow.close)
         eventually(lambda: all(map(airflow.has_dag, ("zeshel", "zeshel_link"))), "the DAGs", 300)
         print(f"\nAirflow up, with the DAGs, {seconds():.0f} s after `helm install`")
-        yield Deployment(namespace, airflow, s3, RELEASE)
+        yield Deployment(namespace, airflow, s3, release)
     helm("uninstall", RELEASE, f"--namespace={namespace.name}")
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import yaml
 
-from tests.cluster.kubectl import Namespace, eventually
+from tests.cluster.kubectl import Namespace, eventually, helm
+from tests.helm.chart import merged
 from zeshel_tasks.config.splits import HELDOUT_SPLITS
 from zeshel_tasks.demo.local_airflow.client import AirflowClient, LogLine, TaskState
 from zeshel_tasks.orchestration.settings import path_safe
@@ -24,6 +26,31 @@ SKIPPED = {*HELDOUT, "refresh-knowledge-bases"}
 
 
 @dataclass(frozen=True)
+class Release:
+    """A release of the chart.
+
+    Args:
+        name: name of the Helm release.
+        namespace: its namespace.
+        chart: folder of the chart.
+        values: the values that it is installed with.
+        folder: for a file of values.
+    """
+
+    name: str
+    namespace: Namespace
+    chart: Path
+    values: dict[str, Any]
+    folder: Path
+
+    def apply(self, command: str, changes: dict[str, Any]) -> None:
+        """Installs the release, or upgrades it, with changed values."""
+        file = self.folder / "values.yaml"
+        file.write_text(yaml.safe_dump(merged(self.values, changes)))
+        helm(command, self.name, str(self.chart), f"--namespace={self.namespace.name}", f"--values={file}")
+
+
+@dataclass(frozen=True)
 class Deployment:
     """A deployment under test.
 
@@ -31,13 +58,13 @@ class Deployment:
         namespace: namespace of the deployment.
         airflow: client of its REST API.
         s3: client of the store.
-        release: name of the Helm release.
+        release: the Helm release.
     """
 
     namespace: Namespace
     airflow: AirflowClient
     s3: Any
-    release: str
+    release: Release
 
     def trigger(self, run_id: str, dag_id: str = DAG_ID, **conf: Any) -> "DagRun":
         """Starts a run through the REST API."""

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 from tests.cluster.conftest import RESTRICTED, SMALL, image
 from tests.cluster.deployment import Deployment, secret_value
-from tests.cluster.kubectl import Namespace, eventually, helm
+from tests.cluster.kubectl import Namespace, eventually
 from tests.helm.chart import merged
 from zeshel_tasks.demo.local_airflow.configuration import free_port
 
@@ -27,16 +26,10 @@ class Service:
 
     Args:
         deployment: what it is part of.
-        chart: folder of the chart.
-        values: of the chart, without the service.
-        folder: for files with values.
         airflow: UID of Airflow's pod before the service was enabled.
     """
 
     deployment: Deployment
-    chart: Path
-    values: dict[str, Any]
-    folder: Path
     airflow: str
 
     @property
@@ -49,10 +42,7 @@ class Service:
             "enabled": True, "knowledgeBases": [KB], "replicas": 1, "resources": SMALL, "scratchSize": "2Gi",
             "adminToken": {"enabled": True},
         }  # fmt: skip
-        file = self.folder / "values.yaml"
-        file.write_text(yaml.safe_dump({**self.values, "serving": merged(usual, values)}))
-        where = f"--namespace={self.namespace.name}"
-        helm("upgrade", self.deployment.release, str(self.chart), where, f"--values={file}")
+        self.deployment.release.apply("upgrade", {"serving": merged(usual, values)})
 
     def pods(self) -> list[dict[str, Any]]:
         """The pods that are not being deleted."""

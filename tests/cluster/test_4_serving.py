@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -58,10 +57,7 @@ def service(
     first_run: DagRun,
     merged_run: DagRun,
     deployment: Deployment,
-    chart: Path,
-    values: dict[str, Any],
     authorities: Path,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """The service, enabled by an upgrade. There is a champion, and no knowledge base yet."""
     merged_run.succeed()
@@ -70,7 +66,7 @@ def service(
         "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_CA_BUNDLE": str(authorities),
     }  # fmt: skip
     airflow = deployment.airflow_pod()["metadata"]["uid"]
-    made = Service(deployment, chart, values, tmp_path_factory.mktemp("serving"), airflow)
+    made = Service(deployment, airflow)
     with pytest.MonkeyPatch.context() as variables:
         for name, value in environment.items():
             variables.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Airflow is killed during the first training of a run, and a pod is deleted during the second.
+"""The release is upgraded and Airflow killed during the first training of a run. A pod is deleted in the second.
 
 The run succeeds with the same metrics, and no stage ran twice at once. The pods of the second training have a sidecar
 that never ends. No other run is active, except one whose pod waits for memory until the run is marked as failed while
@@ -15,6 +15,7 @@ from tests.cluster.deployment import DAG_ID, DagRun, Deployment, stopwatch
 from tests.cluster.kubectl import eventually
 from tests.cluster.pod_watch import PodWatch
 
+RETRIES = 5  # another number than before the upgrade
 WITH_SIDECAR = "train-crossencoder"
 SIDECAR = f"""
 from kubernetes.client import V1Container
@@ -50,16 +51,19 @@ def unwatched_run(run: DagRun, deployment: Deployment) -> DagRun:  # starts besi
     return unwatched
 
 
-def test_killed_airflow_resumes_the_run(
+def test_airflow_that_was_upgraded_and_killed_resumes_the_run(
     run: DagRun, unwatched_run: DagRun, first_run: DagRun, deployment: Deployment, pods: PodWatch
 ) -> None:
     run.running_pod("train-biencoder", says="step ")
     assert unwatched_run.state() == "failed"
     add_sidecar(deployment)
+    keys = deployment.namespace.get("secret", f"{deployment.release.name}-keys")["data"]
     seconds = stopwatch()
+    deployment.release.apply("upgrade", {"dag": {"retries": RETRIES}})
     kill_airflow(deployment)
     eventually(lambda: deployment.airflow.health()["scheduler"]["status"] == "healthy", "Airflow's return", 600)
-    print(f"\nAirflow is back {seconds():.0f} s after it was killed")
+    print(f"\nAirflow is back {seconds():.0f} s after its upgrade and death")
+    assert deployment.namespace.get("secret", f"{deployment.release.name}-keys")["data"] == keys
     run.running_pod("train-crossencoder")
     assert run.metrics("train-biencoder") == first_run.metrics("train-biencoder")
     assert_no_stage_ran_twice_at_once(run, pods)
