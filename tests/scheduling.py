@@ -30,6 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _group(item: pytest.Function) -> str | None:
     """A fixture of :data:`MADE_ONCE`, or the file of a test that takes a fixture of module scope."""
+    if {"migrated_home", "chromium"} <= set(item.fixturenames):
+        return "chromium"  # these tests start an Airflow of their own, so they can run beside the others
     for fixture in MADE_ONCE:
         if fixture in item.fixturenames:
             return fixture
@@ -38,8 +40,8 @@ def _group(item: pytest.Function) -> str | None:
 
 
 def _turn(item: pytest.Item) -> int:
+    if item.get_closest_marker("airflow"):  # the tests of a whole Airflow take minutes
+        return 0
     group = item.get_closest_marker("xdist_group")
     first = MADE_ONCE.index(group.args[0]) if group and group.args[0] in MADE_ONCE else len(MADE_ONCE)
-    if first == 0:  # the tests of a whole Airflow take minutes
-        return 0
     return 1 if item.path.name in LONGEST else 1 + first
