@@ -20,6 +20,7 @@ import pytest
 from playwright.sync_api import Locator, Page, ViewportSize, expect, sync_playwright
 
 from tests.orchestration.real_airflow import DAG, ended, running_airflow
+from tests.orchestration.test_linking_run import DAG as LINK_DAG
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.orchestration.settings import path_safe
@@ -126,6 +127,21 @@ def test_dag_page_shows_owner_and_documentation(morning: Morning) -> None:
     expect(page.get_by_text("When a task fails")).to_be_visible()
     morning.shot("documentation")
     page.keyboard.press("Escape")
+
+
+def test_form_of_the_link_dag_waits_for_what_it_needs(morning: Morning) -> None:
+    morning.open(f"/dags/{LINK_DAG}")
+    page = morning.page
+    page.get_by_role("button", name="Trigger").first.click()
+    form = page.get_by_role("dialog")
+    start = form.get_by_role("button", name="Trigger")
+    for name, value in {"in": "s3://bucket/texts/", "out": "s3://bucket/links/", "kb": "products"}.items():
+        expect(start).to_be_disabled()
+        field(form, name).fill(value)
+    expect(start).to_be_enabled()
+    form.get_by_text("Links", exact=True).click()
+    field(form, "threshold").fill("precision=0.95")
+    morning.shot("link-form")
 
 
 def test_form_refuses_an_invalid_value(morning: Morning) -> None:
