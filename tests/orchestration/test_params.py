@@ -8,7 +8,7 @@ from zeshel_tasks.config.stage_config import setting_flag
 from zeshel_tasks.config.stages import STAGE_CONFIGS
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.approval import ApprovedPromotion
-from zeshel_tasks.orchestration.link_params import link_params
+from zeshel_tasks.orchestration.link_params import link_params, link_schemas
 from zeshel_tasks.orchestration.params import dag_params, param_schemas, recipe_overrides, run_config_of
 from zeshel_tasks.presets import PRESETS
 
@@ -45,6 +45,15 @@ def test_form_has_every_setting_with_its_bounds(stage: str, name: str, field: An
 def test_form_adds_only_preset_and_run_settings() -> None:
     others = {"preset", "approve", "refresh", "gpus", "memory", "image"}
     assert param_schemas().keys() - {key_of(*setting) for setting in SETTINGS} == others
+
+
+@pytest.mark.parametrize("schemas", [param_schemas, link_schemas])
+def test_no_field_is_rendered_as_a_text_area_for_json(schemas: Callable[[], dict[str, dict[str, Any]]]) -> None:
+    """Airflow's form does so if a value has several types, and neither choices nor examples."""
+    for name, schema in schemas().items():
+        several = len(set(schema["type"]) - {"null"}) > 1 if isinstance(schema["type"], list) else False
+        assert not several or {"enum", "examples"} & schema.keys(), name
+    assert any("examples" in schema for schema in schemas().values())
 
 
 def test_form_has_a_section_for_each_stage_and_shared_settings() -> None:

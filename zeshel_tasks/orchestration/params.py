@@ -178,7 +178,9 @@ def optional_schema(schema: Mapping[str, Any], *, title: str, description: str, 
         result |= {"type": ["string", "boolean", "null"], "enum": [True, False]}
     elif result["type"] == "number":
         pattern = FRACTION if result.get("maximum") == 1 else POSITIVE
-        result |= {"type": ["string", "number", "null"], "pattern": pattern}
+        # Airflow's form renders a value of several types as a text area for JSON, unless there are examples of it.
+        examples = [value_text(schema["default"])] if schema.get("default") is not None else []
+        result |= {"type": ["string", "number", "null"], "pattern": pattern, "examples": examples}
     else:
         result["type"] = [result["type"], "null"]
     if "enum" in result:
