@@ -110,9 +110,18 @@ def _git(*arguments: str) -> bytes:
     return subprocess.run(["git", *arguments], cwd=CHART.parents[1], capture_output=True, timeout=60, check=True).stdout
 
 
+class _OnceLoader(yaml.CSafeLoader):
+    """Refuses keys that are there twice, as kustomize does. libyaml needs a tenth of the time of Python's parser."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        assert len(set(names)) == len(names), f"keys that are there twice: {sorted(names)}, {node.start_mark}"
+        return super().construct_mapping(node, deep)
+
+
 def documents(text: str | bytes) -> Iterator[Object]:
-    """Yield the documents of YAML that are not empty. libyaml needs a tenth of the time of Python's parser."""
-    return (document for document in yaml.load_all(text, yaml.CSafeLoader) if document)
+    """Yield the documents of YAML that are not empty."""
+    return (document for document in yaml.load_all(text, _OnceLoader) if document)
 
 
 class Rendered:

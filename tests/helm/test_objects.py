@@ -233,9 +233,10 @@ def test_standalone_airflow_has_all_components_and_a_single_pod(chart: Path) -> 
     assert all("livenessProbe" in container for container in pod["containers"])
 
 
-def test_api_server_listens_on_every_family_of_addresses(chart: Path) -> None:
+@pytest.mark.parametrize("values", [STANDALONE, OFFICIAL], ids=["standalone", "official"])
+def test_api_server_listens_on_every_family_of_addresses(chart: Path, values: Object) -> None:
     # uvicorn binds 0.0.0.0 for IPv4 only and :: for IPv6 only; the empty name is both.
-    assert render(chart, STANDALONE).one("ConfigMap", "zeshel-airflow")["data"]["AIRFLOW__API__HOST"] == ""
+    assert render(chart, values).one("ConfigMap", "zeshel-airflow")["data"]["AIRFLOW__API__HOST"] == ""
 
 
 def test_all_components_share_settings_keys_and_state(chart: Path) -> None:

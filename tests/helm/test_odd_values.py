@@ -391,6 +391,7 @@ def test_release_whose_name_is_not_that_of_a_service_is_refused(chart: Path, rel
 
 def test_settings_of_the_user_replace_those_of_the_standalone_airflow(chart: Path) -> None:
     own = {"AIRFLOW__API__WORKERS": "2", "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "", "MORE": "x"}
+    own |= {"AIRFLOW__API__HOST": "::", "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "True"}
     data = render(chart, merged(EVERYTHING, nested("standalone.env", own))).one("ConfigMap", "zeshel-airflow")["data"]
     assert data.items() >= own.items()
     assert data["AIRFLOW__API__PORT"] == "8080"

@@ -59,8 +59,6 @@ AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE: /opt/airflow/private/password
 AIRFLOW__DATABASE__SQL_ALCHEMY_CONN: sqlite:////opt/airflow/state/airflow.db
 AIRFLOW__LOGGING__BASE_LOG_FOLDER: /opt/airflow/state/logs
 AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY: /opt/airflow/state/logs/dag_processor
-# All addresses of IPv4 and IPv6: users and probes use the pod's, the other containers 127.0.0.1.
-AIRFLOW__API__HOST: ""
 AIRFLOW__API__PORT: "8080"
 AIRFLOW__API__BASE_URL: {{ .Values.standalone.baseUrl | default (printf "http://localhost:%v" .Values.standalone.service.port) | quote }}
 AIRFLOW__API__WORKERS: "1"
