@@ -63,15 +63,39 @@ def test_it_accesses_the_store_as_a_stage_does_and_is_as_restricted(chart: Path)
     assert {key for key in ours if ours[key] != theirs[key]} == {"name", "args", "resources"}
 
 
-def test_its_network_is_the_store(chart: Path) -> None:
-    found = rendered(chart, STANDALONE, keepRuns=3)
-    policy = found.one("NetworkPolicy", "zeshel-retention")["spec"]
-    template = found.one("CronJob", "zeshel-retention")["spec"]["jobTemplate"]["spec"]["template"]
-    assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
-    assert policy["ingress"] == []
+def test_cleanup_that_never_starts_ends_and_lets_the_next_one_start(chart: Path) -> None:
+    found = rendered(chart, {**STANDALONE, "stages": {"activeDeadlineSeconds": 2000000}})
+    cleanup = found.one("CronJob", "zeshel-retention")["spec"]
+    assert cleanup["concurrencyPolicy"] == "Forbid"
+    assert cleanup["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 2_000_000
+
+
+def templates_of_jobs(rendered: Rendered) -> dict[str, Object]:
+    """The pods of the two Jobs by their component."""
+    (job,) = [item for item in rendered if item["kind"] == "Job"]
+    cleanup = rendered.one("CronJob", "zeshel-retention")["spec"]["jobTemplate"]
+    return {"retention": cleanup["spec"]["template"], "sample-inputs": job["spec"]["template"]}
+
+
+def test_pods_of_both_jobs_are_labelled_as_those_of_stages(chart: Path) -> None:
+    own: Object = {"labels": {"sidecar.istio.io/inject": "false"}, "annotations": {"linkerd.io/inject": "disabled"}}
+    found = rendered(chart, {**STANDALONE, "sampleInputs": {"enabled": True}, "stages": own})
+    for component, template in templates_of_jobs(found).items():
+        metadata = template["metadata"]
+        assert metadata["labels"].items() >= own["labels"].items()
+        assert metadata["labels"]["app.kubernetes.io/component"] == component
+        assert metadata["annotations"] == own["annotations"]
+
+
+def test_network_of_both_jobs_is_the_store(chart: Path) -> None:
+    found = rendered(chart, {**STANDALONE, "sampleInputs": {"enabled": True}}, keepRuns=3)
     of_stages = found.one("NetworkPolicy", "zeshel-stage")["spec"]["egress"]
-    assert policy["egress"] == of_stages[: len(policy["egress"])]
-    assert len(policy["egress"]) < len(of_stages)
+    for component, template in templates_of_jobs(found).items():
+        policy = found.one("NetworkPolicy", f"zeshel-{component}")["spec"]
+        assert policy["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        assert policy["ingress"] == []
+        assert policy["egress"] == of_stages[: len(policy["egress"])]
+        assert len(policy["egress"]) < len(of_stages)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-{{/* Pod of a Job that runs one command on the store: placed and restricted like a stage of class "data".
+{{/* Pod of a Job that runs one command on the store: placed, restricted and labelled like a stage of class "data".
 Takes (list $ component image arguments resources). */}}
 {{- define "zeshel.jobPod" -}}
 {{- $component := index . 1 -}}
@@ -8,7 +8,14 @@ Takes (list $ component image arguments resources). */}}
 {{- with index . 0 -}}
 {{- $env := include "zeshel.podEnv" . | fromYaml -}}
 metadata:
-  labels: {{- include "zeshel.labels" (list . $component) | nindent 4 }}
+  labels:
+    {{- include "zeshel.labels" (list . $component) | nindent 4 }}
+    {{- range $label, $value := .Values.stages.labels }}
+    {{ $label | quote }}: {{ $value | quote }}
+    {{- end }}
+  {{- with .Values.stages.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
 spec:
   restartPolicy: Never
   serviceAccountName: {{ include "zeshel.stagesAccount" . | quote }}
