@@ -16,6 +16,7 @@ from zeshel_tasks import __version__
 from zeshel_tasks.commands.argument_types import count, path, run, seed, store
 from zeshel_tasks.commands.export import add_export_flags
 from zeshel_tasks.commands.import_flags import add_entity_flags, add_mention_export_flags, add_mention_flags
+from zeshel_tasks.commands.import_wiki import add_wiki_flags
 from zeshel_tasks.commands.kb import add_kb_commands
 from zeshel_tasks.commands.link import add_link_flags
 from zeshel_tasks.commands.outputs import check_replaceable, with_folder
@@ -104,6 +105,7 @@ def _parser() -> _MainParser:
     _add_commands_on_stores(parser)
     add_entity_flags(parser.add_command("import-entities", "Make a world of a knowledge base in another format."))
     add_mention_flags(parser.add_command("import-mentions", "Make a data set of texts with mentions of such worlds."))
+    add_wiki_flags(parser.add_command("import-wiki", "Make a world of the dump of a MediaWiki."))
     add_mention_export_flags(
         parser.add_command("export-mentions", "Write texts and mentions of such a data set as JSON.")
     )

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zeshel_tasks.config.splits import Shares
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.importing.mention_table import MentionRow, MentionTable
-from zeshel_tasks.importing.splits import Shares, SplitBy, assign_splits, check_worlds
+from zeshel_tasks.importing.splits import SplitBy, assign_splits, check_worlds
 
 Mention = tuple[str, str, str | None]
 """World, text and entity."""

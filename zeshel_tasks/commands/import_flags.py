@@ -13,7 +13,7 @@ from zeshel_tasks.commands.argument_types import parsed, path, seed, store
 from zeshel_tasks.commands.outputs import STREAM, check_open_output, with_folder
 from zeshel_tasks.compute.disk import full_output_named
 from zeshel_tasks.compute.termination import scratch_folder
-from zeshel_tasks.config.splits import SPLITS, Split
+from zeshel_tasks.config.splits import DEFAULT_SHARES, SPLITS, Shares, Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.annotated import Match
 from zeshel_tasks.importing.bad_rows import MaxSkipped
@@ -22,7 +22,7 @@ from zeshel_tasks.importing.entity_formats import ENTITY_FORMATS, EntitySettings
 from zeshel_tasks.importing.mention_formats import MENTION_FORMATS, mention_source
 from zeshel_tasks.importing.offsets import OffsetUnit
 from zeshel_tasks.importing.publish import world_name
-from zeshel_tasks.importing.splits import DEFAULT_SHARES, Shares, SplitBy
+from zeshel_tasks.importing.splits import SplitBy
 from zeshel_tasks.text.logs import log_to_stderr
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def add_entity_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``import-entities``."""
     _add_inputs(parser)
     add_format_flags(parser)
-    parser.add_argument("--world", required=True, type=_world, metavar="NAME", help="name of the world")
+    parser.add_argument("--world", required=True, type=world, metavar="NAME", help="name of the world")
     add_max_skipped(parser)
     parser.set_defaults(command=_import_entities)
 
@@ -68,12 +68,19 @@ def add_mention_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--entities", required=True, type=store, metavar="ADDRESS", help="the --out of import-entities")
     formats = "; ".join(f"{name}: {found.summary}" for name, found in MENTION_FORMATS.items())
     parser.add_argument("--format", required=True, choices=list(MENTION_FORMATS), help=formats)
-    parser.add_argument("--world", type=_world, metavar="NAME", help="world of texts that name none")
+    parser.add_argument("--world", type=world, metavar="NAME", help="world of texts that name none")
     golds = "; ".join(f"{name}: {', '.join(found.golds)}" for name, found in MENTION_FORMATS.items())
     parser.add_argument("--gold", metavar="FIELD", help=f"where the entity is; the first is the default. {golds}")
     parser.add_argument("--match", choices=get_args(Match), help="what this field has of the entity")
     parser.add_argument("--offsets", choices=get_args(OffsetUnit), help="unit of the offsets (default: the format's)")
     parser.add_argument("--nil_if_unknown", action="store_true", help="unknown entities and missing labels mean NIL")
+    add_split_flags(parser)
+    add_max_skipped(parser)
+    parser.set_defaults(command=_import_mentions)
+
+
+def add_split_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that decide about the splits of mentions."""
     parser.add_argument(
         "--shares",
         type=_shares,
@@ -83,8 +90,6 @@ def add_mention_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split_by", choices=get_args(SplitBy), default="document", help="what stays in one split")
     parser.add_argument("--seed", type=seed, default=7)
-    add_max_skipped(parser)
-    parser.set_defaults(command=_import_mentions)
 
 
 def add_mention_export_flags(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +116,8 @@ def add_max_skipped(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _world(text: str) -> str:
+def world(text: str) -> str:
+    """Check the name of a world."""
     return parsed(text, world_name)
 
 

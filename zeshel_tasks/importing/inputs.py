@@ -9,13 +9,14 @@ import io
 import lzma
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
 from zeshel_tasks.data.json_lines import BadLine, Record
 from zeshel_tasks.errors import ConfigError, DataError
+from zeshel_tasks.importing.seven_zip import opened_7z
 from zeshel_tasks.location import S3Address, StoreLocation, located, store_location
 from zeshel_tasks.store.runs import store_at
 
@@ -25,6 +26,7 @@ MAX_TEXT_CHARACTERS = 4 * 2**20
 MAX_LINE_BYTES = 64 * 2**20
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_COMPRESSED |= {b"7z\xbc\xaf\x27\x1c": "7z"}
 _OTHER_ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, OSError)
 _NEEDS_PYARROW = "expected the package pyarrow: python -m pip install 'zeshel-tasks[import]'"
@@ -81,19 +83,23 @@ def fetched_files(location: StoreLocation, folder: str, scratch: Path) -> dict[s
 
 
 @contextmanager
-def opened(file: Input) -> Iterator[IO[bytes]]:
-    """Opens a file for reading and decompresses it (gzip, bzip2, xz, zstd), which its first bytes tell.
+def opened(file: Input, packed: IO[bytes] | None = None) -> Iterator[IO[bytes]]:
+    """Opens a file for reading and decompresses it (gzip, bzip2, xz, zstd, 7z), which its first bytes tell.
+
+    Args:
+        file: what to read.
+        packed: the same file, opened by a caller who wants to know how far it has been read.
 
     Raises:
         DataError: the compressed data is damaged or cut.
-        ConfigError: zstd needs a package that is not installed.
+        ConfigError: zstd or 7z needs a package that is not installed.
     """
-    with file.path.open("rb") as packed:
+    with nullcontext(packed) if packed is not None else file.path.open("rb") as packed:
         head = packed.read(6)
         packed.seek(0)
         kind = next((kind for magic, kind in _COMPRESSED.items() if head.startswith(magic)), None)
         try:
-            with _decompressed(packed, kind) as stream:
+            with opened_7z(packed) if kind == "7z" else _decompressed(packed, kind) as stream:
                 yield stream
         except _BROKEN as error:
             if kind is None or (isinstance(error, OSError) and error.errno is not None):

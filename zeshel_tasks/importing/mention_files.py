@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 from zeshel_tasks.config.splits import SPLITS, Split
 from zeshel_tasks.data.mention_category import mention_category
-from zeshel_tasks.data.raw_text import Span, tokenized
+from zeshel_tasks.data.raw_text import Span, TokenSpan, tokenized
 from zeshel_tasks.data.zeshel import MENTION_FILES
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.inputs import Input
@@ -35,13 +35,16 @@ _MENTIONS = f'SELECT id, split, gold, title, start, "end" FROM mentions WHERE te
 _Mention = tuple[str, Split, str | None, str, int, int]
 
 
-def write_mention_files(table: MentionTable, documents: Mapping[str, Input], out: Path) -> tuple[dict[Split, int], int]:
+def write_mention_files(
+    table: MentionTable, documents: Mapping[str, Input], out: Path, *, with_contexts: bool = True
+) -> tuple[dict[Split, int], int]:
     """Writes the files into the new folder ``out``.
 
     Args:
         table: the mentions, each with a split.
         documents: the entities of each world.
         out: where to write.
+        with_contexts: False if the texts are those of the entities, as tokens.
 
     Returns:
         The number of mentions with an entity by split, and the number of those without.
@@ -57,9 +60,16 @@ def write_mention_files(table: MentionTable, documents: Mapping[str, Input], out
     with ExitStack() as opened:
         files = _Files(out, opened)
         for (world, part), name in names.items():
-            for text, document_id, content in table.rows(_TEXTS, world, part, name == world):
-                mentions = table.rows(_MENTIONS, text, part)
-                for split, gold in _write_text(name, document_id, content.decode(), list(mentions), files):
+            for number, document_id, content in table.rows(_TEXTS, world, part, name == world):
+                mentions: list[_Mention] = list(table.rows(_MENTIONS, number, part))
+                text = content.decode()
+                tokens, places = tokenized(text, (Span(start, end) for *_, start, end in mentions))
+                if with_contexts:
+                    original = {} if tokens == text else {"original": text}
+                    files.write(f"contexts/{name}.json", {"document_id": document_id, "text": tokens} | original)
+                for split, gold in _write_mentions(
+                    name, document_id, tokens, zip(mentions, places, strict=True), files
+                ):
                     counts[split] += gold is not None
                     nil += gold is None
     return {split: counts[split] for split in MENTION_FILES if counts[split]}, nil
@@ -80,15 +90,12 @@ class _Files:
         self._files[name].write(to_json(line, ensure_ascii=False).encode() + b"\n")
 
 
-def _write_text(
-    world: str, document_id: str, text: str, mentions: list[_Mention], files: _Files
+def _write_mentions(
+    world: str, document_id: str, tokens: str, mentions: Iterable[tuple[_Mention, TokenSpan | None]], files: _Files
 ) -> Iterator[tuple[Split, str | None]]:
-    """Writes a text, whose words only its own mentions cut, and the mentions. Yields split and entity of each one."""
-    tokens, places = tokenized(text, (Span(start, end) for *_, start, end in mentions))
-    original = {} if tokens == text else {"original": text}
-    files.write(f"contexts/{world}.json", {"document_id": document_id, "text": tokens} | original)
+    """Writes the mentions of a text, whose words only they cut. Yields split and entity of each one."""
     words = tokens.split(" ")
-    for (mention_id, split, gold, title, *_), place in zip(mentions, places, strict=True):
+    for (mention_id, split, gold, title, *_), place in mentions:
         assert place is not None
         surface = " ".join(words[place.start : place.end + 1])
         line: dict[str, Any] = {"mention_id": mention_id, "context_document_id": document_id, "corpus": world}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zeshel_tasks.compute.termination import scratch_folder
-from zeshel_tasks.config.splits import Split
+from zeshel_tasks.config.splits import DEFAULT_SHARES, Shares, Split
 from zeshel_tasks.data.json_lines import Record
 from zeshel_tasks.data.raw_text import Span
 from zeshel_tasks.errors import ConfigError, DataError
@@ -24,7 +24,7 @@ from zeshel_tasks.importing.mention_table import MentionRow, MentionTable
 from zeshel_tasks.importing.nil import NIL_LABELS
 from zeshel_tasks.importing.offsets import Offsets
 from zeshel_tasks.importing.publish import publish_data_set
-from zeshel_tasks.importing.splits import DEFAULT_SHARES, Shares, SplitBy, assign_splits, check_worlds
+from zeshel_tasks.importing.splits import SplitBy, assign_splits, check_worlds
 from zeshel_tasks.location import located, store_location
 
 log = logging.getLogger(__name__)

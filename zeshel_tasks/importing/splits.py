@@ -6,11 +6,10 @@ entities of ``heldout_train_unseen`` have no mention in train, those of ``heldou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from zeshel_tasks.config.splits import ALL_SPLITS, HELDOUT_SPLITS, SPLITS, Split
+from zeshel_tasks.config.splits import HELDOUT_SPLITS, SPLITS, Shares, Split
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.importing.mention_table import MentionTable
 
@@ -24,42 +23,6 @@ _UNIT = {
 }
 _JOINED = "mentions JOIN texts ON mentions.text = texts.number"
 _TRAIN = "split = 'train' AND mentions.gold IS NOT NULL"
-_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class Shares:
-    """The share of each split in the mentions without a split of their own; together 1."""
-
-    of: dict[Split, float]
-
-    @classmethod
-    def parse(cls, text: str) -> Shares:
-        """Parses ``train=0.8,valid=0.1,test=0.1``.
-
-        Raises:
-            ValueError: the text has another form, or the shares are not 1 together. The message is the expected form.
-        """
-        pairs = dict(part.partition("=")[::2] for part in text.split(","))
-        try:
-            found = {split: float(pairs[split]) for split in ALL_SPLITS if split in pairs}
-        except ValueError:
-            found = {}
-        is_complete = len(found) == len(pairs) == len(text.split(",")) and all(
-            0 < share <= 1 for share in found.values()
-        )
-        if not is_complete or abs(sum(found.values()) - 1) > _TOLERANCE:
-            raise ValueError("expected shares above 0 that are 1 together, such as train=0.8,valid=0.1,test=0.1")
-        if "train" not in found and any(split in found for split in HELDOUT_SPLITS):
-            raise ValueError("expected a share of train, from which mentions are held out")
-        return cls(found)
-
-    def of_train(self) -> float:
-        """The share of train before mentions are held out."""
-        return sum(share for split, share in self.of.items() if split not in ("valid", "test"))
-
-
-DEFAULT_SHARES = Shares({"train": 0.8, "valid": 0.1, "test": 0.1})
 
 
 def assign_splits(table: MentionTable, shares: Shares, by: SplitBy, seed: int) -> None:

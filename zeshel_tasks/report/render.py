@@ -43,41 +43,41 @@ def render_report(data: ReportData, run: RunFacts) -> Iterator[tuple[str, bytes]
 
 
 def _page(data: ReportData, run: RunFacts, metrics: dict[str, Any]) -> str:
-    """The page as text.
+    return render_page(
+        "report.html",
+        m=metrics,
+        mistakes=data.mistakes,
+        recall_chart=charts.recall_chart(data.recall),
+        curve_charts={
+            stage: (
+                charts.loss_chart(stage, curve),
+                charts.validation_chart(stage, curve, data.training.get(stage)),
+            )
+            for stage, curve in sorted(data.curves.items())
+        },
+        calibration_charts=(
+            (charts.reliability_chart("test", tested), charts.risk_chart("test", tested))
+            if data.calibration and (tested := data.calibration.splits.get("test"))
+            else ()
+        ),
+        history_chart=charts.history_chart(run.history),
+        split_order=(*SPLIT_ORDER, *HELDOUT_SPLITS),
+        retrievers=RETRIEVERS,
+        link_modes=LINK_MODES,
+        most_text=MOST_TEXT,
+        most_groups=formats.MOST_GROUPS,
+    )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Renders a template of this package, which writes ``css`` into its head.
 
     Should text of the data ever get past the escaping, the page's Content-Security-Policy keeps it from running: it
     allows no script, no style sheet but this one, and nothing from elsewhere. Style attributes hold only numbers.
     """
     css = _resource("report.css")
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            m=metrics,
-            mistakes=data.mistakes,
-            recall_chart=charts.recall_chart(data.recall),
-            curve_charts={
-                stage: (
-                    charts.loss_chart(stage, curve),
-                    charts.validation_chart(stage, curve, data.training.get(stage)),
-                )
-                for stage, curve in sorted(data.curves.items())
-            },
-            calibration_charts=(
-                (charts.reliability_chart("test", tested), charts.risk_chart("test", tested))
-                if data.calibration and (tested := data.calibration.splits.get("test"))
-                else ()
-            ),
-            history_chart=charts.history_chart(run.history),
-            css=Markup(css),
-            css_hash=Markup(base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()),
-            split_order=(*SPLIT_ORDER, *HELDOUT_SPLITS),
-            retrievers=RETRIEVERS,
-            link_modes=LINK_MODES,
-            most_text=MOST_TEXT,
-            most_groups=formats.MOST_GROUPS,
-        )
-    )
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return _environment().get_template(template).render(css=Markup(css), css_hash=Markup(digest), **values)
 
 
 @cache  # compiling the templates takes longer than filling them
