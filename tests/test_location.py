@@ -196,8 +196,8 @@ def test_malformed_address_is_refused(kind: str, address: str) -> None:
         (store_location, "expected a local path, file:///path or s3://bucket/key"),
         (
             source_location,
-            "expected a local path, file:///path, s3://bucket/key, https://host/path "
-            "or the link to a file on Google Drive",
+            "expected a local path, file:///path, s3://bucket/key, https://host/path, "
+            "the link to a file on Google Drive or wiki:ADDRESS of a dump",
         ),
         (
             model_location,

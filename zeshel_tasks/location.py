@@ -5,6 +5,7 @@
     WebAddress   https://host/zeshel.tar.bz2
     DriveFile    https://drive.google.com/file/d/ID/view
     HubModel     bert-base-uncased, google-bert/bert-base-uncased@main
+    WikiDump     wiki:s3://bucket/towns.xml.bz2, wiki:data/towns.xml
 
 There is one :class:`Parser` for each kind of option. ``docs/addresses.md`` lists all forms and what they mean.
 """
@@ -29,7 +30,10 @@ _MAX_NAME_BYTES = 255  # NAME_MAX of Linux, for each part of a path
 _MAX_KEY_BYTES = 1024  # of S3
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # No local paths: `s3://$BUCKET/x` with an empty variable, which loses its slashes on the way here, and Windows paths.
-_NOT_LOCAL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/|(s3|file|https?):|[A-Za-z]:\\|\\\\", re.IGNORECASE)
+_NOT_LOCAL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/|(s3|file|https?|wiki):|[A-Za-z]:\\|\\\\", re.IGNORECASE)
+_WIKI = re.compile("wiki:", re.IGNORECASE)
+# What follows a wiki's name in that of its dump: enwiki-20261101-pages-articles.xml.bz2, towns_pages_current.xml.7z.
+_PAST_WORLD = re.compile(r"[-_](?:[0-9]{8}|latest|pages|history|current|full)(?=[-_.]|$)|\.")
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # above all, no `key:secret@`, which botocore's messages would repeat
 _HUB_MODEL = re.compile(r"(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 
@@ -96,8 +100,18 @@ class HubModel(Location):
     revision: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class WikiDump(Location):
+    """The dump of a MediaWiki; ``world`` is the wiki's name in the name of the file."""
+
+    form = "wiki:ADDRESS of a dump"
+    dump: LocalPath | S3Address | WebAddress
+    world: str
+
+
 StoreLocation = LocalPath | S3Address
-SourceLocation = LocalPath | S3Address | WebAddress | DriveFile
+ArchiveLocation = LocalPath | S3Address | WebAddress | DriveFile
+SourceLocation = ArchiveLocation | WikiDump
 ModelLocation = LocalPath | S3Address | HubModel
 
 
@@ -131,6 +145,8 @@ class Parser(Generic[L]):
         raise ValueError(f"expected {self.expected}")
 
     def _location(self, text: str) -> Location | None:
+        if WikiDump in self._forms and (wiki := _WIKI.match(text)):
+            return _wiki_dump(text, text[wiki.end() :])
         found = _SCHEME.fullmatch(text)
         if found is None:
             return None if not text or "://" in text or _NOT_LOCAL.match(text) else _local_path(text, text)
@@ -231,6 +247,17 @@ def _drive_file(address: str) -> DriveFile:
     return DriveFile(address, file_id, query.get("resourcekey", [None])[0])
 
 
+def _wiki_dump(address: str, of_dump: str) -> WikiDump:
+    dump = _dump_location(of_dump)
+    path = dump.path.as_posix() if isinstance(dump, LocalPath) else unquote(urlsplit(dump.address).path)
+    name = dump.key if isinstance(dump, S3Address) else path
+    world = _PAST_WORLD.split(name.rpartition("/")[2])[0]
+    _check_characters(world)
+    if not world or of_dump.endswith("/"):
+        raise ValueError("expected wiki:ADDRESS of a file that begins with the name of the wiki")
+    return WikiDump(address, dump, world)
+
+
 _SCHEMES: dict[str, tuple[type[Location], Callable[[str, str], Location]]] = {
     "file": (LocalPath, _file),
     "s3": (S3Address, _s3),
@@ -242,7 +269,10 @@ local_location = Parser[LocalPath](LocalPath)
 """A file or a directory of this machine."""
 store_location = Parser[StoreLocation](LocalPath, S3Address)
 """A store, or a file in one."""
-source_location = Parser[SourceLocation](LocalPath, S3Address, WebAddress, DriveFile)
-"""A data set: an archive anywhere, a local directory, or an S3 prefix."""
+archive_location = Parser[ArchiveLocation](LocalPath, S3Address, WebAddress, DriveFile)
+"""A file that is fetched."""
+source_location = Parser[SourceLocation](LocalPath, S3Address, WebAddress, DriveFile, WikiDump)
+"""A data set: an archive anywhere, a local directory, an S3 prefix, or what becomes of a wiki's dump."""
+_dump_location = Parser[LocalPath | S3Address | WebAddress](LocalPath, S3Address, WebAddress)
 model_location = Parser[ModelLocation](LocalPath, S3Address, HubModel)
 """A pretrained model. A name that could be both is a local directory if that exists, else a model on the hub."""

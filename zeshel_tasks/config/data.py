@@ -7,13 +7,14 @@ from unicodedata import normalize
 
 from pydantic import Field, model_validator
 
-from zeshel_tasks.config.splits import Split
+from zeshel_tasks.config.splits import Shares, Split
 from zeshel_tasks.config.stage_config import ADDRESS, PRINTABLE, StageConfig, setting, takes
 from zeshel_tasks.location import MAX_CHARACTERS, source_location
 
 ZESHEL_ON_GOOGLE_DRIVE = "https://drive.google.com/uc?export=download&id=1ZcKZ1is0VEkY9kNfPxIG19qEIqHE5LIO"
 
 SourceAddress = Annotated[str, ADDRESS, takes(source_location)]
+WikiShares = Annotated[str, Field(max_length=200), takes(Shares.parse)]
 WorldToSplit = Annotated[str, Field(max_length=MAX_CHARACTERS, pattern=rf"^{PRINTABLE}+=(train|valid|test)$")]
 PrivateAddresses = Literal["refuse", "allow"]
 
@@ -24,13 +25,14 @@ class DownloadConfig(StageConfig):
     source: SourceAddress = setting(
         ZESHEL_ON_GOOGLE_DRIVE,
         "The data set: an archive (.tar.bz2, .tar.gz, .tar.xz or .tar) at an http(s), s3 or file address or a local "
-        "path; or a folder with documents/ and mentions/, either local or s3://bucket/prefix/ with a trailing slash.",
+        "path; a folder with documents/ and mentions/, either local or s3://bucket/prefix/ with a trailing slash; or "
+        "wiki:ADDRESS, the dump of a MediaWiki, which becomes a world of the name with which the file's name begins.",
         affects_result=False,  # the content's identity goes into the fingerprint instead of its address
     )
     more_sources: tuple[SourceAddress, ...] = setting(
         (),
-        "More data sets to merge with source, one per line. Each is an archive or a folder, and no two data sets may "
-        "contain the same world.",
+        "More data sets to merge with source, one per line. Each is an archive, a folder or a wiki's dump, and no two "
+        "data sets may contain the same world.",
         affects_result=False,
         max_length=1000,
     )
@@ -39,6 +41,12 @@ class DownloadConfig(StageConfig):
         "Move all mentions of a world to a split, one world=split per line (my_wiki=test). Other worlds keep the split "
         "that their data set assigns.",
         max_length=10_000,
+    )
+    wiki_shares: WikiShares = setting(
+        "train=0.8,valid=0.1,test=0.1",
+        "How the mentions of wiki:ADDRESS are divided, by pages: shares of train, valid, test, heldout_train_seen and "
+        "heldout_train_unseen. A wiki in worlds_to_splits is not divided.",
+        affects_result=False,  # part of the identity of each dump, so other data sets do not depend on it
     )
     sha256: str | None = setting(
         None,
@@ -80,6 +88,11 @@ class DownloadConfig(StageConfig):
         """The split of each world in ``worlds_to_splits``, whose names are in the normal form of files (NFC)."""
         pairs = (text.rpartition("=") for text in self.worlds_to_splits)
         return {normalize("NFC", world): cast("Split", split) for world, _, split in pairs}
+
+    def shares_of_wiki(self, world: str) -> Shares:
+        """The share of each split in the mentions of a wiki."""
+        split = self.assigned.get(normalize("NFC", world))
+        return Shares.parse(self.wiki_shares) if split is None else Shares({split: 1.0})
 
     @model_validator(mode="after")
     def _each_world_has_one_split(self) -> Self:

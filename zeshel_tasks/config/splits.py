@@ -41,6 +41,9 @@ class Shares:
             raise ValueError("expected a share of train, from which mentions are held out")
         return cls(found)
 
+    def __str__(self) -> str:
+        return ",".join(f"{split}={share:g}" for split, share in self.of.items())
+
     def of_train(self) -> float:
         """The share of train before mentions are held out."""
         return sum(share for split, share in self.of.items() if split not in ("valid", "test"))

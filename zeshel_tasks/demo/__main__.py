@@ -30,7 +30,7 @@ from zeshel_tasks.demo.links import ZESHEL, show_links
 from zeshel_tasks.demo.local_airflow import AirflowFailed, LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 from zeshel_tasks.demo.watch import failed_lines, watch
-from zeshel_tasks.location import LocalPath, Location, model_location, source_location
+from zeshel_tasks.location import LocalPath, Location, WikiDump, model_location, source_location
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.text.safe_text import quoted
 
@@ -125,6 +125,8 @@ def _address(parse: Callable[[str], Location]) -> Callable[[str], str]:
 
     def checked(text: str) -> str:
         location = parsed(text, parse)
+        if isinstance(location, WikiDump) and isinstance(location.dump, LocalPath):
+            return f"wiki:{location.dump.path.resolve()}"
         return str(location.path.resolve()) if isinstance(location, LocalPath) else text
 
     return checked

@@ -17,7 +17,15 @@ from zeshel_tasks.download.networks import Hops
 from zeshel_tasks.download.s3_source import S3Source
 from zeshel_tasks.download.transfer import Body, Fetched, Retry, Source, transfer
 from zeshel_tasks.errors import ConfigError, DataError
-from zeshel_tasks.location import DriveFile, LocalPath, S3Address, SourceLocation, WebAddress, located, source_location
+from zeshel_tasks.location import (
+    ArchiveLocation,
+    DriveFile,
+    LocalPath,
+    S3Address,
+    WebAddress,
+    archive_location,
+    located,
+)
 from zeshel_tasks.store.artifacts import sha256_of
 from zeshel_tasks.text.safe_text import quoted
 
@@ -46,7 +54,7 @@ def fetch(
         DataError: the archive is too large, has another SHA-256 than expected, or is a web page.
         StoreUnavailable: the server does not answer, breaks off repeatedly, or takes too long.
     """
-    location = located("source", source, source_location)
+    location = located("source", source, archive_location)
     with deadline_of(config) as deadline, _opened(location, config, retry, drive_address, deadline) as opened:
         fetched = transfer(opened, destination, int(config.max_download_gb * 1e9), retry, deadline)
     if config.sha256 and fetched.sha256 != config.sha256.lower():
@@ -70,7 +78,7 @@ def source_identity(
         ConfigError: the address is wrong.
         StoreUnavailable: the server does not answer.
     """
-    location = located("source", source, source_location)
+    location = located("source", source, archive_location)
     if isinstance(location, DriveFile) and not config.sha256:
         return f"address:{download_address(replace(location, resource_key=None))}"
     with deadline_of(config) as deadline, _opened(location, config, retry, DOWNLOAD_ADDRESS, deadline) as opened:
@@ -84,7 +92,7 @@ def deadline_of(config: DownloadConfig) -> Deadline:
 
 @contextmanager
 def _opened(
-    location: SourceLocation, config: DownloadConfig, retry: Retry, drive_address: str, deadline: Deadline
+    location: ArchiveLocation, config: DownloadConfig, retry: Retry, drive_address: str, deadline: Deadline
 ) -> Iterator[Source]:
     if isinstance(location, S3Address):
         yield S3Source(location)

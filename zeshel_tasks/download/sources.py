@@ -15,7 +15,15 @@ from zeshel_tasks.download.fetch import deadline_of, fetch, source_identity
 from zeshel_tasks.download.members import ALL_FOLDERS, EXPECTED_NAME, FOLDERS, UNFINISHED, can_be_kept, is_member
 from zeshel_tasks.download.transfer import Fetched
 from zeshel_tasks.errors import ConfigError, DataError, TryAgain
-from zeshel_tasks.location import LocalPath, S3Address, SourceLocation, StoreLocation, located, source_location
+from zeshel_tasks.location import (
+    LocalPath,
+    S3Address,
+    SourceLocation,
+    StoreLocation,
+    WikiDump,
+    located,
+    source_location,
+)
 from zeshel_tasks.store import Store
 from zeshel_tasks.store.artifacts import sha256_of
 from zeshel_tasks.store.base import StoredObject
@@ -25,11 +33,22 @@ from zeshel_tasks.store.runs import store_at
 log = logging.getLogger(__name__)
 
 
+def obtain_dump(source: str, dump: WikiDump, file: Path, config: DownloadConfig) -> Fetched:
+    """Copy the dump of a wiki into a file.
+
+    Raises:
+        ConfigError: the address is wrong, or its server refuses.
+        DataError: the dump is too large, or has another SHA-256 than expected.
+        StoreUnavailable: the server does not answer.
+    """
+    return fetch(dump.dump.address, file, _config_of(source, config))
+
+
 def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> Fetched:
     """Put ``documents/*.json``, ``mentions/*.json`` and any ``contexts/*.json`` of a data set into a folder.
 
     Args:
-        source: as in :class:`~zeshel_tasks.config.data.DownloadConfig`; an S3 prefix ends with ``/``.
+        source: as in :class:`~zeshel_tasks.config.data.DownloadConfig`, but no dump; an S3 prefix ends with ``/``.
         folder: an empty folder.
         scratch: for the downloaded archive.
         config: limits of size and time; ``sha256`` applies to the first source.
@@ -78,6 +97,8 @@ def _config_of(source: str, config: DownloadConfig) -> DownloadConfig:
 
 def _identity(source: str, config: DownloadConfig) -> str:
     location = located("source", source, source_location)
+    if isinstance(location, WikiDump):
+        return f"{source_identity(location.dump.address, config)} shares:{config.shares_of_wiki(location.world)}"
     if not _is_folder(location):
         return source_identity(source, config)
     found = _folder(location)

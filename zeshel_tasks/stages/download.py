@@ -10,7 +10,11 @@ from zeshel_tasks.download.members import ALL_FOLDERS
 from zeshel_tasks.download.merge import Part, merge
 from zeshel_tasks.download.metrics import DownloadMetrics, SourceMetrics
 from zeshel_tasks.download.sources import obtain
+from zeshel_tasks.download.transfer import Fetched
+from zeshel_tasks.importing.wiki.source import obtain_wiki
+from zeshel_tasks.location import WikiDump, located, source_location
 from zeshel_tasks.pipeline.job import Job
+from zeshel_tasks.report.wiki_report import write_wiki_report
 from zeshel_tasks.store import Metrics
 from zeshel_tasks.text.redaction import without_secrets
 
@@ -21,8 +25,7 @@ def work(job: Job) -> Metrics:
     """Does the stage's work; returns the metrics of its manifest."""
     config, parts, sources = job.recipe.download, [], []
     for number, source in enumerate(config.sources, start=1):
-        part = Part(without_secrets(source), job.new_folder(f"source-{number}"))
-        fetched = obtain(source, part.folder, job.scratch, config)
+        part, fetched = _obtained(job, source, job.new_folder(f"source-{number}"))
         parts.append(part)
         sources.append(
             SourceMetrics(
@@ -44,6 +47,18 @@ def work(job: Job) -> Metrics:
         sources=tuple(sources),
         assigned=config.assigned,
     ).dump()
+
+
+def _obtained(job: Job, source: str, folder: Path) -> tuple[Part, Fetched]:
+    """Fetches a data set. A wiki's dump becomes one, and its report a file of the artifact."""
+    location, config = located("source", source, source_location), job.recipe.download
+    if not isinstance(location, WikiDump):
+        return Part(without_secrets(source), folder), obtain(source, folder, job.scratch, config)
+    part = Part(without_secrets(source), folder / "data")
+    fetched, summary = obtain_wiki(source, location, part.folder, folder, config)
+    write_wiki_report(summary, folder / "report")
+    job.attempt.add_directory(f"wikis/{summary.world}", folder / "report")
+    return part, fetched
 
 
 def _merged(job: Job, parts: list[Part]) -> Path:

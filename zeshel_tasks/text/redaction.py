@@ -19,7 +19,8 @@ from zeshel_tasks.text.json_text import to_json
 HIDDEN = "***"
 DRIVE_HOSTS = {"drive.google.com", "docs.google.com", "drive.usercontent.google.com"}
 
-_ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*://|(?:https?|ftp|s3):/*)([^/?#;\\]*)(.*)", re.DOTALL)
+_WIKI = "(?:[Ww][Ii][Kk][Ii]:)?"  # before the address of a wiki's dump
+_ADDRESS = re.compile(rf"\s*({_WIKI}(?:[A-Za-z][A-Za-z0-9+.-]*://|(?:https?|ftp|s3):/*))([^/?#;\\]*)(.*)", re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]*\]|[^:@]*)(:\d*)?")
 # The look-behind avoids quadratic time on a long word.
 _IN_TEXT = re.compile(
@@ -45,7 +46,7 @@ def without_secrets(address: str) -> str:
         return address
     scheme, authority, rest = found.groups()
     _, at, host = authority.rpartition("@")
-    if scheme.lower() == "file://":
+    if scheme.lower().endswith("file://"):
         return f"{scheme}{HIDDEN + at if at else ''}{host}{rest}"
     path, separator, after = _parted(rest)
     if not _HOST.fullmatch(host) or "@" in path or (":" in authority and "@" in after):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from xml.sax.saxutils import escape, quoteattr
 
 NAMESPACES = {-1: "Spezial", 0: "", 1: "Diskussion", 4: "Projekt", 6: "Datei", 10: "Vorlage", 14: "Kategorie"}
+NOUNS = ("harbour", "old town", "river")
 
 
 def dump(pages: Iterable[str], case: str = "first-letter") -> str:
@@ -29,3 +31,17 @@ def revision(text: str, timestamp: str = "2026-01-01T00:00:00Z", *, model: str =
         f"<revision><id>9</id><timestamp>{timestamp}</timestamp><model>{model}</model>"
         f'<text bytes="{len(text)}" xml:space="preserve">{escape(text)}</text></revision>\n'
     )
+
+
+def towns(count: int = 60, seed: int = 3) -> str:
+    """A wiki whose pages link to each other, by their titles and by other words."""
+    chosen = random.Random(seed)
+    pages = []
+    for number in range(count):
+        links = (
+            f"The town lies near [[Town {chosen.randrange(count)}|the {chosen.choice(NOUNS)}]]s, "
+            f"[[town {chosen.randrange(count)}]] and [[Town {chosen.randrange(count)}|{chosen.randrange(9)}]]."
+            for _ in range(4)
+        )
+        pages.append(page(number + 1, f"Town {number}", "\n".join(links)))
+    return dump(pages)

@@ -1,7 +1,6 @@
 """``zeshel import-wiki`` makes a data set of a dump that ``download`` and ``convert`` take whole."""
 
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 
 from tests.faults import Fault
 from tests.importing.conftest import lines_of
-from tests.importing.wiki.dumps import dump, page
+from tests.importing.wiki.dumps import dump, page, towns
 from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
 from zeshel_tasks.importing.wiki.chunks import PageParser
@@ -23,24 +22,9 @@ from zeshel_tasks.importing.wiki.page import Page, Site
 from zeshel_tasks.importing.wiki.parser import Parser
 from zeshel_tasks.store import open_run
 
-NOUNS = ("harbour", "old town", "river")
 ALL_SPLITS = "train=0.5,valid=0.15,test=0.15,heldout_train_seen=0.1,heldout_train_unseen=0.1"
 TABLE = "{|\n" + "|-\n| [[Vask]] || b || {{c|d}}\n" * 20_000 + "|}"
 BRACES = "{{a|" * 12_000
-
-
-def towns(count: int = 60, seed: int = 3) -> str:
-    """A wiki whose pages link to each other, by their titles and by other words."""
-    chosen = random.Random(seed)
-    pages = []
-    for number in range(count):
-        links = (
-            f"The town lies near [[Town {chosen.randrange(count)}|the {chosen.choice(NOUNS)}]]s, "
-            f"[[town {chosen.randrange(count)}]] and [[Town {chosen.randrange(count)}|{chosen.randrange(9)}]]."
-            for _ in range(4)
-        )
-        pages.append(page(number + 1, f"Town {number}", "\n".join(links)))
-    return dump(pages)
 
 
 def imported(tmp_path: Path, content: str, *flags: str, out: str = "data") -> int:

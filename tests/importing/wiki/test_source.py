@@ -1,0 +1,104 @@
+"""Dumps of wikis as sources of the recipe: ``wiki:ADDRESS``."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.importing.wiki.dumps import dump, page, towns
+from zeshel_tasks.cli import main
+from zeshel_tasks.config.data import DownloadConfig
+from zeshel_tasks.download.metrics import DownloadMetrics
+from zeshel_tasks.download.sources import identities
+from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
+from zeshel_tasks.location import WikiDump, source_location
+from zeshel_tasks.store import Artifact, open_run
+from zeshel_tasks.text.redaction import redacted, without_secrets
+
+
+def downloaded(tmp_path: Path, sources: Iterable[str], *flags: str) -> Artifact:
+    first, *more = sources
+    run = str(tmp_path / "store" / "runs" / "first")
+    added = [flag for source in more for flag in ("--more_sources", source)]
+    assert main(["download", "--run", run, "--source", first, *added, *flags]) == 0
+    return open_run(run).artifact("download", tmp_path / "cache")
+
+
+def test_wikis_are_merged_and_go_whole_to_their_splits(tmp_path: Path) -> None:
+    sources = []
+    for seed, name in enumerate(("harbours-20261101-pages-articles.xml", "rivers.xml", "hills_pages_current.xml")):
+        (tmp_path / name).write_text(towns(20, seed))
+        sources.append(f"wiki:{tmp_path / name}")
+    found = downloaded(tmp_path, sources, "--worlds_to_splits", "rivers=valid", "--worlds_to_splits", "hills=test",
+                       "--worlds_to_splits", "harbours=train")  # fmt: skip
+    metrics = DownloadMetrics.model_validate(found.manifest.metrics)
+    assert metrics.documents_by_world == {"harbours": 20, "hills": 20, "rivers": 20}
+    assert metrics.mentions.keys() == {"train", "valid", "test"}
+    assert all(count > 100 for count in metrics.mentions.values())
+    assert [source.worlds for source in metrics.sources] == [("harbours",), ("rivers",), ("hills",)]
+    assert "Import of a wiki" in found.path("wikis/rivers/index.html").read_text()
+    assert main(["convert", "--run", str(tmp_path / "store" / "runs" / "first")]) == 0
+
+
+def test_wiki_alone_is_divided(tmp_path: Path) -> None:
+    (tmp_path / "towns.xml").write_text(towns(40))
+    found = downloaded(tmp_path, [f"wiki:{tmp_path}/towns.xml"])
+    assert DownloadMetrics.model_validate(found.manifest.metrics).documents_by_world == {
+        "towns": 40, "towns-test": 40, "towns-valid": 40,
+    }  # fmt: skip
+
+
+def test_identity_follows_the_dump_and_its_shares(tmp_path: Path) -> None:
+    path = tmp_path / "towns.xml"
+    path.write_text(towns(20))
+    config = DownloadConfig(source=f"wiki:{path}")
+    first = identities(config)
+    assert first["source"].startswith("sha256:")
+    assert identities(config) == first
+    others = [
+        config.model_copy(update=changed)
+        for changed in ({"wiki_shares": "train=1"}, {"worlds_to_splits": ("towns=test",)}, {"source": str(path)})
+    ]
+    assert len({identities(other)["source"] for other in (config, *others)}) == 4
+    path.write_text(towns(20).replace("river", "brook", 1))
+    assert identities(config) != first
+
+
+def test_dump_in_s3(bucket: str, tmp_path: Path) -> None:
+    boto3.client("s3").put_object(Bucket=bucket, Key="in/towns-latest.xml", Body=towns(40).encode())
+    source = f"wiki:s3://{bucket}/in/towns-latest.xml"
+    assert identities(DownloadConfig(source=source))["source"].startswith("etag:")
+    assert downloaded(tmp_path, [source]).path("documents/towns.json").is_file()
+
+
+@pytest.mark.parametrize(("name", "world"), [
+    ("enwiki-20261101-pages-articles-multistream.xml.bz2", "enwiki"), ("starwars_pages_current.xml.7z", "starwars"),
+    ("my-wiki-latest.xml.gz", "my-wiki"), ("towns.xml", "towns"), ("a%20b.xml", "a b"), ("日本-pages.xml", "日本"),
+    ("old_town_2026.xml", "old_town_2026"),
+])  # fmt: skip
+def test_world_has_the_name_of_the_wiki(name: str, world: str) -> None:
+    found = source_location(f"wiki:https://host/dumps/{name}?x=y")
+    assert isinstance(found, WikiDump)
+    assert found.world == world
+
+
+def test_secrets_of_a_dump_s_address_are_hidden() -> None:
+    address = "wiki:https://user:password@host/towns.xml?signature=abc"
+    assert source_location(address).name == "wiki:https://***@host/towns.xml?***"
+    assert without_secrets(address.replace("wiki", "WIKI")) == "WIKI:https://***@host/towns.xml?***"
+    assert "password" not in redacted(f"got '{address}'")
+
+
+def test_wiki_without_links_or_with_too_few_pages_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "towns.xml"
+    command = ["download", "--run", str(tmp_path / "store" / "runs" / "first"), "--source", f"wiki:{path}"]
+    path.write_text(dump([page(1, "A", "text")]))
+    assert main(command) == EXIT_DATA
+    assert f"wiki:{path}: no mentions" in capsys.readouterr().out
+    path.write_text(dump([page(1, "A", "[[B|x]]"), page(2, "B", "text")]))
+    assert main(command) == EXIT_CONFIG
+    assert main([*command, "--wiki_shares", "train=2"]) == EXIT_CONFIG
+    assert "wiki_shares: " in capsys.readouterr().out
