@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
+import os
 import re
 import signal
 import sys
@@ -30,6 +31,7 @@ from zeshel_tasks.commands.settings_flags import (
     with_underscores,
 )
 from zeshel_tasks.compute.disk import full_disk_named, refused_access_named
+from zeshel_tasks.compute.gang_seat import leads_in
 from zeshel_tasks.compute.telemetry import exported
 from zeshel_tasks.compute.termination import until_sigterm
 from zeshel_tasks.errors import EXIT_OK, ConfigError, ZeshelError
@@ -226,7 +228,8 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 def _run_stage(options: argparse.Namespace) -> None:
     recipe = recipe_of(options, prefix=f"{options.stage.settings}.")
     run_stage(options.stage, options.run, recipe, getattr(options, "split", None))
-    _tell_mlflow(options.run)
+    if leads_in(os.environ):
+        _tell_mlflow(options.run)
 
 
 @exported()

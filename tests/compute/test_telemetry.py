@@ -210,7 +210,7 @@ def test_training_in_several_processes_is_measured_by_the_first(collector: Colle
 def _train(address: str, rank: int, scratch: Path) -> None:
     os.environ[ADDRESS] = address
     attributes = {"stage": "train-biencoder", "run": "second"}
-    launch._process(rank, _record, None, {"WORLD_SIZE": "2"}, scratch, attributes)
+    launch._process(rank, _record, None, launch._Ranks(0, 2, 2, {}), scratch, attributes)
 
 
 def _record(_: None) -> None:

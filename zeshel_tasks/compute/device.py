@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -60,8 +61,10 @@ def build_accelerator(config: ComputeConfig) -> Accelerator:
     _choose_gpu(config)
     # accelerate keeps device and precision for the whole process; `zeshel pipeline` runs stages that differ in them.
     AcceleratorState._reset_state(reset_partial_state=True)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return Accelerator(
-        cpu=config.device == "cpu",
+        # accelerate would let the processes of CPUs train on their own unless they ask for a CPU.
+        cpu=config.device == "cpu" or (several and not torch.cuda.is_available()),
         mixed_precision=_mixed_precision(config),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.stall_minutes))],
     )

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zeshel_tasks.compute import telemetry
+from zeshel_tasks import __version__
+from zeshel_tasks.compute import machine, telemetry
+from zeshel_tasks.compute.gang import ALONE, Gang, joined_gang
 from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config.splits import Split
 from zeshel_tasks.config.stage_config import StageConfig
@@ -24,16 +26,21 @@ from zeshel_tasks.pipeline.lineage import has_split, read_inputs
 from zeshel_tasks.pipeline.stage import Stage, Step
 from zeshel_tasks.store import Artifact, Manifest, Run, open_run
 from zeshel_tasks.store.artifacts import read_manifest
+from zeshel_tasks.text.redaction import recorded
 from zeshel_tasks.text.safe_text import quoted
 
 log = logging.getLogger(__name__)
 
 
 def run_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | None = None) -> Manifest:
-    """Runs a stage, or reuses an artifact with the same fingerprint. Either way, the run records it."""
+    """Runs a stage, or reuses an artifact with the same fingerprint. Either way, the run records it.
+
+    All processes of a training over several nodes call it. The first one decides, commits and records.
+    """
     step, run = Step(stage, split), open_run(run_address)
-    with telemetry.stage(step.name, run.run_id):
-        return _run_step(step, run, recipe, may_work=True)
+    config: StageConfig = getattr(recipe, stage.settings)
+    with telemetry.stage(step.name, run.run_id), joined_gang(config, trains=stage.trains) as gang:
+        return _run_step(step, run, recipe, gang)
 
 
 def reuse_stage(stage: Stage, run_address: str, recipe: Recipe, split: Split | None = None) -> Manifest | None:
@@ -48,7 +55,7 @@ class _WorkToDo(Exception):
     """There is no artifact to reuse."""
 
 
-def _run_step(step: Step, run: Run, recipe: Recipe, *, may_work: bool) -> Manifest:
+def _run_step(step: Step, run: Run, recipe: Recipe, gang: Gang = ALONE, *, may_work: bool = True) -> Manifest:
     started, name, stage = time.monotonic(), step.name, step.stage
     if not has_split(run, step.split):
         raise ConfigError(f"--split: expected a split of the data set, got {step.split}, which it does not have")
@@ -58,12 +65,22 @@ def _run_step(step: Step, run: Run, recipe: Recipe, *, may_work: bool) -> Manife
         outside = stage.outside(config, run)
         target = Target(stage.name, step.split, config.fingerprint_fields(), identities(inputs) | outside)
 
+        if gang.size > 1:
+            _check_same(gang, run, target, config)
+
+        def job() -> Job:
+            log.info("%s %s starts", name, target.fingerprint[:12])
+            look_outside = lambda: stage.outside(config, run)  # noqa: E731
+            return Job(run, recipe, inputs, target, scratch, look_outside, seen_outside=outside, gang=gang)
+
+        if not gang.leads:
+            return _follow(gang, stage.work, job)
+
         def make() -> Manifest:
             if not may_work:
                 raise _WorkToDo
-            log.info("%s %s starts", name, target.fingerprint[:12])
-            job = Job(run, recipe, inputs, target, scratch, lambda: stage.outside(config, run), seen_outside=outside)
-            return work_and_commit(stage.work, job, config.model_dump())
+            gang.tell(_WORK)
+            return work_and_commit(stage.work, job(), config.model_dump())
 
         def record(manifest: Manifest, reused: bool) -> None:
             run.write_record(name, manifest, reused=reused, wall_seconds=time.monotonic() - started)
@@ -75,10 +92,34 @@ def _run_step(step: Step, run: Run, recipe: Recipe, *, may_work: bool) -> Manife
             manifest, reused = _made_or_reused(run, target, make, _use_recorder(run, started))
             stage.deliver(run, recipe, Artifact(run.store, target.folder, manifest, scratch / "cache"), inputs)
             record(manifest, reused)
+    gang.tell(manifest.model_dump_json())
     log.info("%s %s %s", "reused" if reused else "committed", name, manifest.fingerprint[:12])
     if not reused:
         log.info("%s took %.1f s, peak memory %.0f MB", name, time.monotonic() - started, manifest.peak_memory_mb)
     return manifest
+
+
+_WORK = "work"
+"""What the first process tells the others when there is no artifact to reuse. Last, it tells them the manifest."""
+
+
+def _check_same(gang: Gang, run: Run, target: Target, config: StageConfig) -> None:
+    """Checks that all processes would make the same artifact in the same way.
+
+    Raises:
+        ConfigError: versions, settings or inputs differ between two processes.
+    """
+    settings = {f"setting {name}": value for name, value in recorded(config.model_dump(mode="json")).items()}
+    versions = {f"version of {name}": version for name, version in machine.versions().items()}
+    others = {"fingerprint": target.fingerprint, "run": run.address, "package version": __version__}
+    gang.check_same({**settings, **versions, **others})
+
+
+def _follow(gang: Gang, work: Work, job: Callable[[], Job]) -> Manifest:
+    """Works whenever the first process of the gang does, and returns the manifest that it has committed."""
+    while (told := gang.hear()) == _WORK:
+        work(job())
+    return Manifest.model_validate_json(told)
 
 
 def identities(inputs: Mapping[str, Artifact]) -> dict[str, str]:
@@ -124,13 +165,15 @@ def _within(
 
     def make() -> Manifest:
         scratch = Path(tempfile.mkdtemp(prefix=f"{target.stage}-", dir=job.scratch))
-        part = Job(job.run, recipe, inputs, target, scratch, device=job.device)
+        part = Job(job.run, recipe, inputs, target, scratch, device=job.device)  # not the gang's: one makes it
         job.note_peak_memory()
         manifest = work_and_commit(work, part, config)
         job.peak_memory_mb = max(job.peak_memory_mb, manifest.peak_memory_mb)
         return manifest
 
-    manifest, _ = _made_or_reused(job.run, target, make, _use_recorder(job.run, time.monotonic()))
+    record = _use_recorder(job.run, time.monotonic())
+    with job.gang.first_then_others():
+        manifest, _ = _made_or_reused(job.run, target, make, record if job.gang.leads else lambda _, __: None)
     job.uses.append(target.folder)
     return Artifact(job.run.store, target.folder, manifest, job.scratch / "cache")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from zeshel_tasks import RESULTS_VERSION
 from zeshel_tasks.compute import machine
+from zeshel_tasks.compute.gang import ALONE, Gang
 from zeshel_tasks.config.splits import Split
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import TryAgain
@@ -61,6 +62,7 @@ class Job:
         peak_gpu_memory_mb: the peak of child processes, if they did the work.
         uses: folders of the intermediate artifacts that it made or reused.
         after_commit: called once the artifact is committed.
+        gang: the processes that do the work together. Only the first one's files and records count.
     """
 
     run: Run
@@ -76,6 +78,7 @@ class Job:
     peak_gpu_memory_mb: float | None = None
     uses: list[str] = field(default_factory=list)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
+    gang: Gang = ALONE
 
     def __post_init__(self) -> None:
         self.attempt = Attempt(self.run.store, self.folder)

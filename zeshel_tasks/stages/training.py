@@ -72,14 +72,15 @@ def ready_to_start(job: Job, config: EncoderConfig, bert: Path) -> Path:
 
 
 def train(job: Job, task: Fit) -> TrainingMetrics:
-    """Trains, and adds ``model/`` and ``curve.jsonl`` to the artifact."""
+    """Trains, and adds ``model/`` and ``curve.jsonl`` to the artifact. All processes of a gang get the metrics."""
     job.note_peak_memory()
-    run_in_processes(fit, task, processes_for(task.config), task.out)
-    result = FitResult.model_validate_json(task.result.read_text())
+    run_in_processes(fit, task, processes_for(task.config, job.gang), task.out, job.gang)
+    result = FitResult.model_validate_json(job.gang.shared(task.result.read_text))
     job.device = result.device
     job.peak_memory_mb = max(job.peak_memory_mb, result.peak_memory_mb)
     job.peak_gpu_memory_mb = result.peak_gpu_memory_mb
-    job.attempt.add_directory("model", task.model)
-    job.attempt.add("curve.jsonl", write_json_lines(task.out / "curve.jsonl", result.curve))
-    job.after_commit.append(task.checkpoint_store().remove)
+    if job.gang.leads:
+        job.attempt.add_directory("model", task.model)
+        job.attempt.add("curve.jsonl", write_json_lines(task.out / "curve.jsonl", result.curve))
+        job.after_commit.append(task.checkpoint_store().remove)
     return result.metrics

@@ -17,6 +17,7 @@ from zeshel_tasks.text.redaction import redacted
 from zeshel_tasks.text.safe_text import one_line
 
 _NOISY = ("botocore", "boto3", "urllib3", "httpx", "httpcore", "accelerate")
+_PROGRESS = "zeshel_tasks.compute.progress"
 
 
 def set_up_logs(level: int = logging.INFO) -> None:
@@ -36,6 +37,19 @@ def set_up_logs(level: int = logging.INFO) -> None:
     # It prints tables of missing and unused weights. models/bert.py checks these and says so in one line.
     logging.getLogger("transformers").setLevel(logging.ERROR)
     sys.excepthook = _print_crash
+
+
+def name_process(name: str, *, progress: bool) -> None:
+    """Begins each line with the name of this process, after the level.
+
+    Args:
+        name: one of several that write one log.
+        progress: False leaves out the lines of progress, which another process logs.
+    """
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _LevelFormatter):
+            handler.formatter.process = f"[{name}] "
+    logging.getLogger(_PROGRESS).setLevel(logging.NOTSET if progress else logging.WARNING)
 
 
 def log_to_stderr() -> None:
@@ -86,6 +100,8 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class _LevelFormatter(logging.Formatter):
+    process = ""
+
     def format(self, record: logging.LogRecord) -> str:
         lines = redacted(super().format(record)).splitlines() or [""]
-        return "\n".join(f"{record.levelname}: {one_line(line)}" for line in lines)
+        return "\n".join(f"{record.levelname}: {self.process}{one_line(line)}" for line in lines)

@@ -1,4 +1,8 @@
-"""Starts the processes of a training, one for each GPU. Trains in this process if one is enough."""
+"""Starts the processes of a training on this machine, one for each GPU. Trains in this process if one is enough.
+
+Over several machines, either a launcher starts all processes, or this module does so on each of them
+(``compute/gang_seat.py``).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +22,26 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from zeshel_tasks import errors
 from zeshel_tasks.compute import telemetry
 from zeshel_tasks.compute.disk import full_disk_named
+from zeshel_tasks.compute.gang import AGENT_STORE, ALONE, Gang, lost_contact_named
+from zeshel_tasks.compute.gang_seat import processes_a_node, seat_in
 from zeshel_tasks.compute.interrupt import on_sigterm
 from zeshel_tasks.config.encoder import EncoderConfig
 from zeshel_tasks.errors import TryAgain, ZeshelError
 from zeshel_tasks.text.json_text import to_json
-from zeshel_tasks.text.logs import set_up_logs
+from zeshel_tasks.text.logs import name_process, set_up_logs
 
 log = logging.getLogger(__name__)
 
 
-def processes_for(config: EncoderConfig) -> int:
-    """Returns the number of processes: one per GPU with ``data_parallel``, unless one device is named; else one.
+def processes_for(config: EncoderConfig, gang: Gang = ALONE) -> int:
+    """Returns the number of processes on this machine: one per GPU with ``data_parallel``, unless one device is named.
 
-    There are at most as many as mentions in a step: a further one would never have any to compute.
+    There are at most as many as mentions in a step: a further one would never have any to compute. If a launcher has
+    started a process for each GPU, each trains itself.
     """
+    if gang.size > 1:
+        gpus = torch.cuda.device_count() if config.device != "cpu" else 0
+        return processes_a_node(os.environ, gpus) if gang.of_nodes else 1
     if not config.data_parallel or config.device not in ("auto", "cuda"):
         return 1
     gpus = max(1, torch.cuda.device_count())
@@ -44,26 +55,29 @@ def processes_for(config: EncoderConfig) -> int:
     return min(gpus, config.train_batch_size)
 
 
-def run_in_processes(function: Callable[[Any], None], argument: Any, processes: int, scratch: Path) -> None:
+def run_in_processes(
+    function: Callable[[Any], None], argument: Any, processes: int, scratch: Path, gang: Gang = ALONE
+) -> None:
     """Runs ``function(argument)`` in each of ``processes`` processes that torch.distributed connects.
 
     Args:
         function: must be importable by name.
         argument: must be picklable.
-        processes: 1 runs the function in this process.
+        processes: 1 runs the function in this process, unless this process stands for a machine of several.
         scratch: a local directory in which a process writes its error.
+        gang: the processes of other machines.
 
     Raises:
         ZeshelError: the error that a process raised. SIGTERM is passed on to all processes.
         TryAgain: a process was killed or timed out.
         ProcessRaisedException: a process crashed.
     """
-    if processes == 1:
+    if processes == 1 and not gang.of_nodes:
         function(argument)
         return
-    log.info("training with %d processes", processes)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
-    arguments = (function, argument, address, scratch, telemetry.attributes())
+    ranks = _Ranks.on_this_machine(processes, gang)
+    log.info("training with %d processes, %d of them on this machine", ranks.total, processes)
+    arguments = (function, argument, ranks, scratch, telemetry.attributes())
     try:
         with on_sigterm() as interrupt:  # from before the start, or the processes would outlive this one
             # As clean as "spawn", and tests let the server import torch once for all their processes.
@@ -76,6 +90,9 @@ def run_in_processes(function: Callable[[Any], None], argument: Any, processes: 
                     handed_on = True
                     for process in context.processes:
                         process.terminate()
+                if gang.broken:  # they wait for processes of another machine, and may never notice
+                    for process in context.processes:
+                        process.kill()
     except (ProcessExitedException, ProcessRaisedException) as error:
         _raise_first_error(scratch)
         if isinstance(error, ProcessExitedException):
@@ -83,24 +100,61 @@ def run_in_processes(function: Callable[[Any], None], argument: Any, processes: 
         raise
 
 
+@dataclass(frozen=True)
+class _Ranks:
+    """The numbers of the processes of one machine among those of all.
+
+    Attributes:
+        first: the lowest of them.
+        here: number of processes on this machine.
+        total: number of processes on all machines.
+        variables: where the processes meet.
+    """
+
+    first: int
+    here: int
+    total: int
+    variables: dict[str, str]
+
+    @classmethod
+    def on_this_machine(cls, processes: int, gang: Gang) -> _Ranks:
+        counts = [int(count) for count in gang.gather(str(processes))]
+        if gang.size == 1:
+            variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        else:
+            seat = seat_in(os.environ)
+            assert seat is not None
+            # The first machine's process has opened the port already, as torchrun does for its processes.
+            variables = {"MASTER_ADDR": seat.address, "MASTER_PORT": str(seat.port), AGENT_STORE: "True"}
+        return cls(sum(counts[: gang.rank]), processes, sum(counts), variables)
+
+    def variables_of(self, process: int) -> dict[str, str]:
+        """Returns the environment of a process, given its number on this machine."""
+        numbers = {"RANK": self.first + process, "LOCAL_RANK": process, "WORLD_SIZE": self.total}
+        return self.variables | {name: str(number) for name, number in numbers.items()}
+
+
 def _process(
-    rank: int,
+    number: int,
     function: Callable[[Any], None],
     argument: Any,
-    address: dict[str, str],
+    ranks: _Ranks,
     scratch: Path,
     attributes: dict[str, str],
 ) -> None:
-    os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank))
-    set_up_logs(logging.INFO if rank == 0 else logging.ERROR)
+    os.environ.update(ranks.variables_of(number))
+    first = ranks.first + number == 0
+    set_up_logs(logging.INFO if first else logging.ERROR)
+    if ranks.total > ranks.here:
+        name_process(f"rank {ranks.first + number} of {ranks.total}", progress=first)
     if not torch.cuda.is_available():
-        torch.set_num_threads(max(1, torch.get_num_threads() // int(address["WORLD_SIZE"])))
+        torch.set_num_threads(max(1, torch.get_num_threads() // ranks.here))
     telemetry.take_over(attributes)
     try:
-        with full_disk_named(), telemetry.exported() if rank == 0 else nullcontext():
+        with full_disk_named(), lost_contact_named(), telemetry.exported() if first else nullcontext():
             function(argument)
     except ZeshelError as error:
-        (scratch / f"error-{rank}.json").write_text(to_json([type(error).__name__, str(error)]))
+        (scratch / f"error-{number}.json").write_text(to_json([type(error).__name__, str(error)]))
         raise
     finally:
         if torch.distributed.is_initialized():

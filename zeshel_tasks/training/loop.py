@@ -202,7 +202,8 @@ class Trainer:
         self._state.epoch_loss += sum(losses)
         self._state.epoch_steps += len(losses)
         self._state.curve.append({**self._where(), "loss": mean, "learning_rate": rate})
-        telemetry.record_training(self._state.step, mean, rate)
+        if self._accelerator.is_main_process:
+            telemetry.record_training(self._state.step, mean, rate)
 
     def _known_losses(self) -> list[float]:
         """Returns the losses since the last point of the curve, over all processes. Waits for the device.
@@ -243,7 +244,8 @@ class Trainer:
         with torch.no_grad(), out_of_memory_named("in validation", advice):
             figures = self._objective.validate(self._model, self._stop_in_validation)
         self._state.curve.append({**self._where(), self._measure: figures[self._measure]})
-        telemetry.record_validation(figures)
+        if self._accelerator.is_main_process:
+            telemetry.record_validation(figures)
         return figures
 
     def _measured(self, record: dict[str, Any]) -> tuple[float, ...]:

@@ -1,0 +1,110 @@
+"""A training over two hosts gives the result of one host, and a lost host costs one attempt."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.faults import Fault
+from tests.training.hosts import Hosts, can_make_hosts, two_hosts, wait_for_steps
+from zeshel_tasks.errors import EXIT_TRY_AGAIN
+from zeshel_tasks.pipeline.contract import run_stage
+from zeshel_tasks.pipeline.registry import STAGES
+from zeshel_tasks.recipe import build_recipe
+from zeshel_tasks.store import open_run
+
+pytestmark = pytest.mark.skipif(not can_make_hosts(), reason="only root can make network namespaces")
+
+SETTINGS = {
+    "max_context_length": 32,
+    "max_cand_length": 32,
+    "train_batch_size": 16,
+    "num_train_epochs": 2,
+    "learning_rate": 1e-3,
+    "checkpoint_minutes": 0.005,
+}
+PROCESSES = 2
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Hosts]:
+    with two_hosts() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pair_tables: Path, golden_with_dropout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a run that has trained in two processes on one machine."""
+    store = _store(pair_tables, tmp_path_factory.mktemp("undisturbed"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zeshel_tasks.stages.training.processes_for", lambda config, gang: PROCESSES)
+        settings = {"bert_model": str(golden_with_dropout), **SETTINGS}
+        run_stage(STAGES["train-biencoder"], f"{store}/runs/r", build_recipe("smoke", settings))
+    return store
+
+
+@pytest.fixture
+def store(pair_tables: Path, tmp_path: Path) -> Path:
+    """A store with a run that is about to train."""
+    return _store(pair_tables, tmp_path)
+
+
+def _store(pair_tables: Path, folder: Path) -> Path:
+    for name in ("runs", "artifacts"):
+        shutil.copytree(pair_tables / name, folder / "store" / name)
+    return folder / "store"
+
+
+def arguments(store: Path, bert: Path, **settings: Any) -> list[str]:
+    flags = [f"--{name}={value}" for name, value in {**SETTINGS, "bert_model": bert, **settings}.items()]
+    return ["train-biencoder", "--run", f"{store}/runs/r", "--preset", "smoke", *flags]
+
+
+def trained(store: Path, cache: Path) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    """Returns loss curve and weights of a run."""
+    artifact = open_run(f"{store}/runs/r").artifact("train-biencoder", cache)
+    model = artifact.directory("model")
+    weights = {
+        f"{path.parent.name}/{name}": tensor
+        for path in sorted(model.rglob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+    return [json.loads(line) for line in artifact.path("curve.jsonl").read_text().splitlines()], weights
+
+
+def assert_same_training(ours: Path, theirs: Path, cache: Path) -> None:
+    our_curve, our_weights = trained(ours, cache / "ours")
+    their_curve, their_weights = trained(theirs, cache / "theirs")
+    assert len(our_curve) == len(their_curve) > 10
+    for our_point, their_point in zip(our_curve, their_curve, strict=True):
+        assert our_point == pytest.approx(their_point, abs=1e-5)
+    assert our_weights.keys() == their_weights.keys()
+    for name, tensor in their_weights.items():
+        torch.testing.assert_close(our_weights[name], tensor, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_lost_host_costs_one_attempt(
+    hosts: Hosts, store: Path, undisturbed: Path, golden_with_dropout: Path, tmp_path: Path, fault: Fault
+) -> None:
+    command = arguments(store, golden_with_dropout, stall_minutes=0.05)
+    logs = [tmp_path / f"log-{host}" for host in range(2)]
+    counted = tmp_path / "steps"
+    both = [hosts.start(host, command, hosts.variables(host), logs[host], counted) for host in range(2)]
+    wait_for_steps(counted, 10, both[0])
+    hosts.cut()
+    fault("training: a host is cut off")
+    for process in both:
+        process.join(120)
+    hosts.mend()
+    assert [process.exitcode for process in both] == [EXIT_TRY_AGAIN] * 2, [log.read_text() for log in logs]
+    both = [hosts.start(host, command, hosts.variables(host), logs[host]) for host in range(2)]
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0], [log.read_text() for log in logs]
+    assert "resuming at step" in logs[0].read_text()
+    assert_same_training(store, undisturbed, tmp_path)
