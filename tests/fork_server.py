@@ -10,6 +10,7 @@ from zeshel_tasks import stages
 
 # The server only imports. If it computed, torch would start threads, and a fork of a process with threads can hang.
 PRELOADED = [
+    "torch._dynamo",  # accelerate asks whether it is there, which imports it
     "torch.distributed",
     "accelerate",
     "transformers.models.bert.modeling_bert",

@@ -12,6 +12,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from uuid import uuid4
 
+from torch.distributed.run import main as torchrun
+
 from tests.fork_server import fork_server
 from zeshel_tasks import cli
 
@@ -50,7 +52,7 @@ class Hosts:
 
         Args:
             host: 0 or 1.
-            arguments: of ``zeshel``.
+            arguments: of ``zeshel``, or "torchrun" and its arguments.
             environment: further variables.
             log: the file.
             step_file: becomes longer by a byte after each optimizer step.
@@ -64,9 +66,20 @@ class Hosts:
         """Returns what a launcher tells the one process of a host."""
         return {"RANK": str(host), "WORLD_SIZE": "2", "MASTER_ADDR": self.addresses[0], "MASTER_PORT": PORT}
 
-    def command(self, host: int, *command: str) -> list[str]:
-        """Returns a command that runs on a host."""
-        return ["ip", "netns", "exec", self.names[host], *command]
+    def torchrun(self, host: int) -> list[str]:
+        """Returns the beginning of a command that starts one process on a host, as torchrun does."""
+        place = [f"--node-rank={host}", f"--master-addr={self.addresses[0]}", f"--master-port={PORT}"]
+        return ["torchrun", "--nnodes=2", "--nproc-per-node=1", *place, "--module", "--", "zeshel_tasks"]
+
+    def train_job(self, host: int) -> dict[str, str]:
+        """Returns what Kubeflow's TrainJob tells a host."""
+        return {
+            "PET_NNODES": "2",
+            "PET_NODE_RANK": str(host),
+            "PET_NPROC_PER_NODE": "1",
+            "PET_MASTER_ADDR": self.addresses[0],
+            "PET_MASTER_PORT": PORT,
+        }
 
 
 @contextmanager
@@ -77,7 +90,9 @@ def two_hosts() -> Iterator[Hosts]:
         for name in hosts.names:
             _ip("netns", "add", name)
             _ip("-n", name, "link", "set", "lo", "up")
-        _ip("-n", hosts.names[0], "link", "add", _CABLE, "type", "veth", "peer", "name", _CABLE, "netns", hosts.names[1])
+        _ip(
+            "-n", hosts.names[0], "link", "add", _CABLE, "type", "veth", "peer", "name", _CABLE, "netns", hosts.names[1]
+        )
         for name, address in zip(hosts.names, hosts.addresses, strict=True):
             _ip("-n", name, "address", "add", f"{address}/24", "dev", _CABLE)
             _ip("-n", name, "link", "set", _CABLE, "up")
@@ -108,9 +123,7 @@ def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
-def _run(
-    host: str, arguments: Sequence[str], variables: Mapping[str, str], log: Path, step_file: Path | None
-) -> None:
+def _run(host: str, arguments: Sequence[str], variables: Mapping[str, str], log: Path, step_file: Path | None) -> None:
     _move_to(host)
     os.environ.update(variables)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -118,8 +131,10 @@ def _run(
         os.dup2(output, stream)
     if step_file is not None:
         _count_steps(step_file)
-    code = cli.main(list(arguments))
-    os._exit(code)
+    if arguments[0] == "torchrun":
+        torchrun(list(arguments[1:]))
+        os._exit(0)
+    os._exit(cli.main(list(arguments)))
 
 
 def _move_to(host: str) -> None:

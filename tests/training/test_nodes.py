@@ -1,7 +1,9 @@
 """A training over two hosts gives the result of one host, and a lost host costs one attempt."""
 
 import json
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.faults import Fault
+from tests.fork_server import fork_server
 from tests.training.hosts import Hosts, can_make_hosts, two_hosts, wait_for_steps
 from zeshel_tasks.errors import EXIT_TRY_AGAIN
 from zeshel_tasks.pipeline.contract import run_stage
@@ -26,7 +29,7 @@ SETTINGS = {
     "train_batch_size": 16,
     "num_train_epochs": 2,
     "learning_rate": 1e-3,
-    "checkpoint_minutes": 0.005,
+    "checkpoint_minutes": 1e-6,
 }
 PROCESSES = 2
 
@@ -40,6 +43,7 @@ def hosts() -> Iterator[Hosts]:
 @pytest.fixture(scope="module")
 def undisturbed(pair_tables: Path, golden_with_dropout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a run that has trained in two processes on one machine."""
+    fork_server()  # the first process to start decides what all of them have imported
     store = _store(pair_tables, tmp_path_factory.mktemp("undisturbed"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("zeshel_tasks.stages.training.processes_for", lambda config, gang: PROCESSES)
@@ -108,3 +112,49 @@ def test_lost_host_costs_one_attempt(
     assert [process.exitcode for process in both] == [0, 0], [log.read_text() for log in logs]
     assert "resuming at step" in logs[0].read_text()
     assert_same_training(store, undisturbed, tmp_path)
+
+
+def test_two_hosts_train_like_one(
+    hosts: Hosts, store: Path, undisturbed: Path, golden_with_dropout: Path, tmp_path: Path
+) -> None:
+    command = arguments(store, golden_with_dropout)
+    logs = [tmp_path / f"log-{host}" for host in range(2)]
+    both = [hosts.start(host, [*hosts.torchrun(host), *command], {}, logs[host]) for host in range(2)]
+    for process in both:
+        process.join(120)
+    texts = [log.read_text() for log in logs]
+    assert [process.exitcode for process in both] == [0, 0], texts
+    assert_same_training(store, undisturbed, tmp_path)
+    for text in texts:
+        assert text.count("INFO: [rank ") == text.count("INFO: ")
+    assert "checkpoint at step" in texts[0]
+    assert "checkpoint at step" not in texts[1], "the first process saves for all"
+    assert "committed train-biencoder" in texts[0]
+    assert "committed train-biencoder" not in texts[1]
+    again = [hosts.start(host, command, hosts.variables(host), logs[host]) for host in range(2)]
+    for process in again:
+        process.join(120)
+    assert [process.exitcode for process in again] == [0, 0]
+    assert "reused train-biencoder" in logs[0].read_text()
+    assert logs[1].read_text().count("train-biencoder") == texts[1].count("train-biencoder"), "it has no work"
+
+
+def test_sigterm_on_one_host_stops_both(
+    hosts: Hosts, store: Path, golden_with_dropout: Path, tmp_path: Path, fault: Fault
+) -> None:
+    """Each host starts its process itself, as in a TrainJob without torchrun."""
+    command = arguments(store, golden_with_dropout, num_train_epochs=1000, print_interval=0.001)
+    logs = [tmp_path / f"log-{host}" for host in range(2)]
+    both = [hosts.start(host, command, hosts.train_job(host), logs[host]) for host in range(2)]
+    while "step " not in (logs[0].read_text() if logs[0].exists() else ""):
+        assert all(process.is_alive() for process in both), [log.read_text() for log in logs]
+        time.sleep(0.05)
+    both[1].terminate()
+    fault("training: SIGTERM on one host")
+    for process in both:
+        process.join(120)
+    texts = [log.read_text() for log in logs]
+    assert [process.exitcode for process in both] == [EXIT_TRY_AGAIN] * 2, texts
+    for rank, text in enumerate(texts):
+        assert re.search(rf"ERROR: \[rank {rank} of 2\] .*stopped at step \d+; the next attempt resumes there", text)
+    assert "checkpoint at step" in texts[0]

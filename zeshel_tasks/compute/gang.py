@@ -40,11 +40,12 @@ AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"
 """Set by torchrun, whose first agent runs the key-value store."""
 ATTEMPT = "TORCHELASTIC_RESTART_COUNT"
 
-_TICK_SECONDS = 0.25
+_TICK_SECONDS, _WAITING_TICK_SECONDS = 0.5, 0.1  # between two looks into the store
 _NEWS_SECONDS = 5.0  # in which another process's error arrives after the connection to it is lost
-_FAREWELL_SECONDS = 15.0  # for which the first process stays, so that all others learn how it ended
+_FAREWELL_SECONDS = 5.0  # for which the first process stays, so that all others learn how it ended
 _UNWINDING_SECONDS = 30.0  # for a process to end after the error of another one
 _FAILURE = "failure"
+_NOT_YET_ASKED = -1  # a count of signs of life
 
 
 class Gang:
@@ -322,9 +323,12 @@ class _ConnectedGang(Gang):
     def close(self) -> None:
         """Ends the connections. The first process stays until all others know of a failure."""
         if self._failure is not None and self.leads:
+            others = range(1, self.size)
             with self._changed:
-                self._awaited = {f"knows/{rank}": rank for rank in range(1, self.size)}
-            self._wait_for(lambda: self._awaited.keys() <= self._arrived.keys(), _FAREWELL_SECONDS)
+                self._awaited = {f"knows/{rank}": rank for rank in others}
+                self._signs = dict.fromkeys(others, (_NOT_YET_ASKED, time.monotonic()))
+            knows_or_never_came = lambda rank: f"knows/{rank}" in self._arrived or self._signs[rank][0] == 0  # noqa: E731
+            self._wait_for(lambda: all(map(knows_or_never_came, others)), _FAREWELL_SECONDS)
         _leave_torch()
         self._closed.set()
 
@@ -346,15 +350,17 @@ class _ConnectedGang(Gang):
         """
         with self._changed:
             self._awaited = dict(keys)
-            self._signs = dict.fromkeys(keys.values(), (-1, time.monotonic()))
+            self._signs = dict.fromkeys(keys.values(), (_NOT_YET_ASKED, time.monotonic()))
+            self._changed.notify_all()
         while True:
             with self._changed:
                 self._changed.wait(_TICK_SECONDS)
                 if all(key in self._arrived for key in keys):
+                    self._awaited = {}
                     return [self._arrived.pop(key) for key in keys]
                 if self._failure is not None:
                     raise self._failure.error()
-                self._check_signs(keys.values())
+                self._check_signs(rank for key, rank in keys.items() if key not in self._arrived)
 
     def _check_signs(self, ranks: Iterable[int]) -> None:
         if self._cut:
@@ -389,7 +395,8 @@ class _ConnectedGang(Gang):
                     self._end(self._failure)
             with self._changed:
                 if not self._outbox:
-                    self._changed.wait(_TICK_SECONDS)
+                    waiting = self._failing or not self._awaited.keys() <= self._arrived.keys()
+                    self._changed.wait(_WAITING_TICK_SECONDS if waiting else _TICK_SECONDS)
 
     def _exchange(self) -> None:
         with self._changed:
