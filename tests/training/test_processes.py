@@ -98,7 +98,12 @@ def test_processes_agree_without_their_gpus() -> None:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         agreement = Agreement(cast("Accelerator", accelerator), 1)
-        assert agreement.any(True, False) == [True, False]
+        assert agreement.any(True, False) == (False, False), "no process waits for the flags of this step"
+        assert agreement.any(False, True) == (True, False)
+        assert agreement.any(False, True) == (False, True)
+        assert agreement.any(False, True) == (False, False), "what was saved just now is not saved again"
+        assert agreement.any(True, False, at_once=True) == (True, True)
+        assert agreement.any(False, False) == (False, False)
     finally:
         dist.destroy_process_group()
 

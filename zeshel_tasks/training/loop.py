@@ -111,7 +111,7 @@ class Trainer:
             self._validate_epoch(epoch + 1)
             self._saver.epoch_ended()
             if epoch + 1 < self._config.num_train_epochs:
-                self._stop_or_save()
+                self._stop_or_save(at_once=True)  # before hard negatives are looked for
         self._count_seconds()
         self._saver.save_last(self._state)
 
@@ -143,10 +143,10 @@ class Trainer:
             self._stop_or_save()
             self._validate_if_due()
 
-    def _stop_or_save(self) -> None:
+    def _stop_or_save(self, *, at_once: bool = False) -> None:
         """Stops after a signal, or saves a checkpoint if one is due. Called between two steps."""
         self._watchdog.beat()
-        stop, due = self._agreement.any(self._interrupt.requested, self._saver.due())
+        stop, due = self._agreement.any(self._interrupt.requested, self._saver.due(), at_once=at_once)
         if stop:
             raise _ToldToStop
         if due:

@@ -62,6 +62,7 @@ class Agreement:
     """Lets all processes stop or save at the same step.
 
     They compare flags of the host by gloo. To read a result from the GPUs' own communication would wait for the step.
+    Nor do they wait for each other: the flags of a step travel during the next one, and all act on them after it.
 
     Args:
         accelerator: of the training.
@@ -71,14 +72,41 @@ class Agreement:
     def __init__(self, accelerator: Accelerator, minutes: float) -> None:
         several = accelerator.num_processes > 1
         self._group = dist.new_group(backend="gloo", timeout=timedelta(minutes=minutes)) if several else None
+        self._travelling: tuple[dist.Work, torch.Tensor] | None = None
+        self._sent = (False, False)
 
-    def any(self, *mine: bool) -> list[bool]:
-        """Returns True for each flag that any process has set. All processes call it at the same step."""
+    def any(self, stop: bool, save: bool = False, *, at_once: bool = False) -> tuple[bool, bool]:
+        """Returns True for each flag that any process set at the previous call. All processes call it at the same step.
+
+        A process on its own gets its flags back.
+
+        Args:
+            stop: this process should stop.
+            save: a checkpoint is due. If it was so at the previous call, this is not said again.
+            at_once: True waits for the flags of this call, too.
+        """
         if self._group is None:
-            return list(mine)
-        flags = torch.tensor(mine, dtype=torch.int32)
-        dist.all_reduce(flags, dist.ReduceOp.MAX, self._group)
-        return [bool(flag) for flag in flags.tolist()]
+            return stop, save
+        heard = self._heard()
+        self._send(stop, save and not self._sent[1])
+        if at_once:
+            also = self._heard()
+            heard = heard[0] or also[0], heard[1] or also[1]
+        return heard
+
+    def _send(self, stop: bool, save: bool) -> None:
+        flags = torch.tensor([stop, save], dtype=torch.int32)
+        work = dist.all_reduce(flags, dist.ReduceOp.MAX, self._group, async_op=True)
+        assert work is not None
+        self._travelling, self._sent = (work, flags), (stop, save)
+
+    def _heard(self) -> tuple[bool, bool]:
+        if self._travelling is None:
+            return False, False
+        (work, flags), self._travelling = self._travelling, None
+        work.wait()
+        stop, save = flags.tolist()
+        return bool(stop), bool(save)
 
 
 def gather_with_gradient(tensor: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
