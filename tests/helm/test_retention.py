@@ -87,6 +87,55 @@ def test_pods_of_both_jobs_are_labelled_as_those_of_stages(chart: Path) -> None:
         assert metadata["annotations"] == own["annotations"]
 
 
+def test_pods_of_both_jobs_have_the_template_of_data_stages(chart: Path) -> None:
+    base: Object = {
+        "name": "base",
+        "env": [{"name": "AWS_CONFIG_FILE", "value": "/aws/config"}],
+        "volumeMounts": [{"name": "aws", "mountPath": "/aws"}],
+    }
+    of_all: Object = {
+        "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["s3.example.com"]}],
+        "schedulerName": "first",
+        "securityContext": {"supplementalGroups": [7]},
+        "volumes": [{"name": "aws", "configMap": {"name": "aws"}}],
+        "initContainers": [{"name": "proxy", "image": "proxy", "restartPolicy": "Always"}],
+        "containers": [base],
+    }
+    of_data: Object = {
+        "schedulerName": "second",
+        "resourceClaims": [{"name": "fast", "resourceClaimTemplateName": "fast"}],
+        "volumes": [{"name": "more", "emptyDir": {}}],
+        "containers": [{"name": "base", "resources": {"claims": [{"name": "fast"}]}}],
+    }
+    own: Object = {
+        "podTemplate": {"spec": of_all},
+        "data": {"podTemplate": {"spec": of_data}},
+        "model": {"podTemplate": {"spec": {"runtimeClassName": "nvidia"}}},
+    }
+    values: Object = {**STANDALONE, "sampleInputs": {"enabled": True}}
+    plain = templates_of_jobs(rendered(chart, values))
+    found = rendered(chart, {**values, "stages": own})
+    for item in found:
+        kubernetes_validate.validate(item, KUBERNETES[-1], strict=True)
+    for component, template in templates_of_jobs(found).items():
+        pod, before = template["spec"], plain[component]["spec"]
+        (container,), (container_before,) = pod.pop("containers"), before.pop("containers")
+        security = container_before["securityContext"]
+        assert pod == before | {
+            "hostAliases": of_all["hostAliases"],
+            "schedulerName": "second",
+            "resourceClaims": of_data["resourceClaims"],
+            "securityContext": before["securityContext"] | of_all["securityContext"],
+            "volumes": [*before["volumes"], *of_all["volumes"], *of_data["volumes"]],
+            "initContainers": [of_all["initContainers"][0] | {"securityContext": security}],
+        }
+        assert container == container_before | {
+            "env": [*container_before["env"], *base["env"]],
+            "volumeMounts": [*container_before["volumeMounts"], *base["volumeMounts"]],
+            "resources": container_before["resources"] | {"claims": [{"name": "fast"}]},
+        }
+
+
 def test_network_of_both_jobs_is_the_store(chart: Path) -> None:
     found = rendered(chart, {**STANDALONE, "sampleInputs": {"enabled": True}}, keepRuns=3)
     of_stages = found.one("NetworkPolicy", "zeshel-stage")["spec"]["egress"]

@@ -1,6 +1,29 @@
-{{/* Pod of a Job that runs one command on the store: placed, restricted and labelled like a stage of class "data".
-Takes (list $ component image arguments resources). */}}
+{{/* Pod of a Job that runs one command on the store: placed, restricted and labelled like a stage of class "data", and
+with its `podTemplate`. Takes (list $ component image arguments resources). */}}
 {{- define "zeshel.jobPod" -}}
+{{- $root := index . 0 -}}
+{{- $pod := include "zeshel.plainJobPod" . | fromYaml -}}
+{{- $container := first $pod.spec.containers -}}
+{{- range list $root.Values.stages.podTemplate $root.Values.stages.data.podTemplate -}}
+{{- $spec := deepCopy ((. | default dict).spec | default dict) -}}
+{{- $base := first ($spec.containers | default (list dict)) -}}
+{{- range $field := list "env" "envFrom" "volumeMounts" "volumeDevices" -}}
+{{- with get $base $field }}{{ $_ := set $container $field (concat (get $container $field | default list) .) }}{{ end -}}
+{{- end -}}
+{{- with dig "resources" "claims" list $base }}{{ $_ := set $container.resources "claims" . }}{{ end -}}
+{{- range $field := list "volumes" "initContainers" -}}
+{{- with get $spec $field }}{{ $_ := set $pod.spec $field (concat (get $pod.spec $field | default list) .) }}{{ end -}}
+{{- end -}}
+{{- $security := merge (dict) ($spec.securityContext | default dict) $pod.spec.securityContext -}}
+{{- $_ := set $pod "spec" (merge (dict "securityContext" $security) (omit $spec "containers" "volumes" "initContainers") $pod.spec) -}}
+{{- end -}}
+{{- range $pod.spec.initContainers -}}
+{{- $_ := set . "securityContext" (include "zeshel.containerSecurity" $root | fromYaml) -}}
+{{- end -}}
+{{- $pod | toYaml -}}
+{{- end -}}
+
+{{- define "zeshel.plainJobPod" -}}
 {{- $component := index . 1 -}}
 {{- $image := index . 2 -}}
 {{- $arguments := index . 3 -}}
