@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -158,6 +159,21 @@ def test_short_or_broken_token_is_refused(
     (tmp_path / "token").write_bytes(b"\xff" * 20)
     arguments = ["--kb", WORLD, "--admin-token-file", str(tmp_path / "token")]
     assert main(["serve", "--store", run.store.address, *arguments]) == EXIT_CONFIG
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("0.0.0.0", {"127.0.0.1"}), ("127.0.0.1", {"127.0.0.1"}), ("::", {"127.0.0.1", "::1"}), ("::1", {"::1"})],
+)
+def test_host_decides_which_addresses_reach_the_service(host: str, expected: set[str]) -> None:
+    reached = set()
+    with server.listening(host, 0) as listener:
+        for address in ("127.0.0.1", "::1"):
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection((address, listener.getsockname()[1]), SECONDS).close()
+                reached.add(address)
+    assert reached == expected
 
 
 def test_taken_port_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

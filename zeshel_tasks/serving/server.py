@@ -146,8 +146,9 @@ def run(service: Service) -> None:
         ZeshelError: a knowledge base cannot be served at all.
     """
     settings = service.settings
-    with _listening(settings.host, settings.port) as listener:
-        log.info("listening at http://%s:%d", settings.host, listener.getsockname()[1])
+    with listening(settings.host, settings.port) as listener:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        log.info("listening at http://%s:%d", host, listener.getsockname()[1])
         Server(service).run([listener])
     if service.follower.error is not None:
         raise service.follower.error
@@ -158,11 +159,16 @@ def _seconds_of_threads(settings: ServeConfig) -> int:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Listens at an address. ``::`` accepts IPv4, too, where the machine has both.
+
+    Raises:
+        ConfigError: the address is taken or is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
     try:
-        listener = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
-        )
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except (OSError, UnicodeError) as error:
         expected = "--host and --port: expected a free address of this machine"
         raise ConfigError(f"{expected}, got {host}:{port}: {error}") from error

@@ -16,7 +16,11 @@ LINK_SETTINGS = (
 class ServeConfig(StageConfig):
     """Link texts over HTTP. Not a stage of the recipe."""
 
-    host: str = setting("127.0.0.1", "Address to listen at; 0.0.0.0 for all of this machine.", min_length=1)
+    host: str = setting(
+        "127.0.0.1",
+        "Address to listen at; 0.0.0.0 for all of this machine, :: for those of IPv6 as well.",
+        min_length=1,
+    )
     port: int = setting(8000, "Port to listen at; 0 for any free one.", ge=0, le=65535)
     wait: bool = setting(
         False, "Wait for a champion and for knowledge bases that are not there yet, instead of ending with exit code 2."
