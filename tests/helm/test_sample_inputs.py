@@ -65,6 +65,11 @@ def test_user_defaults_override_sample_inputs(chart: Path) -> None:
     assert defaults["bert_model"].endswith("/small_bert")
 
 
+def test_user_defaults_can_be_removed_for_a_trial(chart: Path) -> None:
+    defaults = [settings(chart, {**STANDALONE, "dag": {"defaults": given}})["ZESHEL_DEFAULTS"] for given in ({}, None)]
+    assert defaults[0] == defaults[1]
+
+
 def test_job_is_placed_as_a_stage_of_class_data(chart: Path) -> None:
     placement: Object = {
         "nodeSelector": {"disk": "ssd"},
