@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import re
+from itertools import count
 from pathlib import Path
 
 import py7zr
@@ -99,8 +100,12 @@ def test_file_that_is_no_dump_is_refused(content: str, tmp_path: Path) -> None:
         ("<page><title>Bad</title><id>1</id><revision><text>x</revision></page>", "broken XML: mismatched tag"),
         ("<page><title>Bad</title><id>1</id><revision><text>&nbsp;</text></revision></page>", "broken XML: undefined"),
         ("<page><title>Bad</title><revision><text>x</text></revision></page>", "no title or no id"),
+        ("<page><title>Bad</title><id>-1</id><revision><text>x</text></revision></page>", "no title or no id"),
+        (f"<page><title>Bad</title><id>{'9' * 5000}</id><revision><text/></revision></page>", "no title or no id"),
         (page(1, "Bad", "a {}", model="json"), "no wikitext: json"),
+        (page(1, "Bad", "x" * 2**22 + "x"), "more than 4,194,304 characters"),
     ],
+    ids=count(),
 )
 def test_damaged_page_costs_only_itself(page_with_a_fault: str, problem: str, tmp_path: Path, fault: Fault) -> None:
     fault("input: damaged page of a wiki")
@@ -110,6 +115,11 @@ def test_damaged_page_costs_only_itself(page_with_a_fault: str, problem: str, tm
     assert bad.problem.startswith(problem)
     assert not first.problem
     assert not last.problem
+
+
+def test_title_longer_than_any_of_mediawiki_is_refused(tmp_path: Path) -> None:
+    (found,) = pages(tmp_path, dump([page(1, "é" * 257, "x")]))
+    assert found.problem == "a title of more than 512 bytes"
 
 
 def test_entities_of_a_document_type_are_never_read(tmp_path: Path) -> None:

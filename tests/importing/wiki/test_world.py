@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -235,6 +236,27 @@ def test_page_that_takes_too_much_ends_only_its_parser(
         assert parser.parse(Page("2", "Good", "[[vask]]"))["links"] == [[5, 9, 0, "Vask"]]
     finally:
         parser.close()
+
+
+def test_page_is_not_blamed_for_the_end_of_its_parser(fault: Fault) -> None:
+    parser = Parser(Site())
+    try:
+        parser.parse(Page("1", "A", "a"))
+        (child,) = psutil.Process().children()
+        child.kill()
+        fault("input: parser of a wiki killed from outside")
+        assert parser.parse(Page("2", "B", "b"))["text"] == "B b"
+    finally:
+        parser.close()
+
+
+def test_stopped_parser_leaves_no_half_of_a_file(tmp_path: Path) -> None:
+    pages = [Page("1", "A", "a"), Page("2", "B", BRACES)]
+    parser = PageParser(Site(), tmp_path, 1)
+    threading.Timer(2.0, parser._parsers[0].stop).start()
+    with pytest.raises(RuntimeError, match="the import was stopped"):
+        list(parser.parsed(pages))
+    assert not list(tmp_path.glob("*.jsonl"))
 
 
 def test_page_that_is_skipped_is_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

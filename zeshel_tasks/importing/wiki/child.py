@@ -34,18 +34,18 @@ def main() -> None:
     setup = json.loads(sys.stdin.buffer.readline())
     titles = Titles(site_of(setup["site"]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (setup["memory_bytes"],) * 2)
+    _limit(resource.RLIMIT_AS, setup["memory_bytes"])
     gc.disable()  # the trees of mwparserfromhell have no cycles, and large ones are parsed in half the time
     _answer(READY)
-    for line in sys.stdin.buffer:
-        _limit_time(setup["seconds"])
-        if gc.get_count()[0] > _MOST_GARBAGE:
-            gc.collect()
-        try:
-            answer = to_json(_parsed(titles, **json.loads(line)))
-        except MemoryError:
-            os._exit(OUT_OF_MEMORY)
-        _answer(answer.encode() + b"\n")
+    try:
+        for line in sys.stdin.buffer:
+            # The system ends this process after that many more seconds of CPU time.
+            _limit(resource.RLIMIT_CPU, int(time.process_time()) + setup["seconds"])
+            _answer(to_json(_parsed(titles, **json.loads(line))).encode() + b"\n")
+            if gc.get_count()[0] > _MOST_GARBAGE:
+                gc.collect()
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
 
 
 def site_fields(site: Site) -> dict[str, Any]:
@@ -79,9 +79,9 @@ def _parsed(titles: Titles, title: str, text: str) -> dict[str, Any]:
     return {"text": tokens, "links": links, "dropped": found.dropped}
 
 
-def _limit_time(seconds: int) -> None:
-    """The system ends this process after that many more seconds of CPU time."""
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds, resource.RLIM_INFINITY))
+def _limit(what: int, limit: int) -> None:
+    _, most = resource.getrlimit(what)
+    resource.setrlimit(what, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
 
 
 def _answer(line: bytes) -> None:

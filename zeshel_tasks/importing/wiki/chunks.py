@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -79,13 +81,14 @@ class PageParser:
         path = self._folder / f"{digest.hexdigest()}.jsonl"
         if path.exists():
             return path
+        part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # another one may parse the same pages
         parser = self._free.get()
         try:
-            with path.with_suffix(".part").open("w", encoding="utf-8") as file:
+            with part.open("w", encoding="utf-8") as file:
                 file.writelines(to_json(_line(page, parser)) + "\n" for page in chunk)
         finally:
             self._free.put(parser)
-        return path.with_suffix(".part").rename(path)
+        return part.rename(path)
 
 
 def read_chunk(path: Path) -> Iterator[dict[str, Any]]:

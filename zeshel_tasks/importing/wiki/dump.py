@@ -14,12 +14,14 @@ from typing import IO
 from xml.etree import ElementTree
 
 from zeshel_tasks.errors import DataError
-from zeshel_tasks.importing.inputs import Input, opened
+from zeshel_tasks.importing.inputs import MAX_TEXT_CHARACTERS, Input, opened
 from zeshel_tasks.importing.wiki.page import Page, Site
 
 MAX_REVISION_BYTES = 32 * 2**20
 """MediaWiki saves texts of up to 2 MiB. Escaping makes them at most six times as long."""
 
+_MAX_TITLE_BYTES = 512  # of MediaWiki: 255, and the name of a namespace before them
+_ID = re.compile("[0-9]{1,18}")
 _BLOCK = 2**20
 _TAG = re.compile(rb"<(/?)(page|revision|siteinfo|mediawiki)(?=[\s/>])")
 _LONGEST_TAG = 16
@@ -156,8 +158,10 @@ def _tags(stream: IO[bytes]) -> Iterator[tuple[bytes | None, bool, bytes]]:
 def _page(element: ElementTree.Element, title: str) -> Page:
     page_id = element.findtext("id", "").strip()
     title = " ".join(element.findtext("title", title).split())
-    if not page_id or not title:
-        return Page(page_id, title, problem="no title or no id")
+    if not _ID.fullmatch(page_id) or not title:
+        return Page("", title, problem="no title or no id")
+    if len(title.encode()) > _MAX_TITLE_BYTES:
+        return Page(page_id, title[:_MAX_TITLE_BYTES], problem=f"a title of more than {_MAX_TITLE_BYTES:,} bytes")
     redirect = element.find("redirect")
     text = element.findtext("revision/text") or ""
     if redirect is not None and redirect.get("title"):
@@ -167,6 +171,8 @@ def _page(element: ElementTree.Element, title: str) -> Page:
     model = element.findtext("revision/model", "wikitext").strip()
     if model != "wikitext":
         return Page(page_id, title, problem=f"no wikitext: {model}")
+    if len(text) > MAX_TEXT_CHARACTERS:
+        return Page(page_id, title, problem=f"more than {MAX_TEXT_CHARACTERS:,} characters")
     return Page(page_id, title, text)
 
 

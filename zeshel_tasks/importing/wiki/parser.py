@@ -26,6 +26,7 @@ PAGE_MEMORY_MB = 384
 """Address space of the process. Prose of 2 MiB, the longest that MediaWiki saves, takes 200 MB."""
 
 _PATIENCE = 30.0  # times the limit of CPU time, for a process that hardly gets any
+_TRIES = 2  # a process may also end for reasons outside of the page
 _BLOCK = 2**20
 
 
@@ -60,25 +61,22 @@ class Parser:
         Raises:
             RuntimeError: the process does not start, or :meth:`stop` was called.
         """
-        child = self._started()
-        assert child.stdin is not None
-        assert child.stdout is not None
-        try:
-            child.stdin.write(to_json({"title": page.title, "text": page.text}).encode() + b"\n")
-            child.stdin.flush()
-            answer = _line(child.stdout, self._seconds * _PATIENCE)
-        except BrokenPipeError:
-            answer = b""
-        if answer:
-            return dict[str, Any](json.loads(answer))
-        self._end()
-        return {"problem": self._problem(child.returncode)}
+        for _ in range(_TRIES):
+            child = self._started()
+            if answer := self._answer(child, page):
+                return dict[str, Any](json.loads(answer))
+            self._end()
+            self._check_stopped()
+            if (problem := self._problem(child.returncode)) is not None:
+                return {"problem": problem}
+        return {"problem": "ends the parser"}
 
     def stop(self) -> None:
         """Ends the process, also while another thread waits for it."""
         self._is_stopped = True
-        if self._child is not None:
-            self._child.kill()
+        child = self._child  # the other thread may take it away
+        if child is not None:
+            child.kill()
 
     def close(self) -> None:
         """Ends the process."""
@@ -87,7 +85,10 @@ class Parser:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._child is None:
             command = [sys.executable, "-m", "zeshel_tasks.importing.wiki.child"]
-            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            # In a session of its own, so that Ctrl-C does not end it and blame a page.
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            )
             assert self._child.stdin is not None
             assert self._child.stdout is not None
             self._child.stdin.write(self._setup)
@@ -95,10 +96,22 @@ class Parser:
             if _line(self._child.stdout, self._seconds * _PATIENCE) != READY:
                 self._end()
                 raise RuntimeError("the process that parses wikitext does not start")
-        if self._is_stopped:
-            self._child.kill()
-            raise RuntimeError("the import was stopped")
+        self._check_stopped()
         return self._child
+
+    def _answer(self, child: subprocess.Popen[bytes], page: Page) -> bytes:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(to_json({"title": page.title, "text": page.text}).encode() + b"\n")
+            child.stdin.flush()
+        except BrokenPipeError:
+            return b""
+        return _line(child.stdout, self._seconds * _PATIENCE)
+
+    def _check_stopped(self) -> None:
+        if self._is_stopped:
+            raise RuntimeError("the import was stopped")
 
     def _end(self) -> None:
         if self._child is not None:
@@ -107,12 +120,12 @@ class Parser:
                 pass
             self._child = None
 
-    def _problem(self, code: int) -> str:
+    def _problem(self, code: int) -> str | None:
         if code == OUT_OF_MEMORY:
             return f"needs more than {self._memory_mb} MB"
         if code == -signal.SIGXCPU:
             return f"needs more than {self._seconds} s"
-        return "ends the parser"
+        return None
 
 
 def _line(stream: IO[bytes], seconds: float) -> bytes:
