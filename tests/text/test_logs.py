@@ -16,7 +16,7 @@ import pytest
 
 from zeshel_tasks import cli
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN
-from zeshel_tasks.text.logs import set_up_logs
+from zeshel_tasks.text.logs import name_process, set_up_logs
 
 WRONG_STORE = "ERROR: --store: expected a store with runs/ or artifacts/, got"
 
@@ -60,6 +60,23 @@ def test_work_goes_on_without_a_reader_of_its_log(
         for _ in range(3):
             logging.getLogger("zeshel_tasks").info("a line")
     assert capsys.readouterr().err == ""
+
+
+def test_lines_of_one_process_of_several_name_it(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logs()
+    name_process("rank 1 of 2", progress=False)
+    logging.getLogger("zeshel_tasks.compute.progress").info("step 1/2")
+    logging.getLogger("zeshel_tasks.training").warning("a line\nand another")
+    name_process("rank 0 of 2", progress=True)
+    logging.getLogger("zeshel_tasks.compute.progress").info("step 2/2")
+    set_up_logs()
+    logging.getLogger("zeshel_tasks").info("alone")
+    assert capsys.readouterr().out.splitlines() == [
+        "WARNING: [rank 1 of 2] a line",
+        "WARNING: [rank 1 of 2] and another",
+        "INFO: [rank 0 of 2] step 2/2",
+        "INFO: alone",
+    ]
 
 
 def test_log_without_room_goes_to_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,15 @@ def trained(store: Path, cache: Path) -> tuple[list[dict[str, float]], dict[str,
     return [json.loads(line) for line in artifact.path("curve.jsonl").read_text().splitlines()], weights
 
 
+def ended(processes: Sequence[BaseProcess], logs: Sequence[Path]) -> list[int | None]:
+    """Waits for processes, and returns their exit codes. Prints their logs, which pytest shows if a test fails."""
+    for process in processes:
+        process.join(120)
+    for log in logs:
+        print(log.read_text())
+    return [process.exitcode for process in processes]
+
+
 def assert_same_training(ours: Path, theirs: Path, cache: Path) -> None:
     our_curve, our_weights = trained(ours, cache / "ours")
     their_curve, their_weights = trained(theirs, cache / "theirs")
@@ -97,19 +108,22 @@ def test_lost_host_costs_one_attempt(
 ) -> None:
     command = arguments(store, golden_with_dropout, stall_minutes=0.05)
     logs = [tmp_path / f"log-{host}" for host in range(2)]
-    counted = tmp_path / "steps"
-    both = [hosts.start(host, command, hosts.variables(host), logs[host], counted) for host in range(2)]
-    wait_for_steps(counted, 10, both[0])
+
+    def start(counted: Path | None = None) -> list[BaseProcess]:
+        return [hosts.start(host, command, hosts.variables(host), logs[host], counted) for host in range(2)]
+
+    both = start(tmp_path / "killed")
+    wait_for_steps(tmp_path / "killed", 4, both[0])
+    both[1].kill()
+    fault("training: a host of several is killed")
+    assert ended(both, logs) == [EXIT_TRY_AGAIN, -signal.SIGKILL]
+    both = start(tmp_path / "cut")
+    wait_for_steps(tmp_path / "cut", 8, both[0])
     hosts.cut()
     fault("training: a host is cut off")
-    for process in both:
-        process.join(120)
+    assert ended(both, logs) == [EXIT_TRY_AGAIN] * 2
     hosts.mend()
-    assert [process.exitcode for process in both] == [EXIT_TRY_AGAIN] * 2, [log.read_text() for log in logs]
-    both = [hosts.start(host, command, hosts.variables(host), logs[host]) for host in range(2)]
-    for process in both:
-        process.join(120)
-    assert [process.exitcode for process in both] == [0, 0], [log.read_text() for log in logs]
+    assert ended(start(), logs) == [0, 0]
     assert "resuming at step" in logs[0].read_text()
     assert_same_training(store, undisturbed, tmp_path)
 
@@ -120,10 +134,8 @@ def test_two_hosts_train_like_one(
     command = arguments(store, golden_with_dropout)
     logs = [tmp_path / f"log-{host}" for host in range(2)]
     both = [hosts.start(host, [*hosts.torchrun(host), *command], {}, logs[host]) for host in range(2)]
-    for process in both:
-        process.join(120)
+    assert ended(both, logs) == [0, 0]
     texts = [log.read_text() for log in logs]
-    assert [process.exitcode for process in both] == [0, 0], texts
     assert_same_training(store, undisturbed, tmp_path)
     for text in texts:
         assert text.count("INFO: [rank ") == text.count("INFO: ")
@@ -132,9 +144,7 @@ def test_two_hosts_train_like_one(
     assert "committed train-biencoder" in texts[0]
     assert "committed train-biencoder" not in texts[1]
     again = [hosts.start(host, command, hosts.variables(host), logs[host]) for host in range(2)]
-    for process in again:
-        process.join(120)
-    assert [process.exitcode for process in again] == [0, 0]
+    assert ended(again, logs) == [0, 0]
     assert "reused train-biencoder" in logs[0].read_text()
     assert logs[1].read_text().count("train-biencoder") == texts[1].count("train-biencoder"), "it has no work"
 
@@ -151,10 +161,8 @@ def test_sigterm_on_one_host_stops_both(
         time.sleep(0.05)
     both[1].terminate()
     fault("training: SIGTERM on one host")
-    for process in both:
-        process.join(120)
+    assert ended(both, logs) == [EXIT_TRY_AGAIN] * 2
     texts = [log.read_text() for log in logs]
-    assert [process.exitcode for process in both] == [EXIT_TRY_AGAIN] * 2, texts
     for rank, text in enumerate(texts):
         assert re.search(rf"ERROR: \[rank {rank} of 2\] .*stopped at step \d+; the next attempt resumes there", text)
     assert "checkpoint at step" in texts[0]

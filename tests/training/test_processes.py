@@ -1,5 +1,6 @@
 """A step has the gradient of one process with the whole batch, for any number of processes and mentions."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from torch.nn.parallel import DistributedDataParallel
 
 from tests.training.conftest import MakeFit
 from tests.training.results import result
@@ -19,7 +21,7 @@ from tests.training.shares import BATCHES, gradients
 from zeshel_tasks.training.fit import fit
 from zeshel_tasks.training.launch import processes_for, run_in_processes
 from zeshel_tasks.training.objective import separate_parts
-from zeshel_tasks.training.processes import Agreement, parts_with_rows, share_of
+from zeshel_tasks.training.processes import Agreement, exchange_in_bf16, parts_with_rows, share_of
 
 
 def process(index: int, count: int) -> Accelerator:
@@ -104,6 +106,22 @@ def test_processes_agree_without_their_gpus() -> None:
         assert agreement.any(False, True) == (False, False), "what was saved just now is not saved again"
         assert agreement.any(True, False, at_once=True) == (True, True)
         assert agreement.any(False, False) == (False, False)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_gradients_travel_in_bf16() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        plain = torch.nn.Linear(64, 64)
+        model = DistributedDataParallel(copy.deepcopy(plain))
+        exchange_in_bf16(model)
+        for each in (plain, model):
+            each(torch.linspace(-1, 1, 64)).square().sum().backward()
+        exact, rounded = plain.weight.grad, model.module.weight.grad
+        assert exact is not None
+        assert not torch.equal(rounded, exact)
+        torch.testing.assert_close(rounded, exact.bfloat16().float(), atol=0, rtol=0)
     finally:
         dist.destroy_process_group()
 

@@ -66,7 +66,8 @@ def build_accelerator(config: ComputeConfig) -> Accelerator:
         # accelerate would let the processes of CPUs train on their own unless they ask for a CPU.
         cpu=config.device == "cpu" or (several and not torch.cuda.is_available()),
         mixed_precision=_mixed_precision(config),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.stall_minutes))],
+        # The watchdog ends a hanging process first, and asks for a retry: NCCL would abort it, which is a crash.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(minutes=config.stall_minutes + 1))],
     )
 
 

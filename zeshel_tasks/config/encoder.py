@@ -66,6 +66,11 @@ class EncoderConfig(ComputeConfig):
     add_linear: bool = setting(False, "Add dropout and a linear layer on top of the pooled output.")
     lowercase: bool = setting(True, "Lowercase text before tokenizing; false for a cased model.", shared=True)
     data_parallel: bool = setting(True, "Use all GPUs of the machine, with one process per GPU.", affects_result=False)
+    gradient_precision: Literal["fp32", "bf16"] = setting(
+        "fp32",
+        "Precision in which several processes exchange gradients. bf16 halves the bytes, which a slow network between "
+        "machines needs, and rounds the gradients to 8 bits.",
+    )
     patience: int | None = setting(
         None,
         "Stop after this many consecutive epochs without a better validation result; none trains all epochs.",

@@ -25,7 +25,7 @@ from zeshel_tasks.training.checkpoints import Checkpoints
 from zeshel_tasks.training.metrics import EpochMetrics, TrainingMetrics
 from zeshel_tasks.training.objective import Objective, epoch_order
 from zeshel_tasks.training.optimizer import build_optimizer, choose_trained, set_learning_rates, share_of_peak
-from zeshel_tasks.training.processes import Agreement
+from zeshel_tasks.training.processes import Agreement, exchange_in_bf16
 from zeshel_tasks.training.saver import Saver
 from zeshel_tasks.training.snapshot import TrainingState
 
@@ -67,6 +67,8 @@ class Trainer:
         trained = choose_trained(model, config.type_optimization)
         log.info("training %d of %d parameter tensors", len(trained), len(list(model.parameters())))
         self._model, self._optimizer = accelerator.prepare(model, build_optimizer(model, config))
+        if config.gradient_precision == "bf16" and accelerator.num_processes > 1:
+            exchange_in_bf16(self._model)
         self._steps_an_epoch = math.ceil(objective.mentions / config.train_batch_size)
         self._total_steps = self._steps_an_epoch * config.num_train_epochs
         _check_learning_rate(self._total_steps, config)

@@ -15,6 +15,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from zeshel_tasks.data.arrays import Rows
 
@@ -107,6 +110,13 @@ class Agreement:
         work.wait()
         stop, save = flags.tolist()
         return bool(stop), bool(save)
+
+
+def exchange_in_bf16(model: nn.Module) -> None:
+    """Lets the processes exchange the gradients of a model, which DistributedDataParallel wraps, in bf16."""
+    assert isinstance(model, DistributedDataParallel)
+    # torch refuses its own hook, by its name, for gloo, which adds numbers in bf16, too.
+    model.register_comm_hook(None, lambda state, bucket: bf16_compress_hook(state, bucket))
 
 
 def gather_with_gradient(tensor: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
