@@ -18,6 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.training.conftest import MakeFit
 from tests.training.results import result
 from tests.training.shares import BATCHES, gradients
+from zeshel_tasks.compute.gang import Gang
+from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.training.fit import fit
 from zeshel_tasks.training.launch import processes_for, run_in_processes
 from zeshel_tasks.training.objective import separate_parts
@@ -147,3 +149,25 @@ def test_there_are_no_more_processes_than_mentions_in_a_step(
     config = crossencoder_fit().config.model_copy(update={"train_batch_size": batch, "device": "auto"})
     assert processes_for(config) == expected
     assert ("raise train_batch_size" in caplog.text) == (gpus > batch)
+
+
+def test_machines_need_a_gpu_for_each_process_and_a_mention_of_each_step(
+    crossencoder_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    compared: list[dict[str, bool]] = []
+    node = cast("Gang", SimpleNamespace(size=2, of_nodes=True, check_same=compared.append))
+    config = crossencoder_fit().config.model_copy(update={"train_batch_size": 16, "device": "auto"})
+    assert processes_for(config, node) == 8
+    assert compared == [{"computes on a GPU": True}]
+    with pytest.raises(ConfigError, match=r"train_batch_size: expected at least 16, .* got 15"):
+        processes_for(config.model_copy(update={"train_batch_size": 15}), node)
+    monkeypatch.setenv("PET_NPROC_PER_NODE", "9")
+    with pytest.raises(ConfigError, match=r"PET_NPROC_PER_NODE: .* GPU of this machine \(8\), got 9 processes"):
+        processes_for(config, node)
+    process = cast("Gang", SimpleNamespace(size=2, of_nodes=False, check_same=compared.append))
+    monkeypatch.setenv("LOCAL_RANK", "7")
+    assert processes_for(config, process) == 1
+    monkeypatch.setenv("LOCAL_RANK", "8")
+    with pytest.raises(ConfigError, match=r"LOCAL_RANK: expected .* GPU of this machine \(8\), got 9 processes"):
+        processes_for(config, process)

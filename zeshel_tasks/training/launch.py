@@ -22,11 +22,11 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from zeshel_tasks import errors
 from zeshel_tasks.compute import telemetry
 from zeshel_tasks.compute.disk import full_disk_named
-from zeshel_tasks.compute.gang import AGENT_STORE, ALONE, Gang, lost_contact_named
-from zeshel_tasks.compute.gang_seat import processes_a_node, seat_in
+from zeshel_tasks.compute.gang import AGENT_STORE, ALONE, Gang, check_batch, lost_contact_named
+from zeshel_tasks.compute.gang_seat import PROCESSES_A_NODE, processes_a_node, seat_in
 from zeshel_tasks.compute.interrupt import on_sigterm
 from zeshel_tasks.config.encoder import EncoderConfig
-from zeshel_tasks.errors import TryAgain, ZeshelError
+from zeshel_tasks.errors import ConfigError, TryAgain, ZeshelError
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.logs import name_process, set_up_logs
 
@@ -38,10 +38,13 @@ def processes_for(config: EncoderConfig, gang: Gang = ALONE) -> int:
 
     There are at most as many as mentions in a step: a further one would never have any to compute. If a launcher has
     started a process for each GPU, each trains itself.
+
+    Raises:
+        ConfigError: several machines have more processes than mentions in a step, a machine has more processes than
+            GPUs, or only some machines have GPUs.
     """
     if gang.size > 1:
-        gpus = torch.cuda.device_count() if config.device != "cpu" else 0
-        return processes_a_node(os.environ, gpus) if gang.of_nodes else 1
+        return _processes_in(gang, config)
     if not config.data_parallel or config.device not in ("auto", "cuda"):
         return 1
     gpus = max(1, torch.cuda.device_count())
@@ -53,6 +56,18 @@ def processes_for(config: EncoderConfig, gang: Gang = ALONE) -> int:
             config.train_batch_size,
         )
     return min(gpus, config.train_batch_size)
+
+
+def _processes_in(gang: Gang, config: EncoderConfig) -> int:
+    gpus = torch.cuda.device_count() if config.device != "cpu" else 0
+    processes = processes_a_node(os.environ, gpus) if gang.of_nodes else 1
+    needed = processes if gang.of_nodes else int(os.environ["LOCAL_RANK"]) + 1
+    if gpus and needed > gpus:
+        name = PROCESSES_A_NODE if gang.of_nodes else "LOCAL_RANK"
+        raise ConfigError(f"{name}: expected a process for each GPU of this machine ({gpus}), got {needed} processes")
+    gang.check_same({"computes on a GPU": gpus > 0})
+    check_batch(config, gang.size * processes)
+    return processes
 
 
 def run_in_processes(
