@@ -4,7 +4,8 @@ Download ZESHEL and any additional data sets, train a bi-encoder, retrieve candi
 parallel, train a cross-encoder on them, combine the scores of both, fit what the scores mean, compare the result with
 the champion, write a report, promote the new model if it is better, and encode the store's knowledge bases for it.
 *Trigger* opens a form with every setting; an empty field takes its value from the preset. If the data set has no
-held-out mentions, the held-out tasks are skipped.
+held-out mentions, the held-out tasks are skipped. `cut-worlds` divides the entities of a large world into shards, and
+`encode-shard` is one task for each; without large worlds, it is skipped (`sharded_from`).
 
 | you want to | do this |
 |---|---|
@@ -44,17 +45,20 @@ artifact is.
 from airflow.sdk import DAG, TriggerRule, chain
 
 from zeshel_tasks.config.splits import HELDOUT_SPLITS
-from zeshel_tasks.orchestration.factory import approval, dag_arguments, knowledge_base_refresh, task_maker
+from zeshel_tasks.orchestration.factory import ShardTasks, approval, dag_arguments, knowledge_base_refresh, task_maker
 from zeshel_tasks.orchestration.settings import read_deployment
 
 deployment = read_deployment()
 stage = task_maker(deployment)
+shards = ShardTasks(deployment)
 
 with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
     download = stage("download")
     convert = stage("convert")
     train_biencoder = stage("train-biencoder")
-    fit_retrieval = stage("fit-retrieval")
+    cut = shards.cut()
+    encode = shards.encode(cut)
+    fit_retrieval = stage("fit-retrieval", trigger_rule=TriggerRule.NONE_FAILED)  # there may be no large world
     candidates = [stage("eval-biencoder", split) for split in ("train", "valid", "test")]
     train_crossencoder = stage("train-crossencoder")
     scores = [stage("eval-crossencoder", split) for split in ("valid", "test")]
@@ -67,6 +71,8 @@ with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
     refresh = knowledge_base_refresh(deployment)
 
     chain(download, convert, train_biencoder, fit_retrieval, candidates, train_crossencoder, scores, fuse)
+    chain(convert, cut, encode, fit_retrieval)
+    train_biencoder >> encode
     chain(fuse, [calibrate, compare], report, approve, promote, refresh)
 
     # Held-out mentions belong to the training worlds, whose entities `eval-biencoder-train` has encoded.

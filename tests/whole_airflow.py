@@ -25,8 +25,8 @@ from zeshel_tasks.store import LocalStore
 
 ROOT = Path(__file__).parents[1]
 HELDOUT = {f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS}
-SKIPPED = {*HELDOUT, "refresh-knowledge-bases"}
-"""Tasks that have nothing to do without held-out mentions and knowledge bases."""
+SKIPPED = {*HELDOUT, "cut-worlds", "encode-shard", "refresh-knowledge-bases"}
+"""Tasks that have nothing to do without held-out mentions, large worlds and knowledge bases."""
 YAML_OF_THE_DAG = re.compile(r"```yaml\n(dag:\n.*?)```", re.DOTALL)
 # Airflow would render this text if Params were templates.
 RENDERED = "rendered-by-a-template"

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from zeshel_tasks import __version__
 from zeshel_tasks.commands.argument_types import count, path, run, seed, store
+from zeshel_tasks.commands.encode import add_cut_flags, add_encode_flags
 from zeshel_tasks.commands.export import add_export_flags
 from zeshel_tasks.commands.import_flags import add_entity_flags, add_mention_export_flags, add_mention_flags
 from zeshel_tasks.commands.import_wiki import add_wiki_flags
@@ -142,6 +143,14 @@ def _add_commands_on_runs(main_parser: _MainParser) -> None:
         add_stage_settings(pipeline, stage, prefix=f"{stage.settings}.")
     add_shared_settings(pipeline)
     pipeline.set_defaults(command=_run_pipeline)
+
+    cut = main_parser.add_command("cut-worlds", "Divide large worlds into shards, which several machines may encode.")
+    _add_run(cut)
+    add_cut_flags(cut)
+
+    encode = main_parser.add_command("encode-shard", "Encode some shards of large worlds, ahead of their evaluation.")
+    _add_run(encode)
+    add_encode_flags(encode)
 
     show = main_parser.add_command("show", "Show the stages, metrics and provenance of a run.")
     _add_run(show)

@@ -3,9 +3,10 @@
     python -m bench.scale [--dimensions 384 1024] [--entities 10000 100000 1000000] [--queries 2048]
                           [--mentions 10000 100000] [--index_entities 100000] [--scratch DIRECTORY]
 
-With these defaults, it needs 2.1 GB of disk and about 8 minutes on two cores. Each row runs in a separate process. Its
-memory is the peak resident memory above that of the idle process, including mapped pages. Vectors wider than 512 are
-stored as float16. The indexes are measured if faiss is installed (``pip install faiss-cpu``).
+With these defaults, it needs 2.1 GB of disk and about 8 minutes on two cores. Ten million entities of 64 numbers
+(``--entities 10000000 --dimensions 64``) need 2.6 GB. A CPU reads the file once for 2,048 queries. Each row runs in a
+separate process. Its memory is the peak resident memory above that of the idle process, including mapped pages. Vectors
+wider than 512 are stored as float16. The indexes are measured if faiss is installed (``pip install faiss-cpu``).
 
 docs/recipe.md has the results, and says why the package uses no approximate index.
 """

@@ -46,6 +46,7 @@ def search(scratch: Path, *, dimension: int, entities: int, queries: int) -> Row
         "s per 1,000 queries": seconds / queries * 1000,
         "peak MB": memory,
         "MB on disk": path.stat().st_size / 1e6,
+        "MB read": path.stat().st_size / 1e6 * -(-queries // search_size(asked.device).queries),
     }
 
 

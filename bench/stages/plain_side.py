@@ -110,6 +110,6 @@ def _plain_sets(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     return _long(sets.mentions.contexts), _long(sets.candidate_tokens(rows, columns)), _long(sets.gold_rank)
 
 
-def _long(table: npt.NDArray[np.int32]) -> torch.Tensor:
+def _long(table: npt.NDArray[np.integer]) -> torch.Tensor:
     """Return a token table as in BLINK: int64, in memory."""
     return torch.from_numpy(np.array(table)).long()

@@ -18,7 +18,8 @@ from zeshel_tasks.link_files.counts import LinkedCounts
 from zeshel_tasks.link_files.plan import LinkPlan
 from zeshel_tasks.link_files.shards import link_shards
 from zeshel_tasks.location import store_location
-from zeshel_tasks.orchestration.link_commands import KnowledgeBaseCommand, LinkCommand, ListCommand, groups
+from zeshel_tasks.orchestration.grouping import groups
+from zeshel_tasks.orchestration.link_commands import KnowledgeBaseCommand, LinkCommand, ListCommand
 from zeshel_tasks.orchestration.link_operators import ASSET, ChooseModels, SumUpLinks
 from zeshel_tasks.orchestration.link_params import link_schemas, request_of
 from zeshel_tasks.orchestration.task_command import NotDone, finish

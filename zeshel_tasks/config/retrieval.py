@@ -23,6 +23,14 @@ class RetrievalConfig(ComputeConfig):
         "Storage type of the candidates' vectors. float16 halves the files and may change the order of near ties.",
         shared=True,
     )
+    sharded_from: int = setting(
+        250_000,
+        "Encode the entities of a world in shards, one task for each, if it has more than this many.",
+        shared=True,
+        affects_result=False,
+        ge=32,
+        le=10**9,
+    )
     candidate_form: CandidateForm = setting(
         "title_and_text",
         "Text of a candidate: title and text as in training, or text[:256] without a title as in BLINK's evaluation.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zeshel_tasks.config.retrieval import CandidateForm
-from zeshel_tasks.data.arrays import Rows, read_array
+from zeshel_tasks.data.arrays import Rows, new_array, read_array
 from zeshel_tasks.data.mention_table import MentionTable
-from zeshel_tasks.data.tokens import Tokens, TokenTable, write_table
+from zeshel_tasks.data.tokens import Tokens, TokenTable, fill_table
 from zeshel_tasks.data.zeshel import Document
 
 NO_CANDIDATE = -1
@@ -27,7 +27,7 @@ class CandidateSets:
         mentions: the mentions, in file order.
         candidates: int32 [mentions, top_k], positions in the mention's world; :data:`NO_CANDIDATE` pads a row.
         gold_rank: int32 [mentions], column of the gold; -1 if it was not retrieved.
-        tokens: by world, int32 [entities, max_cand_length].
+        tokens: by world, int32 or uint16 [entities, max_cand_length].
     """
 
     mentions: MentionTable
@@ -71,10 +71,22 @@ def tokenize_entities(
     documents: Iterable[Document], count: int, tokens: Tokens, max_cand_length: int, form: CandidateForm, path: Path
 ) -> TokenTable:
     """Writes the token table of a world's ``count`` entities, in file order, memory-mapped at ``path``."""
+    table, filled = entity_table(documents, count, tokens, max_cand_length, form, path)
+    for _ in filled:
+        pass
+    return table
+
+
+def entity_table(
+    documents: Iterable[Document], count: int, tokens: Tokens, max_cand_length: int, form: CandidateForm, path: Path
+) -> tuple[TokenTable, Iterator[int]]:
+    """Like :func:`tokenize_entities`, but returns the table before it is filled, and what fills it.
+
+    The table is uint16 if the vocabulary allows it, else int32.
+    """
+    table = new_array(path, tokens.stored_as, (count, max_cand_length))
     pairs = ((document.title, document.text) for document in documents)
-    return write_table(
-        path, count, max_cand_length, pairs, lambda batch: tokens.candidates(batch, max_cand_length, form)
-    )
+    return table, fill_table(table, pairs, lambda batch: tokens.candidates(batch, max_cand_length, form))
 
 
 def load_worlds(folder: Path) -> dict[str, TokenTable]:

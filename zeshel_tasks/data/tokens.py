@@ -26,14 +26,15 @@ from zeshel_tasks.data.context_window import Side, context_window, first_words, 
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.text.json_text import to_json
 
-TokenTable = npt.NDArray[np.int32]
-"""Token ids, int32 [rows, max_length], padded on the right; usually memory-mapped."""
+TokenTable = npt.NDArray[np.integer]
+"""Token ids, int32 or uint16 [rows, max_length], padded on the right; usually memory-mapped."""
 
 MARKERS = MENTION_START, MENTION_END, TITLE_END = "[unused0]", "[unused1]", "[unused2]"
 BLINK_EVAL_CHARACTERS = 256
 SHORTEST = 8
 """The smallest number of tokens for a mention or a candidate; a prompt leaves at least as many."""
 _BATCH = 1024
+_IN_16_BITS = 2**16
 
 T = TypeVar("T")
 
@@ -72,6 +73,7 @@ class Tokens:
         self._never_text = {self.pad, self.cls, self.sep, self.mention_start, self.mention_end, self.title_end}
         self._never_text |= set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         self.spaces_count = _spaces_count(tokenizer)
+        self.stored_as = np.uint16 if len(tokenizer) <= _IN_16_BITS else np.int32
         self._mention_prompt, self._candidate_prompt = self._ids([prompts.mention, prompts.candidate])
 
     def mentions(self, parts: Sequence[tuple[str, str, str]], max_length: int) -> TokenTable:
@@ -211,15 +213,32 @@ def write_table(
         ValueError: the number of items is not ``rows``.
     """
     table = new_array(path, np.int32, (rows, max_length))
+    for _ in fill_table(table, items, encode):
+        pass
+    return table
+
+
+def fill_table(
+    table: np.memmap[Any, Any], items: Iterable[T], encode: Callable[[Sequence[T]], TokenTable]
+) -> Iterator[int]:
+    """Encodes ``items`` in batches into a table of their number of rows. Yields how many rows are filled so far.
+
+    Raises:
+        ValueError: the number of items is not the number of rows.
+    """
     filled = 0
     for batch in _batches(items):
+        if filled + len(batch) > len(table):
+            raise ValueError(f"expected {len(table)} rows of tokens, got more")
         table[filled : filled + len(batch)] = encode(batch)
         filled += len(batch)
         release(table)
-    if filled != rows:
-        raise ValueError(f"{path.name}: expected {rows} rows, got {filled}")
+        if filled < len(table):
+            yield filled
+    if filled != len(table):
+        raise ValueError(f"expected {len(table)} rows of tokens, got {filled}")
     table.flush()
-    return table
+    yield filled
 
 
 def _room(setting: str, prompt: list[int], limit: str, max_length: int) -> int:

@@ -10,7 +10,7 @@ from zeshel_tasks.compute.device import Inference, Placement
 from zeshel_tasks.compute.inference_guard import guarded_batches
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.config.retrieval import RetrievalConfig
-from zeshel_tasks.data.candidate_sets import tokenize_entities
+from zeshel_tasks.data.candidate_sets import entity_table
 from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.evaluation.encoding import encode_table
@@ -55,6 +55,9 @@ class EntityEncoder:
     def write(self, documents: Iterable[Document], count: int, folder: Path, name: str) -> Progress:
         """Writes ``tokens.npy`` and ``vectors.npy``; see ``docs/formats.md``.
 
+        A thread tokenizes the entities ahead of those that are encoded. Memory holds one batch, and what the tokenizer
+        needs for 1,024 entities.
+
         Args:
             documents: the entities, in order.
             count: their number.
@@ -65,7 +68,8 @@ class EntityEncoder:
             The progress, which knows how fast it was.
         """
         config, path = self.config, folder / TOKENS
-        table = tokenize_entities(documents, count, self.tokens, self.max_cand_length, config.candidate_form, path)
+        form, length = config.candidate_form, self.max_cand_length
+        table, filled = entity_table(documents, count, self.tokens, length, form, path)
         progress = Progress(f"encode {name}", count, "entities", config.print_interval)
         with guarded_batches(config, progress, f"encoding {name}", "encode_batch_size") as counted:
             encode_table(
@@ -77,5 +81,6 @@ class EntityEncoder:
                 folder / VECTORS,
                 counted,
                 config.vector_dtype,
+                filled,
             )
         return progress

@@ -28,7 +28,7 @@ from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.models.biencoder import BiencoderSettings, load_biencoder
 from zeshel_tasks.models.blink_weights import save_blink_weights
 from zeshel_tasks.models.crossencoder import load_crossencoder
-from zeshel_tasks.stages.inputs import candidate_encodings
+from zeshel_tasks.stages.encoded_world import EncodedWorld, candidate_encodings
 from zeshel_tasks.store import Artifact, Manifest, open_run
 from zeshel_tasks.text.json_text import to_json
 from zeshel_tasks.text.safe_text import quoted
@@ -101,7 +101,7 @@ class _Export:
             target / f"{split}.t7",
         )
 
-    def _encodings(self, evaluated: Artifact) -> dict[str, Artifact]:
+    def _encodings(self, evaluated: Artifact) -> dict[str, EncodedWorld]:
         pools = {}
         for world, encoded in candidate_encodings(evaluated, self._scratch).items():
             if encoded is None:
@@ -160,4 +160,4 @@ def _candidate_rows(pool: TokenTable, candidates: npt.NDArray[np.int32]) -> Toke
 def _tensor(path: Path) -> Any:
     """Read an array as a tensor of the type that BLINK reads: int64 for tokens, float32 for vectors."""
     array = read_array(path)
-    return torch.from_numpy(array.astype(np.int64 if array.dtype == np.int32 else np.float32, copy=False))
+    return torch.from_numpy(array.astype(np.int64 if array.dtype.kind in "iu" else np.float32, copy=False))

@@ -11,14 +11,17 @@ import torch
 
 from zeshel_tasks.data.arrays import Rows
 
-Ids = npt.NDArray[np.int32]
+Ids = npt.NDArray[np.integer]
 
 # Tokens of one part of a batch, including padding. On a CPU, larger parts are no faster and only take memory: 4,096
 # tokens of a 384-wide BERT run at the rate of the bare matrix products. A GPU needs more, to hide kernel launches, but
 # a batch of 128 x 128 tokens must have several parts, or its short sequences are padded to the longest.
 _TOKENS_ON_CPU, _TOKENS_ON_GPU = 4096, 8192
+# The last rows of a product use other kernels unless their number is a multiple of this (see evaluation/retrieval.py).
+_SAME_KERNEL = 16
 # Kernels for GPUs want lengths that are multiples of this, in masks above all.
 _MULTIPLE_ON_GPU = 16
+_MULTIPLE = 8  # of the lengths of groups on a CPU: a wider step pads more, a narrower one leaves more groups unfilled
 
 
 class TokenBatch(NamedTuple):
@@ -62,16 +65,63 @@ def token_batch(rows: Ids, pad: int, device: torch.device) -> Batch:
     """Returns rows of a token table as a batch.
 
     Args:
-        rows: int32 [rows, max_length], padded on the right.
+        rows: integers [rows, max_length], padded on the right.
         pad: id of [PAD].
         device: device of the tensors.
     """
     parts, order = [], []
     for chosen, length in parts_by_length(used_lengths(rows, pad), rows.shape[1], device):
-        ids = rows[chosen, :length]
+        ids = rows[chosen, :length].astype(np.int32, copy=False)  # a device knows few operations on uint16
         parts.append(TokenBatch(on_device(ids, device).long(), mask_of(ids != pad, device)))
         order.append(chosen)
     return Batch(parts, places_of(order, device))
+
+
+class Group(NamedTuple):
+    """Sequences that are computed in a batch of one shape. Nothing but its own length decides a sequence's shape.
+
+    Attributes:
+        rows: int64 [sequences], their positions.
+        full: sequences of a full group.
+        length: to pad them to.
+        has_padding: False if all have this length.
+    """
+
+    rows: Rows
+    full: int
+    length: int
+    has_padding: bool
+
+
+def groups_of_one_shape(lengths: Rows, most: int, most_sequences: int, device: torch.device) -> Iterator[Group]:
+    """Yields groups, longest first. The arguments are those of :func:`parts_by_length`, and the most for ``full``."""
+    bound, multiple = (_TOKENS_ON_GPU, _MULTIPLE_ON_GPU) if device.type == "cuda" else (_TOKENS_ON_CPU, _MULTIPLE)
+    padded = np.minimum(most, -(-lengths // multiple) * multiple)
+    padded[lengths >= most] = most + 1  # most entities: they need no mask, without which attention is faster
+    for shape in np.unique(padded)[::-1].tolist():
+        length = min(shape, most)
+        rows, count = np.flatnonzero(padded == shape), max(1, min(most_sequences, bound // length))
+        if count >= _SAME_KERNEL:
+            count -= count % _SAME_KERNEL
+        for start in range(0, len(rows), count):
+            yield Group(rows[start : start + count], count, length, has_padding=shape <= most)
+
+
+def batch_of_one_shape(ids: Ids, group: Group, pad: int, device: torch.device) -> Batch:
+    """Returns the sequences of a group as one part, filled up with copies of the last one.
+
+    The kernels of a product depend on its shape, and round differently. So the result of a sequence does not depend on
+    the others.
+
+    Args:
+        ids: integers [sequences, length].
+        group: which they are of.
+        pad: id of [PAD].
+        device: device of the tensors.
+    """
+    filled = ids[np.minimum(np.arange(group.full), len(ids) - 1)].astype(np.int32, copy=False)
+    mask = on_device(filled != pad, device) if group.has_padding else None
+    return Batch([TokenBatch(on_device(filled, device).long(), mask)], on_device(np.arange(group.full), device))
 
 
 def used_lengths(rows: Ids, pad: int) -> Rows:

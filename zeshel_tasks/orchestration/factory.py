@@ -21,6 +21,7 @@ from zeshel_tasks.orchestration.params import dag_params
 from zeshel_tasks.orchestration.process.operator import ZeshelProcessOperator
 from zeshel_tasks.orchestration.refresh_command import RefreshCommand
 from zeshel_tasks.orchestration.settings import Deployment
+from zeshel_tasks.orchestration.shard_commands import CutCommand, EncodeCommand
 from zeshel_tasks.orchestration.stage_command import StageCommand
 from zeshel_tasks.orchestration.task_command import TaskCommand
 from zeshel_tasks.pipeline.registry import STAGES
@@ -135,6 +136,35 @@ def task_maker(deployment: Deployment) -> TaskMaker:
         return operator(command=command, doc_md=f"{stage.summary} {stage.notes}", **settings, **kwargs)
 
     return stage_task
+
+
+class ShardTasks:
+    """Creates the tasks that encode large worlds in shards.
+
+    Args:
+        deployment: the deployment's settings.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._operator, self._settings = _runner(deployment)
+
+    def cut(self) -> BaseOperator:
+        """Return the task that divides large worlds into shards."""
+        return self._operator(command=CutCommand(self._deployment.store), doc_md=_doc(CutCommand), **self._settings)
+
+    def encode(self, cut: BaseOperator) -> MappedOperator:
+        """Return the mapped task that encodes shards; ``cut`` lists them. Without any, it is skipped."""
+        command, at_once = EncodeCommand(self._deployment.store), self._deployment.max_active_links
+        task = self._operator.partial(
+            task_id=command.name,
+            doc_md=_doc(EncodeCommand),
+            map_index_template="{{ task.command.label }}",
+            max_active_tis_per_dagrun=at_once,
+            max_active_tis_per_dag=at_once * self._deployment.max_active_runs,
+            **self._settings,
+        )
+        return task.expand(command=cut.output.map(command.for_shards))
 
 
 class LinkTasks:

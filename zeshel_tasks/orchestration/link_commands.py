@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, ClassVar
 
 from airflow.sdk import Asset, BaseOperatorLink
@@ -18,6 +17,7 @@ from zeshel_tasks.link_files.counts import LinkedCounts
 from zeshel_tasks.link_files.plan import LinkPlan, figures_of, read_plan
 from zeshel_tasks.link_files.shards import finished_counts
 from zeshel_tasks.location import store_location
+from zeshel_tasks.orchestration.grouping import groups
 from zeshel_tasks.orchestration.link_params import LinkRequest, request_of
 from zeshel_tasks.orchestration.refresh_command import check_encoded
 from zeshel_tasks.orchestration.settings import path_safe
@@ -259,13 +259,6 @@ def plan_address(store: str, context: Any) -> str:
 def folder(address: str) -> str:
     """Return the address of a folder or prefix with a slash at its end, which the command line expects."""
     return address if address.endswith("/") else f"{address}/"
-
-
-def groups(files: Sequence[str], most: int) -> list[list[str]]:
-    """Divide files among at most ``most`` tasks, as evenly as possible and in their order."""
-    count = min(len(files), most)
-    ends = [len(files) * number // count for number in range(count + 1)]
-    return [list(files[start:end]) for start, end in pairwise(ends)]
 
 
 def _models(name: str, context: Any) -> list[str]:

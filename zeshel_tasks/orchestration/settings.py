@@ -87,7 +87,9 @@ class Deployment(BaseSettings):
     owner: str = Field("zeshel", min_length=1, description="Owner that Airflow shows for the DAG's tasks.")
     pool: str = Field("default_pool", min_length=1, description="Airflow pool of the stages.")
     max_active_runs: int = Field(1, ge=1, le=1000, description="Maximum number of concurrent runs.")
-    max_active_links: int = Field(4, ge=1, le=1000, description="Maximum number of concurrent link tasks of a run.")
+    max_active_links: int = Field(
+        4, ge=1, le=1000, description="Maximum number of concurrent tasks of a run that link files, or encode shards."
+    )
     retries: int = Field(3, ge=0, le=100, description="Retries of a stage that crashed or exited with code 75.")
     retry_delay_seconds: float = Field(
         30.0, gt=0, le=86_400, description="Delay before the first retry. It then doubles."

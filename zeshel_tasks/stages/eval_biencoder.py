@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.data.vector_file import VectorFile
@@ -12,7 +13,7 @@ from zeshel_tasks.linking.search import GoldRanks, retrieve_candidates
 from zeshel_tasks.pipeline.job import Job
 from zeshel_tasks.stages.inputs import world_size
 from zeshel_tasks.stages.retrieval import DenseRetriever, fitted_retriever, lexical_index, mention_texts
-from zeshel_tasks.store import Metrics, artifact_folder
+from zeshel_tasks.store import Metrics
 from zeshel_tasks.text.json_text import to_json
 
 log = logging.getLogger(__name__)
@@ -26,11 +27,11 @@ def work(job: Job) -> Metrics:
     table, texts = dense.mentions(job.split), mention_texts(job, job.split, retriever.context_words)
     rows_of_world, folder = table.rows_of_world(), job.new_folder("candidates")
     files, alone = CandidateFiles(folder, len(table), config.top_k), GoldRanks(len(table))
-    encodings: dict[str, str] = {}
+    encodings: dict[str, Any] = {}
     seconds = 0.0
     for world, rows in rows_of_world.items():
         encoded, index = dense.encodings(world), lexical_index(job, world)
-        encodings[world] = artifact_folder("candidate-encodings", encoded.manifest.fingerprint)
+        encodings[world] = encoded.record
         vectors = VectorFile(encoded.path("vectors.npy"))
         progress = Progress(f"retrieve {world}", len(rows), "mentions", config.print_interval)
         candidates = dense.search(table, rows, vectors, config.top_k, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from zeshel_tasks.data.tokens import Tokens
 from zeshel_tasks.data.zeshel import Dataset, Document
 from zeshel_tasks.linking.fusion import Scores
 from zeshel_tasks.pipeline.job import Job
+from zeshel_tasks.stages.encoded_world import EncodedWorld, candidate_encodings
 from zeshel_tasks.store import Artifact
-from zeshel_tasks.store.artifacts import read_manifest
 
 SCORES = "scores.npy"
 
@@ -76,6 +75,11 @@ def world_size(download: Artifact, world: str) -> int:
     return int(download.manifest.metrics["documents_by_world"][world])
 
 
+def has_tokens(encoded: EncodedWorld, identity: str | None) -> bool:
+    """True if these encodings have tokens of this :meth:`~zeshel_tasks.data.tokens.Tokens.identity`."""
+    return identity is not None and encoded.tokens_identity == identity
+
+
 def candidate_sets(
     job: Job, split: Split, tokens: Tokens, max_context_length: int, max_cand_length: int, folder: Path
 ) -> CandidateSets:
@@ -98,21 +102,6 @@ def candidate_sets(
     for name in ("candidates.npy", "gold_rank.npy"):
         shutil.copyfile(retrieved.path(name), folder / name)
     return CandidateSets.load(folder)
-
-
-def candidate_encodings(retrieved: Artifact, cache: Path) -> dict[str, Artifact | None]:
-    """The candidate encodings by world, as an artifact of eval-biencoder names them; None if they were deleted."""
-    folders: dict[str, str] = json.loads(retrieved.path("encodings.json").read_text())
-    manifests = {world: read_manifest(retrieved.store, folder) for world, folder in folders.items()}
-    return {
-        world: None if manifest is None else Artifact(retrieved.store, folders[world], manifest, cache)
-        for world, manifest in manifests.items()
-    }
-
-
-def has_tokens(encoded: Artifact, identity: str | None) -> bool:
-    """True if these candidate encodings have tokens of this :meth:`~zeshel_tasks.data.tokens.Tokens.identity`."""
-    return identity is not None and encoded.manifest.metrics.get("tokens") == identity
 
 
 def tokenize_worlds(job: Job, split: Split, tokens: Tokens, max_cand_length: int, folder: Path) -> None:

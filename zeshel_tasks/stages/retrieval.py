@@ -17,7 +17,7 @@ from zeshel_tasks.data.candidate_sets import NO_CANDIDATE
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.candidates import Candidates
-from zeshel_tasks.evaluation.entity_encoding import TOKENS, VECTORS, EntityEncoder
+from zeshel_tasks.evaluation.entity_encoding import EntityEncoder
 from zeshel_tasks.evaluation.mention_search import MentionSearch
 from zeshel_tasks.linking import lexical
 from zeshel_tasks.linking.bm25 import best
@@ -28,8 +28,10 @@ from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.models.inference import ready_for_inference
 from zeshel_tasks.pipeline.contract import derived_artifact
 from zeshel_tasks.pipeline.job import Job
+from zeshel_tasks.stages.encode_world import encoded_world
+from zeshel_tasks.stages.encoded_world import EncodedWorld
 from zeshel_tasks.stages.inputs import split_file, world_documents, world_size
-from zeshel_tasks.store import Artifact, Metrics
+from zeshel_tasks.store import Metrics
 
 _TEXTS_AT_ONCE = 1024
 
@@ -94,16 +96,9 @@ class DenseRetriever:
         jsonl, folder = split_file(self._job, split), self._job.scratch / "mentions"
         return tokenize_mentions(jsonl, self._tokens, self._settings.max_context_length, folder)
 
-    def encodings(self, world: str) -> Artifact:
-        """The tokens and vectors of the world's entities. Reuses those of an earlier stage, run or attempt."""
-        deciding = ("candidate_form", "precision", "vector_dtype")
-        config = {"world": world, **{name: getattr(self._config, name) for name in deciding}}
-        download, model = (self._job.inputs[name].manifest for name in ("download", "train-biencoder"))
-        inputs = {
-            "documents": download.files[f"documents/{world}.json"].sha256,
-            "train-biencoder": model.fingerprint,
-        }
-        return derived_artifact(self._job, "candidate-encodings", config, inputs, lambda job: self._encode(job, world))
+    def encodings(self, world: str) -> EncodedWorld:
+        """The tokens and vectors of the world's entities. Reuses those of an earlier stage, run, attempt or task."""
+        return encoded_world(self._job, world, self._config, self._entity_encoder)
 
     def search(
         self, table: MentionTable, rows: Rows, vectors: VectorFile, k: int, progress: Progress
@@ -118,18 +113,7 @@ class DenseRetriever:
         )
         return search.search(table.contexts, rows, vectors, k, progress)
 
-    def _encode(self, job: Job, world: str) -> Metrics:
-        download = job.inputs["download"]
-        entities, folder = world_size(download, world), job.new_folder("encodings")
-        encoder = EntityEncoder(
+    def _entity_encoder(self) -> EntityEncoder:
+        return EntityEncoder(
             self._model.cand_encoder, self._tokens, self._settings.max_cand_length, self._placement, self._config
         )
-        progress = encoder.write(world_documents(download, world), entities, folder, world)
-        for name in (TOKENS, VECTORS):
-            job.attempt.add(name, folder / name)
-        return {
-            "world": world,
-            "entities": entities,
-            "entities_per_second": round(progress.rate, 1),
-            "tokens": encoder.tokens_identity,
-        }

@@ -63,17 +63,25 @@ class Run:
         record = self.record(name)
         return None if record is None else read_manifest(self.store, record.artifact)
 
+    def finished(self, name: str) -> Manifest:
+        """Returns the manifest of the stage ``name``.
+
+        Raises:
+            ConfigError: the stage has not finished in this run.
+        """
+        manifest = self.manifest(name)
+        if manifest is None:
+            raise ConfigError(f"{self.address}: expected a finished stage {name}, got none: run it first")
+        return manifest
+
     def artifact(self, name: str, cache: Path) -> Artifact:
         """Opens the artifact of the stage ``name``.
 
         Raises:
             ConfigError: the stage has not finished in this run.
         """
-        record = self.record(name)
-        manifest = None if record is None else read_manifest(self.store, record.artifact)
-        if record is None or manifest is None:
-            raise ConfigError(f"{self.address}: expected a finished stage {name}, got none: run it first")
-        return Artifact(self.store, record.artifact, manifest, cache)
+        manifest = self.finished(name)
+        return Artifact(self.store, artifact_folder(manifest.stage, manifest.fingerprint), manifest, cache)
 
     def write_record(self, name: str, manifest: Manifest, *, reused: bool, wall_seconds: float) -> None:
         """Records ``manifest`` as the artifact of the stage ``name``.
