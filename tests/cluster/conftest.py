@@ -5,6 +5,7 @@ there. ``KEEP=1`` keeps the namespace for inspection. If ``API_STOP`` and ``API_
 the cluster's API server, an outage is tested, too.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tests.cluster.deployment import BUCKET, DagRun, Deployment, Release, s3_cli
 from tests.cluster.kubectl import Namespace, eventually, helm
 from tests.cluster.pod_watch import PodWatch
 from tests.cluster.s3.authority import CERTIFICATE, new_authority
-from tests.data_set_files import write_wiki
+from tests.data_set_files import document, write_wiki
 from tests.helm.chart import CHART, installable_copy
 from zeshel_tasks import __version__
 from zeshel_tasks.demo.local_airflow.client import AirflowClient
@@ -357,6 +358,8 @@ def first_run(started_run: DagRun, failing_runs: dict[str, DagRun]) -> DagRun:
 def merged_run(first_run: DagRun, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> DagRun:
     """A run on a part of the sample worlds and a team's own data, with settings that always keep the champion."""
     wiki = write_wiki(tmp_path_factory.mktemp("wiki"))
+    with (wiki / "documents" / "quill.json").open("a") as quill:  # the only world that is encoded in shards
+        quill.writelines(json.dumps(document("quill", number)) + "\n" for number in range(3, 303))
     for file in wiki.rglob("*.json"):
         key = f"inputs/wiki/{file.relative_to(wiki).as_posix()}"
         deployment.s3.put_object(Bucket=BUCKET, Key=key, Body=file.read_bytes())
@@ -366,6 +369,7 @@ def merged_run(first_run: DagRun, deployment: Deployment, tmp_path_factory: pyte
         download__worlds_to_splits=["quill=test"],
         convert__max_mentions_per_world=20,
         promote__margin=1,
+        sharded_from=250,
     )
 
 
