@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.import_flags import add_format_flags, add_max_skipped, entity_settings
 from zeshel_tasks.commands.kb_calibrate import add_calibrate_flags, calibrate
+from zeshel_tasks.commands.kb_index import add_index_flags, index
 from zeshel_tasks.compute import telemetry
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, TryAgain, ZeshelError
 from zeshel_tasks.text.json_text import to_json
@@ -54,6 +55,7 @@ def add_kb_commands(parser: argparse.ArgumentParser) -> None:
         commands, "calibrate", "Fit what scores mean in a knowledge base, on labelled mentions.", calibrate
     )
     add_calibrate_flags(calibrated)
+    add_index_flags(_add(commands, "index", "Make an index with which a service searches a large one.", index))
     show = _add(commands, "show", "Show a knowledge base and its segments.", _show)
     show.add_argument("--json", action="store_true", help="print everything as JSON")
     _add(commands, "delete", "Delete a knowledge base.", _delete)

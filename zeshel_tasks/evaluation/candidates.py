@@ -13,6 +13,7 @@ from zeshel_tasks.compute.device import Placement
 from zeshel_tasks.data.arrays import Rows, release
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.evaluation.approximate import ApproximateIndex
 from zeshel_tasks.evaluation.encoding import encode_rows
 from zeshel_tasks.evaluation.retrieval import search_size, top_k
 from zeshel_tasks.models.encoder import Encoder
@@ -43,7 +44,7 @@ def retrieve(
     encoder: Encoder,
     contexts: TokenTable,
     rows: Rows,
-    vectors: VectorFile,
+    vectors: VectorFile | ApproximateIndex,
     k: int,
     batch_size: int,
     pad: int,
@@ -56,7 +57,7 @@ def retrieve(
         encoder: of mentions, in eval mode, on the placement's device.
         contexts: int32 [mentions, max_context_length].
         rows: int64, mentions of one world.
-        vectors: of that world's entities.
+        vectors: of that world's entities, or an index of them.
         k: candidates of a mention; fewer if the world has fewer entities.
         batch_size: mentions encoded at once.
         pad: id of [PAD].
@@ -72,6 +73,10 @@ def retrieve(
             counted(len(batch))
         release(contexts)
         vectors_of_mentions = torch.cat(queries)
-        scores, positions = (best.cpu().numpy() for best in top_k(vectors_of_mentions, vectors, k))
+        if isinstance(vectors, ApproximateIndex):
+            found = vectors.top_k(vectors_of_mentions, k)
+        else:
+            found = top_k(vectors_of_mentions, vectors, k)
+        scores, positions = (best.cpu().numpy() for best in found)
         yield Candidates(searched, scores, positions, vectors_of_mentions.cpu().numpy())
         counted(0)

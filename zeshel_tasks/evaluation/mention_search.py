@@ -14,6 +14,7 @@ from zeshel_tasks.config.retrieval import RetrievalConfig
 from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.tokens import Tokens, TokenTable
 from zeshel_tasks.data.vector_file import VectorFile
+from zeshel_tasks.evaluation.approximate import ApproximateIndex
 from zeshel_tasks.evaluation.candidates import Candidates, retrieve
 from zeshel_tasks.models.biencoder import load_biencoder
 from zeshel_tasks.models.encoder import Encoder
@@ -46,7 +47,7 @@ class MentionSearch:
         return cls(tower, tokens, settings.max_context_length, placement, config)
 
     def search(
-        self, contexts: TokenTable, rows: Rows, vectors: VectorFile, k: int, progress: Progress
+        self, contexts: TokenTable, rows: Rows, vectors: VectorFile | ApproximateIndex, k: int, progress: Progress
     ) -> Iterator[Candidates]:
         """Retrieves ``k`` candidates of each of the mentions ``rows``.
 

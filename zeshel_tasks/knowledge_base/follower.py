@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from zeshel_tasks.compute.temporary import temporary_folder
-from zeshel_tasks.knowledge_base.head import KnowledgeBase
+from zeshel_tasks.knowledge_base.head import HeadIndex, KnowledgeBase
+from zeshel_tasks.knowledge_base.indexing import indexed
 from zeshel_tasks.knowledge_base.opening import assemble, newest
 from zeshel_tasks.knowledge_base.segment_reader import SegmentReader
 from zeshel_tasks.linking.entity_set import EntitySet
@@ -41,6 +42,7 @@ class Follower:
         fetched = stack.enter_context(temporary_folder(_PREFIX, cache))
         weakref.finalize(self, stack.close)
         self._segments = SegmentReader(store, fetched, keep=True)
+        self._index: HeadIndex | None = None
         self.entities = newest(store, name, biencoder, self._assembled)
 
     def update(self) -> bool:
@@ -51,7 +53,8 @@ class Follower:
         Raises:
             ConfigError, CorruptArtifact, TryAgain: as :func:`open_knowledge_base`.
         """
-        if KnowledgeBase.read(self._store, self._name).head.fingerprint == self.entities.fingerprint:
+        head = KnowledgeBase.read(self._store, self._name).head
+        if head.fingerprint == self.entities.fingerprint and head.index == self._index:
             return False
         self.entities = newest(self._store, self._name, self._biencoder, self._assembled)
         return True
@@ -61,6 +64,7 @@ class Follower:
         with ExitStack() as stack:
             folder = stack.enter_context(temporary_folder(_PREFIX, self._cache))
             assemble(base, self._segments, folder)
-            entities = EntitySet.open(folder, self._name)
+            entities = indexed(base, EntitySet.open(folder, self._name), folder)
+            self._index = base.head.index
             weakref.finalize(entities, stack.pop_all().close)
         return entities

@@ -91,6 +91,23 @@ class HeadCalibration(BaseModel):
     mentions: int
 
 
+class HeadIndex(BaseModel):
+    """The approximate index of the entities.
+
+    Attributes:
+        artifact: folder of the artifact that holds the index.
+        entities: fingerprint of the entities that it is for.
+        probes: groups that a search looks at.
+        share: what it finds of the candidates of an exact search, for a sample of mentions.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    artifact: str
+    entities: str
+    probes: int
+    share: float
+
+
 class Head(BaseModel):
     """Content of the file.
 
@@ -100,6 +117,7 @@ class Head(BaseModel):
         entities: number of live entities.
         documents: SHA-256 (hex) of the live entities in their order.
         calibration: its own calibration; None if it has none.
+        index: of its entities; None if it has none, or one for other entities.
         created_at, changed_at: ISO 8601.
     """
 
@@ -109,6 +127,7 @@ class Head(BaseModel):
     entities: int
     documents: str
     calibration: HeadCalibration | None = None
+    index: HeadIndex | None = None
     created_at: str
     changed_at: str
 
@@ -121,8 +140,8 @@ class Head(BaseModel):
     @property
     def folders(self) -> set[str]:
         """Folders of all artifacts that the knowledge base needs."""
-        calibration = () if self.calibration is None else (self.calibration.artifact,)
-        return {*(segment.artifact for segment in self.segments), self.encoding.biencoder, *calibration}
+        fitted = (made.artifact for made in (self.calibration, self.index) if made is not None)
+        return {*(segment.artifact for segment in self.segments), self.encoding.biencoder, *fitted}
 
     @property
     def has_many_small_segments(self) -> bool:
@@ -182,7 +201,7 @@ class KnowledgeBase:
     def replace(self, encoding: Encoding, segments: tuple[Segment, ...], entities: int, documents: str) -> bool:
         """Writes a new head. Returns False if the file has changed since it was read.
 
-        The calibration stays, unless another bi-encoder has encoded the entities.
+        The calibration stays, unless another bi-encoder has encoded the entities. The index stays if it is for them.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         created_at = now if self._head is None else self._head.created_at
@@ -193,21 +212,27 @@ class KnowledgeBase:
                 "`zeshel kb calibrate`",
                 self.name,
             )
-        return self._put(
-            Head(
-                encoding=encoding,
-                segments=segments,
-                entities=entities,
-                documents=documents,
-                calibration=calibration,
-                created_at=created_at,
-                changed_at=now,
-            )
+        head = Head(
+            encoding=encoding,
+            segments=segments,
+            entities=entities,
+            documents=documents,
+            calibration=calibration,
+            created_at=created_at,
+            changed_at=now,
         )
+        index = None if self._head is None else self._head.index
+        if index is not None and index.entities == head.fingerprint:
+            head = head.model_copy(update={"index": index})
+        return self._put(head)
 
     def replace_calibration(self, calibration: HeadCalibration) -> bool:
         """Writes a head with another calibration. Returns False if the file has changed since it was read."""
         return self._put(self.head.model_copy(update={"calibration": calibration}))
+
+    def replace_index(self, index: HeadIndex) -> bool:
+        """Writes a head with another index. Returns False if the file has changed since it was read."""
+        return self._put(self.head.model_copy(update={"index": index}))
 
     def _put(self, head: Head) -> bool:
         if self._version is None:

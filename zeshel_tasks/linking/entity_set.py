@@ -11,7 +11,7 @@ The position of an entity is its row in all of them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from zeshel_tasks.data.document_file import DocumentFile
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.data.zeshel import Document
+from zeshel_tasks.evaluation.approximate import ApproximateIndex
 from zeshel_tasks.evaluation.entity_encoding import TOKENS, VECTORS, EntityEncoder
 from zeshel_tasks.linking.lexical import LexicalIndex
 from zeshel_tasks.linking.mention_texts import MentionText
@@ -58,6 +59,7 @@ class EntitySet:
         name: of the knowledge base.
         fingerprint, biencoder, tokens_identity: see :class:`EntitySetDescription`.
         documents: the entities, by position.
+        approximate: the index to search with instead of all vectors.
     """
 
     folder: Path
@@ -66,6 +68,7 @@ class EntitySet:
     biencoder: str
     tokens_identity: str | None
     documents: DocumentFile
+    approximate: ApproximateIndex | None = None
 
     @classmethod
     def open(cls, folder: Path, name: str) -> EntitySet:
@@ -101,6 +104,15 @@ class EntitySet:
     def vectors(self) -> VectorFile:
         """The vectors, float32 or float16 [entities, dimension]."""
         return VectorFile(self.folder / VECTORS)
+
+    @property
+    def searched(self) -> VectorFile | ApproximateIndex:
+        """What finds the candidates of a mention: the index if there is one, else the vectors."""
+        return self.approximate or self.vectors
+
+    def with_index(self, approximate: ApproximateIndex) -> EntitySet:
+        """Returns the same entities, which are searched with an index."""
+        return replace(self, approximate=approximate)
 
     @cached_property
     def index(self) -> LexicalIndex:

@@ -16,6 +16,7 @@ from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import MentionTable
 from zeshel_tasks.data.tokens import TokenTable
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.evaluation.candidates import Candidates
 from zeshel_tasks.linking.cascade import OwnCalibration
 from zeshel_tasks.linking.entity_set import EntitySet
 from zeshel_tasks.linking.fusion import Scores, best_candidates
@@ -137,13 +138,21 @@ class Linker:
         vectors, rows, k = self._entities.vectors, np.arange(len(mentions)), self._config.candidates
         contexts = self._search.tokens.mentions(_parts(mentions), self._search.max_context_length)
         progress = Progress(f"retrieve from {self._entities.name}", len(rows), "mentions", self._config.print_interval)
-        dense = self._search.search(contexts, rows, vectors, k, progress)
+        dense = self._search.search(contexts, rows, self._entities.searched, k, progress)
         texts = _Texts([mention_text(mention, self._retriever.context_words) for mention in mentions])
         found = [
             part.candidates
             for part in retrieve_candidates(self._retriever, self._entities.index, texts, dense, vectors, k)
         ]
         return np.concatenate([part.scores for part in found]), np.concatenate([part.positions for part in found])
+
+    def exact(self, mentions: Sequence[MentionInContext], k: int) -> Candidates:
+        """Returns the best ``k`` entities of each mention by exact search with the bi-encoder alone."""
+        rows = np.arange(len(mentions))
+        contexts = self._search.tokens.mentions(_parts(mentions), self._search.max_context_length)
+        progress = Progress(f"search {self._entities.name}", len(rows), "mentions", self._config.print_interval)
+        parts = list(self._search.search(contexts, rows, self._entities.vectors, k, progress))
+        return Candidates(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _rerank(self, reranker: Reranker, mentions: Sequence[MentionInContext], positions: Rows) -> Scores:
         """Returns the cross-encoder's scores of the candidates: float32 [mentions, candidates]."""
