@@ -71,11 +71,15 @@ class Deployment:
         self.airflow.trigger(dag_id, {key.replace("__", "."): value for key, value in conf.items()}, run_id)
         return DagRun(self, run_id, dag_id)
 
-    def airflow_pod(self) -> dict[str, Any]:
-        """Returns the pod of the standalone Airflow that is not being deleted."""
+    def airflow_pods(self) -> list[dict[str, Any]]:
+        """Returns the pods of the standalone Airflow that are not being deleted."""
         pods = self.namespace.get("pods", "--selector=app.kubernetes.io/component=airflow")["items"]
-        (pod,) = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-        return dict(pod)
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def airflow_pod(self) -> dict[str, Any]:
+        """Returns the only one of them."""
+        (pod,) = self.airflow_pods()
+        return pod
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,10 @@ def test_airflow_that_was_upgraded_and_killed_resumes_the_run(
     assert unwatched_run.state() == "failed"
     add_sidecar(deployment)
     keys = deployment.namespace.get("secret", f"{deployment.release.name}-keys")["data"]
+    killed = deployment.airflow_pod()["metadata"]["name"]
     seconds = stopwatch()
     deployment.release.apply("upgrade", {"dag": {"retries": RETRIES}})
-    kill_airflow(deployment)
+    kill_airflow(deployment, killed)
     eventually(lambda: deployment.airflow.health()["scheduler"]["status"] == "healthy", "Airflow's return", 600)
     print(f"\nAirflow is back {seconds():.0f} s after its upgrade and death")
     assert deployment.namespace.get("secret", f"{deployment.release.name}-keys")["data"] == keys
@@ -136,11 +137,12 @@ def stop_triggerer(deployment: Deployment) -> None:
     eventually(has_stopped, "the end of the triggerer", 60)
 
 
-def kill_airflow(deployment: Deployment) -> None:
-    """Kills Airflow without a grace period, like the failure of a node."""
-    name = deployment.airflow_pod()["metadata"]["name"]
-    deployment.namespace.run("delete", "pod", name, "--grace-period=0", "--force")
-    eventually(lambda: deployment.airflow_pod()["metadata"]["name"] != name, "a new Airflow pod", 120)
+def kill_airflow(deployment: Deployment, pod: str) -> None:
+    """Kills Airflow without a grace period, like the failure of a node. An upgrade may have begun to end it."""
+    deployment.namespace.run("delete", "pod", pod, "--grace-period=0", "--force", "--ignore-not-found")
+    eventually(
+        lambda: any(other["metadata"]["name"] != pod for other in deployment.airflow_pods()), "a new Airflow pod", 120
+    )
 
 
 def assert_no_stage_ran_twice_at_once(run: DagRun, pods: PodWatch) -> None:
