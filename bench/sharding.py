@@ -118,7 +118,8 @@ def _run(folder: Path, options: argparse.Namespace) -> Run:
     worlds = {"documents_by_world": {_WORLD: options.entities}}
     _commit(run, "download", {f"documents/{_WORLD}.json": documents}, worlds)
     _commit(run, "convert", {}, {"worlds": {"test": {_WORLD: {}}}})
-    weights = {f"model/{path.name}": path for path in (folder / "model").iterdir()}
+    files = (path for path in (folder / "model").rglob("*") if path.is_file())
+    weights = {f"model/{path.relative_to(folder / 'model')}": path for path in files}
     _commit(run, "train-biencoder", weights, {})
     return run
 

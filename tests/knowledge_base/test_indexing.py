@@ -88,7 +88,7 @@ def test_index_that_misses_too_much_is_not_published(
     store: AgedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(indexing, "share_found", lambda *_: 0.99)
-    with pytest.raises(DataError, match=r"not published.*expected 99.5% of what an exact search finds, got 99.00%"):
+    with pytest.raises(DataError, match=r"not published.*expected 99.5% of what an exact search finds; got 99.00%"):
         published(store, tmp_path / "opened")
     assert head_index(store) is None
 

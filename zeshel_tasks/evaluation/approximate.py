@@ -20,7 +20,8 @@ from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.evaluation.retrieval import top_k
 
 _RESCORED = 4  # times as many as are wanted
-_TRAINED_ON = 64  # vectors for each centroid; faiss warns of fewer than 39
+_LEAST_OF_GROUP = 39
+_TRAINED_ON = 64  # vectors for each group
 _TRAIN_ROUNDS = 10
 _ADDED_AT_ONCE = 65_536  # vectors in memory: 270 MB of 1,024 numbers
 _SCORED_AT_ONCE = 16_384
@@ -48,7 +49,8 @@ class ApproximateIndex:
             ConfigError: faiss is not installed.
         """
         faiss = _faiss()
-        lists = max(1, int(4 * len(vectors) ** 0.5))  # faiss's guideline for up to a million vectors
+        # faiss's guideline for up to a million vectors, and its least number of vectors for a group
+        lists = max(1, min(int(4 * len(vectors) ** 0.5), len(vectors) // _LEAST_OF_GROUP))
         dimension = vectors.dimension
         index = faiss.IndexIVFScalarQuantizer(
             faiss.IndexFlatIP(dimension), dimension, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
