@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scaling = first["seconds"] * first["workers"] / (row["seconds"] * workers)
         print(
             f"{workers} workers: {row['seconds']:.1f} s, {options.entities / row['seconds']:,.1f} entities/s, "
-            f"{scaling:.0%} of linear; a shard: {row['encoding']:.1f} s encoding, {row['overhead']:.1f} s overhead",
+            f"{scaling:.0%} of linear, {row['cpu']:.1f} s of CPU time; a shard: {row['encoding']:.1f} s encoding, "
+            f"{row['overhead']:.1f} s overhead",
             flush=True,
         )
 
@@ -70,10 +72,10 @@ def _measured(folder: Path, options: argparse.Namespace, workers: int) -> dict[s
         _zeshel("encode-shard", *given, f"--shard={name}")
         return time.perf_counter() - started
 
-    started = time.perf_counter()
+    started, used = time.perf_counter(), _cpu_seconds()
     with ThreadPoolExecutor(workers) as pool:
         took = list(pool.map(encode, shards))
-    seconds = time.perf_counter() - started
+    seconds, used = time.perf_counter() - started, _cpu_seconds() - used
     config = build_recipe("recommended", {"sharded_from": bound, "precision": "fp32"}).eval_biencoder
     found = [encoded_shard(run, *shard_of_name(name), config) for name in shards]
     encoding = [made.metrics["entities"] / made.metrics["entities_per_second"] for made in found if made is not None]
@@ -81,9 +83,16 @@ def _measured(folder: Path, options: argparse.Namespace, workers: int) -> dict[s
     return {
         "workers": workers,
         "seconds": seconds,
+        "cpu": used,
         "encoding": sum(encoding) / len(encoding),
         "overhead": sum(overhead) / len(overhead),
     }
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of all processes that have ended. Other work on the machine does not change it much."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _run(folder: Path, options: argparse.Namespace) -> Run:
