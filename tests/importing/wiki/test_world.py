@@ -313,6 +313,14 @@ def test_wrong_settings_are_refused(flags: tuple[str, str], tmp_path: Path) -> N
     assert imported(tmp_path, towns(), *flags) == EXIT_CONFIG
 
 
+def test_package_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("zeshel_tasks.importing.wiki.parser.find_spec", lambda _: None)
+    assert imported(tmp_path, towns()) == EXIT_CONFIG
+    assert "mwparserfromhell: expected this package" in capsys.readouterr().out
+
+
 def test_report_shows_samples_as_text(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
     pages = [

@@ -18,13 +18,9 @@ from mwparserfromhell.parser import ParserError
 
 from zeshel_tasks.data.raw_text import Span, tokenized
 from zeshel_tasks.importing.wiki.markup import plain_text
-from zeshel_tasks.importing.wiki.page import Site
+from zeshel_tasks.importing.wiki.page import OUT_OF_MEMORY, READY, WITHOUT_TEXT, site_of
 from zeshel_tasks.importing.wiki.titles import Titles
 from zeshel_tasks.text.json_text import to_json
-
-OUT_OF_MEMORY = 91
-"""Exit code."""
-READY = b"ready\n"
 
 _MOST_GARBAGE = 100_000
 
@@ -48,23 +44,13 @@ def main() -> None:
         os._exit(OUT_OF_MEMORY)
 
 
-def site_fields(site: Site) -> dict[str, Any]:
-    """Returns a wiki as JSON, for :func:`site_of`."""
-    return {"namespaces": sorted(site.namespaces.items()), "case_sensitive": sorted(site.case_sensitive)}
-
-
-def site_of(fields: dict[str, Any]) -> Site:
-    """Returns the wiki that these fields describe."""
-    return Site(dict(fields["namespaces"]), frozenset(fields["case_sensitive"]))
-
-
 def _parsed(titles: Titles, title: str, text: str) -> dict[str, Any]:
     try:
         found = plain_text(text, titles)
     except (ParserError, RecursionError) as error:
         return {"problem": f"mwparserfromhell: {type(error).__name__}"}
     if not found.text.strip():
-        return {"problem": "without a text", "dropped": found.dropped}
+        return {"problem": WITHOUT_TEXT, "dropped": found.dropped}
     before = f"{title}\n"
     spans = [Span(len(before) + link.start, len(before) + link.end) for link in found.links]
     tokens, places = tokenized(before + found.text, spans)

@@ -21,8 +21,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from zeshel_tasks import RESULTS_VERSION
-from zeshel_tasks.importing.wiki.child import site_fields
-from zeshel_tasks.importing.wiki.page import Page, Site
+from zeshel_tasks.importing.wiki.page import Page, Site, site_fields
 from zeshel_tasks.importing.wiki.parser import PAGE_MEMORY_MB, PAGE_SECONDS, Parser
 from zeshel_tasks.text.json_text import to_json
 

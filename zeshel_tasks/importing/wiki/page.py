@@ -1,8 +1,19 @@
-"""A wiki and its pages, as a dump has them. The process that parses wikitext imports this and starts quickly."""
+"""A wiki and its pages, as a dump has them, and what an import and the processes that parse wikitext say to each other.
+
+These processes import little, so they start quickly. Only they import mwparserfromhell.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+OUT_OF_MEMORY = 91
+"""Exit code of a process that parses."""
+READY = b"ready\n"
+"""Its first line."""
+WITHOUT_TEXT = "without a text"
+"""Its answer for a page of nothing but templates."""
 
 
 @dataclass(frozen=True)
@@ -35,3 +46,13 @@ class Page:
     text: str = ""
     redirect: str | None = None
     problem: str = ""
+
+
+def site_fields(site: Site) -> dict[str, Any]:
+    """Returns a wiki as JSON, for :func:`site_of`."""
+    return {"namespaces": sorted(site.namespaces.items()), "case_sensitive": sorted(site.case_sensitive)}
+
+
+def site_of(fields: dict[str, Any]) -> Site:
+    """Returns the wiki that these fields describe."""
+    return Site(dict(fields["namespaces"]), frozenset(fields["case_sensitive"]))

@@ -12,12 +12,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import IO, Any
 
 from zeshel_tasks.errors import ConfigError
-from zeshel_tasks.importing.wiki.child import OUT_OF_MEMORY, READY, site_fields
-from zeshel_tasks.importing.wiki.page import Page, Site
+from zeshel_tasks.importing.wiki.page import OUT_OF_MEMORY, READY, Page, Site, site_fields
 from zeshel_tasks.text.json_text import to_json
 
 PAGE_SECONDS = 10
@@ -116,7 +116,7 @@ class Parser:
     def _end(self) -> None:
         if self._child is not None:
             self._child.kill()
-            with self._child:  # closes the pipes and waits
+            with suppress(BrokenPipeError), self._child:  # waits, and closes the pipes; a page may be unread in one
                 pass
             self._child = None
 

@@ -25,7 +25,7 @@ from zeshel_tasks.importing.mention_table import MentionRow, MentionTable
 from zeshel_tasks.importing.splits import SplitBy, assign_splits
 from zeshel_tasks.importing.wiki.chunks import PageParser, read_chunk
 from zeshel_tasks.importing.wiki.dump import Dump
-from zeshel_tasks.importing.wiki.page import Page
+from zeshel_tasks.importing.wiki.page import WITHOUT_TEXT, Page
 from zeshel_tasks.importing.wiki.page_index import Entity, PageIndex
 from zeshel_tasks.importing.wiki.parser import check_installed
 from zeshel_tasks.importing.wiki.summary import Summary
@@ -36,10 +36,9 @@ from zeshel_tasks.text.safe_text import has_control_characters
 log = logging.getLogger(__name__)
 
 EXACT_SHARE = 0.05
-"""Of ZESHEL's mentions, the share that is equal to its entity's title (Logeswaran et al. 2019, section 2)."""
+"""Of ZESHEL's mentions, the share that is equal to its entity's title (Logeswaran et al. 2019)."""
 
 OTHER_NAMESPACE = "in another namespace"
-WITHOUT_TEXT = "without a text"
 SAME_TITLE = "the title or the id of another page"
 EQUAL_TO_TITLE = "equal to the title, and above the share of such mentions"
 
@@ -55,7 +54,7 @@ class WikiSettings:
     Attributes:
         world: its name.
         namespaces: numbers of those whose pages are entities.
-        exact_share: share of the mentions that may be equal to their entity's title, above 0.
+        exact_share: share of the mentions that may be equal to their entity's title, from 0 to 1.
         shares, split_by, seed: decide about the split of each mention, and which mentions equal to titles stay.
         processes: how many parse pages at the same time.
     """
@@ -173,7 +172,7 @@ class _Writer:
         numbers = count()
         with documents.open("wb") as file:
             for path in parsed:
-                for line, number in zip(read_chunk(path), numbers, strict=False):
+                for line, number in zip(read_chunk(path), numbers, strict=False):  # takes no number after the last line
                     if self._index.is_entity(number):
                         file.write(document_line(Document(line["id"], line["title"], line["text"])))
                         self._summary.entities.add(line["id"], {"page": line["title"], "text": line["text"][:_SHOWN]})
