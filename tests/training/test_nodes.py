@@ -86,7 +86,7 @@ def trained(store: Path, cache: Path) -> tuple[list[dict[str, float]], dict[str,
 def ended(processes: Sequence[BaseProcess], logs: Sequence[Path]) -> list[int | None]:
     """Waits for processes, and returns their exit codes. Prints their logs, which pytest shows if a test fails."""
     for process in processes:
-        process.join(120)
+        process.join(300)
     for log in logs:
         print(log.read_text())
     return [process.exitcode for process in processes]
@@ -106,10 +106,10 @@ def assert_same_training(ours: Path, theirs: Path, cache: Path) -> None:
 def test_lost_host_costs_one_attempt(
     hosts: Hosts, store: Path, undisturbed: Path, golden_with_dropout: Path, tmp_path: Path, fault: Fault
 ) -> None:
-    command = arguments(store, golden_with_dropout, stall_minutes=0.05)
     logs = [tmp_path / f"log-{host}" for host in range(2)]
 
-    def start(counted: Path | None = None) -> list[BaseProcess]:
+    def start(counted: Path | None = None, stall_minutes: float = 10) -> list[BaseProcess]:
+        command = arguments(store, golden_with_dropout, stall_minutes=stall_minutes)
         return [hosts.start(host, command, hosts.variables(host), logs[host], counted) for host in range(2)]
 
     both = start(tmp_path / "killed")
@@ -117,7 +117,7 @@ def test_lost_host_costs_one_attempt(
     both[1].kill()
     fault("training: a host of several is killed")
     assert ended(both, logs) == [EXIT_TRY_AGAIN, -signal.SIGKILL]
-    both = start(tmp_path / "cut")
+    both = start(tmp_path / "cut", stall_minutes=0.1)
     wait_for_steps(tmp_path / "cut", 8, both[0])
     hosts.cut()
     fault("training: a host is cut off")
