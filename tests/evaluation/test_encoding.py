@@ -76,5 +76,6 @@ def test_tokens_take_two_bytes_if_the_vocabulary_allows(tokens: Tokens, monkeypa
 
 def encoded(encoder: Encoder, table: TokenTable, pad: int, folder: Path, filled: object = None) -> np.ndarray:
     path = folder / "vectors.npy"
-    encode_table(encoder, table, 64, pad, Accelerator(cpu=True), path, lambda _: None, filled=filled)  # type: ignore[arg-type]
+    placement = Accelerator(cpu=True)
+    encode_table(encoder, table, 64, pad, placement, path, lambda _: None, filled=filled, is_part=True)  # type: ignore[arg-type]
     return np.load(path)

@@ -20,6 +20,7 @@ from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.shards import shard_of
 from zeshel_tasks.data.zeshel import Document, document_line
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK
+from zeshel_tasks.evaluation import encoding
 from zeshel_tasks.evaluation.entity_encoding import TOKENS, VECTORS, EntityEncoder
 from zeshel_tasks.models.biencoder import new_biencoder, save_biencoder
 from zeshel_tasks.models.tokenizer import load_tokens
@@ -191,7 +192,8 @@ def no_encoder() -> EntityEncoder:
 
 
 def whole(run: Run, recipe: Recipe) -> dict[str, np.ndarray]:
-    with scratch_space() as scratch:
+    """Tokens and vectors as those of a world that is large enough to have the same bits in shards."""
+    with scratch_space() as scratch, patch.object(encoding, "_FEW", 0):
         return of_world(run, recipe, scratch, None)
 
 

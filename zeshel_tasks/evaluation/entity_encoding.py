@@ -52,7 +52,9 @@ class EntityEncoder:
         """The :meth:`~zeshel_tasks.data.tokens.Tokens.identity` of the token tables."""
         return self.tokens.identity(self.max_cand_length, self.config.candidate_form)
 
-    def write(self, documents: Iterable[Document], count: int, folder: Path, name: str) -> Progress:
+    def write(
+        self, documents: Iterable[Document], count: int, folder: Path, name: str, *, is_shard: bool = False
+    ) -> Progress:
         """Writes ``tokens.npy`` and ``vectors.npy``; see ``docs/formats.md``.
 
         A thread tokenizes the entities ahead of those that are encoded. Memory holds one batch, and what the tokenizer
@@ -63,6 +65,7 @@ class EntityEncoder:
             count: their number.
             folder: existing folder.
             name: what the entities are of, for messages.
+            is_shard: True if they are a part of a large world, whose vectors they need.
 
         Returns:
             The progress, which knows how fast it was.
@@ -82,5 +85,6 @@ class EntityEncoder:
                 counted,
                 config.vector_dtype,
                 filled,
+                is_part=is_shard,
             )
         return progress

@@ -73,18 +73,25 @@ def encoded_shard(
         path = opened_again(made, part.scratch / "cut").path(shard_file(shard))
         with path.open("rb") as lines:
             count = sum(1 for _ in lines)
-        metrics = _encoding(f"{world}/{shard}", count, lambda: _documents(path), encoder)(part)
+        metrics = _encoding(f"{world}/{shard}", count, lambda: _documents(path), encoder, is_shard=True)(part)
         part.after_commit.append(lambda: shutil.rmtree(part.scratch))  # else the disk would hold all shards
         return metrics
 
     return _derived(job, target, work)
 
 
-def _encoding(name: str, count: int, documents: Callable[[], Iterable[Document]], encoder: LoadEncoder) -> Work:
+def _encoding(
+    name: str,
+    count: int,
+    documents: Callable[[], Iterable[Document]],
+    encoder: LoadEncoder,
+    *,
+    is_shard: bool = False,
+) -> Work:
     def work(part: Job) -> Metrics:
         folder, loaded = part.new_folder("encodings"), encoder()
         part.device = device_name(loaded.placement)
-        progress = loaded.write(documents(), count, folder, name)
+        progress = loaded.write(documents(), count, folder, name, is_shard=is_shard)
         for file in (TOKENS, VECTORS):
             part.attempt.add(file, folder / file)
         return {
