@@ -40,8 +40,8 @@ demo: $(INSTALLED) ## Run the whole recipe on a real Airflow; DATA=archive MODEL
 		$(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)') $(foreach param,$(PARAMS),--param '$(param)') \
 		$(if $(filter-out 0,$(EXIT)),--exit)
 
-test: $(INSTALLED) ## Run the tests that need no Airflow server, browser or cluster
-	$(BIN)/python -m pytest $(PARALLEL) -m 'not airflow and not browser and not cluster'
+test: $(INSTALLED) ## Run the tests that need no Airflow server, browser, second host or cluster
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not airflow and not browser and not hosts and not cluster'
 
 # The second run is skipped where radosgw is not installed: tests/s3_servers.
 test-all: $(INSTALLED) ## Run all tests except those that need a cluster, and those of S3 also against Ceph's radosgw

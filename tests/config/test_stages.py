@@ -32,7 +32,7 @@ def test_addresses_pace_and_place_stay_out_of_fingerprint() -> None:
     }
     assert kept_out == {
         "source", "more_sources", "sha256", "max_download_gb", "max_unpacked_gb", "timeout_seconds",
-        "max_download_minutes", "private_addresses", "wiki_shares",
+        "max_download_minutes", "private_addresses", "wiki_shares", "sharded_from",
         "device", "print_interval", "bert_model", "biencoder_weights", "crossencoder_weights",
         "data_parallel", "eval_interval", "checkpoint_minutes", "stall_minutes", "encode_batch_size", "eval_batch_size",
         "num_past_runs", "price_per_gpu_hour", "price_per_hour", "currency",

@@ -23,7 +23,10 @@ from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import open_run
 
-pytestmark = pytest.mark.skipif(not can_make_hosts(), reason="only root can make network namespaces")
+pytestmark = [
+    pytest.mark.hosts,
+    pytest.mark.skipif(not can_make_hosts(), reason="only root can make network namespaces"),
+]
 
 SETTINGS = {
     "max_context_length": 32,
