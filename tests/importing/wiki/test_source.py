@@ -1,11 +1,13 @@
 """Dumps of wikis as sources of the recipe: ``wiki:ADDRESS``."""
 
+import bz2
 from collections.abc import Iterable
 from pathlib import Path
 
 import boto3
 import pytest
 
+from tests.faults import Fault
 from tests.importing.wiki.dumps import dump, page, towns
 from zeshel_tasks.cli import main
 from zeshel_tasks.config.data import DownloadConfig
@@ -102,3 +104,16 @@ def test_wiki_without_links_or_with_too_few_pages_is_refused(
     assert main(command) == EXIT_CONFIG
     assert main([*command, "--wiki_shares", "train=2"]) == EXIT_CONFIG
     assert "wiki_shares: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("head", [towns(20).encode(), b"<mediawiki>"], ids=["pages", "none"])
+def test_dump_that_is_larger_without_compression_than_allowed_is_refused(
+    head: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: Fault
+) -> None:
+    path = tmp_path / "towns.xml.bz2"
+    path.write_bytes(bz2.compress(head + b"x" * 5_000_000))
+    fault("input: dump of a wiki that is too large")
+    run = str(tmp_path / "store" / "runs" / "first")
+    assert main(["download", "--run", run, "--source", f"wiki:{path}", "--max_unpacked_gb", "0.003"]) == EXIT_DATA
+    expected = f"wiki:{path}: too large; expected at most 3,000,000 bytes without compression (max_unpacked_gb)"
+    assert expected in capsys.readouterr().out

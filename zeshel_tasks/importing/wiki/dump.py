@@ -38,20 +38,22 @@ class Dump:
 
     Attributes:
         file: what to read, compressed or not.
+        max_bytes: how large it may be without compression.
         position: how many bytes of the file have been read.
     """
 
     file: Input
+    max_bytes: int | None = None
     position: int = 0
 
     def site(self) -> Site:
         """Returns what the head of the dump says.
 
         Raises:
-            DataError: the file is no dump, or damaged.
+            DataError: the file is no dump, damaged or too large.
         """
         with opened(self.file) as stream:
-            for piece, is_end, name in _tags(stream):
+            for piece, is_end, name in _tags(stream, self):
                 if name == b"siteinfo" and is_end and piece is not None:
                     return _site(piece)
                 if name == b"page":
@@ -62,13 +64,13 @@ class Dump:
         """Yields the pages in file order.
 
         Raises:
-            DataError: the file is no dump, or it is cut. The message says how far it came.
+            DataError: the file is no dump, cut or too large. The message says how far it came.
         """
         state = _Pages()
         with self.file.path.open("rb") as packed:
             try:
                 with opened(self.file, packed) as stream:
-                    for piece, is_end, name in _tags(stream):
+                    for piece, is_end, name in _tags(stream, self):
                         for page in state.receive(piece, is_end, name):
                             self.position = packed.tell()
                             yield page
@@ -137,13 +139,17 @@ class _Pages:
         return page
 
 
-def _tags(stream: IO[bytes]) -> Iterator[tuple[bytes | None, bool, bytes]]:
+def _tags(stream: IO[bytes], dump: Dump) -> Iterator[tuple[bytes | None, bool, bytes]]:
     """Yields each tag that matters: what is between the one before and this, if it is an end tag, its name.
 
     The piece begins with the rest of the tag before, and is None if it is longer than a revision may be.
     """
-    piece, is_too_long = b"", False
+    piece, is_too_long, size = b"", False, 0
     while block := stream.read(_BLOCK):
+        size += len(block)
+        if dump.max_bytes is not None and size > dump.max_bytes:
+            expected = f"at most {dump.max_bytes:,} bytes without compression (max_unpacked_gb)"
+            raise DataError("too large", file=dump.file.name, expected=expected)
         seen = max(len(piece) - _LONGEST_TAG, 0)
         piece += block
         start = 0

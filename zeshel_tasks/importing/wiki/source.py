@@ -33,7 +33,7 @@ def obtain_wiki(
     Raises:
         ConfigError: the address is wrong, the name of the file begins with no name of a world, or the wiki is too small
             for its shares.
-        DataError: the dump is damaged or cut, or has no links between its pages.
+        DataError: the dump is damaged, cut or too large, or has no links between its pages.
         StoreUnavailable: the server does not answer.
     """
     try:
@@ -42,7 +42,7 @@ def obtain_wiki(
         raise ConfigError(f"source: {error}, got {location.world!r} in {location.name}") from error
     fetched = obtain_dump(source, location, scratch / "dump", config)
     (scratch / "import").mkdir()
-    settings = WikiSettings(world, shares=config.shares_of_wiki(world))
+    settings = WikiSettings(world, shares=config.shares_of_wiki(world), max_bytes=int(config.max_unpacked_gb * 1e9))
     summary = make_world(
         [Input(scratch / "dump", location.name)], settings, data, scratch / "parsed", scratch / "import"
     )

@@ -57,6 +57,7 @@ class WikiSettings:
         exact_share: share of the mentions that may be equal to their entity's title, from 0 to 1.
         shares, split_by, seed: decide about the split of each mention, and which mentions equal to titles stay.
         processes: how many parse pages at the same time.
+        max_bytes: how large each part of the dump may be without compression.
     """
 
     world: str
@@ -66,6 +67,7 @@ class WikiSettings:
     split_by: SplitBy = "document"
     seed: int = 7
     processes: int = 2
+    max_bytes: int | None = None
 
 
 def make_world(dumps: Sequence[Input], settings: WikiSettings, data: Path, work: Path, scratch: Path) -> Summary:
@@ -85,14 +87,14 @@ def make_world(dumps: Sequence[Input], settings: WikiSettings, data: Path, work:
         DataError: a dump is damaged or cut, or has no links between its pages.
     """
     check_installed()
-    site = Dump(dumps[0]).site()
+    site = Dump(dumps[0], settings.max_bytes).site()
     titles, summary, parsed = Titles(site), Summary(settings.world), list[Path]()
     index, table = PageIndex(scratch / "pages.sqlite", settings.namespaces), MentionTable(scratch / "mentions.sqlite")
     skipped, documents = scratch / "skipped.jsonl", scratch / "documents.json"
     with closing(index), closing(table):
         with skipped.open("w", encoding="utf-8") as file:
             pages = _Pages(summary, index, titles, file)
-            for path in PageParser(site, work, settings.processes).parsed(_read(dumps, titles, settings.namespaces)):
+            for path in PageParser(site, work, settings.processes).parsed(_read(dumps, titles, settings)):
                 pages.add(path)
                 parsed.append(path)
         log.info("%s: %s pages", settings.world, f"{pages.count:,}")
@@ -111,16 +113,18 @@ def make_world(dumps: Sequence[Input], settings: WikiSettings, data: Path, work:
     return summary
 
 
-def _read(dumps: Sequence[Input], titles: Titles, namespaces: Sequence[int]) -> Iterator[Page]:
+def _read(dumps: Sequence[Input], titles: Titles, settings: WikiSettings) -> Iterator[Page]:
     """Yields the pages of all parts, those of other namespaces without their text. Logs how far it is."""
     progress = Progress("dump bytes", max(sum(file.path.stat().st_size for file in dumps), 1), "pages", _LOG_SECONDS)
     for file in dumps:
         before = 0
-        dump = Dump(file)
+        dump = Dump(file, settings.max_bytes)
         for pages, page in enumerate(dump.pages(), start=1):
             progress.update(dump.position - before, units=1, note=f"{pages:,} pages of {file.name}")
             before = dump.position
-            is_wanted = page.problem or page.redirect is not None or titles.of_page(page.title)[0] in namespaces
+            is_wanted = (
+                page.problem or page.redirect is not None or titles.of_page(page.title)[0] in settings.namespaces
+            )
             yield page if is_wanted else replace(page, text="", problem=OTHER_NAMESPACE)
 
 
