@@ -9,6 +9,7 @@ import pytest
 
 from tests.importing.wiki.dumps import towns
 from tests.orchestration.real_airflow import DAG, ended, running_airflow
+from tests.rounds import NIGHTLY
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.demo.local_airflow import LocalAirflow
@@ -16,7 +17,11 @@ from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.store import LocalStore, Run, open_run
 
 # An Airflow of its own, because the first champion of a store needs to beat none. It runs beside those of other tests.
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("wiki")]
+pytestmark = [
+    pytest.mark.timeout(1200),
+    pytest.mark.xdist_group("wiki"),
+    pytest.mark.skipif(not NIGHTLY, reason="two whole runs take minutes: part of the nightly tests"),
+]
 SPLITS = {"harbours": "train", "rivers": "valid", "hills": "test"}
 
 
