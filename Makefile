@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INPUTS := build/bench
-NUMERIC_TESTS := tests/test_blink_parity.py tests/test_near_ties.py tests/evaluation tests/models \
+NUMERIC_TESTS := tests/test_blink_parity.py tests/support/test_near_ties.py tests/evaluation tests/models \
 	$(addprefix tests/bench/test_,same_numbers.py plain_is_blink.py gpu_arithmetic.py) \
 	$(addprefix tests/training/test_,objectives.py gradient_cache.py optimizer.py)
 S3_TESTS := $(addprefix tests/store/test_,artifacts.py garbage.py runs.py s3.py s3_commands.py s3_deletions.py \
@@ -43,7 +43,7 @@ demo: $(INSTALLED) ## Run the whole recipe on a real Airflow; DATA=archive MODEL
 test: $(INSTALLED) ## Run the tests that need no Airflow server, browser, second host or cluster
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not airflow and not browser and not hosts and not cluster'
 
-# The second run is skipped where radosgw is not installed: tests/s3_servers.
+# The second run is skipped where radosgw is not installed: tests/support/s3_servers.
 test-all: $(INSTALLED) ## Run all tests except those that need a cluster, and those of S3 also against Ceph's radosgw
 	$(BIN)/python -m pytest $(PARALLEL) -m 'not cluster'
 	S3_SERVER=radosgw $(BIN)/python -m pytest $(PARALLEL) -k s3 $(S3_TESTS)
@@ -58,7 +58,7 @@ test-isa: $(INSTALLED) ## Run the numeric tests with the kernels for SSE, AVX2 a
 		ATEN_CPU_CAPABILITY=avx512 $(BIN)/python -m pytest $(PARALLEL) $(NUMERIC_TESTS); \
 		else echo 'not tested: this CPU has no AVX-512'; fi
 
-# HYPOTHESIS_PROFILE is the one switch; tests/rounds.py reads it, too.
+# HYPOTHESIS_PROFILE is the one switch; tests/support/rounds.py reads it, too.
 test-nightly: $(INSTALLED) ## As test-all, also S3 on Swift, with new random examples, more kills, each edge of a setting by itself
 	HYPOTHESIS_PROFILE=hunt $(BIN)/python -m pytest $(PARALLEL) -m 'not cluster' --timeout 3600
 	for server in radosgw swift; do HYPOTHESIS_PROFILE=hunt S3_SERVER=$$server \

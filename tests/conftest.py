@@ -19,16 +19,21 @@ import pytest
 from hypothesis import settings
 from psutil import disk_usage, virtual_memory
 
-from tests.data_set_files import DataSetFiles
-from tests.s3_servers import chosen
-from tests.s3_servers.processes import ACCESS_KEY, SECRET_KEY
+from tests.support.data_set_files import DataSetFiles
+from tests.support.s3_servers import chosen
+from tests.support.s3_servers.processes import ACCESS_KEY, SECRET_KEY
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Run, open_run
 from zeshel_tasks.store.s3_client import s3_client
 
-pytest_plugins = ["tests.collecting", "tests.faults", "tests.scheduling", "tests.whole_airflow"]
+pytest_plugins = [
+    "tests.support.collecting",
+    "tests.support.faults",
+    "tests.support.scheduling",
+    "tests.support.whole_airflow",
+]
 
 # torch reads this at its first import, also in child processes. Models of a few thousand weights gain nothing from a
 # second thread. If other work occupies a core, each operation waits for it, and a test of 3 s takes 60 s.

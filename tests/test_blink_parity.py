@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-from tests.finished import STEPS
-from tests.near_ties import assert_same_ranking
+from tests.support.finished import STEPS
+from tests.support.near_ties import assert_same_ranking
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions, tokenize_pairs

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.finished import manifest_of
+from tests.support.finished import manifest_of
 from zeshel_tasks import __version__
 from zeshel_tasks.cli import main
 from zeshel_tasks.config.stages import STAGE_CONFIGS

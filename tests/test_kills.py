@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults import Fault
-from tests.finished import NAMES, manifest_of
-from tests.fork_server import fork_server
-from tests.rounds import NIGHTLY
+from tests.support.faults import Fault
+from tests.support.finished import NAMES, manifest_of
+from tests.support.fork_server import fork_server
+from tests.support.rounds import NIGHTLY
 from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_TRY_AGAIN
 from zeshel_tasks.store import Run, open_run

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import Fault
-from tests.finished import NAMES
-from tests.fork_server import fork_server
-from tests.rounds import NIGHTLY
-from tests.s3_servers import chosen
 from tests.store.cleanups import is_whole
+from tests.support.faults import Fault
+from tests.support.finished import NAMES
+from tests.support.fork_server import fork_server
+from tests.support.rounds import NIGHTLY
+from tests.support.s3_servers import chosen
 from tests.test_kills import flags, outcome
 from zeshel_tasks.champion.champions import KEY, read_champions
 from zeshel_tasks.cli import main

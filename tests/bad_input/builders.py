@@ -6,7 +6,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from tests.data_set_files import DataSetFiles
+from tests.support.data_set_files import DataSetFiles
 
 
 def data_set_files(folder: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.bad_input.builders import archive_of, data_set_files, empty_member
 from tests.bad_input.command import Ended, assert_refused, run
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.download import archive as archive_module
 from zeshel_tasks.errors import EXIT_DATA
 

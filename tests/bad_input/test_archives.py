@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.bad_input.command import assert_refused, run
-from tests.data_set_files import DataSetFiles
-from tests.faults import Fault
+from tests.support.data_set_files import DataSetFiles
+from tests.support.faults import Fault
 from zeshel_tasks.download import archive as archive_module
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
 

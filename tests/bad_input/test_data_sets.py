@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.bad_input.command import Ended, assert_refused, run
-from tests.data_set_files import DataSetFiles
-from tests.faults import Fault
+from tests.support.data_set_files import DataSetFiles
+from tests.support.faults import Fault
 from zeshel_tasks.errors import EXIT_DATA
 from zeshel_tasks.store import open_run
 

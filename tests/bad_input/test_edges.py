@@ -14,9 +14,9 @@ import yaml
 
 from tests.bad_input.command import Ended, run
 from tests.bad_input.edges import INSIDE, NARROWER, Edge, companions, schemas
-from tests.faults import Fault
-from tests.finished import copy_of
-from tests.rounds import rounds
+from tests.support.faults import Fault
+from tests.support.finished import copy_of
+from tests.support.rounds import rounds
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.store import Run

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.bad_input.command import Ended, assert_refused, run
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
 from zeshel_tasks.store import Run
 

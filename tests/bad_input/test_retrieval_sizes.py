@@ -12,9 +12,9 @@ import pytest
 
 from tests.bad_input.builders import archive_of
 from tests.bad_input.command import Ended, assert_refused, run
-from tests.data_set_files import DataSetFiles, document, mention
-from tests.faults import Fault
-from tests.finished import manifest_of
+from tests.support.data_set_files import DataSetFiles, document, mention
+from tests.support.faults import Fault
+from tests.support.finished import manifest_of
 from zeshel_tasks.errors import EXIT_DATA
 from zeshel_tasks.store import open_run
 

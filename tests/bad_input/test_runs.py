@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.bad_input.command import Ended, assert_refused, run
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
 from zeshel_tasks.store import Manifest, Run, RunRecord, open_run
 from zeshel_tasks.store.checksummed import checksummed

@@ -16,7 +16,7 @@ import pytest
 
 from tests.bad_input.command import Ended, assert_refused, run
 from tests.bad_input.edges import BEYOND, INSIDE, NARROWER, NUMBERS, Edge, companions, inside_and_beyond, schemas
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.config.stages import STAGE_CONFIGS
 from zeshel_tasks.errors import EXIT_CONFIG
 from zeshel_tasks.pipeline.registry import STAGES

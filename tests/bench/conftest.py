@@ -11,7 +11,7 @@ from bench.plain.biencoder import PlainBiencoder
 from bench.plain.crossencoder import PlainCrossencoder
 from bench.stages.inputs import Inputs
 from tests.bench.blinks_weights import load_blinks
-from tests.fork_server import fork_server
+from tests.support.fork_server import fork_server
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.models.biencoder import Biencoder
 from zeshel_tasks.models.crossencoder import Crossencoder

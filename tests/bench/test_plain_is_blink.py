@@ -13,7 +13,7 @@ from bench.plain.crossencoder import PlainCrossencoder, join_pairs, score_pairs
 from bench.plain.retrieval import retrieve
 from bench.plain.tokenize import PlainPairs, python_tokenizer, tokenize_split
 from tests.bench.blinks_weights import load_blinks
-from tests.near_ties import assert_same_ranking
+from tests.support.near_ties import assert_same_ranking
 
 CPU = torch.device("cpu")
 FILES = {"train": "train.json", "valid": "val.json", "test": "test.json"}

@@ -21,7 +21,7 @@ from bench.plain.optimizer import plain_optimizer
 from bench.plain.retrieval import search
 from bench.plain.tokenize import python_tokenizer, tokenize_split
 from bench.stages.inputs import Inputs
-from tests.near_ties import assert_same_ranking
+from tests.support.near_ties import assert_same_ranking
 from zeshel_tasks.config.encoder import TypeOptimization
 from zeshel_tasks.models.biencoder import Biencoder
 from zeshel_tasks.models.crossencoder import Crossencoder

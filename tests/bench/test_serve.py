@@ -14,7 +14,7 @@ from bench.serve.__main__ import main
 from bench.serve.drive import Answer, Load
 from bench.serve.inputs import write_requests
 from bench.serve.soak import growth_percent
-from tests.rounds import NIGHTLY
+from tests.support.rounds import NIGHTLY
 
 SMALLER = {"max_context_length": 32, "max_cand_length": 32, "max_seq_length": 64, "train_batch_size": 8}
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
 
-from tests.faults import Fault
-from tests.finished import copy_with_knowledge_base
 from tests.serving.conftest import _no_precision_of_another_test  # noqa: F401  (a fixture that holds here, too)
 from tests.serving.running import Running, running
+from tests.support.faults import Fault
+from tests.support.finished import copy_with_knowledge_base
 from zeshel_tasks.store import Run
 
 ROOT = Path(__file__).parents[2]

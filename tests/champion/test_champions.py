@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.finished import FACTS
+from tests.support.finished import FACTS
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.errors import ConfigError, CorruptArtifact
 from zeshel_tasks.store import Attempt, Store

@@ -23,8 +23,8 @@ from tests.cluster.deployment import BUCKET, DagRun, Deployment, Release, s3_cli
 from tests.cluster.kubectl import Namespace, eventually, helm
 from tests.cluster.pod_watch import PodWatch
 from tests.cluster.s3.authority import CERTIFICATE, new_authority
-from tests.data_set_files import document, write_wiki
 from tests.helm.chart import CHART, installable_copy
+from tests.support.data_set_files import document, write_wiki
 from zeshel_tasks import __version__
 from zeshel_tasks.demo.local_airflow.client import AirflowClient
 from zeshel_tasks.demo.local_airflow.configuration import free_port

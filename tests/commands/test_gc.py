@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.finished import STEPS
 from tests.store.wrapped import AgedStore
+from tests.support.finished import STEPS
 from zeshel_tasks.champion import champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import gc

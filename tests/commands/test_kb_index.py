@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.finished import copy_with_knowledge_base
+from tests.support.finished import copy_with_knowledge_base
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK

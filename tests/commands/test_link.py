@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults import Fault
-from tests.finished import copy_with_knowledge_base
-from tests.fork_server import fork_server
+from tests.support.faults import Fault
+from tests.support.finished import copy_with_knowledge_base
+from tests.support.fork_server import fork_server
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import link_setup

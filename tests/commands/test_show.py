@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.finished import NAMES, STEPS, copy_of, manifest_of
+from tests.support.finished import NAMES, STEPS, copy_of, manifest_of
 from zeshel_tasks.champion.approval import Approval, record_approval
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from mlflow.utils.validation import _validate_metric_name
 
-from tests.finished import manifest_of
+from tests.support.finished import manifest_of
 from zeshel_tasks.commands.tracked_stages import TrackedStage
 from zeshel_tasks.store import Run
 

@@ -18,8 +18,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from tests.champion.test_champions import champion, put_models
-from tests.finished import NAMES, copy_of, manifest_of
-from tests.silent_server import connections_of
+from tests.support.finished import NAMES, copy_of, manifest_of
+from tests.support.silent_server import connections_of
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands import tracking

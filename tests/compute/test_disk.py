@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.compute.disk import full_disk_named, full_output_named, refused_access_named
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_TRY_AGAIN, ConfigError, TryAgain
 

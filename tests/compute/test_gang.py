@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.compute import gang as gangs
 from zeshel_tasks.compute.gang import Gang, connected_gang, joined_gang
 from zeshel_tasks.compute.gang_seat import Seat

@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.metrics import CallbackOptions, get_meter_provider
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from tests.fork_server import fork_server
+from tests.support.fork_server import fork_server
 from zeshel_tasks.cli import main
 from zeshel_tasks.compute import telemetry
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_OK

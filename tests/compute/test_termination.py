@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.download.file_server import ETAG, FileServer, running, send
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.compute import termination
 from zeshel_tasks.compute.termination import ToldToStop, removed_on_sigterm, stoppable, until_sigterm
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK, EXIT_TRY_AGAIN

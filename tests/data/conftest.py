@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.data_set_files import DataSetFiles, mention
+from tests.support.data_set_files import DataSetFiles, mention
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.data_set_files import DataSetFiles, document, mention
+from tests.support.data_set_files import DataSetFiles, document, mention
 from zeshel_tasks.config.data import ConvertConfig
 from zeshel_tasks.config.splits import SPLITS, Split
 from zeshel_tasks.data.blink_format import (

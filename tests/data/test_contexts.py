@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_set_files import DataSetFiles
+from tests.support.data_set_files import DataSetFiles
 from zeshel_tasks.config.data import ConvertConfig, DownloadConfig
 from zeshel_tasks.data.blink_format import convert_split
 from zeshel_tasks.data.zeshel import Dataset, check_dataset

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from tests.data_set_files import DataSetFiles, mention
-from tests.faults import Fault
+from tests.support.data_set_files import DataSetFiles, mention
+from tests.support.faults import Fault
 from zeshel_tasks.config.data import ConvertConfig
 from zeshel_tasks.data.blink_format import SplitSummary, convert_split, read_blink_mentions
 from zeshel_tasks.data.heldout import HeldoutGolds, count_golds

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data_set_files import DataSetFiles, mention
+from tests.support.data_set_files import DataSetFiles, mention
 from zeshel_tasks.config.data import ConvertConfig
 from zeshel_tasks.data.blink_format import convert_split, read_blink_mentions
 from zeshel_tasks.data.mention_table import MentionTable, tokenize_mentions, tokenize_pairs

@@ -5,7 +5,7 @@ from unicodedata import normalize
 
 import pytest
 
-from tests.data_set_files import DataSetFiles, document, mention
+from tests.support.data_set_files import DataSetFiles, document, mention
 from zeshel_tasks.data import json_lines
 from zeshel_tasks.data.zeshel import Dataset, Document, Mention, check_dataset
 from zeshel_tasks.errors import DataError

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_set_files import DataSetFiles
+from tests.support.data_set_files import DataSetFiles
 from zeshel_tasks.demo.train_pages import read_train_pages
 from zeshel_tasks.errors import DataError
 

@@ -14,7 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from tests.download.file_server import FileServer, cut, garbage, hang_up, page, redirect, running, status, text
 from tests.download.hub_server import FILES, NAME, READ, HubServer, fill, hash_of, model
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.download.hub import cached, snapshot_of
 from zeshel_tasks.download.hub_snapshot import Snapshot
 from zeshel_tasks.download.model_files import bert_description, bert_directory

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.download.hub_server import FILES, READ, HubServer, fill, hash_of, model
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.download.hub import cached, snapshot_of
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store import LocalStore

@@ -13,7 +13,7 @@ import pytest
 
 from tests.download.file_server import FileServer, redirect, running, send, status
 from tests.download.hub_server import FILES, NAME, READ, HubServer, fill, hash_of, is_large, model
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.download.hub import cached, snapshot_of
 from zeshel_tasks.download.hub_snapshot import Snapshot
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_set_files import DataSetFiles, document, mention
+from tests.support.data_set_files import DataSetFiles, document, mention
 from zeshel_tasks.config.data import DownloadConfig
 from zeshel_tasks.data.zeshel import Dataset, check_dataset
 from zeshel_tasks.download.merge import Part, merge

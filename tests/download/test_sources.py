@@ -8,7 +8,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.data_set_files import DataSetFiles
+from tests.support.data_set_files import DataSetFiles
 from zeshel_tasks.config.data import DownloadConfig
 from zeshel_tasks.download.sources import identities, obtain
 from zeshel_tasks.errors import ConfigError, DataError

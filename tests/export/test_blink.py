@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.finished import manifest_of, record_of
+from tests.support.finished import manifest_of, record_of
 from zeshel_tasks.commands.export import export_blink
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config.biencoder import Pooling, Similarity

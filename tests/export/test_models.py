@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from tests.export.push_server import TOKEN, PushServer, running_push_server
-from tests.finished import copy_of, manifest_of, record_of
+from tests.support.finished import copy_of, manifest_of, record_of
 from zeshel_tasks.champion.champions import KEY
 from zeshel_tasks.commands.export import MARKER, export_models
 from zeshel_tasks.errors import ConfigError, StoreUnavailable

@@ -6,7 +6,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.cli import main
 from zeshel_tasks.data.zeshel import Dataset, Document
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA, EXIT_TRY_AGAIN, StoreUnavailable

@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import ConfigError, DataError
 from zeshel_tasks.importing.entities import read_entities

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rounds import NIGHTLY
+from tests.support.rounds import NIGHTLY
 
 ROOT = Path(__file__).parents[2]
 

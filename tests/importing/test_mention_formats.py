@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults import Fault
 from tests.importing.conftest import ImportMentions, lines_of, linked
+from tests.support.faults import Fault
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
 
 TEXT = "😀 Vask, in Orlen"

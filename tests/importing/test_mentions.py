@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.faults import Fault
 from tests.importing.conftest import ImportMentions, lines_of
+from tests.support.faults import Fault
 from zeshel_tasks.cli import main
 from zeshel_tasks.data.raw_text import TokenSpan, character_spans
 from zeshel_tasks.download.members import UNFINISHED

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import Fault
 from tests.knowledge_base.conftest import Promote, entities, entity
 from tests.knowledge_base.test_changes import assert_same, ids, opened
-from tests.rounds import rounds
 from tests.store.cleanups import BEFORE
 from tests.store.memory import MemoryStore
 from tests.store.wrapped import AgedStore
+from tests.support.faults import Fault
+from tests.support.rounds import rounds
 from zeshel_tasks.errors import ConfigError, CorruptArtifact
 from zeshel_tasks.knowledge_base import segment_reader, segments
 from zeshel_tasks.knowledge_base.changes import add, build, compact, delete, remove

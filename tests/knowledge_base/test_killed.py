@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import Fault
 from tests.knowledge_base.conftest import entities
 from tests.store.wrapped import AgedStore
+from tests.support.faults import Fault
 from zeshel_tasks.knowledge_base.changes import build
 from zeshel_tasks.knowledge_base.head import Encoding, names
 from zeshel_tasks.knowledge_base.opening import open_knowledge_base

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import Fault
 from tests.knowledge_base.conftest import entities
 from tests.store.cleanups import BEFORE
 from tests.store.wrapped import AgedStore
+from tests.support.faults import Fault
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.knowledge_base.changes import build, compact, remove
 from zeshel_tasks.knowledge_base.head import Encoding, KnowledgeBase, knowledge_base_folders

@@ -10,11 +10,11 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from tests.faults import Fault
 from tests.knowledge_base.conftest import entities
-from tests.rounds import rounds
 from tests.store.cleanups import BEFORE
 from tests.store.memory import MemoryStore
+from tests.support.faults import Fault
+from tests.support.rounds import rounds
 from tests.two_at_once.baton import Baton, Killed
 from tests.two_at_once.situations import Torn, Witness
 from zeshel_tasks.compute import machine

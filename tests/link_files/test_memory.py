@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from tests.fork_server import fork_server
-from tests.rounds import NIGHTLY
+from tests.support.fork_server import fork_server
+from tests.support.rounds import NIGHTLY
 from zeshel_tasks.link_files.answers import Answers
 from zeshel_tasks.link_files.batches import LinkedCounts, linked_lines
 from zeshel_tasks.link_files.lines import LineReader

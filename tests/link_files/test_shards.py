@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.errors import DataError, TryAgain
 from zeshel_tasks.link_files import shards
 from zeshel_tasks.link_files.counts import LinkedCounts

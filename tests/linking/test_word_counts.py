@@ -11,7 +11,7 @@ import bm25s
 import numpy as np
 import pytest
 
-from tests.rounds import rounds
+from tests.support.rounds import rounds
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.linking import word_counts
 from zeshel_tasks.linking.lexical import FILES, LexicalIndex

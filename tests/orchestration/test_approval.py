@@ -10,8 +10,8 @@ import pytest
 from airflow.sdk.bases.operator import ExecutorSafeguard
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
-from tests.finished import finish_stage
 from tests.stages.test_promote import compared
+from tests.support.finished import finish_stage
 from zeshel_tasks.champion.approval import read_approval
 from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.orchestration.approval import ApprovedPromotion, ApprovePromotion

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from tests.finished import finish_stage
 from tests.orchestration.test_refresh_command import NEW, OLD, encode
+from tests.support.finished import finish_stage
 from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.orchestration.link_commands import KnowledgeBaseCommand
 from zeshel_tasks.orchestration.task_command import Outcome, finish

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.orchestration.real_airflow import wait
-from tests.whole_airflow import RetrainedRun
+from tests.support.whole_airflow import RetrainedRun
 from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused
 from zeshel_tasks.orchestration.settings import run_address

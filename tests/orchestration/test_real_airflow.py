@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.orchestration.real_airflow import DAG, DAGS, states
-from tests.whole_airflow import SKIPPED, RetrainedRun
+from tests.support.whole_airflow import SKIPPED, RetrainedRun
 from zeshel_tasks.config.splits import SPLITS
 from zeshel_tasks.demo.local_airflow import AirflowFailed, LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused

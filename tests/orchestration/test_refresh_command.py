@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from tests.finished import finish_stage
+from tests.support.finished import finish_stage
 from zeshel_tasks.champion.champions import KEY, Champion, read_champions
 from zeshel_tasks.knowledge_base.head import Encoding, KnowledgeBase, Segment
 from zeshel_tasks.orchestration.refresh_command import RefreshCommand

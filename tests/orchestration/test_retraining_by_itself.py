@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.mailbox import Mailbox, text_of
 from tests.orchestration.real_airflow import DAG, ended, wait
-from tests.whole_airflow import APPROVER, REASON, SKIPPED, RetrainedRun
+from tests.support.mailbox import Mailbox, text_of
+from tests.support.whole_airflow import APPROVER, REASON, SKIPPED, RetrainedRun
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.orchestration.settings import run_address

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from tests.finished import FACTS, finish_stage
+from tests.support.finished import FACTS, finish_stage
 from zeshel_tasks.data.shards import MOST_SHARDS, shard_count, shard_file
 from zeshel_tasks.orchestration.shard_commands import MOST_TASKS, CutCommand, EncodeCommand
 from zeshel_tasks.orchestration.task_command import NotDone

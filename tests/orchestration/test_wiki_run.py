@@ -9,7 +9,7 @@ import pytest
 
 from tests.importing.wiki.dumps import towns
 from tests.orchestration.real_airflow import DAG, ended, running_airflow
-from tests.rounds import NIGHTLY
+from tests.support.rounds import NIGHTLY
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.demo.local_airflow import LocalAirflow

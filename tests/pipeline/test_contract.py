@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import zeshel_tasks
-from tests.finished import record_of
 from tests.stages.fake_stage import FakeStage, leaves
+from tests.support.finished import record_of
 from zeshel_tasks import __version__
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, Preempted, TryAgain

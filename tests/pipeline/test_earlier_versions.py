@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.finished import NAMES
 from tests.report.test_run_report import metrics_of
+from tests.support.finished import NAMES
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline

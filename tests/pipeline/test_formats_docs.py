@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.finished import NAMES, STEPS, manifest_of
+from tests.support.finished import NAMES, STEPS, manifest_of
 from zeshel_tasks.store import Run
 
 DOCS = Path(__file__).parents[2] / "docs" / "formats.md"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.finished import manifest_of
+from tests.support.finished import manifest_of
 from zeshel_tasks.report.history import past_runs
 from zeshel_tasks.store import LocalStore, Run
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.finished import NAMES, STEPS, manifest_of, record_of
+from tests.support.finished import NAMES, STEPS, manifest_of, record_of
 from tests.test_import_directions import BLOCKED, HEAVY
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.tracked_stages import finished_stages
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 REPORTED = NAMES[: NAMES.index("report")]
 REUSE = """
 import sys
-from tests.finished import STEPS
+from tests.support.finished import STEPS
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.pipeline.contract import reuse_stage
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.fork_server import fork_server
+from tests.support.fork_server import fork_server
 from zeshel_tasks import cli
 from zeshel_tasks.text import logs
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.download.file_server import FileServer, page, redirect, running, send, status
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.config.data import ZESHEL_ON_GOOGLE_DRIVE, DownloadConfig
 from zeshel_tasks.download import networks
 from zeshel_tasks.download.deadline import Deadline

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.data.arrays import read_array
 from zeshel_tasks.data.candidate_sets import CandidateSets
 from zeshel_tasks.download.model_files import bert_directory

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import Fault
 from tests.report.conftest import example_data, example_run
+from tests.support.faults import Fault
 from zeshel_tasks.report.curves import thin_curve
 from zeshel_tasks.report.render import render_report
 from zeshel_tasks.report.report_data import EntityFacts, EntityText

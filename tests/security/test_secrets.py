@@ -12,8 +12,8 @@ import boto3
 import pytest
 
 from tests.download.file_server import FileServer, page, redirect, running, send, status
-from tests.faults import Fault
 from tests.security.real_cli import zeshel
+from tests.support.faults import Fault
 from zeshel_tasks.config.stages import Recipe
 
 CANARY = "canary"

@@ -9,9 +9,9 @@ import pytest
 from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.exceptions import AirflowFailException
 
-from tests.faults import Fault
 from tests.orchestration.real_airflow import DAG, ended
-from tests.whole_airflow import RENDERED
+from tests.support.faults import Fault
+from tests.support.whole_airflow import RENDERED
 from zeshel_tasks.cli import _parser
 from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.demo.local_airflow.client import AirflowRefused

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.finished import copy_with_knowledge_base
 from tests.serving.running import Running, running
+from tests.support.finished import copy_with_knowledge_base
 from zeshel_tasks.store import Run
 
 WORLD = "grove"

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from tests.faults import Fault
 from tests.serving.conftest import WORLD
 from tests.serving.running import ADMIN, Running, document
 from tests.serving.test_batcher import Echo
+from tests.support.faults import Fault
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError
 from zeshel_tasks.link_files.contexts import TextMention
 from zeshel_tasks.linking.linker import Linker

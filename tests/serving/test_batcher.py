@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.config.link import LinkMode
 from zeshel_tasks.link_files.contexts import TextMention
 from zeshel_tasks.linking.linker import Linked, Linker

@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults import Fault
-from tests.fork_server import fork_server
 from tests.serving.conftest import WORLD
 from tests.serving.running import document
+from tests.support.faults import Fault
+from tests.support.fork_server import fork_server
 from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_OK
 from zeshel_tasks.serving import server

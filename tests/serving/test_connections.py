@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.faults import Fault
 from tests.serving.conftest import WORLD
 from tests.serving.running import ADMIN, SECONDS, Running, document
+from tests.support.faults import Fault
 
 HEAD = b"Host: a\r\nContent-Type: application/json\r\n"
 HURRIED = {"head_seconds": 0.3, "send_seconds": 0.3, "body_seconds": 0.3}

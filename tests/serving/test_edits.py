@@ -14,11 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults import Fault
-from tests.finished import copy_of
-from tests.rounds import NIGHTLY, rounds
 from tests.serving.conftest import WORLD
 from tests.serving.running import ADMIN, SECONDS, Running, document, running
+from tests.support.faults import Fault
+from tests.support.finished import copy_of
+from tests.support.rounds import NIGHTLY, rounds
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.knowledge_base.head import KnowledgeBase
 from zeshel_tasks.knowledge_base.opening import open_knowledge_base

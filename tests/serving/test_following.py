@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.faults import Fault
-from tests.finished import copy_of
 from tests.linking.test_calibration import calibration
 from tests.serving.conftest import WORLD
 from tests.serving.running import Running, document, running
+from tests.support.faults import Fault
+from tests.support.finished import copy_of
 from zeshel_tasks.champion.champions import Champion, read_champions
 from zeshel_tasks.data.zeshel import Document
 from zeshel_tasks.errors import ConfigError, DataError, StoreUnavailable

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.serving.guard import Guard
 from zeshel_tasks.serving.metrics import Metrics
 

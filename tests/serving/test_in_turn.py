@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests.faults import Fault
-from tests.finished import copy_of
-from tests.fork_server import fork_server
 from tests.serving.conftest import WORLD
 from tests.serving.running import SECONDS, Running, document, running
 from tests.serving.test_command import free_port, start, wait_until_ready
 from tests.serving.test_following import ROBOT, candidates, promote, served_run
+from tests.support.faults import Fault
+from tests.support.finished import copy_of
+from tests.support.fork_server import fork_server
 from zeshel_tasks.knowledge_base.changes import add
 from zeshel_tasks.linking.loaded_models import LoadedModels
 from zeshel_tasks.serving.served import ServedModels

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.errors import StoreUnavailable
 from zeshel_tasks.serving.turns import Turns
 from zeshel_tasks.store import LocalStore

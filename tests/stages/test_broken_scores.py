@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.faults import Fault
-from tests.finished import copy_of
+from tests.support.faults import Fault
+from tests.support.finished import copy_of
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.linking import reranker

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.finished import manifest_of
+from tests.support.finished import manifest_of
 from zeshel_tasks.config.results import CalibrateConfig
 from zeshel_tasks.linking.calibration import Calibration
 from zeshel_tasks.linking.calibration_metrics import CalibrationMetrics

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.download.hub_server import NAME, running_hub
-from tests.finished import manifest_of
+from tests.support.finished import manifest_of
 from zeshel_tasks.download.model_file_names import files_read
 from zeshel_tasks.errors import TryAgain
 from zeshel_tasks.pipeline.contract import reuse_stage, run_stage

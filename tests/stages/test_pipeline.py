@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
-from tests.finished import NAMES, STEPS, manifest_of, record_of
+from tests.support.finished import NAMES, STEPS, manifest_of, record_of
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.json_lines import read_json_lines
@@ -28,7 +28,7 @@ from zeshel_tasks.store.artifacts import read_manifest
 
 ENTITIES = 80
 SPLITS = {"train": 4, "valid": 2, "test": 2}  # worlds
-# Both runs are made on one worker. A test asks for them by name, so tests/scheduling.py does not see which it takes.
+# Both runs are made on one worker. A test asks for them by name, so tests/support/scheduling.py does not see which one.
 pytestmark = pytest.mark.xdist_group("finished_run")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".t7", ".joblib")
 

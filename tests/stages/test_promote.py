@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.finished import NAMES, STEPS, copy_of, manifest_of, record_of
 from tests.store.conftest import manifest_facts as manifest_facts
+from tests.support.finished import NAMES, STEPS, copy_of, manifest_of, record_of
 from zeshel_tasks.champion import gate
 from zeshel_tasks.champion.approval import Approval, record_approval
 from zeshel_tasks.champion.champions import KEY, Champions, read_champions

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.data_set_files import write_wiki
-from tests.finished import NAMES, manifest_of
+from tests.support.data_set_files import write_wiki
+from tests.support.finished import NAMES, manifest_of
 from zeshel_tasks.cli import main
 from zeshel_tasks.commands.pipeline import run_pipeline
 from zeshel_tasks.config.splits import HELDOUT_SPLITS

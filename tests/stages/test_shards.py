@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.faults import Fault
-from tests.finished import FACTS
-from tests.fork_server import fork_server
+from tests.support.faults import Fault
+from tests.support.finished import FACTS
+from tests.support.fork_server import fork_server
 from zeshel_tasks.cli import main
 from zeshel_tasks.config.biencoder import TrainBiencoderConfig
 from zeshel_tasks.config.stages import Recipe

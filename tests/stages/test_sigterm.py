@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.download.hub_server import NAME, running_hub
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.cli import main
 from zeshel_tasks.compute.progress import ByteProgress
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_TRY_AGAIN

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from tests.finished import STEPS, copy_of, record_of
 from tests.images.test_locked import locked
+from tests.support.finished import STEPS, copy_of, record_of
 from tests.test_import_directions import BLOCKED, ROOT
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.store import Run
 
 RUN_AGAIN = """
 import sys
-from tests.finished import STEPS
+from tests.support.finished import STEPS
 from zeshel_tasks.cli import main
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.pipeline.contract import run_stage

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults import Fault
-from tests.finished import manifest_of
+from tests.support.faults import Fault
+from tests.support.finished import manifest_of
 from zeshel_tasks.config.splits import Split
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import StoreUnavailable

@@ -8,11 +8,11 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.s3_servers import chosen
 from tests.store.cleanups import MakeArtifact, folder_of
 from tests.store.memory import MemoryStore
 from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
 from tests.store.wrapped import AgedStore
+from tests.support.s3_servers import chosen
 from zeshel_tasks.store import Attempt, LocalStore, Manifest, Store, artifact_folder, s3
 from zeshel_tasks.store.s3 import S3Store
 from zeshel_tasks.store.s3_client import s3_client

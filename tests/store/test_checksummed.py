@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.store import LocalStore, Store
 from zeshel_tasks.store.checksummed import checksummed, read_checksummed

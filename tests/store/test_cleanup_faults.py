@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import Fault
 from tests.store.cleanups import BEFORE, MakeArtifact, folder_of, is_whole, record
 from tests.store.wrapped import AgedStore
+from tests.support.faults import Fault
 from tests.two_at_once.baton import Killed
 from zeshel_tasks.champion.champions import champion_folders
 from zeshel_tasks.errors import StoreUnavailable, TryAgain

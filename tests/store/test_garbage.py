@@ -10,9 +10,9 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.faults import Fault
 from tests.store.cleanups import BEFORE, MakeArtifact, everything, folder_of, is_whole, record
 from tests.store.wrapped import AgedStore
+from tests.support.faults import Fault
 from zeshel_tasks.champion.champions import champion_folders
 from zeshel_tasks.errors import CorruptArtifact
 from zeshel_tasks.store import LocalStore, Run, Store

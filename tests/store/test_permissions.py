@@ -12,7 +12,7 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from moto.core.authorization import enable_iam_authentication
 
-from tests.s3_servers.chosen import needs_moto
+from tests.support.s3_servers.chosen import needs_moto
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.location import S3Address
 from zeshel_tasks.store import s3

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.finished import record_of
+from tests.support.finished import record_of
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError
 from zeshel_tasks.location import store_location
 from zeshel_tasks.store import Attempt, Manifest, Run, Store, open_run, open_store

@@ -14,8 +14,8 @@ import boto3
 import certifi
 import pytest
 
-from tests.s3_servers.chosen import needs_conditional_writes, needs_moto
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
+from tests.support.s3_servers.chosen import needs_conditional_writes, needs_moto
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.location import S3Address, store_location
 from zeshel_tasks.store import s3

@@ -16,9 +16,9 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.s3_servers.chosen import needs_processes
 from tests.store.cleanups import folder_of, is_whole
 from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
+from tests.support.s3_servers.chosen import needs_processes
 from zeshel_tasks.champion.champions import KEY, read_champions
 from zeshel_tasks.champion.metrics import ComparedChampion, ComparedGroup, ComparisonMetrics
 from zeshel_tasks.errors import EXIT_OK, EXIT_TRY_AGAIN

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults import Fault
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
+from tests.support.faults import Fault
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store import s3
 from zeshel_tasks.store.s3 import S3Store

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.download.file_server import FileServer, garbage, hang_up, page, redirect, running, status
-from tests.faults import Fault
 from tests.store import s3_proxy
 from tests.store.s3_proxy import Forward, Request
 from tests.store.test_s3 import Behind
+from tests.support.faults import Fault
 from zeshel_tasks.errors import ConfigError, StoreUnavailable, ZeshelError
 from zeshel_tasks.location import S3Address
 from zeshel_tasks.store import open_store

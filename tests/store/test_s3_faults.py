@@ -11,7 +11,6 @@ import boto3
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from tests.faults import Fault
 from tests.stages.fake_stage import FakeStage, leaves
 from tests.store.faulty_s3 import (
     Trouble,
@@ -26,6 +25,7 @@ from tests.store.faulty_s3 import (
     truncates,
 )
 from tests.store.s3_proxy import Answer, Forward, Request, s3_proxy
+from tests.support.faults import Fault
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, StoreUnavailable, TryAgain, ZeshelError
 from zeshel_tasks.pipeline import commit as commit_module

@@ -13,8 +13,8 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 
 import zeshel_tasks
-from tests.s3_servers.chosen import NAME, needs_moto
 from tests.store.s3_proxy import Answer, Forward, Request
+from tests.support.s3_servers.chosen import NAME, needs_moto
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.store import s3
 from zeshel_tasks.store.s3 import S3Store

@@ -13,9 +13,9 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.retries.standard import ExponentialBackoff
 
-from tests.faults import Fault
 from tests.stages.fake_stage import FakeStage
 from tests.store.s3_proxy import Answer, Forward, Request, refusal
+from tests.support.faults import Fault
 from zeshel_tasks.compute.termination import ToldToStop, stop
 from zeshel_tasks.errors import ConfigError, StoreUnavailable
 from zeshel_tasks.pipeline import commit

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fork_server import fork_server
+from tests.support.fork_server import fork_server
 from zeshel_tasks.config.encoder import EncoderConfig
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.candidate_sets import load_worlds

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from torch.distributed.run import main as torchrun
 
-from tests.fork_server import fork_server
+from tests.support.fork_server import fork_server
 from zeshel_tasks import cli
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET

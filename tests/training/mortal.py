@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tests.fork_server import fork_server
+from tests.support.fork_server import fork_server
 from zeshel_tasks.store import LocalStore
 from zeshel_tasks.training import loop
 from zeshel_tasks.training.fit import Fit, fit

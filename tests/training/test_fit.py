@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical, result, weights
 from zeshel_tasks.data.arrays import Rows

@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.results import assert_bit_identical, result
 from tests.training.test_fit import stop_after

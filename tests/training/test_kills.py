@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from tests.faults import Fault
-from tests.rounds import rounds
+from tests.support.faults import Fault
+from tests.support.rounds import rounds
 from tests.training.conftest import MakeFit
 from tests.training.mortal import MOMENTS, Mishap, start, train, train_in_two_processes
 from tests.training.results import assert_bit_identical

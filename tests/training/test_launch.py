@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.training import launch
 
 

@@ -4,7 +4,7 @@ import psutil
 import pytest
 import torch
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from tests.training.conftest import MakeFit
 from zeshel_tasks.compute.memory import out_of_memory_named, release_free_memory
 from zeshel_tasks.errors import ConfigError

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.faults import Fault
-from tests.fork_server import fork_server
+from tests.support.faults import Fault
+from tests.support.fork_server import fork_server
 from tests.training.hosts import Hosts, can_make_hosts, two_hosts, wait_for_steps
 from zeshel_tasks.errors import EXIT_TRY_AGAIN
 from zeshel_tasks.pipeline.contract import run_stage

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from zeshel_tasks.data.candidate_sets import NO_CANDIDATE, CandidateSets
 from zeshel_tasks.data.mention_table import GoldPairs
 from zeshel_tasks.data.search_set import EntitySample, SearchSet

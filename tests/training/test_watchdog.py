@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from tests.training.conftest import MakeFit
 from tests.training.mortal import Mishap, train
 from zeshel_tasks.errors import EXIT_TRY_AGAIN

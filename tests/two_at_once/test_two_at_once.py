@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import Fault
+from tests.support.faults import Fault
 from tests.two_at_once import safeguards
 from tests.two_at_once.situations import (
     SITUATIONS,

@@ -9,8 +9,8 @@ from pathlib import Path
 import py7zr
 import pytest
 
-from tests.faults import Fault
 from tests.importing.wiki.dumps import dump, page, revision
+from tests.support.faults import Fault
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.importing.inputs import Input
 from zeshel_tasks.importing.wiki import dump as module

@@ -7,8 +7,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.faults import Fault
 from tests.importing.wiki.dumps import dump, page, towns
+from tests.support.faults import Fault
 from zeshel_tasks.cli import main
 from zeshel_tasks.config.data import DownloadConfig
 from zeshel_tasks.download.metrics import DownloadMetrics

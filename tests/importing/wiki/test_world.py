@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.faults import Fault
 from tests.importing.conftest import lines_of
 from tests.importing.wiki.dumps import dump, page, towns
+from tests.support.faults import Fault
 from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_CONFIG, EXIT_DATA
 from zeshel_tasks.importing.wiki.chunks import PageParser

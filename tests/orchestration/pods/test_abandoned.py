@@ -13,8 +13,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from urllib3.exceptions import MaxRetryError
 
-from tests.faults import Fault
 from tests.orchestration.pods.conftest import CONNECTION_LOST, FakeCluster, MakeTask, start
+from tests.support.faults import Fault
 from zeshel_tasks.orchestration.pods import abandoned, listener
 from zeshel_tasks.orchestration.pods.abandoned import delete_abandoned, pod_settings
 from zeshel_tasks.pipeline.registry import STAGES

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
-from tests.faults import Fault
 from tests.orchestration.pods.conftest import CONNECTION_LOST, MakeTask, come_back, commit, start
+from tests.support.faults import Fault
 from zeshel_tasks.orchestration.pods.trigger import UNREACHABLE_SINCE
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step

@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowRuntimeError, TaskDeferred
 from airflow.sdk.execution_time.comms import ErrorResponse
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-from tests.faults import Fault
 from tests.orchestration.pods.conftest import CONNECTION_LOST, FakeCluster, MakeTask
+from tests.support.faults import Fault
 from zeshel_tasks.orchestration.pods.trigger import UNREACHABLE_SINCE, StagePodTrigger
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step

@@ -16,8 +16,8 @@ from botocore.config import Config
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
-from tests.finished import NAMES
-from tests.silent_server import connections_of
+from tests.support.finished import NAMES
+from tests.support.silent_server import connections_of
 from zeshel_tasks.errors import StoreUnavailable
 from zeshel_tasks.orchestration.web import pages
 from zeshel_tasks.orchestration.web.pages import app

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TESTS = """
 import pytest
 
@@ -44,7 +44,7 @@ def output(folder: Path, *arguments: str) -> str:
     """Returns the output of pytest with our plugin on the tests above."""
     (folder / "test_some.py").write_text(TESTS)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    airflow\n    browser\n")
-    command = [sys.executable, "-m", "pytest", "-p", "tests.scheduling", "-p", "xdist", "-rA", *arguments]
+    command = [sys.executable, "-m", "pytest", "-p", "tests.support.scheduling", "-p", "xdist", "-rA", *arguments]
     alone = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(command, cwd=folder, env=alone, stdout=subprocess.PIPE, text=True, check=True).stdout
 

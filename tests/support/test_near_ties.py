@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.near_ties import assert_same_ranking
+from tests.support.near_ties import assert_same_ranking
 
 SCORES = np.array([[56.5, 56.4, 56.3999, 40.0, 39.9999, 1.0]])
 

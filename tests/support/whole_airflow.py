@@ -16,14 +16,14 @@ import httpx
 import pytest
 import yaml
 
-from tests.mailbox import Mailbox, mail_server
 from tests.orchestration.real_airflow import DAG, DAGS, ended, running_airflow, states, wait
+from tests.support.mailbox import Mailbox, mail_server
 from zeshel_tasks.champion.champions import read_champions
 from zeshel_tasks.config.splits import HELDOUT_SPLITS
 from zeshel_tasks.demo.local_airflow import LocalAirflow
 from zeshel_tasks.store import LocalStore
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HELDOUT = {f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS}
 SKIPPED = {*HELDOUT, "cut-worlds", "encode-shard", "refresh-knowledge-bases"}
 """Tasks that have nothing to do without held-out mentions, large worlds and knowledge bases."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.s3_servers.processes import ACCESS_KEY, SECONDS_TO_START, SECRET_KEY, free_ports, wait_for
+from tests.support.s3_servers.processes import ACCESS_KEY, SECONDS_TO_START, SECRET_KEY, free_ports, wait_for
 
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin")
 _CONF = """

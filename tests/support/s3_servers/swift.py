@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.s3_servers.processes import ACCESS_KEY, SECONDS_TO_START, SECRET_KEY, free_ports, wait_for
+from tests.support.s3_servers.processes import ACCESS_KEY, SECONDS_TO_START, SECRET_KEY, free_ports, wait_for
 
 PYTHON = "/usr/bin/python3"  # Debian's, which has the packages of Debian
 STORED = ("account", "container", "object")

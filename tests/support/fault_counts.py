@@ -1,6 +1,6 @@
 """Writes the numbers of injected and survived faults of a test run into docs/reliability.md, by area.
 
-make test-all | tee test.log && .venv/bin/python tests/fault_counts.py test.log
+make test-all | tee test.log && .venv/bin/python tests/support/fault_counts.py test.log
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
-BEGIN, END = "<!-- written by tests/fault_counts.py -->\n", "<!-- end -->\n"
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+BEGIN, END = "<!-- written by tests/support/fault_counts.py -->\n", "<!-- end -->\n"
 _LINE = re.compile(r"\s*([\d,]+) of\s+([\d,]+)  (\w[\w ]*): ")
 
 
 def table(lines: Iterable[str]) -> str:
-    """Returns a Markdown table of the fault counts that ``tests/faults.py`` printed.
+    """Returns a Markdown table of the fault counts that ``tests/support/faults.py`` printed.
 
     Raises:
         ValueError: the lines contain no fault counts.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault_counts import BEGIN, END, PAGE, table, with_table
+from tests.support.fault_counts import BEGIN, END, PAGE, table, with_table
 
 PRINTED = """
      3 of      3  store: 503 burst
@@ -16,7 +16,7 @@ PRINTED = """
  1,228 of  1,229  in all
 """
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FAULTY_TESTS = """
 import pytest
 
@@ -37,7 +37,16 @@ def test_fault_of_a_second_run_is_not_counted_again() -> None:
 @pytest.mark.parametrize("parallel", [[], ["-p", "xdist", "--numprocesses=2", "--dist=loadgroup"]])
 def test_faults_of_all_workers_are_counted_together(parallel: list[str], tmp_path: Path) -> None:
     (tmp_path / "test_faulty.py").write_text(FAULTY_TESTS)
-    command = [sys.executable, "-m", "pytest", "-p", "tests.faults", *parallel, f"--rootdir={tmp_path}", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.support.faults",
+        *parallel,
+        f"--rootdir={tmp_path}",
+        str(tmp_path),
+    ]
     alone = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     ended = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)
     rows = table(ended.stdout.splitlines()).splitlines()[2:]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3_servers import moto, radosgw, swift
+from tests.support.s3_servers import moto, radosgw, swift
 
 NAME = os.environ.get("S3_SERVER", "moto")
 _SERVERS = {"moto": moto, "radosgw": radosgw, "swift": swift}
