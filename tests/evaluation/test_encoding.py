@@ -1,7 +1,9 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from accelerate import Accelerator
 
 from zeshel_tasks.config.retrieval import VectorDtype
@@ -40,6 +42,16 @@ def test_table_encoded_by_length_keeps_row_order(
     assert sum(counts) == len(table)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """With AVX2, the threads of MKL divide a product at any row, unless ``MKL_CBWR=AVX2,STRICT`` is set."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_shards_of_a_table_have_the_bits_of_the_whole(tokens: Tokens, encoder: Encoder, tmp_path: Path) -> None:
     table = tokens.candidates([("the", "sword of the old beast " * (n * 13 % 10) + f"{n}") for n in range(900)], 48)
     of_rows = np.array([shard_of(f"id{number}", 4) for number in range(len(table))])
