@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from unittest.mock import patch
@@ -108,9 +108,13 @@ def _encodes_at_random(
     path: Path,
     counted: Callable[[int], None],
     dtype: VectorDtype = "float32",
+    filled: Iterable[int] = (),
+    is_part: bool = False,  # noqa: ARG001
 ) -> None:
     """Write a random vector for each entity, like :func:`~zeshel_tasks.evaluation.encoding.encode_table`."""
     out, random = new_array(path, dtype, (len(table), encoder.dimension)), np.random.default_rng(0)
+    for _ in filled:
+        pass
     for rows in _slices(len(table), batch_size):
         vectors = random.standard_normal(out[rows].shape, dtype=np.float32)
         out[rows] = storable(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype)

@@ -192,8 +192,8 @@ def test_folder_without_data_set_is_refused(tmp_path: Path, capsys: pytest.Captu
     [
         ("nowhere.tar", "no such file"),
         ("", "download.source"),
-        ("ftp://host/x.tar", "expected a local path, file:///path, s3://bucket/key, https://host/path or the link"),
-        ("gopher://host/x", "expected a local path, file:///path, s3://bucket/key, https://host/path or the link"),
+        ("ftp://host/x.tar", "expected a local path, file:///path, s3://bucket/key, https://host/path, the link"),
+        ("gopher://host/x", "expected a local path, file:///path, s3://bucket/key, https://host/path, the link"),
         ("file://host/x.tar", "expected file:///path of this machine"),
         ("http://", "source: "),
         ("https://[::1/x", "source: "),

@@ -11,19 +11,20 @@ from tests.support.finished import manifest_of
 from zeshel_tasks.config.splits import Split
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import StoreUnavailable
+from zeshel_tasks.evaluation.entity_encoding import EntityEncoder
 from zeshel_tasks.pipeline.contract import run_stage
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.stages import eval_crossencoder
-from zeshel_tasks.stages.retrieval import DenseRetriever
 from zeshel_tasks.store import Run, open_run
 
 ARTIFACTS = ("fit-retrieval", "eval-biencoder", "eval-crossencoder", "candidate-encodings", "candidate-scores")
 STEPS: dict[str, Split | None] = {"fit-retrieval": None, "eval-biencoder": "test", "eval-crossencoder": "test"}
 WORK = {
-    "fit-retrieval": (DenseRetriever, "_encode"),
-    "eval-biencoder": (DenseRetriever, "_encode"),
-    "eval-crossencoder": (eval_crossencoder._Scorer, "_score"),
+    "fit-retrieval": (EntityEncoder, "write", 3),
+    "eval-biencoder": (EntityEncoder, "write", 3),
+    "eval-crossencoder": (eval_crossencoder._Scorer, "_score", 1),
 }
+"""What works on a world, and which of its arguments is the world's name."""
 
 
 @pytest.fixture
@@ -46,16 +47,16 @@ def test_restarted_evaluation_skips_finished_worlds(
     run, split = before_evaluation, STEPS[stage]
     for earlier in list(STEPS)[: list(STEPS).index(stage)]:
         run_stage(STAGES[earlier], run.address, small_recipe, STEPS[earlier])
-    owner, name = WORK[stage]
+    owner, name, place = WORK[stage]
     work = getattr(owner, name)
     begun: list[str] = []
     dies = [True]
 
-    def counted(self: Any, job: Any, world: str, *rest: Any, **named: Any) -> Any:
-        begun.append(world)
+    def counted(self: Any, *given: Any, **named: Any) -> Any:
+        begun.append(given[place])
         if dies[0] and len(begun) == 2:
             raise StoreUnavailable("the node is gone")
-        return work(self, job, world, *rest, **named)
+        return work(self, *given, **named)
 
     monkeypatch.setattr(owner, name, counted)
     with pytest.raises(StoreUnavailable, match="the node is gone"):

@@ -53,7 +53,9 @@ def test_shared_fixtures_are_made_on_one_worker(tmp_path: Path) -> None:
     printed = output(tmp_path, "--numprocesses=2", "--dist=loadgroup")
     assert "13 passed" in printed
     assert printed.count("expensive was made") == 1
-    assert printed.count("airflow was started") == 2, "once for the browser, and once for the others"
+    assert printed.count("airflow was started") <= 2
+    assert "test_on_airflow_in_the_browser@chromium" in printed
+    assert printed.count("@migrated_home") >= 4
 
 
 @pytest.mark.parametrize(("marks", "tests"), [("airflow", 5), ("browser", 5), ("not airflow and not browser", 4)])

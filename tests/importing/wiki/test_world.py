@@ -242,7 +242,7 @@ def test_page_is_not_blamed_for_the_end_of_its_parser(fault: Fault) -> None:
     parser = Parser(Site())
     try:
         parser.parse(Page("1", "A", "a"))
-        (child,) = psutil.Process().children()
+        (child,) = (found for found in psutil.Process().children() if "wiki.child" in " ".join(found.cmdline()))
         child.kill()
         fault("input: parser of a wiki killed from outside")
         assert parser.parse(Page("2", "B", "b"))["text"] == "B b"

@@ -184,7 +184,7 @@ def test_no_task_that_imports_a_model_library_runs_in_the_small_image(load_dag_f
     tasks = [task for dag in (modules[0].report.dag, modules[1].links.dag) for task in dag.tasks]
     images = {task.task_id: getattr(task, "image", None) for task in tasks}
     small = {name for name, image in images.items() if image == "zeshel-small:1"}
-    assert small == {"download", "convert", "fuse", "calibrate", "report", "promote"}
+    assert small == {"download", "convert", "cut-worlds", "fuse", "calibrate", "report", "promote"}
     assert images["list"] == images["compare"] == "zeshel-tasks:1"
 
 
