@@ -11,8 +11,8 @@ S3_TESTS := $(addprefix tests/store/test_,artifacts.py garbage.py runs.py s3.py 
 	stores.py unfinished_uploads.py)
 # The tests start hundreds of Python processes. Without files of bytecode, each would compile the modules that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-# Processes that run tests. Each takes up to 3 GB of memory and waits for a part of its time: two more than two cores.
-WORKERS ?= 4
+# Processes that run tests. Each takes up to 3 GB of memory and waits for a part of its time: one more than two cores.
+WORKERS ?= 3
 PARALLEL := --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

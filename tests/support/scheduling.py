@@ -2,7 +2,8 @@
 
 A test that takes ``migrated_home`` or ``chromium`` gets the mark that ``make test`` leaves out. Tests that share an
 expensive fixture get one ``xdist_group``, so that ``--dist loadgroup`` runs them on one worker and the fixture is made
-once. Workers take tests and groups in the order in which they were collected, so what takes longest comes first: no
+once. All tests with an Airflow are one group, because even an idle Airflow takes CPU time, and two would slow each
+other down. Workers take tests and groups in the order in which they were collected, so what takes longest comes first: no
 worker is left with it alone at the end.
 """
 
@@ -30,8 +31,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _group(item: pytest.Function) -> str | None:
     """A fixture of :data:`MADE_ONCE`, or the file of a test that takes a fixture of module scope."""
-    if {"migrated_home", "chromium"} <= set(item.fixturenames):
-        return "chromium"  # these tests start an Airflow of their own, so they can run beside the others
     for fixture in MADE_ONCE:
         if fixture in item.fixturenames:
             return fixture

@@ -34,9 +34,6 @@ def test_on_airflow(migrated_home, number):
 @pytest.mark.parametrize("number", range(4))
 def test_in_the_browser(chromium, number):
     pass
-
-def test_on_airflow_in_the_browser(migrated_home, chromium):
-    pass
 """
 
 
@@ -51,13 +48,11 @@ def output(folder: Path, *arguments: str) -> str:
 
 def test_shared_fixtures_are_made_on_one_worker(tmp_path: Path) -> None:
     printed = output(tmp_path, "--numprocesses=2", "--dist=loadgroup")
-    assert "13 passed" in printed
+    assert "12 passed" in printed
     assert printed.count("expensive was made") == 1
-    assert printed.count("airflow was started") <= 2
-    assert "test_on_airflow_in_the_browser@chromium" in printed
-    assert printed.count("@migrated_home") >= 4
+    assert printed.count("airflow was started") == 1
 
 
-@pytest.mark.parametrize(("marks", "tests"), [("airflow", 5), ("browser", 5), ("not airflow and not browser", 4)])
+@pytest.mark.parametrize(("marks", "tests"), [("airflow", 4), ("browser", 4), ("not airflow and not browser", 4)])
 def test_marks_follow_from_fixtures(marks: str, tests: int, tmp_path: Path) -> None:
-    assert f"{tests} passed, {13 - tests} deselected" in output(tmp_path, "-m", marks)
+    assert f"{tests} passed, {12 - tests} deselected" in output(tmp_path, "-m", marks)
