@@ -3,8 +3,8 @@
 A test that takes ``migrated_home`` or ``chromium`` gets the mark that ``make test`` leaves out. Tests that share an
 expensive fixture get one ``xdist_group``, so that ``--dist loadgroup`` runs them on one worker and the fixture is made
 once. All tests with an Airflow are one group, because even an idle Airflow takes CPU time, and two would slow each
-other down. Workers take tests and groups in the order in which they were collected, so what takes longest comes first: no
-worker is left with it alone at the end.
+other down. Workers take tests and groups in the order in which they were collected, so what takes longest comes first:
+no worker is left with it alone at the end.
 """
 
 from __future__ import annotations
