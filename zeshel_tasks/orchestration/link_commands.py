@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
-from airflow.sdk import Asset, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from zeshel_tasks.champion.champions import KEY, read_champions
@@ -21,6 +20,7 @@ from zeshel_tasks.orchestration.grouping import groups
 from zeshel_tasks.orchestration.link_params import LinkRequest, request_of
 from zeshel_tasks.orchestration.refresh_command import check_encoded
 from zeshel_tasks.orchestration.settings import path_safe
+from zeshel_tasks.orchestration.store_command import StoreCommand
 from zeshel_tasks.orchestration.task_command import NotDone, Outcome, failure, mask_secrets, setting_arguments
 from zeshel_tasks.store import open_run, open_store
 from zeshel_tasks.store.garbage import LINKS
@@ -32,27 +32,8 @@ MODELS = "models"
 _LABEL_CHARACTERS = 80  # of a file; Airflow keeps 250 of a label
 
 
-@dataclass(frozen=True)
-class _LinkCommand:
-    """A command of the DAG; see :class:`~zeshel_tasks.orchestration.task_command.TaskCommand`.
-
-    Attributes:
-        store: root address of models and knowledge bases.
-    """
-
-    store: str
-
-    name: ClassVar[str]
-    runs_a_model: ClassVar[bool] = True
-    is_small: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
-    asset: ClassVar[Asset | None] = None
-    links: ClassVar[Sequence[BaseOperatorLink]] = ()
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """The task's name."""
-        return {"zeshel/stage": self.name}
+class _LinkCommand(StoreCommand):
+    """A command of the DAG."""
 
     def reused(self, context: Any) -> Outcome | None:  # noqa: ARG002
         """Return None: the command itself finds out."""

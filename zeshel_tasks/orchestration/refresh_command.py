@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import Any
 
-from airflow.sdk import Asset, BaseOperatorLink
+from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from zeshel_tasks.champion.champions import Champion, read_champions
@@ -15,6 +14,7 @@ from zeshel_tasks.errors import ZeshelError
 from zeshel_tasks.knowledge_base.head import KnowledgeBase, names
 from zeshel_tasks.orchestration.params import run_config_of
 from zeshel_tasks.orchestration.settings import run_address
+from zeshel_tasks.orchestration.store_command import StoreCommand
 from zeshel_tasks.orchestration.task_command import NotDone, Outcome
 from zeshel_tasks.store import Run, Store, open_run
 
@@ -33,30 +33,15 @@ def check_encoded(store: Store, bases: Iterable[str], biencoder: str) -> None:
             raise NotDone(f"the knowledge base {name} has vectors of another bi-encoder than {biencoder}")
 
 
-@dataclass(frozen=True)
-class RefreshCommand:
+class RefreshCommand(StoreCommand):
     """Encodes the store's knowledge bases again if the run has promoted another bi-encoder.
 
     Until then, `zeshel serve` links with the previous champion. The task is skipped without knowledge bases, and if the
-    model of the run is not the champion. See :class:`~zeshel_tasks.orchestration.task_command.TaskCommand`.
-
-    Attributes:
-        store: root address of models and knowledge bases.
+    model of the run is not the champion.
     """
 
-    store: str
-
-    name: ClassVar[str] = "refresh-knowledge-bases"
-    runs_a_model: ClassVar[bool] = True
-    is_small: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
-    asset: ClassVar[Asset] = Asset(name="zeshel-refresh-knowledge-bases", group="zeshel")
-    links: ClassVar[Sequence[BaseOperatorLink]] = ()
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """The task's name."""
-        return {"zeshel/stage": self.name}
+    name = "refresh-knowledge-bases"
+    asset = Asset(name="zeshel-refresh-knowledge-bases", group="zeshel")
 
     def arguments(self, context: Any) -> list[str]:  # noqa: ARG002
         """Return the arguments of ``zeshel kb refresh``."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
-from airflow.sdk import Asset, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowSkipException
 
 from zeshel_tasks.config.retrieval import RetrievalConfig
@@ -16,6 +15,7 @@ from zeshel_tasks.orchestration.grouping import groups
 from zeshel_tasks.orchestration.params import recipe_of
 from zeshel_tasks.orchestration.settings import run_address
 from zeshel_tasks.orchestration.stage_command import command_line
+from zeshel_tasks.orchestration.store_command import StoreCommand
 from zeshel_tasks.orchestration.task_command import NotDone, Outcome, setting_arguments
 from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.pipeline.stage import Step
@@ -29,27 +29,8 @@ MOST_TASKS = 1000
 _EVALUATION = STAGES["eval-biencoder"]
 
 
-@dataclass(frozen=True)
-class _ShardCommand:
-    """A command with the settings of eval-biencoder; see :class:`~zeshel_tasks.orchestration.task_command.TaskCommand`.
-
-    Attributes:
-        store: root address of runs and artifacts.
-    """
-
-    store: str
-
-    name: ClassVar[str]
-    runs_a_model: ClassVar[bool] = True
-    is_small: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
-    asset: ClassVar[Asset | None] = None
-    links: ClassVar[Sequence[BaseOperatorLink]] = ()
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """The task's name."""
-        return {"zeshel/stage": self.name}
+class _ShardCommand(StoreCommand):
+    """A command with the settings of eval-biencoder."""
 
     def arguments(self, context: Any) -> list[str]:
         """Return the arguments of the command with the settings of eval-biencoder."""
