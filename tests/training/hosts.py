@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,12 +105,13 @@ def two_hosts() -> Iterator[Hosts]:
 
 def can_make_hosts() -> bool:
     """True if this process may make network namespaces."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
     name = f"z{uuid4().hex[:8]}"
-    made = os.geteuid() == 0 and subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
-    if made and made.returncode == 0:
-        _ip("netns", "delete", name)
-        return True
-    return False
+    if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode != 0:
+        return False
+    _ip("netns", "delete", name)
+    return True
 
 
 def wait_for_steps(step_file: Path, steps: int, process: BaseProcess) -> None:

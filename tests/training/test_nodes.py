@@ -23,10 +23,7 @@ from zeshel_tasks.pipeline.registry import STAGES
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import open_run
 
-pytestmark = [
-    pytest.mark.hosts,
-    pytest.mark.skipif(not can_make_hosts(), reason="only root can make network namespaces"),
-]
+pytestmark = pytest.mark.hosts
 
 SETTINGS = {
     "max_context_length": 32,
@@ -41,6 +38,8 @@ PROCESSES = 2
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
+    if not can_make_hosts():
+        pytest.skip("only root can make network namespaces, with `ip`")
     with two_hosts() as made:
         yield made
 
