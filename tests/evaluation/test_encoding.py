@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +86,10 @@ def test_tokens_take_two_bytes_if_the_vocabulary_allows(tokens: Tokens, monkeypa
     assert Tokens(tokens.tokenizer, lowercase=True).stored_as is np.int32
 
 
-def encoded(encoder: Encoder, table: TokenTable, pad: int, folder: Path, filled: object = None) -> np.ndarray:
+def encoded(
+    encoder: Encoder, table: TokenTable, pad: int, folder: Path, filled: Iterable[int] | None = None
+) -> np.ndarray:
     path = folder / "vectors.npy"
     placement = Accelerator(cpu=True)
-    encode_table(encoder, table, 64, pad, placement, path, lambda _: None, filled=filled, is_part=True)  # type: ignore[arg-type]
+    encode_table(encoder, table, 64, pad, placement, path, lambda _: None, filled=filled, is_part=True)
     return np.load(path)

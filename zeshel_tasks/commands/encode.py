@@ -63,4 +63,4 @@ def _encode(options: argparse.Namespace) -> None:
     from zeshel_tasks.stages.shard_jobs import encode_shards
 
     encode_shards(run, recipe, [shard_of_name(name) for name in options.shard])
-    log.info("%d shards took %.1f s", len(options.shard), time.monotonic() - started)
+    log.info("%s took %.1f s", ", ".join(options.shard), time.monotonic() - started)

@@ -51,8 +51,8 @@ class _Writer(threading.Thread):
         with suppress(BrokenPipeError), os.fdopen(self._sender, "wb", buffering=0) as sink:
             try:
                 self._archive.extract(targets=[self._name], factory=_Factory(sink))
-            except BrokenPipeError:
-                pass
+            except BrokenPipeError:  # the reader has what it needs
+                raise
             except Exception as error:
                 self.error = error
 
