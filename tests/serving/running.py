@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ import httpx
 
 from zeshel_tasks.recipe import build_settings
 from zeshel_tasks.serving.app import Service
-from zeshel_tasks.serving.server import Server, new_service
+from zeshel_tasks.serving.server import Server, listening, new_service
 from zeshel_tasks.serving.settings import ServeConfig
 from zeshel_tasks.store import Store
 
@@ -65,7 +64,7 @@ def running(
     config = build_settings(ServeConfig, USUAL | (settings or {}))
     with (
         new_service(store, names, config, {}, TOKEN, folder) as service,
-        socket.create_server(("127.0.0.1", 0)) as listener,
+        listening("127.0.0.1", 0) as listener,
     ):
         server = Server(service)
         thread = threading.Thread(target=server.run, args=([listener],))

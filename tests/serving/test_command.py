@@ -176,6 +176,14 @@ def test_host_decides_which_addresses_reach_the_service(host: str, expected: set
     assert reached == expected
 
 
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """The head and the body of an answer are two writes. The system would hold back the second one for up to 40 ms."""
+    with server.listening("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname(), SECONDS):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_taken_port_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
