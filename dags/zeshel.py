@@ -45,14 +45,21 @@ artifact is.
 from airflow.sdk import DAG, TriggerRule, chain
 
 from zeshel_tasks.config.splits import HELDOUT_SPLITS
-from zeshel_tasks.orchestration.factory import ShardTasks, approval, dag_arguments, knowledge_base_refresh, task_maker
+from zeshel_tasks.orchestration.factory import (
+    ShardTasks,
+    approval,
+    dag_arguments,
+    knowledge_base_refresh,
+    task_maker,
+    trigger_form,
+)
 from zeshel_tasks.orchestration.settings import read_deployment
 
 deployment = read_deployment()
 stage = task_maker(deployment)
 shards = ShardTasks(deployment)
 
-with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
+with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)) as dag:
     download = stage("download")
     convert = stage("convert")
     train_biencoder = stage("train-biencoder")
@@ -79,3 +86,5 @@ with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)):
     for split in HELDOUT_SPLITS:
         chain(candidates[0], stage("eval-biencoder", split), scored := stage("eval-crossencoder", split), fuse)
         train_crossencoder >> scored
+
+dag.params = trigger_form(deployment)  # after the tasks, each of which would copy it

@@ -45,13 +45,13 @@ knowledge base and settings is not linked again, and a link task whose files are
 
 from airflow.sdk import DAG, chain
 
-from zeshel_tasks.orchestration.factory import LinkTasks, link_dag_arguments
+from zeshel_tasks.orchestration.factory import LinkTasks, link_dag_arguments, link_form
 from zeshel_tasks.orchestration.settings import read_deployment
 
 deployment = read_deployment()
 tasks = LinkTasks(deployment)
 
-with DAG("zeshel_link", doc_md=__doc__, **link_dag_arguments(deployment)):
+with DAG("zeshel_link", doc_md=__doc__, **link_dag_arguments(deployment)) as dag:
     models = tasks.models()
     knowledge_base = tasks.knowledge_base()
     files = tasks.files()
@@ -59,3 +59,5 @@ with DAG("zeshel_link", doc_md=__doc__, **link_dag_arguments(deployment)):
     join = tasks.join()
 
     chain(models, knowledge_base, files, links, join)
+
+dag.params = link_form(deployment)  # after the tasks, each of which would copy it

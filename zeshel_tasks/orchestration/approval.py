@@ -60,7 +60,8 @@ class ApprovePromotion(ApprovalOperator):  # type: ignore[misc]  # mypy does not
             subject="Promote this model?",
             doc_md=DOC,
             assigned_users=[HITLUser(id=person.id, name=person.name or person.id) for person in approvers] or None,
-            **{**kwargs, "params": {"reason": _REASON}},  # instead of the DAG's, which the question would show
+            params={"reason": _REASON},
+            **kwargs,
         )
         self.store, self.approvers = store, approvers
 
