@@ -31,6 +31,7 @@ from zeshel_tasks.store.s3_client import s3_client
 pytest_plugins = [
     "tests.support.collecting",
     "tests.support.faults",
+    "tests.support.forked_workers",
     "tests.support.scheduling",
     "tests.support.whole_airflow",
 ]
