@@ -56,7 +56,7 @@ if SHARED_MEMORY.is_dir() and min(disk_usage(str(SHARED_MEMORY)).free, virtual_m
 GOLDEN = Path(__file__).parent / "golden"
 
 # Use the same examples each time. `HYPOTHESIS_PROFILE=hunt` searches for many new ones.
-settings.register_profile("usual", derandomize=True, deadline=None, database=None)
+settings.register_profile("usual", max_examples=50, derandomize=True, deadline=None, database=None)
 settings.register_profile("hunt", max_examples=5000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 

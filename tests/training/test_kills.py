@@ -9,7 +9,7 @@ import pytest
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from tests.support.faults import Fault
-from tests.support.rounds import rounds
+from tests.support.rounds import NIGHTLY, rounds
 from tests.training.conftest import MakeFit
 from tests.training.mortal import MOMENTS, Mishap, start, train, train_in_two_processes
 from tests.training.results import assert_bit_identical
@@ -19,6 +19,7 @@ from zeshel_tasks.training.fit import Fit
 # A checkpoint is being written at nearly every step.
 OFTEN = {"checkpoint_minutes": 1e-6}
 KILLS = rounds(usual=3, nightly=6)  # one or two at each of the moments
+TRAININGS = [("biencoder", 3), ("crossencoder", 1), *([("biencoder", 1), ("crossencoder", 3)] if NIGHTLY else [])]
 
 
 def steps(task: Fit) -> int:
@@ -26,8 +27,7 @@ def steps(task: Fit) -> int:
     return max((int(path.parent.name) for path in Path(task.store).glob("checkpoints/*/checkpoint.json")), default=0)
 
 
-@pytest.mark.parametrize("accumulation", [1, 3])
-@pytest.mark.parametrize("trainer", ["biencoder", "crossencoder"])
+@pytest.mark.parametrize(("trainer", "accumulation"), TRAININGS)
 def test_repeatedly_killed_training_ends_bit_identical(
     request: pytest.FixtureRequest, trainer: str, accumulation: int, fault: Fault
 ) -> None:

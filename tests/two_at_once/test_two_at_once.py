@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.faults import Fault
+from tests.support.rounds import rounds
 from tests.two_at_once import safeguards
 from tests.two_at_once.situations import (
     SITUATIONS,
@@ -22,8 +23,8 @@ from tests.two_at_once.situations import (
 from zeshel_tasks.pipeline import contract
 from zeshel_tasks.store import Run, artifacts
 
-SEEDS = range(100)
-"""Seeds for each of the four situations."""
+SEEDS = range(rounds(usual=50, nightly=400))
+"""Seeds for each of the four situations. Without a safeguard, fewer than 40 are enough to damage the store."""
 
 
 @pytest.fixture(autouse=True)
