@@ -35,7 +35,7 @@ START_SECONDS = 180
 PASSWORD = "s3cr3t-of-mlflow"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a tracking server for these tests."""
     folder, address = tmp_path_factory.mktemp("mlflow"), f"http://127.0.0.1:{free_port()}"

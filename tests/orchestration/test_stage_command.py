@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from zeshel_tasks.cli import main
 from zeshel_tasks.errors import EXIT_CONFIG, CorruptArtifact, StoreUnavailable, ZeshelError
 from zeshel_tasks.orchestration.stage_command import StageCommand, command_line
 from zeshel_tasks.orchestration.task_command import failure, finish
@@ -61,21 +62,24 @@ def test_string_with_a_line_break_is_refused() -> None:
         command_line(Step(STAGES["download"]), "/r", {"preset": "smoke", "download.source": "line\nbreak"})
 
 
-def test_cli_reads_hostile_string_unchanged() -> None:
-    """Uses sha256, which rejects all values and quotes them."""
-    for value in ("a b", "$(id)", "'\"`", "--preset=smoke", "-h", "ünïcode"):
-        argument = command_line(Step(STAGES["download"]), "/r", {"preset": "smoke", "download.source": value})[-1]
-        command = [
-            sys.executable,
-            "-m",
-            "zeshel_tasks",
-            "download",
-            "--run=/store/runs/r",
-            argument.replace("source", "sha256", 1),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == EXIT_CONFIG
-        assert f"got {value!r}" in done.stdout
+def sha256_refused(value: str) -> list[str]:
+    """Returns arguments whose value sha256 rejects and quotes."""
+    argument = command_line(Step(STAGES["download"]), "/r", {"preset": "smoke", "download.source": value})[-1]
+    return ["download", "--run=/store/runs/r", argument.replace("source", "sha256", 1)]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_cli_reads_hostile_string_unchanged(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(sha256_refused(value)) == EXIT_CONFIG
+    assert f"got {value!r}" in capsys.readouterr().out
+
+
+def test_process_gets_hostile_string_unchanged() -> None:
+    value = "".join(HOSTILE)
+    command = [sys.executable, "-m", "zeshel_tasks", *sha256_refused(value)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == EXIT_CONFIG
+    assert f"got {value!r}" in done.stdout
 
 
 def test_invalid_params_fail_the_task_without_retry() -> None:

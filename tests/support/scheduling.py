@@ -12,7 +12,7 @@ from __future__ import annotations
 import pytest
 
 MARKS = {"migrated_home": pytest.mark.airflow, "chromium": pytest.mark.browser}
-# Session fixtures that start a server or run all stages. A test that takes several belongs to the first of them.
+# Fixtures that start a server or run all stages. A test that takes several belongs to the first of them.
 MADE_ONCE = ("migrated_home", "mlflow_server", "finished_run")
 
 LONGEST = ("test_learning.py", "test_kills.py")  # single tests of a minute and more
