@@ -5,7 +5,7 @@
     WebAddress   https://host/zeshel.tar.bz2
     DriveFile    https://drive.google.com/file/d/ID/view
     HubModel     bert-base-uncased, google-bert/bert-base-uncased@main
-    WikiDump     wiki:s3://bucket/towns.xml.bz2, wiki:data/towns.xml
+    WikiDump     wiki:s3://bucket/towns.xml.bz2, wiki:data/towns-pages-articles*.xml.bz2
 
 There is one :class:`Parser` for each kind of option. ``docs/addresses.md`` lists all forms and what they mean.
 """
@@ -33,7 +33,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _NOT_LOCAL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/|(s3|file|https?|wiki):|[A-Za-z]:\\|\\\\", re.IGNORECASE)
 _WIKI = re.compile("wiki:", re.IGNORECASE)
 # What follows a wiki's name in that of its dump: enwiki-20261101-pages-articles.xml.bz2, towns_pages_current.xml.7z.
-_PAST_WORLD = re.compile(r"[-_](?:[0-9]{8}|latest|pages|history|current|full)(?=[-_.]|$)|\.")
+_PAST_WORLD = re.compile(r"[-_](?:[0-9]{8}|latest|pages|history|current|full)(?=[-_.*]|$)|[-_]?\*|\.")
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # above all, no `key:secret@`, which botocore's messages would repeat
 _HUB_MODEL = re.compile(r"(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 
@@ -102,11 +102,15 @@ class HubModel(Location):
 
 @dataclass(frozen=True, slots=True)
 class WikiDump(Location):
-    """The dump of a MediaWiki; ``world`` is the wiki's name in the name of the file."""
+    """The dump of a MediaWiki; ``world`` is the wiki's name in the name of the file.
+
+    ``pattern`` is this name if it has a ``*``. The dump is then all files beside each other whose names match.
+    """
 
     form = "wiki:ADDRESS of a dump"
     dump: LocalPath | S3Address | WebAddress
     world: str
+    pattern: str | None
 
 
 StoreLocation = LocalPath | S3Address
@@ -250,12 +254,14 @@ def _drive_file(address: str) -> DriveFile:
 def _wiki_dump(address: str, of_dump: str) -> WikiDump:
     dump = _dump_location(of_dump)
     path = dump.path.as_posix() if isinstance(dump, LocalPath) else unquote(urlsplit(dump.address).path)
-    name = dump.key if isinstance(dump, S3Address) else path
-    world = _PAST_WORLD.split(name.rpartition("/")[2])[0]
+    folder, _, file = (dump.key if isinstance(dump, S3Address) else path).rpartition("/")
+    world = _PAST_WORLD.split(file)[0]
     _check_characters(world)
     if not world or of_dump.endswith("/"):
         raise ValueError("expected wiki:ADDRESS of a file that begins with the name of the wiki")
-    return WikiDump(address, dump, world)
+    if "*" in folder or ("*" in file and isinstance(dump, WebAddress)):
+        raise ValueError("expected '*' only in the name of files that are local or in S3")
+    return WikiDump(address, dump, world, file if "*" in file else None)
 
 
 _SCHEMES: dict[str, tuple[type[Location], Callable[[str, str], Location]]] = {

@@ -83,7 +83,7 @@ def test_error_for_a_prefix_without_slash_mentions_the_slash(prefix: str, tmp_pa
 
 
 def test_hash_for_folder_is_refused(data_set: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="sha256: expected none for a folder"):
+    with pytest.raises(ConfigError, match="sha256: expected none for several files"):
         obtained(str(data_set), tmp_path, sha256="a" * 64)
 
 

@@ -26,7 +26,8 @@ class DownloadConfig(StageConfig):
         ZESHEL_ON_GOOGLE_DRIVE,
         "The data set: an archive (.tar.bz2, .tar.gz, .tar.xz or .tar) at an http(s), s3 or file address or a local "
         "path; a folder with documents/ and mentions/, either local or s3://bucket/prefix/ with a trailing slash; or "
-        "wiki:ADDRESS, the dump of a MediaWiki, which becomes a world of the name with which the file's name begins.",
+        "wiki:ADDRESS, the dump of a MediaWiki, which becomes a world of the name with which the file's name begins. A "
+        "dump in several files is one address, with a * for what differs between their names.",
         affects_result=False,  # the content's identity goes into the fingerprint instead of its address
     )
     more_sources: tuple[SourceAddress, ...] = setting(

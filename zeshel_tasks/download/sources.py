@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeGuard
 
 from zeshel_tasks.config.data import DownloadConfig
 from zeshel_tasks.download.archive import unpack
+from zeshel_tasks.download.dumps import dump_identity
 from zeshel_tasks.download.fetch import deadline_of, fetch, source_identity
 from zeshel_tasks.download.members import ALL_FOLDERS, EXPECTED_NAME, FOLDERS, UNFINISHED, can_be_kept, is_member
 from zeshel_tasks.download.transfer import Fetched
@@ -33,17 +34,6 @@ from zeshel_tasks.store.runs import store_at
 log = logging.getLogger(__name__)
 
 
-def obtain_dump(source: str, dump: WikiDump, file: Path, config: DownloadConfig) -> Fetched:
-    """Copy the dump of a wiki into a file.
-
-    Raises:
-        ConfigError: the address is wrong, or its server refuses.
-        DataError: the dump is too large, or has another SHA-256 than expected.
-        StoreUnavailable: the server does not answer.
-    """
-    return fetch(dump.dump.address, file, _config_of(source, config))
-
-
 def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> Fetched:
     """Put ``documents/*.json``, ``mentions/*.json`` and any ``contexts/*.json`` of a data set into a folder.
 
@@ -61,7 +51,7 @@ def obtain(source: str, folder: Path, scratch: Path, config: DownloadConfig) -> 
         DataError: the data set is missing, damaged, unsafe or too large.
         TryAgain: the server does not answer, or an import has not finished.
     """
-    own = _config_of(source, config)
+    own = config_of(source, config)
     max_bytes = int(config.max_unpacked_gb * 1e9)
     location = located("source", source, source_location)
     if _is_folder(location):
@@ -82,23 +72,28 @@ def identities(config: DownloadConfig) -> dict[str, str]:
         DataError: a folder contains no data set.
         TryAgain: a server does not answer, or an import has not finished.
     """
-    found = [_identity(source, _config_of(source, config)) for source in config.sources]
+    found = [_identity(source, config_of(source, config)) for source in config.sources]
     return {f"source {number}" if number > 1 else "source": text for number, text in enumerate(found, start=1)}
 
 
-def _config_of(source: str, config: DownloadConfig) -> DownloadConfig:
-    """The settings for one source; ``sha256`` applies only to the first one, which must be an archive."""
+def config_of(source: str, config: DownloadConfig) -> DownloadConfig:
+    """The settings for one source; ``sha256`` applies only to the first one, which must be one file.
+
+    Raises:
+        ConfigError: it is several.
+    """
     if source != config.source:
         return config.model_copy(update={"sha256": None})
-    if config.sha256 is not None and _is_folder(located("source", source, source_location)):
-        raise ConfigError(f"sha256: expected none for a folder, whose files are not hashed as one: {source!r}")
+    location = located("source", source, source_location)
+    if config.sha256 is not None and (_is_folder(location) or (isinstance(location, WikiDump) and location.pattern)):
+        raise ConfigError(f"sha256: expected none for several files, which are not hashed as one: {location.name!r}")
     return config
 
 
 def _identity(source: str, config: DownloadConfig) -> str:
     location = located("source", source, source_location)
     if isinstance(location, WikiDump):
-        return f"{source_identity(location.dump.address, config)} shares:{config.shares_of_wiki(location.world)}"
+        return f"{dump_identity(location, config)} shares:{config.shares_of_wiki(location.world)}"
     if not _is_folder(location):
         return source_identity(source, config)
     found = _folder(location)

@@ -1,6 +1,7 @@
 """Dumps of wikis as sources of the recipe: ``wiki:ADDRESS``."""
 
 import bz2
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -74,13 +75,82 @@ def test_dump_in_s3(bucket: str, tmp_path: Path) -> None:
     assert downloaded(tmp_path, [source]).path("documents/towns.json").is_file()
 
 
+def parts_of(content: str) -> dict[str, str]:
+    """A dump in two parts, of which the later one is first in the order of names."""
+    head, *pages, end = re.split("(?=<page>)|(?=</mediawiki>)", content)
+    numbered = {"2.xml-p1p9": pages[:9], "10.xml-p10p99": pages[9:]}  # as Wikimedia names them
+    return {f"towns-20261101-pages-articles{name}": "".join((head, *some, end)) for name, some in numbered.items()}
+
+
+def test_dump_in_parts_is_one_wiki(bucket: str, tmp_path: Path) -> None:
+    whole, parts, store = tmp_path / "towns.xml", tmp_path / "parts", tmp_path / "store"
+    whole.write_text(towns(20))
+    parts.mkdir()
+    for name, content in parts_of(towns(20)).items():
+        (parts / f"{name}.bz2").write_bytes(bz2.compress(content.encode()))
+        boto3.client("s3").put_object(Bucket=bucket, Key=f"in/{name}.bz2", Body=(parts / f"{name}.bz2").read_bytes())
+    for other in ("towns-20261101-md5sums.txt", ".towns-pages-articles3.xml"):
+        (parts / other).touch()
+    boto3.client("s3").put_object(Bucket=bucket, Key="in/deep/towns-pages-articles3.xml.bz2", Body=b"x")
+    pattern = "towns-*pages-articles*.bz2"
+    documents = [
+        downloaded(tmp_path, [f"wiki:{source}"]).path("documents/towns.json").read_bytes()
+        for source in (whole, parts / pattern, f"s3://{bucket}/in/{pattern}")
+    ]
+    assert documents[0] == documents[1] == documents[2]
+    assert len(list((store / "artifacts" / "download").iterdir())) == 3
+
+
+def test_identity_of_a_dump_in_parts_follows_each_part(tmp_path: Path) -> None:
+    for name, content in parts_of(towns(20)).items():
+        (tmp_path / name).write_text(content)
+    config = DownloadConfig(source=f"wiki:{tmp_path}/towns-*")
+    found = [identities(config)]
+    for path in sorted(tmp_path.glob("towns-*")):
+        path.write_text(path.read_text().replace("river", "brook", 1))
+        found.append(identities(config))
+    path.rename(path.with_name("towns-new.xml"))
+    found.append(identities(config))
+    assert len({identity["source"] for identity in found}) == 4
+
+
+@pytest.mark.parametrize(("names", "message"), [
+    ((), "expected files, got 'wiki:{0}/towns-*': no such files"),
+    (("towns-20261101-a.xml", "towns-20261201-b.xml"),
+     "towns-20261201-b.xml: parts of several dumps; expected the date 20261101; got 20261201"),
+    (("towns-a1.xml-p1p9", "towns-b1.xml-p1p9"), "towns-b1.xml-p1p9: a part with the pages of another"),
+    (("towns-a.xml", "towns-b.xml"), "towns-b.xml: a part of another wiki; expected the namespaces of"),
+], ids=["none", "dates", "twice", "wikis"])  # fmt: skip
+def test_wrong_sets_of_parts_are_refused(
+    names: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, word in zip(names, ("Kategorie", "Categoria"), strict=False):
+        (tmp_path / name).write_text(towns(9).replace("Kategorie", word))
+    command = ["download", "--run", str(tmp_path / "store" / "runs" / "first"), "--source", f"wiki:{tmp_path}/towns-*"]
+    assert main(command) == (EXIT_DATA if names else EXIT_CONFIG)
+    assert message.format(tmp_path) in capsys.readouterr().out
+
+
+def test_limits_count_for_all_parts_of_a_dump(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, content in parts_of(towns(20)).items():
+        (tmp_path / name).write_text(content)
+    limit = len(content) + 9
+    command = ["download", "--run", str(tmp_path / "store" / "runs" / "first"), "--source", f"wiki:{tmp_path}/towns-*"]
+    for setting in ("max_download_gb", "max_unpacked_gb"):
+        assert main([*command, f"--{setting}", f"{limit / 1e9}"]) == EXIT_DATA
+        assert re.search(rf"too large; expected at most {limit:,} bytes .*\({setting}\)", capsys.readouterr().out)
+    assert main([*command, "--sha256", "0" * 64]) == EXIT_CONFIG
+    assert "sha256: expected none for several files" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("name", "world"), [
     ("enwiki-20261101-pages-articles-multistream.xml.bz2", "enwiki"), ("starwars_pages_current.xml.7z", "starwars"),
     ("my-wiki-latest.xml.gz", "my-wiki"), ("towns.xml", "towns"), ("a%20b.xml", "a b"), ("日本-pages.xml", "日本"),
-    ("old_town_2026.xml", "old_town_2026"),
+    ("old_town_2026.xml", "old_town_2026"), ("enwiki-20261101-pages-articles*.xml*.bz2", "enwiki"),
+    ("enwiki-*-articles*", "enwiki"), ("enwiki-latest*", "enwiki"), ("towns*.xml", "towns"),
 ])  # fmt: skip
 def test_world_has_the_name_of_the_wiki(name: str, world: str) -> None:
-    found = source_location(f"wiki:https://host/dumps/{name}?x=y")
+    found = source_location(f"wiki:s3://bucket/dumps/{name}" if "*" in name else f"wiki:https://host/dumps/{name}?x=*")
     assert isinstance(found, WikiDump)
     assert found.world == world
 

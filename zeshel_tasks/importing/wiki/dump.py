@@ -38,13 +38,16 @@ class Dump:
 
     Attributes:
         file: what to read, compressed or not.
-        max_bytes: how large it may be without compression.
+        max_bytes: how large it may be without compression, after ``bytes_before`` of other parts.
         position: how many bytes of the file have been read.
+        size: how many these are without compression.
     """
 
     file: Input
     max_bytes: int | None = None
+    bytes_before: int = 0
     position: int = 0
+    size: int = 0
 
     def site(self) -> Site:
         """Returns what the head of the dump says.
@@ -144,10 +147,10 @@ def _tags(stream: IO[bytes], dump: Dump) -> Iterator[tuple[bytes | None, bool, b
 
     The piece begins with the rest of the tag before, and is None if it is longer than a revision may be.
     """
-    piece, is_too_long, size = b"", False, 0
+    piece, is_too_long, dump.size = b"", False, 0
     while block := stream.read(_BLOCK):
-        size += len(block)
-        if dump.max_bytes is not None and size > dump.max_bytes:
+        dump.size += len(block)
+        if dump.max_bytes is not None and dump.bytes_before + dump.size > dump.max_bytes:
             expected = f"at most {dump.max_bytes:,} bytes without compression (max_unpacked_gb)"
             raise DataError("too large", file=dump.file.name, expected=expected)
         seen = max(len(piece) - _LONGEST_TAG, 0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from zeshel_tasks.config.data import DownloadConfig
-from zeshel_tasks.download.sources import obtain_dump
+from zeshel_tasks.download.dumps import obtain_dump
+from zeshel_tasks.download.sources import config_of
 from zeshel_tasks.download.transfer import Fetched
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.inputs import Input
@@ -28,7 +29,7 @@ def obtain_wiki(
         config: limits of size and time, and how the wiki is divided.
 
     Returns:
-        Size and SHA-256 of the dump, and what became of its pages.
+        Size and SHA-256 of the dump (for several files, of their hashes), and what became of its pages.
 
     Raises:
         ConfigError: the address is wrong, the name of the file begins with no name of a world, or the wiki is too small
@@ -40,10 +41,10 @@ def obtain_wiki(
         world = world_name(location.world)
     except ValueError as error:
         raise ConfigError(f"source: {error}, got {location.world!r} in {location.name}") from error
-    fetched = obtain_dump(source, location, scratch / "dump", config)
-    (scratch / "import").mkdir()
+    for name in ("dump", "import"):
+        (scratch / name).mkdir()
+    files, fetched = obtain_dump(location, scratch / "dump", config_of(source, config))
     settings = WikiSettings(world, shares=config.shares_of_wiki(world), max_bytes=int(config.max_unpacked_gb * 1e9))
-    summary = make_world(
-        [Input(scratch / "dump", location.name)], settings, data, scratch / "parsed", scratch / "import"
-    )
+    dumps = [Input(path, name) for name, path in files.items()]
+    summary = make_world(dumps, settings, data, scratch / "parsed", scratch / "import")
     return fetched, summary

@@ -28,6 +28,7 @@ from zeshel_tasks.importing.wiki.dump import Dump
 from zeshel_tasks.importing.wiki.page import WITHOUT_TEXT, Page
 from zeshel_tasks.importing.wiki.page_index import Entity, PageIndex
 from zeshel_tasks.importing.wiki.parser import check_installed
+from zeshel_tasks.importing.wiki.parts import common_site, in_order
 from zeshel_tasks.importing.wiki.summary import Summary
 from zeshel_tasks.importing.wiki.titles import MAIN, Titles
 from zeshel_tasks.text.json_text import to_json
@@ -57,7 +58,7 @@ class WikiSettings:
         exact_share: share of the mentions that may be equal to their entity's title, from 0 to 1.
         shares, split_by, seed: decide about the split of each mention, and which mentions equal to titles stay.
         processes: how many parse pages at the same time.
-        max_bytes: how large each part of the dump may be without compression.
+        max_bytes: how large the dump may be without compression.
     """
 
     world: str
@@ -76,7 +77,7 @@ def make_world(dumps: Sequence[Input], settings: WikiSettings, data: Path, work:
     Memory holds a few hundred pages of each process. The folders hold all texts and mentions.
 
     Args:
-        dumps: the parts of the dump.
+        dumps: the parts of the dump, in any order.
         settings: how it becomes a world.
         data: a new folder for the data set.
         work: a folder for parsed pages. Those of another attempt in it are reused.
@@ -84,10 +85,11 @@ def make_world(dumps: Sequence[Input], settings: WikiSettings, data: Path, work:
 
     Raises:
         ConfigError: there are too few mentions for the splits, or a package is missing.
-        DataError: a dump is damaged or cut, or has no links between its pages.
+        DataError: a part is damaged, cut or of another dump, or there are no links between the pages.
     """
     check_installed()
-    site = Dump(dumps[0], settings.max_bytes).site()
+    dumps = in_order(dumps)
+    site = common_site(dumps, settings.max_bytes)
     titles, summary, parsed = Titles(site), Summary(settings.world), list[Path]()
     index, table = PageIndex(scratch / "pages.sqlite", settings.namespaces), MentionTable(scratch / "mentions.sqlite")
     skipped, documents = scratch / "skipped.jsonl", scratch / "documents.json"
@@ -116,9 +118,10 @@ def make_world(dumps: Sequence[Input], settings: WikiSettings, data: Path, work:
 def _read(dumps: Sequence[Input], titles: Titles, settings: WikiSettings) -> Iterator[Page]:
     """Yields the pages of all parts, those of other namespaces without their text. Logs how far it is."""
     progress = Progress("dump bytes", max(sum(file.path.stat().st_size for file in dumps), 1), "pages", _LOG_SECONDS)
+    size = 0
     for file in dumps:
         before = 0
-        dump = Dump(file, settings.max_bytes)
+        dump = Dump(file, settings.max_bytes, size)
         for pages, page in enumerate(dump.pages(), start=1):
             progress.update(dump.position - before, units=1, note=f"{pages:,} pages of {file.name}")
             before = dump.position
@@ -126,6 +129,7 @@ def _read(dumps: Sequence[Input], titles: Titles, settings: WikiSettings) -> Ite
                 page.problem or page.redirect is not None or titles.of_page(page.title)[0] in settings.namespaces
             )
             yield page if is_wanted else replace(page, text="", problem=OTHER_NAMESPACE)
+        size += dump.size
 
 
 class _Pages:
