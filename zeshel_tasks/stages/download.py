@@ -11,6 +11,7 @@ from zeshel_tasks.download.merge import Part, merge
 from zeshel_tasks.download.metrics import DownloadMetrics, SourceMetrics
 from zeshel_tasks.download.sources import obtain
 from zeshel_tasks.download.transfer import Fetched
+from zeshel_tasks.importing.wiki.kept_pages import KeptPages
 from zeshel_tasks.importing.wiki.source import obtain_wiki
 from zeshel_tasks.location import WikiDump, located, source_location
 from zeshel_tasks.pipeline.job import Job
@@ -55,7 +56,9 @@ def _obtained(job: Job, source: str, folder: Path) -> tuple[Part, Fetched]:
     if not isinstance(location, WikiDump):
         return Part(without_secrets(source), folder), obtain(source, folder, job.scratch, config)
     part = Part(without_secrets(source), folder / "data")
-    fetched, summary = obtain_wiki(source, location, part.folder, folder, config)
+    kept = KeptPages(job.run.store, f"{job.folder}/parsed/{folder.name}")
+    fetched, summary = obtain_wiki(source, location, part.folder, folder, config, kept)
+    job.after_commit.append(kept.remove)
     write_wiki_report(summary, folder / "report")
     job.attempt.add_directory(f"wikis/{summary.world}", folder / "report")
     return part, fetched

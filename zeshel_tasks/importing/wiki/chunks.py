@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from zeshel_tasks import RESULTS_VERSION
+from zeshel_tasks.importing.wiki.kept_pages import KeptPages
 from zeshel_tasks.importing.wiki.page import Page, Site, site_fields
 from zeshel_tasks.importing.wiki.parser import PAGE_MEMORY_MB, PAGE_SECONDS, Parser
 from zeshel_tasks.text.json_text import to_json
@@ -36,11 +37,12 @@ class PageParser:
         site: the wiki.
         folder: where the files go.
         processes: how many parse at the same time.
+        kept: further files, which outlive the folder.
     """
 
-    def __init__(self, site: Site, folder: Path, processes: int) -> None:
+    def __init__(self, site: Site, folder: Path, processes: int, kept: KeptPages | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._processes = folder, processes
+        self._folder, self._processes, self._kept = folder, processes, kept
         limits = (RESULTS_VERSION, version("mwparserfromhell"), PAGE_SECONDS, PAGE_MEMORY_MB)
         self._key = to_json([*limits, site_fields(site)])
         self._parsers = [Parser(site) for _ in range(processes)]
@@ -78,7 +80,7 @@ class PageParser:
         for page in chunk:
             digest.update(to_json(astuple(page)).encode())
         path = self._folder / f"{digest.hexdigest()}.jsonl"
-        if path.exists():
+        if path.exists() or (self._kept is not None and self._kept.fetch(digest.hexdigest(), path)):
             return path
         part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # another one may parse the same pages
         parser = self._free.get()
@@ -87,7 +89,10 @@ class PageParser:
                 file.writelines(to_json(_line(page, parser)) + "\n" for page in chunk)
         finally:
             self._free.put(parser)
-        return part.rename(path)
+        part.rename(path)
+        if self._kept is not None:
+            self._kept.keep(digest.hexdigest(), path)
+        return path
 
 
 def read_chunk(path: Path) -> Iterator[dict[str, Any]]:

@@ -11,13 +11,14 @@ from zeshel_tasks.download.transfer import Fetched
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.inputs import Input
 from zeshel_tasks.importing.publish import world_name
+from zeshel_tasks.importing.wiki.kept_pages import KeptPages
 from zeshel_tasks.importing.wiki.summary import Summary
 from zeshel_tasks.importing.wiki.world import WikiSettings, make_world
 from zeshel_tasks.location import WikiDump
 
 
 def obtain_wiki(
-    source: str, location: WikiDump, data: Path, scratch: Path, config: DownloadConfig
+    source: str, location: WikiDump, data: Path, scratch: Path, config: DownloadConfig, kept: KeptPages
 ) -> tuple[Fetched, Summary]:
     """Puts the data set of a wiki into a new folder.
 
@@ -27,6 +28,7 @@ def obtain_wiki(
         data: the folder.
         scratch: an empty folder for temporary files.
         config: limits of size and time, and how the wiki is divided.
+        kept: pages that an earlier attempt has parsed. Those that this one parses are added.
 
     Returns:
         Size and SHA-256 of the dump (for several files, of their hashes), and what became of its pages.
@@ -46,5 +48,5 @@ def obtain_wiki(
     files, fetched = obtain_dump(location, scratch / "dump", config_of(source, config))
     settings = WikiSettings(world, shares=config.shares_of_wiki(world), max_bytes=int(config.max_unpacked_gb * 1e9))
     dumps = [Input(path, name) for name, path in files.items()]
-    summary = make_world(dumps, settings, data, scratch / "parsed", scratch / "import")
+    summary = make_world(dumps, settings, data, scratch / "parsed", scratch / "import", kept)
     return fetched, summary

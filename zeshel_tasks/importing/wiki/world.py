@@ -25,6 +25,7 @@ from zeshel_tasks.importing.mention_table import MentionRow, MentionTable
 from zeshel_tasks.importing.splits import SplitBy, assign_splits
 from zeshel_tasks.importing.wiki.chunks import PageParser, read_chunk
 from zeshel_tasks.importing.wiki.dump import Dump
+from zeshel_tasks.importing.wiki.kept_pages import KeptPages
 from zeshel_tasks.importing.wiki.page import WITHOUT_TEXT, Page
 from zeshel_tasks.importing.wiki.page_index import Entity, PageIndex
 from zeshel_tasks.importing.wiki.parser import check_installed
@@ -71,7 +72,14 @@ class WikiSettings:
     max_bytes: int | None = None
 
 
-def make_world(dumps: Sequence[Input], settings: WikiSettings, data: Path, work: Path, scratch: Path) -> Summary:
+def make_world(
+    dumps: Sequence[Input],
+    settings: WikiSettings,
+    data: Path,
+    work: Path,
+    scratch: Path,
+    kept: KeptPages | None = None,
+) -> Summary:
     """Writes a data set of one wiki, which ``download`` takes as its source.
 
     Memory holds a few hundred pages of each process. The folders hold all texts and mentions.
@@ -82,6 +90,7 @@ def make_world(dumps: Sequence[Input], settings: WikiSettings, data: Path, work:
         data: a new folder for the data set.
         work: a folder for parsed pages. Those of another attempt in it are reused.
         scratch: an empty folder for temporary files.
+        kept: parsed pages that outlive both folders.
 
     Raises:
         ConfigError: there are too few mentions for the splits, or a package is missing.
@@ -96,7 +105,7 @@ def make_world(dumps: Sequence[Input], settings: WikiSettings, data: Path, work:
     with closing(index), closing(table):
         with skipped.open("w", encoding="utf-8") as file:
             pages = _Pages(summary, index, titles, file)
-            for path in PageParser(site, work, settings.processes).parsed(_read(dumps, titles, settings)):
+            for path in PageParser(site, work, settings.processes, kept).parsed(_read(dumps, titles, settings)):
                 pages.add(path)
                 parsed.append(path)
         log.info("%s: %s pages", settings.world, f"{pages.count:,}")
