@@ -13,6 +13,7 @@ import re
 from typing import Literal
 
 MentionCategory = Literal["HIGH_OVERLAP", "MULTIPLE_CATEGORIES", "AMBIGUOUS_SUBSTRING", "LOW_OVERLAP"]
+_PHRASE = re.compile(r" ?\(.*\)")
 
 
 def mention_category(mention: str, title: str) -> MentionCategory:
@@ -20,6 +21,6 @@ def mention_category(mention: str, title: str) -> MentionCategory:
     mention, title = mention.casefold(), title.casefold()
     if mention == title:
         return "HIGH_OVERLAP"
-    if re.fullmatch(rf"{re.escape(mention)} ?\(.*\)", title):
+    if title.startswith(mention) and _PHRASE.fullmatch(title, len(mention)):
         return "MULTIPLE_CATEGORIES"
     return "AMBIGUOUS_SUBSTRING" if mention in title else "LOW_OVERLAP"

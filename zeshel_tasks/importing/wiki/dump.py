@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from zeshel_tasks.errors import DataError
 from zeshel_tasks.importing.inputs import MAX_TEXT_CHARACTERS, Input, opened
@@ -134,7 +135,7 @@ class _Pages:
         try:
             return _page(ElementTree.fromstring(_text(b"<page" + head + body + b"</page>")), title)
         except ElementTree.ParseError as error:
-            return Page("", title, problem=f"broken XML: {error.msg}")
+            return Page("", title, problem=f"broken XML: {expat.ErrorString(error.code)}")
 
     def _noted(self, page: Page) -> Page:
         self._count += 1

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import NamedTuple
 from unicodedata import category
 
@@ -27,7 +29,7 @@ from mwparserfromhell.nodes import (
 )
 from mwparserfromhell.wikicode import Wikicode
 
-from zeshel_tasks.importing.wiki.titles import Titles, pipe_trick
+from zeshel_tasks.importing.wiki.titles import Titles, decoded, pipe_trick
 
 _LEFT_OUT = (
     ("in a table", re.compile("table")),
@@ -108,9 +110,12 @@ class _Writer:
 
     def write_all(self, code: Wikicode | None) -> None:
         """Writes nodes one after the other."""
-        for node in code.nodes if code is not None else ():
+        nodes = list(code.nodes) if code is not None else []
+        for node, after in zip_longest(nodes, nodes[1:]):
             if not isinstance(node, Text | Comment):
                 self._takes_trail = False
+            if isinstance(node, Wikilink) and isinstance(after, Text):
+                _move_bracket(node, after)
             self._write(node)
 
     def _write(self, node: Node) -> None:
@@ -187,15 +192,14 @@ class _Writer:
 
     def _write_label(self, link: Wikilink, target: str) -> None:
         if link.text is None:
-            self._emit(target.strip().removeprefix(":").strip())
-        elif not str(link.text).strip():
+            self._emit(decoded(target).strip().removeprefix(":").strip())
+        elif not str(link.text):
             self._emit(pipe_trick(target))
         else:
             self.write_all(link.text)
 
     def _has_links(self, code: Wikicode) -> bool:
-        inner = code.ifilter_wikilinks()
-        return any(self.titles.of_link(_target(link.title)).kind != "file" for link in inner)
+        return any(self.titles.of_link(_target(link.title)).kind != "file" for link in _shown_links(code))
 
     def _leave_out(self, node: Node | Wikicode | None, reason: str) -> None:
         """Notes the links in what is left out."""
@@ -217,6 +221,21 @@ _DROPPED = {
     "invalid": "not a title",
 }
 _MOST_SHOWN = 200
+
+
+def _move_bracket(link: Wikilink, after: Text) -> None:
+    """Moves a bracket that closes one in the text of a link into it: ``[[Vask|[sic]]]`` ends with the last two."""
+    if after.value.startswith("]") and link.text is not None and "[" in str(link.text):
+        link.text, after.value = f"{link.text}]", after.value[1:]
+
+
+def _shown_links(code: Wikicode | None) -> Iterator[Wikilink]:
+    """The links in a text, without those in attributes of its tags."""
+    for node in code.nodes if code is not None else ():
+        if isinstance(node, Wikilink):
+            yield node
+        elif isinstance(node, Tag):
+            yield from _shown_links(node.contents)
 
 
 def _shown(code: Wikicode) -> str:

@@ -32,7 +32,9 @@ INTERWIKI = re.compile(
 _LANGUAGE = re.compile(r"(?:[a-z]{2,3}|simple)(?:-[a-z]+)*")
 _SPACES = re.compile(r"[\s_]+")
 _INVISIBLE = re.compile("[\u200e\u200f\u202a-\u202e]")
-_NOT_IN_TITLES = re.compile(r"[<>\[\]{}|\n\ufffd]|~~~")
+_NOT_IN_TITLES = re.compile(
+    r"[<>\[\]{}|\n\ufffd]|~~~|%[0-9A-Fa-f]{2}|&(?:#[0-9]+|#[xX][0-9A-Fa-f]+|[^\W_]+);|^:|(?:^|/)\.{1,2}(?:/|$)"
+)
 _MEDIA = re.compile(r"\.(?:gif|jpe?g|mp[34]|og[agv]|pdf|png|svg|tiff?|webm|webp)$", re.IGNORECASE)
 _PARENTHESES = re.compile(r"\s*[(（][^()（）]*[)）]$")
 _COMMA = re.compile(r"(?:, |，|، ).*$")
@@ -71,7 +73,7 @@ class Titles:
 
     def of_link(self, text: str) -> Target:
         """Returns what the target of a link means, ``text`` being what is before its ``|``."""
-        target = _cleaned(unquote(text) if "%" in text else text)
+        target = _cleaned(decoded(text))
         is_forced = target.startswith(":")
         title, mark, _ = target.removeprefix(":").partition("#")
         title = title.strip()
@@ -99,6 +101,11 @@ class Titles:
         if namespace not in self._case_sensitive:
             name = _with_capital(name)
         return namespace, name
+
+
+def decoded(target: str) -> str:
+    """Returns the target of a link with the characters that ``%20`` and its like stand for."""
+    return unquote(target) if "%" in target else target
 
 
 def pipe_trick(target: str) -> str:

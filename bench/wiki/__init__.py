@@ -1,0 +1,1 @@
+"""Compares imports of wikis with others, and measures them."""
