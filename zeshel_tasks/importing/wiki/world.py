@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.config.splits import DEFAULT_SHARES, Shares
-from zeshel_tasks.data.mention_category import mention_category
+from zeshel_tasks.data.mention_category import MentionCategory, mention_category
 from zeshel_tasks.data.raw_text import tokenized
 from zeshel_tasks.data.zeshel import BadLines, Document, document_line
 from zeshel_tasks.errors import DataError
@@ -109,7 +109,7 @@ def make_world(
                 pages.add(path)
                 parsed.append(path)
         log.info("%s: %s pages", settings.world, f"{pages.count:,}")
-        _Writer(settings, summary, index, table).write(parsed, documents)
+        _Writer(settings, summary, index, table).write(parsed, pages.count, documents)
         if not summary.entities.count:
             raise _nothing(dumps, "no entities", "a page with a text that is no redirect")
         _thin_out(table, settings, summary)
@@ -182,14 +182,15 @@ class _Writer:
 
     def __init__(self, settings: WikiSettings, summary: Summary, index: PageIndex, table: MentionTable) -> None:
         self._settings, self._summary, self._index, self._table = settings, summary, index, table
-        table.database.execute("CREATE TABLE links (id TEXT PRIMARY KEY, page TEXT, text TEXT, category TEXT)")
+        table.database.execute("CREATE TABLE links (number INTEGER PRIMARY KEY, page TEXT, text TEXT, category TEXT)")
 
-    def write(self, parsed: Sequence[Path], documents: Path) -> None:
-        """Writes the entities of all pages, in the order of the dump."""
-        numbers = count()
+    def write(self, parsed: Sequence[Path], pages: int, documents: Path) -> None:
+        """Writes the entities of all pages, in the order of the dump. Logs how far it is."""
+        numbers, progress = count(), Progress("entities", max(pages, 1), "pages", _LOG_SECONDS)
         with documents.open("wb") as file:
             for path in parsed:
                 for line, number in zip(read_chunk(path), numbers, strict=False):  # takes no number after the last line
+                    progress.update()
                     if self._index.is_entity(number):
                         file.write(document_line(Document(line["id"], line["title"], line["text"])))
                         self._summary.entities.add(line["id"], {"page": line["title"], "text": line["text"][:_SHOWN]})
@@ -201,10 +202,13 @@ class _Writer:
         rows = list(self._rows(page))
         if rows:
             text = self._table.add_text(self._settings.world, page["id"], page["text"])
-            for row in rows:
-                self._table.add_mention(text, row)
+            for row, around, category in rows:
+                if self._table.add_mention(text, row):
+                    query = "INSERT INTO links VALUES (last_insert_rowid(), ?, ?, ?)"
+                    self._table.database.execute(query, (page["title"], around, category))
 
-    def _rows(self, page: dict[str, Any]) -> Iterator[MentionRow]:
+    def _rows(self, page: dict[str, Any]) -> Iterator[tuple[MentionRow, str, MentionCategory]]:
+        """Yields the links that are mentions, each with the text around it and its category."""
         text, document_id = page["text"], page["id"]
         for start, end, namespace, name in page["links"]:
             entity = self._index.find(namespace, name)
@@ -216,36 +220,33 @@ class _Writer:
             mention_id = f"{self._settings.world}:{document_id}:{start}-{end}"
             category = mention_category(text[start:end], tokenized(entity.title)[0])
             around = f"{text[max(start - _AROUND, 0) : start]}[[{text[start:end]}]]{text[end : end + _AROUND]}"
-            self._table.database.execute(
-                "INSERT INTO links VALUES (?, ?, ?, ?)", (mention_id, page["title"], around, category)
-            )
-            yield MentionRow(mention_id, entity.document_id, entity.title, start, end, None)
+            yield MentionRow(mention_id, entity.document_id, entity.title, start, end, None), around, category
 
 
 def _thin_out(table: MentionTable, settings: WikiSettings, summary: Summary) -> None:
     """Removes mentions that are equal to their entity's title, all but a seeded share, and notes those that remain."""
     database, exact = table.database, "category = 'HIGH_OVERLAP'"
+    joined = "links JOIN mentions ON links.number = mentions.number"
     (others,) = database.execute(f"SELECT count(*) FROM links WHERE NOT {exact}").fetchone()
     share = settings.exact_share
     most = -1 if share == 1 else round(others * share / (1 - share))
+    database.execute("CREATE TABLE kept (number INTEGER PRIMARY KEY)")
     database.execute(
-        "CREATE TABLE kept AS SELECT id FROM (SELECT id FROM links WHERE category = 'HIGH_OVERLAP' "
-        "ORDER BY rank(?, id) LIMIT ?)",
+        f"INSERT INTO kept SELECT links.number FROM {joined} WHERE {exact} ORDER BY rank(?, id) LIMIT ?",
         (settings.seed, most),
     )
-    database.execute(f"INSERT INTO kept SELECT id FROM links WHERE NOT {exact}")
-    database.execute("CREATE UNIQUE INDEX by_id ON kept (id)")
-    database.execute("DELETE FROM mentions WHERE id NOT IN (SELECT id FROM kept)")
+    database.execute(f"INSERT INTO kept SELECT number FROM links WHERE NOT {exact}")
     query = (
-        "SELECT links.id, page, links.text, category, title, kept.id IS NOT NULL FROM links LEFT JOIN kept "
-        "ON links.id = kept.id LEFT JOIN mentions ON links.id = mentions.id"
+        f"SELECT id, page, links.text, category, title, kept.number IS NOT NULL FROM {joined} "
+        "LEFT JOIN kept ON links.number = kept.number"
     )
     for mention_id, page, text, category, title, is_kept in table.rows(query):
         if is_kept:
             summary.mentions.add(mention_id, {"page": page, "text": text, "entity": title, "category": category})
             summary.categories[category] += 1
         else:
-            summary.drop_link(EQUAL_TO_TITLE, page, mention_id, "", text)
+            summary.drop_link(EQUAL_TO_TITLE, page, mention_id, title, text)
+    database.execute("DELETE FROM mentions WHERE number NOT IN (SELECT number FROM kept)")
 
 
 def _nothing(dumps: Sequence[Input], problem: str, expected: str) -> DataError:
