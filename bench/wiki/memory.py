@@ -1,14 +1,15 @@
 """Measures speed, memory and disk of an import of a large wiki.
 
-    python -m bench.wiki.memory [--pages 100000] [--allowed 1000] [--scratch DIRECTORY]
+    python -m bench.wiki.memory [--pages 100000 | --dump FILE] [--allowed 1000] [--scratch DIRECTORY]
 
-The pages are generated. Prints the memory of all processes together in each tenth of the time, so that a growing one is
+Prints the memory of all processes together in each tenth of the time, so that a growing one is
 seen. Exits with 1 if its peak exceeds ``--allowed`` MB.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -65,36 +66,40 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, default=100_000, help="number of generated pages, of 3 kB each")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--dump", type=Path, help="a dump instead of generated pages")
+    parser.add_argument("--work", type=Path, help="as of import-wiki: pages in it are not parsed again")
     parser.add_argument("--allowed", type=int, default=1000, help="peak memory in MB of all processes together")
-    parser.add_argument("--scratch", type=Path, help="where the dump and temporary files go; ten times its size")
+    parser.add_argument("--scratch", type=Path, help="where temporary files go: ten times the size of the dump")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
-        folder = Path(name)
-        write_dump(folder / "wiki.xml", large_wiki(options.seed, options.pages))
-        (folder / "scratch").mkdir()
-        samples, seconds = _import(folder)
-        megabytes = (folder / "wiki.xml").stat().st_size / 1e6
+        dump, scratch = options.dump or Path(name, "wiki.xml"), Path(name, "scratch")
+        scratch.mkdir()
+        if options.dump is None:
+            write_dump(dump, large_wiki(options.seed, options.pages))
+        samples, seconds = _import(dump, options.work, scratch)
+        report = json.loads((scratch / "data" / "report" / "import.json").read_text())
+        megabytes = dump.stat().st_size / 1e6
+    pages = report["entities"]["count"] + sum(found["count"] for found in report["pages_dropped"].values())
     peak = max(sample.memory_mb for sample in samples)
-    print(f"{options.pages:,} pages, {megabytes:,.0f} MB: {seconds:,.0f} s, {options.pages / seconds:,.0f} pages/s")
     print(
-        f"peak of all processes {peak:,.0f} MB, of that which imports {max(s.import_mb for s in samples):,.0f} MB, "
-        f"of those that parse {max(s.parsers_mb for s in samples):,.0f} MB; "
-        f"disk {max(s.disk_mb for s in samples):,.0f} MB beside the dump"
+        f"{megabytes:,.0f} MB, {pages:,} pages, {report['mentions']['count']:,} mentions: {seconds:,.0f} s, "
+        f"{pages / seconds:,.0f} pages/s\n"
+        f"peak of all processes {peak:,.0f} MB: {max(s.import_mb for s in samples):,.0f} MB of the import, "
+        f"{max(s.parsers_mb for s in samples):,.0f} MB of those that parse; "
+        f"{max(s.disk_mb for s in samples):,.0f} MB on the disk"
     )
-    step = max(len(samples) // 10, 1)
-    tenths = [
-        max(sample.memory_mb for sample in samples[start : start + step]) for start in range(0, len(samples), step)
-    ]
+    step = -(-len(samples) // 10)
+    tenths = (max(sample.memory_mb for sample in samples[at : at + step]) for at in range(0, len(samples), step))
     print("peak in each tenth of the time:", " ".join(f"{tenth:,.0f}" for tenth in tenths), "MB")
     return int(peak > options.allowed)
 
 
-def _import(folder: Path) -> tuple[list[Sample], float]:
-    command = [sys.executable, "-m", "zeshel_tasks", "import-wiki", str(folder / "wiki.xml"), "--world", "w"]
-    command += ["--out", str(folder / "scratch" / "data")]
+def _import(dump: Path, work: Path | None, scratch: Path) -> tuple[list[Sample], float]:
+    command = [sys.executable, "-m", "zeshel_tasks", "import-wiki", str(dump), "--world", "w"]
+    command += ["--out", str(scratch / "data"), *(("--work", str(work)) if work is not None else ())]
     started = time.monotonic()
-    with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(folder / "scratch")}) as process:
-        watch = Watch(process.pid, folder / "scratch")
+    with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(scratch)}) as process:
+        watch = Watch(process.pid, scratch)
         watch.start()
         if process.wait():
             raise SystemExit(f"import-wiki: expected exit code 0, got {process.returncode}")

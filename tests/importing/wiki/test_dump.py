@@ -76,6 +76,11 @@ def test_cut_dump_says_how_far_it_came(cut: str, tmp_path: Path, fault: Fault) -
         pages(tmp_path, TWO[: TWO.rindex(cut)])
 
 
+def test_dump_that_is_cut_before_its_first_page_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"damaged or cut: .*; expected bzip2 data; got the end after 0 pages$"):
+        written(tmp_path, bz2.compress(TWO.encode())[:-5]).site()
+
+
 @pytest.mark.parametrize("compress", [bz2.compress, gzip.compress], ids=["bz2", "gz"])
 def test_cut_compressed_dump_says_how_far_it_came(compress: type[bytes], tmp_path: Path, fault: Fault) -> None:
     fault("input: cut dump of a wiki")

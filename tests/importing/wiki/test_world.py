@@ -262,7 +262,7 @@ def test_stopped_parser_leaves_no_half_of_a_file(tmp_path: Path) -> None:
 def test_page_that_is_skipped_is_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pages = [page(1, "Vask", "[[Orlen|x]] [[Bad|y]]"), "<page><title>Bad</title><id>2</id>", page(3, "Orlen", "z")]
     assert imported(tmp_path, dump(pages)) == 0
-    assert "skipped: towns: a closing tag is missing: page  'Bad'" in capsys.readouterr().out
+    assert "skipped: towns: a closing tag is missing: page 'Bad'" in capsys.readouterr().out
     (line,) = lines_of(tmp_path / "data" / "skipped" / "pages-towns.jsonl")
     assert line == {"id": "", "title": "Bad", "problem": "a closing tag is missing"}
     assert reasons(tmp_path, "pages_dropped") == {"a closing tag is missing": 1}

@@ -56,12 +56,15 @@ class Dump:
         Raises:
             DataError: the file is no dump, damaged or too large.
         """
-        with opened(self.file) as stream:
-            for piece, is_end, name in _tags(stream, self):
-                if name == b"siteinfo" and is_end and piece is not None:
-                    return _site(piece)
-                if name == b"page":
-                    break
+        try:
+            with opened(self.file) as stream:
+                for piece, is_end, name in _tags(stream, self):
+                    if name == b"siteinfo" and is_end and piece is not None:
+                        return _site(piece)
+                    if name == b"page":
+                        break
+        except DataError as error:
+            raise _with_place(error, self, _Pages()) from error
         return Site()
 
     def pages(self) -> Iterator[Page]:
@@ -79,7 +82,7 @@ class Dump:
                             self.position = packed.tell()
                             yield page
             except DataError as error:
-                raise DataError(error.problem, file=self.file.name, expected=error.expected, got=state.place) from error
+                raise _with_place(error, self, state) from error
         if not state.begun:
             raise DataError("no dump of a MediaWiki", file=self.file.name, expected="an XML file with <mediawiki>")
         if not state.ended:
@@ -99,7 +102,7 @@ class _Pages:
     @property
     def place(self) -> str:
         """How far the dump has been read, for messages."""
-        return f"the end after {self._count:,} pages, the last one {self._last!r}"
+        return f"the end after {self._count:,} pages" + (f", the last one {self._last!r}" if self._count else "")
 
     def receive(self, piece: bytes | None, is_end: bool, name: bytes) -> Iterator[Page]:
         """Receives a tag and what is before it, which is None if it is too long; yields the page that it ends."""
@@ -141,6 +144,10 @@ class _Pages:
         self._count += 1
         self._last = page.title
         return page
+
+
+def _with_place(error: DataError, dump: Dump, pages: _Pages) -> DataError:
+    return DataError(error.problem, file=dump.file.name, expected=error.expected, got=pages.place)
 
 
 def _tags(stream: IO[bytes], dump: Dump) -> Iterator[tuple[bytes | None, bool, bytes]]:

@@ -164,7 +164,8 @@ class _Pages:
         if not problem and has_control_characters(title):
             problem = "a control character in its title"
         if problem not in ("", OTHER_NAMESPACE, WITHOUT_TEXT):
-            self._bad(DataError(f"{problem}: page {page_id} {title!r}", file=self._summary.world))
+            name = " ".join(filter(None, ("page", page_id, repr(title))))
+            self._bad(DataError(f"{problem}: {name}", file=self._summary.world))
             self._skipped.write(to_json({"id": page_id, "title": title, "problem": problem}) + "\n")
         if not page_id or not title:
             self._summary.drop_page(problem, page_id, title)
@@ -193,7 +194,9 @@ class _Writer:
                     progress.update()
                     if self._index.is_entity(number):
                         file.write(document_line(Document(line["id"], line["title"], line["text"])))
-                        self._summary.entities.add(line["id"], {"page": line["title"], "text": line["text"][:_SHOWN]})
+                        self._summary.entities.add(
+                            line["id"], {"page": line["title"], "text": _beginning(line["text"])}
+                        )
                         self._add_links(line)
 
     def _add_links(self, page: dict[str, Any]) -> None:
@@ -219,8 +222,16 @@ class _Writer:
                 continue
             mention_id = f"{self._settings.world}:{document_id}:{start}-{end}"
             category = mention_category(text[start:end], tokenized(entity.title)[0])
-            around = f"{text[max(start - _AROUND, 0) : start]}[[{text[start:end]}]]{text[end : end + _AROUND]}"
+            around = _around(text, start, end)
             yield MentionRow(mention_id, entity.document_id, entity.title, start, end, None), around, category
+
+
+def _around(text: str, start: int, end: int) -> str:
+    """Returns a part of a text as tokens, in brackets, with some whole tokens before and after it."""
+    before, after = text[max(start - _AROUND, 0) : start], text[end : end + _AROUND]
+    before = before if start <= _AROUND else f"… {before.partition(' ')[2]}"
+    after = after if end + _AROUND >= len(text) else f"{after.rpartition(' ')[0]} …"
+    return f"{before}[[{text[start:end]}]]{after}"
 
 
 def _thin_out(table: MentionTable, settings: WikiSettings, summary: Summary) -> None:
@@ -247,6 +258,10 @@ def _thin_out(table: MentionTable, settings: WikiSettings, summary: Summary) -> 
         else:
             summary.drop_link(EQUAL_TO_TITLE, page, mention_id, title, text)
     database.execute("DELETE FROM mentions WHERE number NOT IN (SELECT number FROM kept)")
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN].rpartition(' ')[0]} …"
 
 
 def _nothing(dumps: Sequence[Input], problem: str, expected: str) -> DataError:
