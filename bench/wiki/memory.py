@@ -98,7 +98,9 @@ def _import(dump: Path, work: Path | None, scratch: Path) -> tuple[list[Sample],
     command = [sys.executable, "-m", "zeshel_tasks", "import-wiki", str(dump), "--world", "w"]
     command += ["--out", str(scratch / "data"), *(("--work", str(work)) if work is not None else ())]
     started = time.monotonic()
-    with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(scratch)}) as process:
+    with subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(scratch), "ZESHEL_SCRATCH": str(scratch)}
+    ) as process:
         watch = Watch(process.pid, scratch)
         watch.start()
         if process.wait():

@@ -215,7 +215,7 @@ def _reason(link: Link, test: Test, others: Counter[Link], answer: dict[str, Any
     for reason, target, _ in answer.get("dropped", ()) if "{{" not in test.wikitext else ():
         found = titles.of_link(target)
         if (found.namespace, found.name) == link[:2]:
-            return reason
+            return str(reason)
     if _OF_OTHER_WIKI.match(link.anchor) or _OF_OTHER_WIKI.match(link.name):
         return PREFIX
     if "{{" in test.wikitext:

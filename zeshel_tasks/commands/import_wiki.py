@@ -8,7 +8,6 @@ from pathlib import Path
 
 from zeshel_tasks.commands.argument_types import count, parsed, path, store
 from zeshel_tasks.commands.import_flags import add_split_flags, world
-from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.location import LocalPath, store_location
 
 _DEFAULT_PROCESSES = 2
@@ -44,6 +43,7 @@ def _import_wiki(options: argparse.Namespace) -> None:
     from zeshel_tasks.importing.inputs import input_at
     from zeshel_tasks.importing.publish import publish_data_set
     from zeshel_tasks.importing.wiki.world import WikiSettings, make_world
+    from zeshel_tasks.pipeline.contract import scratch_space
     from zeshel_tasks.report.wiki_report import write_wiki_report
 
     settings = WikiSettings(
@@ -55,7 +55,7 @@ def _import_wiki(options: argparse.Namespace) -> None:
         seed=options.seed,
         processes=options.processes,
     )
-    with scratch_folder() as scratch:
+    with scratch_space() as scratch:
         for name in ("inputs", "import", "publish"):
             (scratch / name).mkdir()
         dumps = [input_at(address, scratch / "inputs") for address in options.dumps]

@@ -313,6 +313,14 @@ def test_wrong_settings_are_refused(flags: tuple[str, str], tmp_path: Path) -> N
     assert imported(tmp_path, towns(), *flags) == EXIT_CONFIG
 
 
+def test_temporary_files_are_in_the_scratch_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZESHEL_SCRATCH", str(tmp_path / "missing"))
+    assert imported(tmp_path, towns(9)) == EXIT_CONFIG
+    assert "ZESHEL_SCRATCH: expected a directory" in capsys.readouterr().out
+
+
 def test_package_that_is_missing_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
