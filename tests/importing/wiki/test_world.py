@@ -269,6 +269,15 @@ def test_page_that_is_skipped_is_named_and_counted(tmp_path: Path, capsys: pytes
     assert reasons(tmp_path, "links_dropped") == {"to no page of the dump": 1}
 
 
+def test_number_of_reasons_is_bounded(tmp_path: Path) -> None:
+    odd = [page(number, f"Odd {number}", "x", model=f"model {number} {'y' * 99}") for number in range(10, 210)]
+    assert imported(tmp_path, dump([page(1, "Vask", "[[Orlen|x]]"), page(2, "Orlen", "a"), *odd])) == 0
+    found = reasons(tmp_path, "pages_dropped")
+    assert found.pop("other reasons") == 100
+    assert len(found) == 100
+    assert max(map(len, found)) < 60
+
+
 def test_two_pages_of_a_title_or_an_id(tmp_path: Path) -> None:
     pages = [page(1, "Vask", "[[Orlen|x]]"), page(2, "Orlen", "a"), page(3, "orlen", "b"), page(2, "Other", "c")]
     assert imported(tmp_path, dump(pages)) == 0

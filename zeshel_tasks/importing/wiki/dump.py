@@ -22,6 +22,7 @@ MAX_REVISION_BYTES = 32 * 2**20
 """MediaWiki saves texts of up to 2 MiB. Escaping makes them at most six times as long."""
 
 _MAX_TITLE_BYTES = 512  # of MediaWiki: 255, and the name of a namespace before them
+_MAX_MODEL_CHARACTERS = 40
 _ID = re.compile("[0-9]{1,18}")
 _BLOCK = 2**20
 _TAG = re.compile(rb"<(/?)(page|revision|siteinfo|mediawiki)(?=[\s/>])")
@@ -185,7 +186,7 @@ def _page(element: ElementTree.Element, title: str) -> Page:
         return Page(page_id, title, redirect=redirect.get("title"))
     if found := _REDIRECT.match(text):
         return Page(page_id, title, redirect=found[1])
-    model = element.findtext("revision/model", "wikitext").strip()
+    model = element.findtext("revision/model", "wikitext").strip()[:_MAX_MODEL_CHARACTERS]
     if model != "wikitext":
         return Page(page_id, title, problem=f"no wikitext: {model}")
     if len(text) > MAX_TEXT_CHARACTERS:

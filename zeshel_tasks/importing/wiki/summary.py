@@ -11,6 +11,9 @@ from typing import Any
 from zeshel_tasks.config.splits import Split
 
 MOST_SAMPLES = 20
+MOST_REASONS = 100
+"""Some reasons contain a word of the dump, which may have a new one on each page."""
+OTHER_REASONS = "other reasons"
 
 
 class Samples:
@@ -58,6 +61,7 @@ class Summary:
     def drop_page(self, reason: str, page_id: str, title: str) -> None:
         """Notes a page that is no entity."""
         sample = {"page": title, "id": page_id}
+        reason = reason if reason in self.pages or len(self.pages) < MOST_REASONS else OTHER_REASONS
         self.pages.setdefault(reason, Samples()).add(f"{page_id}\0{title}", sample)
 
     def drop_link(self, reason: str, page: str, place: str, target: str, anchor: str) -> None:
