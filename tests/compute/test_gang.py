@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.faults import Fault
-from zeshel_tasks.compute import gang as gangs
-from zeshel_tasks.compute.gang import Gang, connected_gang, joined_gang
+from zeshel_tasks.compute import gang_messages
+from zeshel_tasks.compute.gang import Gang
+from zeshel_tasks.compute.gang_joining import connected_gang, joined_gang
 from zeshel_tasks.compute.gang_seat import Seat
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.errors import ConfigError, DataError, TryAgain, ZeshelError
@@ -21,7 +22,7 @@ Work = Callable[[Gang], object]
 @pytest.fixture(autouse=True)
 def _news_come_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is lost here, so a process knows soon that no other one has failed."""
-    monkeypatch.setattr(gangs, "_NEWS_SECONDS", 1.0)
+    monkeypatch.setattr(gang_messages, "_NEWS_SECONDS", 1.0)
 
 
 def _free_port() -> int:

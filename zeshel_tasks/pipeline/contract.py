@@ -13,7 +13,8 @@ from typing import Any
 
 from zeshel_tasks import __version__
 from zeshel_tasks.compute import machine, telemetry
-from zeshel_tasks.compute.gang import ALONE, Gang, joined_gang
+from zeshel_tasks.compute.gang import ALONE, Gang
+from zeshel_tasks.compute.gang_joining import joined_gang
 from zeshel_tasks.compute.termination import scratch_folder
 from zeshel_tasks.config.splits import Split
 from zeshel_tasks.config.stage_config import StageConfig

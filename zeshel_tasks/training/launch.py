@@ -22,8 +22,11 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from zeshel_tasks import errors
 from zeshel_tasks.compute import telemetry
 from zeshel_tasks.compute.disk import full_disk_named
-from zeshel_tasks.compute.gang import AGENT_STORE, ALONE, Gang, check_batch, lost_contact_named
+from zeshel_tasks.compute.gang import ALONE, Gang
+from zeshel_tasks.compute.gang_failure import lost_contact_named
+from zeshel_tasks.compute.gang_joining import check_batch
 from zeshel_tasks.compute.gang_seat import PROCESSES_A_NODE, processes_a_node, seat_in
+from zeshel_tasks.compute.gang_store import AGENT_STORE
 from zeshel_tasks.compute.interrupt import on_sigterm
 from zeshel_tasks.config.encoder import EncoderConfig
 from zeshel_tasks.errors import ConfigError, TryAgain, ZeshelError
