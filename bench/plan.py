@@ -38,7 +38,7 @@ def main() -> None:
     _print(("entities", "read by the shards", "written", "read by a stage that searches", "requests"), _traffic())
     _print(("mentions", "candidates", *_ON_GPUS, "GPU-hours", "cost"), _ranking())
     _print(("entities", "mentions", *_ON_GPUS, "GPU-hours", "cost"), _search())
-    _print(("entities", "segments", "one GPU", "cost"), _knowledge_bases())
+    _print(("sharded_from", "entities", "segments", "tasks", *_ON_GPUS, "GPU-hours", "cost"), _knowledge_bases())
 
 
 def _encoding() -> Iterator[tuple[str, ...]]:
@@ -82,9 +82,13 @@ def _search() -> Iterator[tuple[str, ...]]:
 
 
 def _knowledge_bases() -> Iterator[tuple[str, ...]]:
-    for entities in ENTITIES:
-        seconds = entities / ENCODED + POD_SECONDS
-        yield f"{entities:,}", f"{math.ceil(entities / SEGMENT_ENTITIES):,}", _time(seconds), _cost(seconds)[1]
+    for bound in (_USUAL, _FOR_GPUS):
+        for entities in ENTITIES:
+            segments, tasks = math.ceil(entities / SEGMENT_ENTITIES), shard_count(entities, bound)
+            seconds = entities / tasks / ENCODED + POD_SECONDS
+            others = 2 * POD_SECONDS if tasks > 1 else 0  # the tasks that cut and publish
+            times = (_time(math.ceil(tasks / gpus) * seconds + others) for gpus in GPUS)
+            yield f"{bound:,}", f"{entities:,}", f"{segments:,}", f"{tasks:,}", *times, *_cost(tasks * seconds + others)
 
 
 def _time(seconds: float) -> str:

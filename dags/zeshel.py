@@ -5,7 +5,9 @@ parallel, train a cross-encoder on them, combine the scores of both, fit what th
 the champion, write a report, promote the new model if it is better, and encode the store's knowledge bases for it.
 *Trigger* opens a form with every setting; an empty field takes its value from the preset. If the data set has no
 held-out mentions, the held-out tasks are skipped. `cut-worlds` divides the entities of a large world into shards, and
-`encode-shard` is one task for each; without large worlds, it is skipped (`sharded_from`).
+`encode-shard` is one task for each; without large worlds, it is skipped (`sharded_from`). Likewise,
+`encode-segment` encodes parts of large knowledge bases, which `refresh-knowledge-bases` has cut and
+`publish-knowledge-bases` puts to use.
 
 | you want to | do this |
 |---|---|
@@ -46,10 +48,10 @@ from airflow.sdk import DAG, TriggerRule, chain
 
 from zeshel_tasks.config.splits import HELDOUT_SPLITS
 from zeshel_tasks.orchestration.factory import (
+    RefreshTasks,
     ShardTasks,
     approval,
     dag_arguments,
-    knowledge_base_refresh,
     task_maker,
     trigger_form,
 )
@@ -57,7 +59,7 @@ from zeshel_tasks.orchestration.settings import read_deployment
 
 deployment = read_deployment()
 stage = task_maker(deployment)
-shards = ShardTasks(deployment)
+shards, bases = ShardTasks(deployment), RefreshTasks(deployment)
 
 with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)) as dag:
     download = stage("download")
@@ -75,12 +77,12 @@ with DAG("zeshel", doc_md=__doc__, **dag_arguments(deployment)) as dag:
     report = stage("report")
     approve = approval(deployment)
     promote = stage("promote")
-    refresh = knowledge_base_refresh(deployment)
+    refresh = bases.refresh()
 
     chain(download, convert, train_biencoder, fit_retrieval, candidates, train_crossencoder, scores, fuse)
     chain(convert, cut, encode, fit_retrieval)
     train_biencoder >> encode
-    chain(fuse, [calibrate, compare], report, approve, promote, refresh)
+    chain(fuse, [calibrate, compare], report, approve, promote, refresh, bases.encode(refresh), bases.publish())
 
     # Held-out mentions belong to the training worlds, whose entities `eval-biencoder-train` has encoded.
     for split in HELDOUT_SPLITS:

@@ -6,7 +6,8 @@ name the knowledge base, the folder with the files and the folder for the result
 1. `models` notes which models are the champion. All tasks of the run link with them, even if another model is promoted
    in the meantime.
 2. `knowledge-base` builds the knowledge base from `entities`, if there are any, or encodes it again if another
-   bi-encoder than the champion's has encoded it.
+   bi-encoder than the champion's has encoded it. If it has more than `sharded_from` entities, this task only cuts it
+   into segments, `encode-segment` is one task for each, and `publish` puts them to use.
 3. `list` lists the files, and checks the knowledge base and the settings.
 4. `link` is one task for each file, or for several if there are more than `max_tasks`. Each has its own retries and
    log.
@@ -54,10 +55,12 @@ tasks = LinkTasks(deployment)
 with DAG("zeshel_link", doc_md=__doc__, **link_dag_arguments(deployment)) as dag:
     models = tasks.models()
     knowledge_base = tasks.knowledge_base()
+    encode = tasks.encode(knowledge_base)
+    publish = tasks.publish()
     files = tasks.files()
     links = tasks.link(files)
     join = tasks.join()
 
-    chain(models, knowledge_base, files, links, join)
+    chain(models, knowledge_base, encode, publish, files, links, join)
 
 dag.params = link_form(deployment)  # after the tasks, each of which would copy it

@@ -21,7 +21,8 @@ BUCKET = "zeshel"
 RUN_SECONDS = 1500.0
 # Evaluations on mentions that are held out of the train worlds. The sample worlds have none.
 HELDOUT = [f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS]
-SKIPPED = {*HELDOUT, "cut-worlds", "encode-shard", "refresh-knowledge-bases"}
+BASES = ("refresh-knowledge-bases", "encode-segment", "publish-knowledge-bases")
+SKIPPED = {*HELDOUT, "cut-worlds", "encode-shard", *BASES}
 """Tasks that have nothing to do without held-out mentions, large worlds and knowledge bases."""
 
 

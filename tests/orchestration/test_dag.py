@@ -39,14 +39,16 @@ def test_dag_has_the_tasks_and_edges_of_the_recipe(load_dag_file: LoadDagFile) -
         "report": {"approve"},
         "approve": {"promote"},
         "promote": {"refresh-knowledge-bases"},
-        "refresh-knowledge-bases": set(),
+        "refresh-knowledge-bases": {"encode-segment"},
+        "encode-segment": {"publish-knowledge-bases"},
+        "publish-knowledge-bases": set(),
     }
 
 
 def test_skipped_tasks_skip_nothing_after_them(load_dag_file: LoadDagFile) -> None:
     rules = {task.task_id: task.trigger_rule for task in load_dag_file().report.dag.tasks}
     unusual = {name: rule for name, rule in rules.items() if rule != "all_success"}
-    assert unusual == {"fit-retrieval": "none_failed", "fuse": "none_failed"}
+    assert unusual == dict.fromkeys(("fit-retrieval", "fuse", "publish-knowledge-bases"), "none_failed")
 
 
 def test_dag_has_no_schedule_by_default(load_dag_file: LoadDagFile) -> None:
@@ -108,7 +110,7 @@ def test_tasks_do_not_copy_the_form(load_dag_file: LoadDagFile, dag_id: str) -> 
 
 def test_each_stage_task_has_an_asset_as_outlet(load_dag_file: LoadDagFile) -> None:
     dag = load_dag_file().report.dag
-    others = ("approve", "cut-worlds", "encode-shard")
+    others = ("approve", "cut-worlds", "encode-shard", "refresh-knowledge-bases", "encode-segment")
     stages = [task for task in dag.tasks if task.task_id not in others]
     assert not any(dag.get_task(name).outlets for name in others)
     for task in stages:

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from tests.orchestration.test_refresh_command import NEW, OLD, encode
+from tests.orchestration.test_refresh_command import NEW, OLD, cut, encode
 from tests.support.finished import finish_stage
 from zeshel_tasks.champion.champions import Champion, read_champions
-from zeshel_tasks.orchestration.link_commands import KnowledgeBaseCommand
+from zeshel_tasks.orchestration.knowledge_base_commands import KnowledgeBaseCommand, PublishCommand
 from zeshel_tasks.orchestration.task_command import Outcome, finish
 from zeshel_tasks.store import Run, open_run
 
@@ -17,7 +17,7 @@ MODELS = {
     biencoder: Champion(run=run, biencoder=biencoder, crossencoder=run, promoted_at="y", decision={})
     for run, biencoder in (("r0", OLD), ("r1", NEW))
 }
-DONE = Outcome({"kb": "products"}, {})
+DONE, PUBLISHED = Outcome([], {}), Outcome({"kb": "products"}, {})
 
 
 class TaskInstance:
@@ -45,8 +45,16 @@ def command(run: Run) -> KnowledgeBaseCommand:
     return KnowledgeBaseCommand(run.store.address)
 
 
+def publish(run: Run) -> PublishCommand:
+    return PublishCommand(run.store.address)
+
+
 def context(chosen: dict[str, str], **params: Any) -> dict[str, Any]:
-    return {"ti": TaskInstance(chosen), "params": {"kb": "products", "in": "/in", "out": "/out", **params}}
+    return {
+        "run_id": "r1",
+        "ti": TaskInstance(chosen),
+        "params": {"kb": "products", "in": "/in", "out": "/out", **params},
+    }
 
 
 def of_champion(biencoder: str) -> dict[str, str]:
@@ -76,7 +84,8 @@ def test_base_is_encoded_for_the_champion_if_another_biencoder_has_encoded_it(ru
     assert command(run).reused(context(chosen)) is None
     encode(run, "products", NEW)
     assert command(run).reused(context(chosen)) == DONE
-    assert finish(command(run), None, [], context(chosen)) == {"kb": "products"}, "although its pod is gone"
+    assert finish(command(run), None, [], context(chosen)) == [], "although its pod is gone"
+    assert publish(run).reused(context(chosen)) == PUBLISHED
     assert command(run).reused(context(chosen, entities=["x.jsonl"])) is None, "it may have other entities"
 
 
@@ -86,7 +95,8 @@ def test_end_of_a_build_is_not_seen_in_the_store(run: Run) -> None:
     with pytest.raises(AirflowException, match="there is no knowledge base products at"):
         finish(command(run), 0, [], built)
     encode(run, "products", OLD)
-    assert finish(command(run), 0, [], built) == {"kb": "products"}
+    assert finish(command(run), 0, [], built) == []
+    assert publish(run).reused(built) == PUBLISHED
     with pytest.raises(AirflowException, match="the end of its command is unknown"):
         finish(command(run), None, [], built)
 
@@ -99,3 +109,22 @@ def test_missing_base_and_unfinished_run_are_named_without_a_pod(run: Run) -> No
         AirflowFailException, match=r"\nrun: expected a run that has finished train-biencoder, got .*r5"
     ):
         command(run).reused(context({"run": unfinished}))
+
+
+@pytest.mark.parametrize("entities", [[], ["x.jsonl"]])
+def test_large_base_is_published_once_its_segments_are_encoded(run: Run, entities: list[str]) -> None:
+    given = context(of_champion(NEW), entities=entities, sharded_from=29_000)
+    encode(run, "products", OLD)
+    cut(run, "products", NEW, "links-r1")
+    assert finish(command(run), 0, [], given) == [["products/0"], ["products/1"]]
+    assert publish(run).reused(given) is None
+    with pytest.raises(AirflowException, match="products has vectors of another bi-encoder"):
+        finish(publish(run), 0, [], given)
+    encode(run, "products", NEW)
+    assert finish(publish(run), 0, [], given) == {"kb": "products"}
+
+
+def test_base_that_is_left_as_it_is_is_not_published(run: Run) -> None:
+    encode(run, "products", OLD)
+    with pytest.raises(AirflowSkipException, match="products is left as it is"):
+        publish(run).reused(context(of_champion(NEW), refresh=False))

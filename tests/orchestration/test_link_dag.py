@@ -19,7 +19,8 @@ from zeshel_tasks.link_files.plan import LinkPlan
 from zeshel_tasks.link_files.shards import link_shards
 from zeshel_tasks.location import store_location
 from zeshel_tasks.orchestration.grouping import groups
-from zeshel_tasks.orchestration.link_commands import KnowledgeBaseCommand, LinkCommand, ListCommand
+from zeshel_tasks.orchestration.knowledge_base_commands import KnowledgeBaseCommand, PublishCommand
+from zeshel_tasks.orchestration.link_commands import LinkCommand, ListCommand
 from zeshel_tasks.orchestration.link_operators import ASSET, ChooseModels, SumUpLinks
 from zeshel_tasks.orchestration.link_params import link_schemas, request_of
 from zeshel_tasks.orchestration.task_command import NotDone, finish
@@ -89,15 +90,16 @@ def link(context: dict[str, Any], tmp_path: Path) -> Callable[..., None]:
 def test_dag_links_in_mapped_tasks_between_a_list_and_a_sum(load_dag_file: LoadDagFile) -> None:
     dag = load_dag_file("zeshel_link", ZESHEL_RETRIES="4", ZESHEL_OWNER="me", ZESHEL_POOL="gpu").files.dag
     assert (dag.dag_id, dag.schedule) == ("zeshel_link", None)
-    chain = ["models", "knowledge-base", "list", "link", "join"]
+    chain = ["models", "knowledge-base", "encode-segment", "publish", "list", "link", "join"]
     assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == {
         task: set(chain[place + 1 : place + 2]) for place, task in enumerate(chain)
     }
-    assert [task for task in chain if dag.get_task(task).is_mapped] == ["link"]
+    assert [task for task in chain if dag.get_task(task).is_mapped] == ["encode-segment", "link"]
     for task in dag.tasks:
         assert (task.retries, task.owner, task.pool, task.retry_exponential_backoff) == (4, "me", "gpu", 2)
         assert len(task.doc_md) > 5
-    assert dag.get_task("list").trigger_rule == "none_failed", "the knowledge base may be left as it is"
+    for name in ("publish", "list"):
+        assert dag.get_task(name).trigger_rule == "none_failed", "the knowledge base may be small, or left as it is"
     assert [task for task in chain if dag.get_task(task).outlets] == ["join"]
 
 
@@ -187,15 +189,17 @@ def test_link_tasks_get_the_chosen_models_and_the_settings(context: dict[str, An
 
 def test_knowledge_base_is_built_refreshed_or_left(context: dict[str, Any], store: str) -> None:
     command = KnowledgeBaseCommand(store)
-    base = [f"--store={store}", "--name=products", "--models=f1"]
-    assert command.arguments(context) == ["kb", "refresh", *base]
+    base = [f"--store={store}", "--name=products", "--models=f1", "--record=links-r1"]
+    cut = "--sharded_from=250000"
+    assert command.arguments(context) == ["kb", "refresh", *base, cut]
     context["params"]["refresh"] = False
     with pytest.raises(AirflowSkipException, match="products is left as it is"):
         command.reused(context)
     context["params"] |= {"entities": ["s3://b/x.csv", "y.csv"], "entities.format": "csv", "entities.text": "about"}
     context["params"] |= {"device": "cpu", "top_k": 7}
-    built = ["kb", "build", *base, "--device=cpu", "--format=csv", "--text=about", "--", "s3://b/x.csv", "y.csv"]
-    assert command.arguments(context) == built
+    built = ["--device=cpu", "--format=csv", "--text=about", "--", "s3://b/x.csv", "y.csv"]
+    assert command.arguments(context) == ["kb", "build", *base, cut, *built]
+    assert PublishCommand(store).arguments(context) == ["kb", "build", *base, *built]
 
 
 # -- tasks

@@ -25,7 +25,8 @@ from zeshel_tasks.store import LocalStore
 
 ROOT = Path(__file__).parents[2]
 HELDOUT = {f"{stage}-{split}" for stage in ("eval-biencoder", "eval-crossencoder") for split in HELDOUT_SPLITS}
-SKIPPED = {*HELDOUT, "cut-worlds", "encode-shard", "refresh-knowledge-bases"}
+BASES = ("refresh-knowledge-bases", "encode-segment", "publish-knowledge-bases")
+SKIPPED = {*HELDOUT, "cut-worlds", "encode-shard", *BASES}
 """Tasks that have nothing to do without held-out mentions, large worlds and knowledge bases."""
 YAML_OF_THE_DAG = re.compile(r"```yaml\n(dag:\n.*?)```", re.DOTALL)
 # Airflow would render this text if Params were templates.

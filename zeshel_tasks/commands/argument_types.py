@@ -47,6 +47,13 @@ def license_id(text: str) -> str:
     return text
 
 
+def record(text: str) -> str:
+    """Check the name of the records of a change."""
+    if not re.fullmatch(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,254}", text):
+        raise argparse.ArgumentTypeError(f"expected a name of letters, digits, _, . and -, got {quoted(text)}")
+    return text
+
+
 def seed(text: str) -> int:
     """Check the seed of a random generator."""
     return _whole_number(text, 2**32 - 1)
@@ -55,6 +62,11 @@ def seed(text: str) -> int:
 def count(text: str) -> int:
     """Check how many of something there may be."""
     return _whole_number(text, 1_000_000)
+
+
+def entities(text: str) -> int:
+    """Check a number of entities."""
+    return _whole_number(text, 10**9)
 
 
 def parsed(text: str, parse: Callable[[str], T]) -> T:

@@ -13,6 +13,7 @@ from zeshel_tasks.commands.argument_types import path, run, store
 from zeshel_tasks.commands.import_flags import add_format_flags, add_max_skipped, entity_settings
 from zeshel_tasks.commands.kb_calibrate import add_calibrate_flags, calibrate
 from zeshel_tasks.commands.kb_index import add_index_flags, index
+from zeshel_tasks.commands.kb_segments import add_change_flags, add_encode_flags, change_options, encode_segment
 from zeshel_tasks.compute import telemetry
 from zeshel_tasks.errors import ConfigError, CorruptArtifact, DataError, TryAgain, ZeshelError
 from zeshel_tasks.text.json_text import to_json
@@ -37,6 +38,7 @@ def add_kb_commands(parser: argparse.ArgumentParser) -> None:
     build = _add(commands, "build", "Encode entities as a new knowledge base, or as the new content of one.", _build)
     _add_entities(build)
     _add_run(build)
+    add_change_flags(build)
     added = _add(commands, "add", "Add entities, and replace those that have changed. Encodes only these.", _add_new)
     _add_entities(added)
     remove = _add(commands, "remove", "Remove entities.", _remove)
@@ -50,6 +52,12 @@ def add_kb_commands(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--all", action="store_true", help="refresh all knowledge bases of the store")
     _add_run(refresh)
     _add_options(refresh)
+    add_change_flags(refresh)
+    encode = _add(
+        commands, "encode-segment", "Encode segments of a large knowledge base.", _encode_segment, named=False
+    )
+    add_encode_flags(encode)
+    _add_options(encode)
     _add(commands, "compact", "Merge small segments and drop what was removed. Encodes nothing.", _compact)
     calibrated = _add(
         commands, "calibrate", "Fit what scores mean in a knowledge base, on labelled mentions.", calibrate
@@ -103,8 +111,9 @@ def _build(options: argparse.Namespace) -> None:
 
     opened = _store(options)
     encoding = _encoding(opened, options)
+    given = {**_options(options), **change_options(options)}
     with _documents(options) as documents:
-        _print(options.name, build(opened, options.name, documents, encoding, **_options(options)))
+        _print(options.name, build(opened, options.name, documents, encoding, **given))
 
 
 @telemetry.exported()
@@ -156,12 +165,16 @@ def _refreshed(opened: Store, name: str, encoding: Encoding, options: argparse.N
     from zeshel_tasks.knowledge_base.head import KnowledgeBase
 
     try:
-        return refresh(opened, name, encoding, **_options(options))
+        return refresh(opened, name, encoding, **_options(options), **change_options(options))
     except ConfigError:
         if not options.all or KnowledgeBase.read(opened, name).exists:
             raise
     log.info("%s: deleted in the meantime", name)
     return None
+
+
+def _encode_segment(options: argparse.Namespace) -> None:
+    encode_segment(options, _options(options))
 
 
 @telemetry.exported()
@@ -271,7 +284,7 @@ def _encoding(opened: Store, options: argparse.Namespace) -> Encoding:
         return encoding_of(models_of_run(of_run, scratch))
 
 
-def _options(options: argparse.Namespace) -> dict[str, str]:
+def _options(options: argparse.Namespace) -> dict[str, Any]:
     found = {name: getattr(options, name) for name in ("encode_batch_size", "device")}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -317,6 +330,9 @@ def _ids_of(file: Path) -> list[str]:
 
 
 def _print(name: str, changed: Changed) -> None:
+    if changed.cut:
+        print(one_line(f"{name}: cut into {changed.cut:,} segments; nothing has changed before they are encoded"))
+        return
     counts = {"added": changed.added, "changed": changed.updated, "removed": changed.removed}
     done = [f"{count:,} {what}" for what, count in counts.items() if count] or ["nothing added or removed"]
     parts = [*done, f"{changed.encoded:,} encoded"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,24 @@ def cut(documents: Iterable[Document], shards: int, folder: Path) -> int:
     _flush(buffers, folder)
     np.save(folder / SHARDS, np.frombuffer(of_entities, dtype=np.uint16))
     return len(of_entities)
+
+
+def cut_in_order(lines: Iterable[bytes], entities: int, folder: Path) -> list[int]:
+    """Writes lines of entities into files in their order, ``entities`` into each, and returns how many each one has.
+
+    The last file may have fewer. There is no ``shards.npy``. Memory holds a line.
+    """
+    rest, sizes = iter(lines), list[int]()
+    (folder / shard_file(0)).parent.mkdir(parents=True)
+    for shard in count():
+        if (first := next(rest, None)) is None:
+            break
+        sizes.append(0)
+        with (folder / shard_file(shard)).open("wb") as file:
+            for line in chain([first], islice(rest, entities - 1)):
+                file.write(line)
+                sizes[-1] += 1
+    return sizes
 
 
 def rows_of_shards(path: Path, shards: int) -> list[Rows]:

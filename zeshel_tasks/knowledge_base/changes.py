@@ -41,6 +41,7 @@ class Changed:
         entities: live entities after it.
         added, updated, removed: entities that are new, have another text, or are gone.
         encoded: entities that this attempt encoded; others were encoded before.
+        cut: segments that are left to other machines. Until these have encoded them, nothing changes.
     """
 
     entities: int
@@ -48,6 +49,7 @@ class Changed:
     updated: int = 0
     removed: int = 0
     encoded: int = 0
+    cut: int = 0
 
 
 class _Editor:
@@ -129,7 +131,14 @@ def _editor(store: Store, name: str) -> Iterator[_Editor]:
             raise editor.changed() from None
 
 
-def build(store: Store, name: str, documents: Iterable[Document], encoding: Encoding, **options: Any) -> Changed:
+def build(
+    store: Store,
+    name: str,
+    documents: Iterable[Document],
+    encoding: Encoding,
+    sharded_from: int | None = None,
+    **options: Any,
+) -> Changed:
     """Makes a knowledge base of these entities, or replaces all entities of one.
 
     Args:
@@ -137,8 +146,9 @@ def build(store: Store, name: str, documents: Iterable[Document], encoding: Enco
         name: of the knowledge base.
         documents: the entities; no id may occur twice.
         encoding: what encodes them.
-        options: ``load`` and settings, see :class:`~zeshel_tasks.knowledge_base.segments.Change`; also for the other
-            functions.
+        sharded_from: only cut more entities than these into segments, for other machines; None to encode them all.
+        options: ``load``, ``record`` and settings, see :class:`~zeshel_tasks.knowledge_base.segments.Change`; also for
+            the other functions.
 
     Raises:
         ConfigError: the name is not valid.
@@ -147,7 +157,10 @@ def build(store: Store, name: str, documents: Iterable[Document], encoding: Enco
     """
     with _editor(store, name) as editor:
         change = Change(store, name, encoding, editor.scratch, **options)
-        segments = change.encode(map(document_line, documents))
+        lines = change.cut_if_many(map(document_line, documents), sharded_from)
+        if lines is None:
+            return Changed(entities=editor.base.head.entities if editor.base.exists else 0, cut=change.cut)
+        segments = change.encode(lines)
         live = _replaced(editor, encoding, segments)
         change.finish()
     return Changed(entities=len(live), added=len(live), encoded=change.encoded)
@@ -205,18 +218,24 @@ def remove(store: Store, name: str, ids: Sequence[str], *, unknown_ok: bool = Fa
     return Changed(entities=len(live), removed=len(found))
 
 
-def refresh(store: Store, name: str, encoding: Encoding, **options: Any) -> Changed:
+def refresh(store: Store, name: str, encoding: Encoding, sharded_from: int | None = None, **options: Any) -> Changed:
     """Encodes all entities again, with another bi-encoder or other settings. Does nothing if they are the same.
+
+    The arguments are those of :func:`build`.
 
     Raises:
         ConfigError: there is no such knowledge base.
         TryAgain: the knowledge base was changed at the same time.
     """
     with _editor(store, name) as editor:
-        if editor.base.head.encoding == encoding:
-            return Changed(entities=editor.base.head.entities)
         change = Change(store, name, encoding, editor.scratch, **options)
-        segments = change.encode(editor.segments.lines(editor.parts()))
+        if editor.base.head.encoding == encoding:
+            change.finish()  # an earlier attempt may have been killed before
+            return Changed(entities=editor.base.head.entities)
+        lines = change.cut_if_many(editor.segments.lines(editor.parts()), sharded_from)
+        if lines is None:
+            return Changed(entities=editor.base.head.entities, cut=change.cut)
+        segments = change.encode(lines)
         live = editor.swap(encoding, segments)
         if live is None:
             raise editor.changed()

@@ -7,7 +7,7 @@ in the folder of the change protects it from a cleanup, as the record of a run d
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
@@ -18,6 +18,8 @@ import numpy as np
 
 from zeshel_tasks.config.stages import Recipe
 from zeshel_tasks.data.document_file import DOCUMENTS, DocumentFile, DocumentWriter
+from zeshel_tasks.data.shard_files import cut_in_order
+from zeshel_tasks.data.shards import shard_file
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.knowledge_base import head
 from zeshel_tasks.knowledge_base.head import Encoding, Segment, changes_folder
@@ -26,6 +28,7 @@ from zeshel_tasks.knowledge_base.segment_reader import FILES, KEYS, REMOVED, TOK
 from zeshel_tasks.linking.word_counts import Part, count_words, pack, write_counts
 from zeshel_tasks.pipeline.contract import derived_artifact
 from zeshel_tasks.pipeline.job import Job, Target
+from zeshel_tasks.pipeline.world_shards import CUT
 from zeshel_tasks.recipe import build_recipe
 from zeshel_tasks.store import Artifact, Metrics, Run, Store, artifact_folder
 from zeshel_tasks.store.artifacts import read_manifest, sha256_of
@@ -56,7 +59,12 @@ class Change:
         encoding: what encodes entities.
         scratch: local directory.
         load: loads the bi-encoder, if there is something to encode.
+        record: name of its records, which the commands of one change on several machines share; None for a new one.
         options: settings of ``eval_biencoder`` that do not change the result, such as ``encode_batch_size``.
+
+    Attributes:
+        encoded: entities that were encoded.
+        cut: segments that were left to other machines.
 
     Raises:
         ConfigError: an option is out of range.
@@ -69,15 +77,16 @@ class Change:
         encoding: Encoding,
         scratch: Path,
         load: LoadEncoder = load_encoder,
+        record: str | None = None,
         **options: object,
     ) -> None:
         self._store, self._name, self._encoding, self._scratch, self._load = store, name, encoding, scratch, load
         self._segments = SegmentReader(store, scratch / "segments")
         settings = {f"eval_biencoder.{name}": value for name, value in {**options, **encoding.settings}.items()}
         self._config = build_recipe("recommended", settings).eval_biencoder
-        self._run = Run(store, uuid4().hex, changes_folder(name))
+        self._run = Run(store, record or uuid4().hex, changes_folder(name))
         self._job = Job(self._run, Recipe(), {}, Target(STAGE, None, {}, {}), scratch)
-        self.encoded = 0
+        self.encoded = self.cut = 0
 
     def encode(self, lines: Iterable[bytes]) -> list[Segment]:
         """Encodes entities, given as lines of :func:`~zeshel_tasks.data.document_file.document_line`."""
@@ -90,6 +99,32 @@ class Change:
                 documents = DocumentFile(Path(folder))
                 segments.append(self._made(Path(folder), self._write_encodings, partial(count_words, documents)))
         return segments
+
+    def cut_if_many(self, lines: Iterable[bytes], most: int | None) -> Iterable[bytes] | None:
+        """Returns the lines if there are at most ``most``. Otherwise cuts them and returns None.
+
+        Other machines then encode the segments (``cuts.py``). An artifact holds the lines of each, and :attr:`cut` is
+        their number.
+        """
+        if most is None:
+            return lines
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
+        sizes = cut_in_order(lines, head.SEGMENT_ENTITIES, folder)
+        files = [folder / shard_file(number) for number in range(len(sizes))]
+        if sum(sizes) <= most:
+            return _lines(files)
+
+        def work(job: Job) -> Metrics:
+            for path in files:
+                job.attempt.add(path.relative_to(folder).as_posix(), path)
+            return {"entities": sum(sizes), "shards": len(sizes)}
+
+        segments = [self._target(sha256_of(path)).folder for path in files]
+        config = {"segments": segments, "encoding": self._encoding.model_dump()}
+        made = derived_artifact(self._job, CUT, config, {}, work)
+        self._run.write_record(CUT, made.manifest, reused=False, wall_seconds=0)
+        self.cut = len(segments)
+        return None
 
     def merge(self, parts: Sequence[tuple[Segment, Flags]]) -> Segment:
         """Copies the live rows of segments into a new one; bool [entities] says which ones are live."""
@@ -157,10 +192,14 @@ class Change:
                 job.attempt.add(name, folder / name)
             return {"entities": len(documents), **metrics}
 
-        inputs = {"documents": sha256_of(folder / DOCUMENTS), "train-biencoder": self._encoding.fingerprint}
-        config = {**self._encoding.settings, "files": FILES}  # a segment of an earlier version lacks some
-        made = derived_artifact(self._job, STAGE, config, inputs, work)
+        target = self._target(sha256_of(folder / DOCUMENTS))
+        made = derived_artifact(self._job, STAGE, target.config, target.inputs, work)
         return Segment(artifact=self._folder_of(made), entities=len(documents))
+
+    def _target(self, documents: str) -> Target:
+        """The segment of entities, given the SHA-256 of their lines."""
+        config = {**self._encoding.settings, "files": FILES}  # a segment of an earlier version lacks some
+        return Target(STAGE, None, config, {"documents": documents, "train-biencoder": self._encoding.fingerprint})
 
     def _folder(self) -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(dir=self._scratch)
@@ -168,3 +207,9 @@ class Change:
     @staticmethod
     def _folder_of(made: Artifact) -> str:
         return artifact_folder(STAGE, made.manifest.fingerprint)
+
+
+def _lines(files: Iterable[Path]) -> Iterator[bytes]:
+    for path in files:
+        with path.open("rb") as file:
+            yield from file

@@ -15,12 +15,14 @@ from zeshel_tasks.config.splits import Split
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.orchestration.alerts import alerts, question_notifiers
 from zeshel_tasks.orchestration.approval import ApprovedPromotion, ApprovePromotion
-from zeshel_tasks.orchestration.link_commands import KnowledgeBaseCommand, LinkCommand, ListCommand
+from zeshel_tasks.orchestration.knowledge_base_commands import KnowledgeBaseCommand, PublishCommand
+from zeshel_tasks.orchestration.link_commands import LinkCommand, ListCommand
 from zeshel_tasks.orchestration.link_operators import ChooseModels, SumUpLinks
 from zeshel_tasks.orchestration.link_params import link_params
 from zeshel_tasks.orchestration.params import dag_params
 from zeshel_tasks.orchestration.process.operator import ZeshelProcessOperator
-from zeshel_tasks.orchestration.refresh_command import RefreshCommand
+from zeshel_tasks.orchestration.refresh_command import PublishRefreshed, RefreshCommand
+from zeshel_tasks.orchestration.segment_commands import FOR_CHAMPION, EncodeSegments
 from zeshel_tasks.orchestration.settings import Deployment
 from zeshel_tasks.orchestration.shard_commands import CutCommand, EncodeCommand
 from zeshel_tasks.orchestration.stage_command import StageCommand
@@ -134,12 +136,6 @@ def approval(deployment: Deployment) -> BaseOperator:
     )
 
 
-def knowledge_base_refresh(deployment: Deployment) -> BaseOperator:
-    """Return the task that encodes the knowledge bases for a new champion."""
-    operator, settings = _runner(deployment)
-    return operator(command=RefreshCommand(deployment.store), doc_md=_doc(RefreshCommand), **settings)
-
-
 def task_maker(deployment: Deployment) -> TaskMaker:
     """Return the function ``stage_task("eval-biencoder", "test")``, whose tasks use the deployment's runner."""
     operator, settings = _runner(deployment)
@@ -172,16 +168,34 @@ class ShardTasks:
 
     def encode(self, cut: BaseOperator) -> MappedOperator:
         """Return the mapped task that encodes shards; ``cut`` lists them. Without any, it is skipped."""
-        command, at_once = EncodeCommand(self._deployment.store), self._deployment.max_active_links
-        task = self._operator.partial(
-            task_id=command.name,
-            doc_md=_doc(EncodeCommand),
-            map_index_template="{{ task.command.label }}",
-            max_active_tis_per_dagrun=at_once,
-            max_active_tis_per_dag=at_once * self._deployment.max_active_runs,
-            **self._settings,
-        )
-        return task.expand(command=cut.output.map(command.for_shards))
+        return _encode_tasks(self._deployment, EncodeCommand(self._deployment.store), cut, **_per_dag(self._deployment))
+
+
+class RefreshTasks:
+    """Creates the tasks that encode knowledge bases for a new champion.
+
+    Args:
+        deployment: the deployment's settings.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._operator, self._settings = _runner(deployment)
+
+    def refresh(self) -> BaseOperator:
+        """Return the task that encodes knowledge bases, and cuts large ones into segments."""
+        command = RefreshCommand(self._deployment.store)
+        return self._operator(command=command, doc_md=_doc(RefreshCommand), **self._settings)
+
+    def encode(self, refresh: BaseOperator) -> MappedOperator:
+        """Return the mapped task that encodes segments; ``refresh`` lists them. Without any, it is skipped."""
+        command = EncodeSegments(self._deployment.store, purpose=FOR_CHAMPION)
+        return _encode_tasks(self._deployment, command, refresh, **_per_dag(self._deployment))
+
+    def publish(self) -> BaseOperator:
+        """Return the task that publishes the segments. It runs also if there are none."""
+        command, rule = PublishRefreshed(self._deployment.store), TriggerRule.NONE_FAILED
+        return self._operator(command=command, doc_md=_doc(PublishRefreshed), trigger_rule=rule, **self._settings)
 
 
 class LinkTasks:
@@ -202,6 +216,14 @@ class LinkTasks:
     def knowledge_base(self) -> BaseOperator:
         """Return the task that builds or refreshes the knowledge base."""
         return self._task(KnowledgeBaseCommand(self._store))
+
+    def encode(self, knowledge_base: BaseOperator) -> MappedOperator:
+        """Return the mapped task that encodes segments of a large one, which ``knowledge_base`` lists."""
+        return _encode_tasks(self._deployment, EncodeSegments(self._store), knowledge_base)
+
+    def publish(self) -> BaseOperator:
+        """Return the task that publishes the segments. It runs also if there are none."""
+        return self._task(PublishCommand(self._store), trigger_rule=TriggerRule.NONE_FAILED)
 
     def files(self) -> BaseOperator:
         """Return the task that lists the files. It runs also if the knowledge base is left as it is."""
@@ -225,6 +247,27 @@ class LinkTasks:
 
     def _task(self, command: TaskCommand, **kwargs: Any) -> BaseOperator:
         return self._operator(command=command, doc_md=_doc(type(command)), **self._settings, **kwargs)
+
+
+def _encode_tasks(
+    deployment: Deployment, command: EncodeCommand, listed: BaseOperator, **kwargs: Any
+) -> MappedOperator:
+    """Return the mapped task whose commands encode what the output of ``listed`` names."""
+    operator, settings = _runner(deployment)
+    task = operator.partial(
+        task_id=command.name,
+        doc_md=_doc(type(command)),
+        map_index_template="{{ task.command.label }}",
+        max_active_tis_per_dagrun=deployment.max_active_links,
+        **settings,
+        **kwargs,
+    )
+    return task.expand(command=listed.output.map(command.for_shards))
+
+
+def _per_dag(deployment: Deployment) -> dict[str, int]:
+    """Return the limit of a mapped task in the DAG whose other tasks have one."""
+    return {"max_active_tis_per_dag": deployment.max_active_links * deployment.max_active_runs}
 
 
 def _doc(described: type) -> str:

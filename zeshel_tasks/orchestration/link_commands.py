@@ -1,4 +1,4 @@
-"""The commands of the DAG ``zeshel_link``: prepare the knowledge base, list the files, link some of them."""
+"""The commands of the DAG ``zeshel_link`` that list the files and link some of them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from zeshel_tasks.champion.champions import KEY, read_champions
-from zeshel_tasks.errors import ConfigError, ZeshelError
-from zeshel_tasks.knowledge_base.head import KnowledgeBase
+from zeshel_tasks.errors import ZeshelError
 from zeshel_tasks.link_files.counts import LinkedCounts
 from zeshel_tasks.link_files.plan import LinkPlan, figures_of, read_plan
 from zeshel_tasks.link_files.shards import finished_counts
 from zeshel_tasks.location import store_location
 from zeshel_tasks.orchestration.grouping import groups
 from zeshel_tasks.orchestration.link_params import LinkRequest, request_of
-from zeshel_tasks.orchestration.refresh_command import check_encoded
 from zeshel_tasks.orchestration.settings import path_safe
 from zeshel_tasks.orchestration.store_command import StoreCommand
 from zeshel_tasks.orchestration.task_command import NotDone, Outcome, failure, mask_secrets, setting_arguments
-from zeshel_tasks.store import open_run, open_store
 from zeshel_tasks.store.garbage import LINKS
 
 log = logging.getLogger(__name__)
@@ -32,92 +28,15 @@ MODELS = "models"
 _LABEL_CHARACTERS = 80  # of a file; Airflow keeps 250 of a label
 
 
-class _LinkCommand(StoreCommand):
-    """A command of the DAG."""
+class LinkDagCommand(StoreCommand):
+    """A command of the DAG that finds out itself what is left to do."""
 
     def reused(self, context: Any) -> Outcome | None:  # noqa: ARG002
-        """Return None: the command itself finds out."""
+        """Return None."""
         return None
 
 
-class KnowledgeBaseCommand(_LinkCommand):
-    """Builds the knowledge base of the given entities, or encodes it again if another bi-encoder has encoded it.
-
-    Unless the Param ``refresh`` is true, only the champion's bi-encoder replaces the vectors of another one: the
-    knowledge base may be in use with the champion.
-    """
-
-    name = "knowledge-base"
-
-    def arguments(self, context: Any) -> list[str]:
-        """Return the arguments of ``zeshel kb build`` or ``zeshel kb refresh``."""
-        request = checked_request(self.name, context["params"])
-        base = [f"--store={self.store}", f"--name={request.run.kb}", *_models(self.name, context)]
-        base += setting_arguments({name: value for name, value in request.settings.items() if name == "device"})
-        if not request.run.entities:
-            return ["kb", "refresh", *base]
-        return ["kb", "build", *base, *setting_arguments(request.entity_files), "--", *request.run.entities]
-
-    def reused(self, context: Any) -> Outcome | None:
-        """Return the name of the knowledge base if the models' bi-encoder has encoded it and no entities are given.
-
-        Raises:
-            AirflowSkipException: the knowledge base is to be left as it is.
-            AirflowFailException: it has the vectors of another bi-encoder, which are not to be replaced.
-            AirflowException: the store does not answer.
-        """
-        run = checked_request(self.name, context["params"]).run
-        if not run.entities and run.refresh is False:
-            raise AirflowSkipException(f"the knowledge base {run.kb} is left as it is")
-        try:
-            store, biencoder = open_store(self.store), self._biencoder(context)
-            base = KnowledgeBase.read(store, run.kb)
-            encoded_by = None if run.entities and not base.exists else base.head.encoding.biencoder
-            champion = read_champions(store).champion
-        except ZeshelError as error:
-            raise failure(self.name, error.exit_code, str(error).splitlines()) from error
-        if encoded_by == biencoder and not run.entities:
-            return Outcome({"kb": run.kb}, {})
-        of_champion = champion is not None and champion.biencoder == biencoder
-        if encoded_by not in (None, biencoder) and not (of_champion if run.refresh is None else run.refresh):
-            raise AirflowFailException(
-                f"{self.name}: the knowledge base {run.kb} has vectors of another bi-encoder than the run's models, "
-                "not retried. A run replaces them if its Param `refresh` is true, or if it is empty and the models are "
-                "the champion's. Trigger a new run that links with the champion or sets `refresh`, or give `entities` "
-                "for a knowledge base of another name"
-            )
-        return None
-
-    def outcome(self, context: Any, *, ended: bool) -> Outcome:
-        """Return the name of the knowledge base, which the models' bi-encoder has encoded."""
-        run = checked_request(self.name, context["params"]).run
-        if run.entities and not ended:  # the store does not show of which entities it is
-            raise NotDone("the end of its command is unknown")
-        store = open_store(self.store)
-        if not KnowledgeBase.read(store, run.kb).exists:
-            raise NotDone(f"there is no knowledge base {run.kb} at {self.store}")
-        check_encoded(store, [run.kb], self._biencoder(context))
-        return Outcome({"kb": run.kb}, {})
-
-    def _biencoder(self, context: Any) -> str:
-        """Return the folder of the bi-encoder of the models that the first task has chosen.
-
-        Raises:
-            ConfigError: it is unknown.
-        """
-        chosen = _chosen(self.name, context)
-        if "run" in chosen:
-            record = open_run(chosen["run"]).record("train-biencoder")
-            if record is None:
-                raise ConfigError(f"run: expected a run that has finished train-biencoder, got {chosen['run']}")
-            return record.artifact
-        champion = read_champions(open_store(self.store)).with_models(chosen["models"])
-        if champion is None:
-            raise ConfigError(f"expected models {chosen['models']:.12} of a champion at {self.store}/{KEY}, got none")
-        return champion.biencoder
-
-
-class ListCommand(_LinkCommand):
+class ListCommand(LinkDagCommand):
     """Lists the files, and checks the knowledge base and the settings.
 
     Its XCom is a list with the files of each link task.
@@ -140,7 +59,7 @@ class ListCommand(_LinkCommand):
 
 
 @dataclass(frozen=True)
-class LinkCommand(_LinkCommand):
+class LinkCommand(LinkDagCommand):
     """Links some of the files. A file that is linked as planned is left as it is.
 
     Attributes:
@@ -199,7 +118,7 @@ def link_arguments(name: str, store: str, context: Any) -> list[str]:
     request = checked_request(name, context["params"])
     places = {"in": folder(request.run.source), "out": folder(request.run.target)}
     settings = setting_arguments({"kb": request.run.kb, **places, **request.settings})
-    return ["link", f"--store={store}", *_models(name, context), *settings]
+    return ["link", f"--store={store}", *model_arguments(name, context), *settings]
 
 
 def checked_request(name: str, params: Mapping[str, Any]) -> LinkRequest:
@@ -242,13 +161,18 @@ def folder(address: str) -> str:
     return address if address.endswith("/") else f"{address}/"
 
 
-def _models(name: str, context: Any) -> list[str]:
-    """The models that the first task has chosen, as an argument."""
-    chosen = _chosen(name, context)
+def model_arguments(name: str, context: Any) -> list[str]:
+    """Return the models that the first task has chosen, as an argument."""
+    chosen = chosen_models(name, context)
     return setting_arguments({kind: chosen[kind] for kind in ("models", "run") if kind in chosen})
 
 
-def _chosen(name: str, context: Any) -> dict[str, str]:
+def chosen_models(name: str, context: Any) -> dict[str, str]:
+    """Return the models that the first task has chosen: their fingerprint, or the address of their run.
+
+    Raises:
+        AirflowFailException: it has chosen none.
+    """
     chosen: dict[str, str] | None = context["ti"].xcom_pull(task_ids=MODELS, map_indexes=-1)
     if not chosen:
         raise AirflowFailException(f"{name}: expected the XCom of the task `{MODELS}`, got none; clear that task")

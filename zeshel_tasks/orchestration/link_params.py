@@ -11,6 +11,7 @@ from airflow.sdk import Param
 from pydantic import Field
 
 from zeshel_tasks.config.link import LinkConfig
+from zeshel_tasks.config.retrieval import RetrievalConfig
 from zeshel_tasks.config.stage_config import ADDRESS, ADDRESS_PATTERN, PRINTABLE, StageConfig, takes
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.importing.bad_rows import MaxSkipped
@@ -64,6 +65,12 @@ class LinkRun(StageConfig):
         description="Encode the knowledge base again if another bi-encoder has encoded it. True: for any models, also "
         "if `zeshel serve` uses it with the champion. False: never; the run fails then. Empty: only for the champion's "
         "bi-encoder.",
+    )
+    sharded_from: int = Field(
+        RetrievalConfig.model_fields["sharded_from"].default,
+        ge=32,
+        le=10**9,
+        description="A knowledge base of more entities is encoded by several tasks, at least 8.",
     )
     max_tasks: int = Field(
         100, ge=1, le=1000, description="Most link tasks. If there are more files, each task links several."

@@ -18,7 +18,7 @@ from zeshel_tasks.store.checksummed import checksummed, read_checksummed
 from zeshel_tasks.store.local import LocalStore
 
 _RECORD = re.compile(r"runs/[^/]+/(stages|uses)/[^/]+\.json")
-_RECORD_OF_CHANGE = re.compile(r"kb/[^/]+/changes/[^/]+/uses/[^/]+\.json")
+_RECORD_OF_CHANGE = re.compile(r"kb/[^/]+/changes/[^/]+/(stages|uses)/[^/]+\.json")
 
 
 class RunRecord(BaseModel):
