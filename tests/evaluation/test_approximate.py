@@ -66,6 +66,37 @@ def test_query_with_too_few_neighbours_is_searched_exactly(vectors: VectorFile, 
     np.testing.assert_array_equal(scores, exact_scores)
 
 
+def test_vectors_that_are_gone_or_come_later_are_searched_as_if_it_was_made_of_those_that_are_there(
+    vectors: VectorFile, queries: torch.Tensor, tmp_path: Path
+) -> None:
+    groups = ApproximateIndex.write(vectors, tmp_path / "index")
+    random = np.random.default_rng(5)
+    later = queries.numpy()[:5] * 1.2
+    is_there = random.random(ENTITIES) < 0.8
+    np.save(tmp_path / "now.npy", np.concatenate([vectors.rows(np.flatnonzero(is_there)), later]).astype(vectors.dtype))
+    now = VectorFile(tmp_path / "now.npy")
+    places = np.where(is_there, np.cumsum(is_there) - 1, -1)
+    scores, positions = ApproximateIndex(tmp_path / "index", now, groups, places).top_k(queries, K)
+    exact_scores, exact = top_k(queries, now, K)
+    assert share_found(positions.numpy(), exact.numpy()) > 0.995
+    np.testing.assert_allclose(scores, exact_scores, rtol=1e-4, atol=1e-4)
+    assert {len(now) - 5 + number for number in range(5)} <= set(positions[:5].flatten().tolist())
+
+
+def test_most_are_gone_and_the_rest_is_fewer_than_wanted(vectors: VectorFile, tmp_path: Path) -> None:
+    groups = ApproximateIndex.write(vectors, tmp_path / "index")
+    left = np.array([1500, 7, 2999])
+    places = np.full(ENTITIES, -1)
+    places[np.sort(left)] = range(3)
+    np.save(tmp_path / "now.npy", vectors.rows(np.array([*np.sort(left), 5])))
+    now = VectorFile(tmp_path / "now.npy")
+    queries = torch.from_numpy(vectors.rows(np.array([7, 5])))
+    scores, positions = ApproximateIndex(tmp_path / "index", now, groups, places).top_k(queries, K)
+    exact_scores, exact = top_k(queries, now, K)
+    np.testing.assert_array_equal(positions, exact)
+    np.testing.assert_allclose(scores, exact_scores, rtol=1e-5)
+
+
 def test_share_counts_what_both_have_found() -> None:
     assert share_found(np.array([[1, 2, 3], [4, 5, 6]]), np.array([[3, 2, 9], [6, 4, 5]])) == pytest.approx(5 / 6)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,15 +35,21 @@ class VectorFile:
             raise DataError("no vectors", file=path.name, expected=expected, got=f"{array.dtype} {array.shape}")
         assert isinstance(array, np.memmap)
         self._path, self._offset, self.dtype = path, array.offset, array.dtype
-        self._rows, self.dimension = int(array.shape[0]), int(array.shape[1])
+        self._first, self._rows, self.dimension = 0, int(array.shape[0]), int(array.shape[1])
 
     def __len__(self) -> int:
         return self._rows
 
+    def since(self, first: int) -> Self:
+        """Returns the rows from ``first`` on."""
+        rest = copy(self)
+        rest._first, rest._rows = self._first + first, self._rows - first
+        return rest
+
     def rows(self, positions: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """Reads some rows: float32 [..., dimension] for ``positions`` [...]. Keeps none of their pages in memory."""
         array = read_array(self._path, mapped=True)
-        found: npt.NDArray[np.float32] = array[positions].astype(np.float32)
+        found: npt.NDArray[np.float32] = array[self._first + positions].astype(np.float32)
         release(array)
         return found
 
@@ -60,7 +67,7 @@ class VectorFile:
 
     def _mapped(self, file: int, start: int, count: int) -> npt.NDArray[Any]:
         numbers = count * self.dimension
-        begin = self._offset + start * self.dimension * self.dtype.itemsize
+        begin = self._offset + (self._first + start) * self.dimension * self.dtype.itemsize
         end, skipped = begin + numbers * self.dtype.itemsize, begin % mmap.ALLOCATIONGRANULARITY
         missing = end - os.fstat(file).st_size
         if missing > 0:  # to read it would end the process with SIGBUS

@@ -3,6 +3,8 @@
 The index (faiss) groups vectors around centroids (IVF) and keeps each number in 8 bits (SQ8). A search looks at the
 groups that are nearest to a query, and scores the best of them again with the stored vectors. So the scores are exact,
 and only an entity of a group that was not looked at is missed.
+
+Vectors that come later are searched exactly beside it, and those that are gone are passed over.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from zeshel_tasks.data.arrays import Rows
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.errors import ConfigError
 from zeshel_tasks.evaluation.retrieval import top_k
@@ -32,14 +35,21 @@ class ApproximateIndex:
 
     Args:
         path: of the file that :meth:`write` wrote. It is mapped into memory.
-        vectors: those that it was made from.
+        vectors: those that are searched.
         probes: groups that a search looks at.
+        places: int64 [vectors that it was made from], the position of each in ``vectors``, -1 if it is gone; None if
+            they are the same. The positions are the first ones of ``vectors``; all after them are searched exactly.
     """
 
-    def __init__(self, path: Path, vectors: VectorFile, probes: int) -> None:
+    def __init__(self, path: Path, vectors: VectorFile, probes: int, places: Rows | None = None) -> None:
         faiss = _faiss()
         self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-        self._index.nprobe, self._vectors = probes, vectors
+        self._vectors, self._places = vectors, places
+        there = np.ones(len(vectors), dtype=np.bool_) if places is None else places >= 0
+        self._indexed = int(there.sum())
+        self._rest = vectors.since(self._indexed)
+        passed = {} if there.all() else {"sel": faiss.IDSelectorBitmap(np.packbits(there, bitorder="little"))}
+        self._parameters = faiss.SearchParametersIVF(nprobe=probes, **passed)
 
     @staticmethod
     def write(vectors: VectorFile, path: Path) -> int:
@@ -70,13 +80,22 @@ class ApproximateIndex:
         """
         k = min(k, len(self._vectors))
         asked = queries.float().cpu().numpy()
-        _, found = self._index.search(asked, min(_RESCORED * k, len(self._vectors)))
+        found = self._nearest(asked, k)
+        few = np.flatnonzero((found >= 0).sum(1) < min(k, self._indexed))
+        if len(self._rest):
+            later = top_k(torch.from_numpy(asked), self._rest, k)[1].numpy() + self._indexed
+            found = np.concatenate([found, later], axis=1)
         scores, positions = self._rescored(asked, np.sort(found, axis=1), k)
-        few = np.flatnonzero((found >= 0).sum(1) < k)
         if len(few):
             exact = top_k(torch.from_numpy(asked[few]), self._vectors, k)
             scores[few], positions[few] = exact[0].numpy(), exact[1].numpy()
         return torch.from_numpy(scores), torch.from_numpy(positions)
+
+    def _nearest(self, queries: npt.NDArray[np.float32], k: int) -> Rows:
+        """Returns the positions of the best indexed vectors, padded with -1: int64 [queries, some]."""
+        _, found = self._index.search(queries, min(_RESCORED * k, self._indexed), params=self._parameters)
+        nearest: Rows = found if self._places is None else np.where(found < 0, -1, self._places[found])
+        return nearest
 
     def _rescored(
         self, queries: npt.NDArray[np.float32], found: npt.NDArray[np.int64], k: int

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zeshel_tasks.compute.temporary import temporary_folder
 from zeshel_tasks.knowledge_base.head import HeadIndex, KnowledgeBase
-from zeshel_tasks.knowledge_base.indexing import indexed
+from zeshel_tasks.knowledge_base.indexing import IndexReader
 from zeshel_tasks.knowledge_base.opening import assemble, newest
 from zeshel_tasks.knowledge_base.segment_reader import SegmentReader
 from zeshel_tasks.linking.entity_set import EntitySet
@@ -41,7 +41,7 @@ class Follower:
         stack = ExitStack()
         fetched = stack.enter_context(temporary_folder(_PREFIX, cache))
         weakref.finalize(self, stack.close)
-        self._segments = SegmentReader(store, fetched, keep=True)
+        self._segments, self._indexes = SegmentReader(store, fetched, keep=True), IndexReader(fetched)
         self._index: HeadIndex | None = None
         self.entities = newest(store, name, biencoder, self._assembled)
 
@@ -63,8 +63,8 @@ class Follower:
         self._segments.forget(but=base.head.segments)
         with ExitStack() as stack:
             folder = stack.enter_context(temporary_folder(_PREFIX, self._cache))
-            assemble(base, self._segments, folder)
-            entities = indexed(base, EntitySet.open(folder, self._name), folder)
+            live = assemble(base, self._segments, folder)
+            entities = self._indexes.indexed(base, EntitySet.open(folder, self._name), live)
             self._index = base.head.index
             weakref.finalize(entities, stack.pop_all().close)
         return entities

@@ -96,14 +96,14 @@ class HeadIndex(BaseModel):
 
     Attributes:
         artifact: folder of the artifact that holds the index.
-        entities: fingerprint of the entities that it is for.
+        entities: number of those that it was made from.
         probes: groups that a search looks at.
         share: what it finds of the candidates of an exact search, for a sample of mentions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     artifact: str
-    entities: str
+    entities: int
     probes: int
     share: float
 
@@ -117,7 +117,7 @@ class Head(BaseModel):
         entities: number of live entities.
         documents: SHA-256 (hex) of the live entities in their order.
         calibration: its own calibration; None if it has none.
-        index: of its entities; None if it has none, or one for other entities.
+        index: of the entities that it had when the index was made; None if it has none.
         created_at, changed_at: ISO 8601.
     """
 
@@ -201,11 +201,12 @@ class KnowledgeBase:
     def replace(self, encoding: Encoding, segments: tuple[Segment, ...], entities: int, documents: str) -> bool:
         """Writes a new head. Returns False if the file has changed since it was read.
 
-        The calibration stays, unless another bi-encoder has encoded the entities. The index stays if it is for them.
+        The calibration and the index stay, unless another bi-encoder has encoded the entities.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         created_at = now if self._head is None else self._head.created_at
-        calibration = None if self._head is None or self._head.encoding != encoding else self._head.calibration
+        same = self._head if self._head is not None and self._head.encoding == encoding else None
+        calibration = None if same is None else same.calibration
         if self._head is not None and self._head.calibration is not None and calibration is None:
             log.warning(
                 "knowledge base %s: its calibration was for the earlier bi-encoder and is dropped; make a new one with "
@@ -218,12 +219,10 @@ class KnowledgeBase:
             entities=entities,
             documents=documents,
             calibration=calibration,
+            index=None if same is None else same.index,
             created_at=created_at,
             changed_at=now,
         )
-        index = None if self._head is None else self._head.index
-        if index is not None and index.entities == head.fingerprint:
-            head = head.model_copy(update={"index": index})
         return self._put(head)
 
     def replace_calibration(self, calibration: HeadCalibration) -> bool:

@@ -87,8 +87,8 @@ def check_biencoder(base: KnowledgeBase, biencoder: str) -> None:
         )
 
 
-def assemble(base: KnowledgeBase, segments: SegmentReader, folder: Path) -> None:
-    """Writes all files of an entity set into ``folder``."""
+def assemble(base: KnowledgeBase, segments: SegmentReader, folder: Path) -> Live:
+    """Writes all files of an entity set into ``folder``, and returns which entities these are."""
     folder.mkdir(exist_ok=True)
     live = Live([segments.keys(segment) for segment in base.head.segments])
     if live.digest != base.head.documents:
@@ -104,3 +104,4 @@ def assemble(base: KnowledgeBase, segments: SegmentReader, folder: Path) -> None
     EntitySetDescription(
         fingerprint=base.head.fingerprint, biencoder=base.head.encoding.fingerprint, tokens_identity=identity
     ).write(folder)
+    return live
