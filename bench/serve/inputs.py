@@ -69,13 +69,24 @@ def write_requests(path: Path, entities: int, count: int, modes: Sequence[LinkMo
         count: number of requests.
         modes: of the requests, in turn.
     """
-    random = np.random.default_rng(0)
-    texts = random_entities(range(_FIRST_TEXT, _FIRST_TEXT + count), _WORDS)
-    numbers = random.integers(entities, size=count).tolist()
     with path.open("w", encoding="utf-8") as file:
-        for number, around, mode in zip(numbers, texts, cycle(modes), strict=False):
-            (entity,) = random_entities(range(number, number + 1), _WORDS)
-            file.write(json.dumps({"kb": KB, "mode": mode, "documents": [_document(entity, around)]}) + "\n")
+        for document, mode in zip(texts_with_mentions(entities, count), cycle(modes), strict=False):
+            file.write(json.dumps({"kb": KB, "mode": mode, "documents": [document]}) + "\n")
+
+
+def texts_with_mentions(entities: int, count: int, seed: int = 0) -> Iterator[dict[str, object]]:
+    """Yield random texts with one mention each: the title of an entity of the knowledge base.
+
+    Args:
+        entities: number of entities of the knowledge base.
+        count: number of texts.
+        seed: of the chosen entities, and of the texts around them.
+    """
+    first = _FIRST_TEXT + seed * count
+    numbers = np.random.default_rng(seed).integers(entities, size=count).tolist()
+    for number, around in zip(numbers, random_entities(range(first, first + count), _WORDS), strict=True):
+        (entity,) = random_entities(range(number, number + 1), _WORDS)
+        yield _document(entity, around)
 
 
 def another_champion(store: Store, cache: Path) -> Champion:

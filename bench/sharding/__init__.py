@@ -1,0 +1,1 @@
+"""Measures how work in shards scales with processes that stand in for pods."""
