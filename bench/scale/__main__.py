@@ -1,14 +1,20 @@
 """Measures time, memory and disk of retrieval for growing numbers of entities and mentions, and of approximate indexes.
 
     python -m bench.scale [--dimensions 384 1024] [--entities 10000 100000 1000000] [--queries 2048]
-                          [--mentions 10000 100000] [--index_entities 100000] [--scratch DIRECTORY]
+                          [--mentions 10000 100000] [--index_entities 100000] [--kb_index_entities 1000000]
+                          [--scratch DIRECTORY]
 
 With these defaults, it needs 2.1 GB of disk and about 8 minutes on two cores. Ten million entities of 64 numbers
 (``--entities 10000000 --dimensions 64``) need 2.6 GB. A CPU reads the file once for 2,048 queries. Each row runs in a
 separate process. Its memory is the peak resident memory above that of the idle process, including mapped pages. Vectors
 wider than 512 are stored as float16. The indexes are measured if faiss is installed (``pip install faiss-cpu``).
 
-docs/recipe.md has the results, and says why the package uses no approximate index.
+``--kb_index_entities`` measures the index that ``zeshel kb index`` makes, with more and more groups until it finds as
+much as is required. A million vectors of 384 numbers take 3 GB of memory and several minutes. A call searches for 8
+queries, because a service has few mentions at once.
+
+docs/recipe.md has the results of the other indexes, and says why evaluations use none; docs/scaling.md has those of
+this one.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from typing import Any
 
 from bench.own_process import in_own_process
 from bench.scale import rows
+from bench.scale.kb_index import knowledge_base_index
 
 Row = dict[str, Any]
 
@@ -33,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--queries", type=int, default=2048)
     parser.add_argument("--mentions", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--index_entities", type=int, default=100_000, help="0 skips the indexes")
+    parser.add_argument("--kb_index_entities", type=int, default=0, help="0 skips the index of a knowledge base")
     parser.add_argument("--scratch", type=Path, help="directory for temporary files; default: the system's")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="scale-", dir=options.scratch) as folder:
@@ -40,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print("exact search", _searches(options, scratch))
         _print("mentions: tokenized, searched among 1,000 entities, written", _mentions(options, scratch))
         if options.index_entities:
-            _print("indexes, against exact search of the same vectors", _indexes(options, scratch))
+            _print("indexes, against exact search of the same vectors", _indexes(options, scratch, "index_entities"))
+        if options.kb_index_entities:
+            _print("index of a knowledge base, against exact search", _indexes(options, scratch, "kb_index_entities"))
 
 
 def _searches(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
@@ -57,10 +67,12 @@ def _mentions(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
     return (_measured(rows.mentions, scratch, mentions=count) for count in options.mentions)
 
 
-def _indexes(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
+def _indexes(options: argparse.Namespace, scratch: Path, size: str) -> Iterator[Row]:
+    measure = {"index_entities": rows.indexes, "kb_index_entities": knowledge_base_index}[size]
     for dimension in options.dimensions:
-        facts = {"dimension": dimension, "entities": options.index_entities, "queries": options.queries}
-        found = _measured(rows.indexes, scratch, **facts)
+        found = _measured(
+            measure, scratch, dimension=dimension, entities=getattr(options, size), queries=options.queries
+        )
         if "missing" in found:
             print(f"\n{found['missing']}", flush=True)
             return

@@ -34,7 +34,8 @@ LEAST_SHARE = 0.995
 """Share of the candidates of an exact search that an index must find."""
 _LEAST_INDEXED = 0.5
 """Share of the entities that must still be those of an index. Below it, most of the time is that of the others."""
-_FIRST_PROBES = 16
+FIRST_PROBES = 16
+"""Groups that a search looks at to begin with. The number is doubled until an index finds enough."""
 _SWAPS = 20
 
 log = logging.getLogger(__name__)
@@ -183,7 +184,7 @@ def _places(indexed: Keys, live: Keys) -> Rows:
 def _measured(path: Path, entities: EntitySet, groups: int, exact: Candidates) -> Measured:
     """Returns the fewest groups, by powers of two, that find enough."""
     queries, positions = torch.from_numpy(exact.queries), np.asarray(exact.positions)
-    probes = min(_FIRST_PROBES, groups)
+    probes = min(FIRST_PROBES, groups)
     while True:
         share = _share(ApproximateIndex(path, entities.vectors, probes), queries, positions)
         if share >= LEAST_SHARE:
