@@ -13,6 +13,7 @@ from transformers import AutoModel
 
 from zeshel_tasks.download.model_file_names import weights_in
 from zeshel_tasks.errors import ConfigError
+from zeshel_tasks.models.attention import ATTENTION
 from zeshel_tasks.models.broken import BROKEN, described
 from zeshel_tasks.models.model_types import model_config
 
@@ -44,7 +45,7 @@ def load_bert(directory: Path, attention_dropout: float | None = None) -> torch.
             str(directory),
             config=config,
             dtype=torch.float32,
-            attn_implementation="sdpa",
+            attn_implementation=ATTENTION,
             weights_only=True,
             trust_remote_code=False,
             output_loading_info=True,
