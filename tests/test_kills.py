@@ -23,7 +23,7 @@ from zeshel_tasks.store import Run, open_run
 
 VARYING = {"training_seconds", "mentions_per_second", "entities_per_second"}
 KILLS = 30
-LINES = (2, 6, 12, 18, 25) if NIGHTLY else (6, 25, 40)  # about new work, before a kill
+LINES = (2, 6, 12, 18, 25) if NIGHTLY else (6, 40, 60)  # about new work, before a kill
 NEVER = 10**6  # more lines than a run prints
 
 
