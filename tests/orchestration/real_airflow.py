@@ -41,7 +41,7 @@ def wait(look: Callable[[], T], meaning: str, airflow: LocalAirflow | None = Non
         if airflow is not None:
             airflow.check()
         assert time.monotonic() < deadline, f"expected within {SECONDS:.0f} s: {meaning}"
-        time.sleep(0.5)
+        time.sleep(1.0)  # each answer takes CPU time of the API server
     return answer
 
 
