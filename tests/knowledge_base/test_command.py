@@ -102,7 +102,7 @@ def test_refresh_of_all_bases_leaves_out_one_that_is_deleted_in_the_meantime(
 def test_refresh_of_all_bases_can_be_tried_again_if_that_helps_one(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problems: dict[str, ZeshelError], code: int
 ) -> None:
-    def refresh(_: Store, name: str, *arguments: object) -> Changed:
+    def refresh(_: Store, name: str, *arguments: object, **options: object) -> Changed:
         if name in problems:
             raise problems[name]
         return Changed(entities=1)
