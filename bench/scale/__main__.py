@@ -2,7 +2,7 @@
 
     python -m bench.scale [--dimensions 384 1024] [--entities 10000 100000 1000000] [--queries 2048]
                           [--mentions 10000 100000] [--index_entities 100000] [--kb_index_entities 1000000]
-                          [--scratch DIRECTORY]
+                          [--clusters 10000] [--scratch DIRECTORY]
 
 With these defaults, it needs 2.1 GB of disk and about 8 minutes on two cores. Ten million entities of 64 numbers
 (``--entities 10000000 --dimensions 64``) need 2.6 GB. A CPU reads the file once for 2,048 queries. Each row runs in a
@@ -10,8 +10,8 @@ separate process. Its memory is the peak resident memory above that of the idle 
 wider than 512 are stored as float16. The indexes are measured if faiss is installed (``pip install faiss-cpu``).
 
 ``--kb_index_entities`` measures the index that ``zeshel kb index`` makes, with more and more groups until it finds as
-much as is required. A million vectors of 384 numbers take 3 GB of memory and several minutes. A call searches for 8
-queries, because a service has few mentions at once.
+much as is required. A call searches for 8 queries, because a service has few mentions at once. ``--clusters 10000``
+puts its entities around as many centres. A million vectors of 384 numbers take 3 GB of memory and several minutes.
 
 docs/recipe.md has the results of the other indexes, and says why evaluations use none; docs/scaling.md has those of
 this one.
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mentions", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--index_entities", type=int, default=100_000, help="0 skips the indexes")
     parser.add_argument("--kb_index_entities", type=int, default=0, help="0 skips the index of a knowledge base")
+    parser.add_argument("--clusters", type=int, default=0, help="of its entities; 0: points without any structure")
     parser.add_argument("--scratch", type=Path, help="directory for temporary files; default: the system's")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="scale-", dir=options.scratch) as folder:
@@ -68,11 +69,12 @@ def _mentions(options: argparse.Namespace, scratch: Path) -> Iterator[Row]:
 
 
 def _indexes(options: argparse.Namespace, scratch: Path, size: str) -> Iterator[Row]:
-    measure = {"index_entities": rows.indexes, "kb_index_entities": knowledge_base_index}[size]
     for dimension in options.dimensions:
-        found = _measured(
-            measure, scratch, dimension=dimension, entities=getattr(options, size), queries=options.queries
-        )
+        facts = {"dimension": dimension, "entities": getattr(options, size), "queries": options.queries}
+        if size == "index_entities":
+            found = _measured(rows.indexes, scratch, **facts)
+        else:
+            found = _measured(knowledge_base_index, scratch, **facts, clusters=options.clusters)
         if "missing" in found:
             print(f"\n{found['missing']}", flush=True)
             return

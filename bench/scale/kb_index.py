@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bench.scale.rows import TOP_K, make_vectors, measured, search_all, warm_up
+from zeshel_tasks.config.retrieval import VectorDtype
 from zeshel_tasks.data.vector_file import VectorFile
 from zeshel_tasks.evaluation.approximate import ApproximateIndex, has_faiss, share_found
 from zeshel_tasks.evaluation.retrieval import top_k
@@ -22,11 +23,14 @@ _TOGETHER, _CALLS = 8, 16
 TopK = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 
 
-def knowledge_base_index(scratch: Path, *, dimension: int, entities: int, queries: int) -> dict[str, Any]:
+def knowledge_base_index(
+    scratch: Path, *, dimension: int, entities: int, queries: int, clusters: int
+) -> dict[str, Any]:
     """Measure the index with twice as many groups in each row, until it finds what ``zeshel kb index`` requires."""
     if not has_faiss():
         return {"missing": "no index of a knowledge base: faiss is not installed (pip install faiss-cpu)"}
-    path, near = make_vectors(scratch, entities, queries, dimension, "float16" if dimension > 512 else "float32")
+    dtype: VectorDtype = "float16" if dimension > 512 else "float32"
+    path, near = make_vectors(scratch, entities, queries, dimension, dtype, clusters)
     asked, vectors, groups = torch.from_numpy(near), VectorFile(path), list[int]()
     warm_up(scratch)
     index = scratch / "index"
@@ -43,6 +47,7 @@ def knowledge_base_index(scratch: Path, *, dimension: int, entities: int, querie
             {
                 "dimension": dimension,
                 "entities": entities,
+                "clusters": clusters,
                 "build s": seconds,
                 "CPU s": used,
                 "peak MB": memory,

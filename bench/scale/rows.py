@@ -120,16 +120,23 @@ def compared(row: Row, exact: Rows, dimension: int, entities: int, seconds: floa
 
 
 def make_vectors(
-    scratch: Path, entities: int, queries: int, dimension: int, dtype: VectorDtype
+    scratch: Path, entities: int, queries: int, dimension: int, dtype: VectorDtype, clusters: int = 0
 ) -> tuple[Path, npt.NDArray[np.float32]]:
-    """Write a file of the entities' vectors. Return its path and the queries' vectors, float32 [queries, dimension]."""
+    """Write a file of the entities' vectors. Return its path and the queries' vectors, float32 [queries, dimension].
+
+    With ``clusters``, the points of the entities lie around so many centres, half as far from them as these from zero.
+    """
     generator = np.random.default_rng(52313)
     turn = generator.normal(size=(LATENT, dimension)).astype(np.float32) / LATENT**0.5
+    centres = generator.normal(size=(clusters, LATENT)).astype(np.float32)
     path = scratch / f"vectors-{entities}-{dimension}.npy"
     out = new_array(path, dtype, (entities, dimension))
     latent = np.zeros((0, LATENT), dtype=np.float32)
     for start in range(0, entities, MADE_AT_ONCE):
         latent = generator.normal(size=(min(MADE_AT_ONCE, entities - start), LATENT)).astype(np.float32)
+        if clusters:
+            latent /= 2
+            latent += centres[generator.integers(clusters, size=len(latent))]
         out[start : start + len(latent)] = storable(latent @ turn, dtype)
         release(out)
     near = latent[generator.integers(len(latent), size=queries)]

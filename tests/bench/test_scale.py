@@ -14,7 +14,19 @@ def tables(tmp_path_factory: pytest.TempPathFactory, one_fork_server: None) -> d
     scratch = tmp_path_factory.mktemp("scale")
     sizes = ["--dimensions", "16", "520", "--entities", "200", "400", "--queries", "50", "--mentions", "300", "600"]
     with redirect_stdout(StringIO()) as printed:
-        main([*sizes, "--index_entities", "500", "--kb_index_entities", "500", "--scratch", str(scratch)])
+        main(
+            [
+                *sizes,
+                "--index_entities",
+                "500",
+                "--kb_index_entities",
+                "500",
+                "--clusters",
+                "9",
+                "--scratch",
+                str(scratch),
+            ]
+        )
     assert list(scratch.iterdir()) == []
     blocks = [block.splitlines() for block in printed.getvalue().strip().split("\n\n")]
     # Columns are as wide as their names, and two spaces apart.
@@ -58,7 +70,7 @@ def test_index_of_a_knowledge_base_looks_at_more_groups_until_it_finds_enough(
 ) -> None:
     for dimension in (16, 520):
         found = [row for row in numbers(tables["index of a knowledge base"]) if row[0] == dimension]
-        probes, shares = [row[6] for row in found], [row[8] for row in found]
-        assert shares[-1] >= 0.995 or probes[-1] == found[-1][7]
+        probes, shares = [row[7] for row in found], [row[9] for row in found]
+        assert shares[-1] >= 0.995 or probes[-1] == found[-1][8]
         assert all(share < 0.995 for share in shares[:-1])
         assert all(min(row) > 0 for row in found)
