@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
+from zeshel_tasks.compute.progress import Progress
 from zeshel_tasks.config.splits import SPLITS, Split
 from zeshel_tasks.data.mention_category import mention_category
 from zeshel_tasks.data.raw_text import Span, TokenSpan, tokenized
@@ -25,6 +26,7 @@ from zeshel_tasks.text.json_text import to_json
 NIL = "nil"
 """Folder of the mentions without an entity, beside ``mentions``."""
 
+_LOG_SECONDS = 15.0
 _JOINED = "mentions JOIN texts ON mentions.text = texts.number"
 _PART = "CASE WHEN split IN ('valid', 'test') THEN split ELSE 'train' END"
 _TEXTS = (
@@ -38,7 +40,7 @@ _Mention = tuple[str, Split, str | None, str, int, int]
 def write_mention_files(
     table: MentionTable, documents: Mapping[str, Input], out: Path, *, with_contexts: bool = True
 ) -> tuple[dict[Split, int], int]:
-    """Writes the files into the new folder ``out``.
+    """Writes the files into the new folder ``out``. Logs how far it is.
 
     Args:
         table: the mentions, each with a split.
@@ -57,10 +59,13 @@ def write_mention_files(
     _write_documents(names, documents, out)
     counts = Counter[Split]()
     nil = 0
+    (texts,) = next(table.rows("SELECT count(*) FROM texts"))
+    progress = Progress("texts", max(texts, 1), "texts", _LOG_SECONDS)
     with ExitStack() as opened:
         files = _Files(out, opened)
         for (world, part), name in names.items():
             for number, document_id, content in table.rows(_TEXTS, world, part, name == world):
+                progress.update()
                 mentions: list[_Mention] = list(table.rows(_MENTIONS, number, part))
                 text = content.decode()
                 tokens, places = tokenized(text, (Span(start, end) for *_, start, end in mentions))
