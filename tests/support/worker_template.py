@@ -28,6 +28,7 @@ from tests.support.fork_server import PRELOADED
 # Left out: pandas and mlflow start threads, Airflow reads variables that tests/conftest.py sets in each worker, and
 # pytest rewrites the assertions of plugins, such as hypothesis, when it imports them.
 LIBRARIES = ["sqlalchemy.orm", "kubernetes.client", "kubernetes_asyncio.client", "scipy.stats", "moto.server"]
+_spawnv_passfds = multiprocessing.util.spawnv_passfds
 
 
 def serve(listener: int) -> None:
@@ -75,6 +76,10 @@ def _forked(_: object, arguments: Sequence[Any], kept: Sequence[int]) -> int:
     if pid := os.fork():
         return pid
     try:
+        # A process of this server may start a server of its own: not in a fork, because it has threads, and not within
+        # the lock that is held here.
+        multiprocessing.util.spawnv_passfds = _spawnv_passfds
+        forkserver._forkserver.__init__()  # type: ignore[misc]
         for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
             if number > 2 and number not in kept:
                 with suppress(OSError):  # the list itself
