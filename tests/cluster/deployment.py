@@ -162,8 +162,18 @@ class DagRun:
                 self.deployment.s3.delete_object(Bucket=BUCKET, Key=found["Key"])
 
     def give_up(self) -> None:
-        """Marks the run as failed."""
-        self.deployment.airflow.fail_run(self.dag_id, self.run_id)
+        """Marks the run as failed.
+
+        That skips the tasks that have not begun. A scheduler that is deciding on the run at this moment takes skipped
+        last tasks for a success, and overwrites the state, so it is looked at again.
+        """
+
+        def failed() -> bool:
+            self.deployment.airflow.fail_run(self.dag_id, self.run_id)
+            time.sleep(2)
+            return self.state() == "failed"
+
+        eventually(failed, "a failed run", 60)
 
     def running_pod(self, stage: str, says: str = "") -> dict[str, Any]:
         """Waits until the stage's pod runs and its log contains ``says``, and returns the pod."""
