@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -84,6 +85,9 @@ def _forked(_: object, arguments: Sequence[Any], kept: Sequence[int]) -> int:
             if number > 2 and number not in kept:
                 with suppress(OSError):  # the list itself
                     os.close(number)
-        exec(arguments[-1], {})
-    finally:
-        os._exit(0)
+        with suppress(SystemExit):  # raised when no process needs the server any more
+            exec(arguments[-1], {})
+    except BaseException:  # the caller's frames, which would handle it, belong to the template
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
