@@ -70,7 +70,7 @@ class LinkRun(StageConfig):
         RetrievalConfig.model_fields["sharded_from"].default,
         ge=32,
         le=10**9,
-        description="A knowledge base of more entities is encoded by several tasks, at least 8.",
+        description="A knowledge base of more entities is encoded by several tasks, each with 20,000 of them or more.",
     )
     max_tasks: int = Field(
         100, ge=1, le=1000, description="Most link tasks. If there are more files, each task links several."
