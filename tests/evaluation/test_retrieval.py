@@ -83,7 +83,7 @@ def test_equal_vectors_keep_file_order_across_blocks_and_at_cutoff(
         assert len({scores[positions.index(position)] for position in ranked}) == 1
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 4])
 def test_equal_vectors_have_equal_scores_at_every_position(threads: int, tmp_path: Path) -> None:
     vectors = np.tile(np.random.default_rng(1).normal(size=768).astype(np.float32), (1003, 1))
     queries, before = torch.randn(5, 768), torch.get_num_threads()

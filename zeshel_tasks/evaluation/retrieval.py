@@ -4,8 +4,8 @@ The file is mapped in blocks. The scores of a block are matrix products with its
 On a CPU, a piece that is converted to float32 stays in the cache of a core until its product is computed.
 
 The order is defined: by score, highest first, then by position, lowest first. Equal vectors get equal scores, because
-all products have the same shape, a multiple of 64 columns. Otherwise a BLAS computes the last columns of a product with
-other kernels, which round differently: of two equal vectors, one would win by the last bit of its score.
+all products have the same shape, a multiple of 192 columns. Otherwise a BLAS computes the last columns of a product
+with other kernels, which round differently: of two equal vectors, one would win by the last bit of its score.
 
 Vectors are copied to a GPU synchronously. Pinned, asynchronous copies would save less than a second for all of ZESHEL
 (1 GB of float16), whose encoding takes hours.
@@ -22,7 +22,9 @@ from zeshel_tasks.evaluation.finite import require_finite
 
 _LOW_32 = 0xFFFFFFFF
 _TIED_ROWS = 64  # sorted at once: 6 MB
-_COLUMNS = 64  # MKL's kernels for SSE2 need multiples of 16, those for AVX2 multiples of 4
+# With 1, 2, 4 and 8 threads, MKL's products of 192 columns and their multiples had equal scores for equal vectors in
+# all shapes that were tried, for AVX-512, AVX2 and SSE2. With AVX2 and 64 columns, they differed in up to 26 of 64.
+_COLUMNS = 192
 # MKL with AVX-512 took 45 to 79 ms for products with 8 to 15 queries and 28 ms with 16; with AVX2, 54 to 60 and 60 ms.
 _FEW, _PADDED = range(8, 16), 16
 
